@@ -1,0 +1,62 @@
+import type { ChatOutput, ChatWork, EmbeddingOutput, EmbeddingWork, FailedOutput, RowScore, Work, WorkOutput } from '@freehold/protocol';
+
+/** What one engine can do with one model. `engineClass` is engine build + hardware family + dtype + quantisation. */
+export interface EngineModel {
+  readonly name: string;
+  /** sha256 over weights + tokenizer + chat template, `sha256:…`; or `declared:…` where the engine cannot show it. */
+  readonly digest: string;
+  readonly kind: 'chat' | 'embedding';
+  readonly quantisation: string;
+  readonly contextTokens: number;
+  /** Concurrent sequences. */
+  readonly slots: number;
+  readonly caps: {
+    readonly tokens: boolean;
+    readonly logprobs: boolean;
+    /** Can score a committed text by one prefill: only such engines audit text. */
+    readonly promptLogprobs: boolean;
+    readonly seed: boolean;
+    readonly lora: boolean;
+    readonly embeddings: boolean;
+  };
+}
+
+export interface EngineDescription {
+  readonly engine: string;
+  readonly version: string;
+  readonly engineClass: string;
+  readonly models: readonly EngineModel[];
+}
+
+/** A piece of a streamed answer. */
+export interface ChatDelta {
+  readonly text: string;
+  readonly tokens: readonly number[];
+}
+
+/**
+ * What runs a model. Every implementation passes `engineSuite` of `@freehold/testing`. Native engines live in child
+ * processes with a memory limit, because models and prompts are untrusted input to native parsers; a crash of the child is
+ * an {@link EngineError} with `retryable: true`, never a crash of the node.
+ */
+export abstract class Engine {
+  abstract describe(): Promise<EngineDescription>;
+  /** Runs one chat. `onDelta` sees text as it comes; the result repeats all of it. */
+  abstract chat(model: string, work: ChatWork, onDelta: (delta: ChatDelta) => void, signal: AbortSignal): Promise<ChatOutput | FailedOutput>;
+  abstract embed(model: string, work: EmbeddingWork, signal: AbortSignal): Promise<EmbeddingOutput | FailedOutput>;
+  /** Runs a committed row again and says how it compares. Never re-tokenises the committed output. */
+  abstract score(model: string, rowNo: number, work: Work, committed: WorkOutput, signal: AbortSignal): Promise<RowScore>;
+  abstract close(): Promise<void>;
+}
+
+/** The engine failed, not the row: `retryable` says whether another attempt may succeed. */
+export class EngineError extends Error {
+  readonly code: string;
+  readonly retryable: boolean;
+  constructor(code: string, message: string, retryable: boolean) {
+    super(message);
+    this.name = 'EngineError';
+    this.code = code;
+    this.retryable = retryable;
+  }
+}

@@ -1,0 +1,100 @@
+import { z } from 'zod';
+
+/** One row of work as an engine sees it, already normalised by the coordinator: nothing of a requester's flags passes through. */
+export const TEXT_BYTES_MAX = 1_048_576;
+export const CHAT_MESSAGES_MAX = 256;
+export const OUTPUT_TOKENS_MAX = 4_096;
+export const EMBEDDING_INPUTS_MAX = 2_048;
+
+export const ChatMessage = z.strictObject({
+  role: z.enum(['system', 'user', 'assistant']),
+  content: z.string().max(TEXT_BYTES_MAX),
+});
+export type ChatMessage = z.infer<typeof ChatMessage>;
+
+export const ChatWork = z.strictObject({
+  kind: z.literal('chat'),
+  messages: z.array(ChatMessage).min(1).max(CHAT_MESSAGES_MAX),
+  maxTokens: z.int().min(1).max(OUTPUT_TOKENS_MAX),
+  /** 0 is greedy. Above 0 the counter-based sampler of the engine is seeded with `seed`. */
+  temperature: z.number().min(0).max(2),
+  topP: z.number().gt(0).max(1),
+  seed: z.int().min(0).max(2 ** 32 - 1),
+  stop: z.array(z.string().min(1).max(256)).max(4),
+  /** How many alternatives per token to report; 0 is none. */
+  topLogprobs: z.int().min(0).max(20),
+  logprobs: z.boolean(),
+});
+export type ChatWork = z.infer<typeof ChatWork>;
+
+export const EmbeddingWork = z.strictObject({
+  kind: z.literal('embedding'),
+  inputs: z.array(z.union([z.string().max(TEXT_BYTES_MAX), z.array(z.int().min(0)).min(1).max(65_536)])).min(1).max(EMBEDDING_INPUTS_MAX),
+});
+export type EmbeddingWork = z.infer<typeof EmbeddingWork>;
+
+export const Work = z.discriminatedUnion('kind', [ChatWork, EmbeddingWork]);
+export type Work = z.infer<typeof Work>;
+
+export const TokenLogprob = z.strictObject({
+  token: z.string(),
+  logprob: z.number(),
+  top: z.array(z.strictObject({ token: z.string(), logprob: z.number() })).max(20),
+});
+export type TokenLogprob = z.infer<typeof TokenLogprob>;
+
+export const ChatOutput = z.strictObject({
+  kind: z.literal('chat'),
+  tokens: z.array(z.int().min(0).max(2 ** 32 - 1)).max(OUTPUT_TOKENS_MAX + 1),
+  text: z.string().max(TEXT_BYTES_MAX),
+  finish: z.enum(['stop', 'length']),
+  /** Prompt tokens, template included; the auditor recounts them. */
+  unitsIn: z.int().min(0),
+  unitsOut: z.int().min(0),
+  logprobs: z.array(TokenLogprob).max(OUTPUT_TOKENS_MAX + 1).optional(),
+});
+export type ChatOutput = z.infer<typeof ChatOutput>;
+
+export const EmbeddingOutput = z.strictObject({
+  kind: z.literal('embedding'),
+  /** One base64 of little-endian float32 per input. */
+  vectors: z.array(z.string().max(131_072)).min(1).max(EMBEDDING_INPUTS_MAX),
+  dimensions: z.int().min(1).max(16_384),
+  unitsIn: z.int().min(0),
+});
+export type EmbeddingOutput = z.infer<typeof EmbeddingOutput>;
+
+/** A row that the engine itself refused (too long for the context, say). It is terminal, visible to the requester and free. */
+export const FailedOutput = z.strictObject({
+  kind: z.literal('failed'),
+  code: z.string().min(1).max(64),
+  message: z.string().max(1_024),
+});
+export type FailedOutput = z.infer<typeof FailedOutput>;
+
+export const WorkOutput = z.discriminatedUnion('kind', [ChatOutput, EmbeddingOutput, FailedOutput]);
+export type WorkOutput = z.infer<typeof WorkOutput>;
+
+/** What an auditor finds when it runs a committed row again: teacher-forced for text, re-run for vectors. */
+export const RowScore = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('chat'),
+    rowNo: z.int().min(0),
+    /** Text of the committed token ids, decoded by the auditor. */
+    text: z.string(),
+    unitsIn: z.int().min(0),
+    /** Per output token: its log probability here, the best token's, and its rank (0 = best). */
+    tokens: z.array(z.strictObject({ logprob: z.number(), bestLogprob: z.number(), rank: z.int().min(0) })),
+  }),
+  z.strictObject({
+    kind: z.literal('embedding'),
+    rowNo: z.int().min(0),
+    unitsIn: z.int().min(0),
+    /** Smallest cosine over the row's inputs, and the largest difference of the norms. */
+    cosine: z.number(),
+    normDifference: z.number(),
+    dimensions: z.int().min(0),
+  }),
+  z.strictObject({ kind: z.literal('failed'), rowNo: z.int().min(0), code: z.string(), agrees: z.boolean() }),
+]);
+export type RowScore = z.infer<typeof RowScore>;
