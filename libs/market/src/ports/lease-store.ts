@@ -1,0 +1,180 @@
+import type { Amount, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
+import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+
+/** A job that has rows waiting for a slot, as the placement sees it. */
+export interface OpenDemand {
+  readonly jobId: string;
+  readonly orgId: string;
+  readonly kind: 'batch';
+  readonly model: string;
+  readonly region: string | null;
+  readonly poolId: string | null;
+  readonly verify: VerifyLevel;
+  readonly rateCaps: Rates;
+  /** Milliseconds from the snapshot. */
+  readonly deadlineInMs: number;
+  readonly ageMs: number;
+  /** Rows not cut into tasks yet: [nextRow, rowCount). */
+  readonly nextRow: number;
+  readonly rowCount: number;
+  /** Tasks that came back, smallest rows first, at most a few hundred. */
+  readonly queued: readonly { readonly taskId: string; readonly epoch: number; readonly rowFrom: number; readonly rowTo: number; readonly attempts: number; readonly lastNode: string | null }[];
+}
+
+/** What the market remembers of a node. */
+export interface NodeRecord {
+  readonly nodeId: string;
+  readonly payout: string;
+  readonly rowsAccepted: number;
+  readonly rowsAudited: number;
+  readonly rowsBad: number;
+  readonly leasesLost: number;
+  readonly benchedForMs: number;
+  readonly benchedWhy: string | null;
+  /** Rows per second by model digest, measured by us. */
+  readonly speed: Readonly<Record<string, number>>;
+  /** Rows leased or delivered and not accepted yet. */
+  readonly rowsInFlight: number;
+  readonly leasesInFlight: number;
+}
+
+/** One decision of the placement. `taskId` null cuts a new task from the job's uncut rows. */
+export interface LeaseWish {
+  readonly jobId: string;
+  readonly taskId: string | null;
+  readonly epoch: number;
+  readonly rowFrom: number;
+  readonly rowTo: number;
+  readonly nodeId: string;
+  readonly model: string;
+  readonly digest: string;
+  readonly engineClass: string;
+  readonly rates: Rates;
+  readonly nonce: string;
+}
+
+export interface GrantedLease extends LeaseRef {
+  readonly jobId: string;
+  readonly nodeId: string;
+  readonly nonce: string;
+  readonly model: string;
+  readonly digest: string;
+  readonly engineClass: string;
+  readonly rates: Rates;
+  readonly rowFrom: number;
+  readonly rowTo: number;
+}
+
+/** Where the input of each row of a task lies. */
+export interface RowPlace {
+  readonly rowNo: number;
+  readonly customId: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface LeaseInputs {
+  readonly inputFile: string;
+  readonly endpoint: string;
+  readonly model: string;
+  readonly rows: readonly RowPlace[];
+}
+
+export interface DeliveredRow {
+  readonly rowNo: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly leafHash: Uint8Array;
+  readonly succeeded: boolean;
+  readonly usage: Usage;
+}
+
+export interface LeaseView extends GrantedLease {
+  readonly orgId: string;
+  readonly state: TaskState;
+  /** The task's epoch now: an older lease is stale. */
+  readonly taskEpoch: number;
+  readonly verify: VerifyLevel;
+  readonly payout: string;
+  readonly address: string;
+  readonly road: 'batch' | 'stream';
+  readonly checkpointRows: number;
+  readonly checkpointRoot: string | null;
+  readonly checkpointSignature: string | null;
+  readonly committed: boolean;
+  readonly drawHeight: bigint | null;
+  readonly drawSeed: string | null;
+  readonly drawRows: readonly number[] | null;
+  readonly alive: boolean;
+}
+
+export interface AuditFinding {
+  readonly rowNo: number;
+  readonly auditor: string;
+  readonly auditorKind: 'node' | 'coordinator';
+  readonly verdict: 'good' | 'bad' | 'unsure';
+  readonly score: unknown;
+}
+
+/** Everything acceptance writes in one transaction. */
+export interface Acceptance extends LeaseRef {
+  readonly rows: number;
+  readonly rowsSucceeded: number;
+  readonly audited: number;
+  readonly draw: 'none' | 'coordinator' | 'requester';
+  readonly usage: Usage;
+  /** Gross, before the clamp by what is left of the hold. */
+  readonly due: Amount;
+  readonly feeBps: number;
+  readonly root: string;
+  /** Builds the signed statement from what was really charged; called inside the transaction, must not do I/O. */
+  readonly document: (charge: Amount, fee: Amount) => Record<string, unknown>;
+}
+
+export type Fenced = { readonly moved: false; readonly why: 'moved-by-another' | 'not-found' };
+export type Moved<T = unknown> = ({ readonly moved: true } & T) | Fenced;
+
+/** Tasks, leases and their rows. State moves by compare-and-set on (id, epoch, state); time is the database's. */
+export abstract class LeaseStore {
+  abstract rememberNode(offer: SignedOffer): Promise<{ readonly accepted: boolean; readonly why: string | null }>;
+  abstract nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>>;
+  abstract demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
+
+  /** Cuts and leases in one statement per wish list; wishes that lost a race are missing from the answer. */
+  abstract grant(wishes: readonly LeaseWish[], leaseMs: number): Promise<readonly GrantedLease[]>;
+  abstract inputs(lease: LeaseRef, from: number): Promise<LeaseInputs | null>;
+  abstract view(lease: LeaseRef): Promise<LeaseView | null>;
+  abstract start(lease: LeaseRef): Promise<Moved>;
+  /** One UPDATE for all: extends the leases that are still alive under their epoch and node; returns those. */
+  abstract extend(held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[], leaseMs: number): Promise<readonly LeaseRef[]>;
+  /** Which of the leases a node claims (with their nonces) are still its own; those are extended. */
+  abstract resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]>;
+
+  /** Writes rows [previous checkpoint, n) and the checkpoint; with `last` also delivers the task and files its verification. */
+  abstract checkpoint(
+    lease: LeaseRef,
+    rows: readonly DeliveredRow[],
+    at: { readonly n: number; readonly root: string; readonly signature: string; readonly last: boolean; readonly drawHeight: bigint | null },
+  ): Promise<Moved>;
+  abstract delivered(lease: LeaseRef): Promise<readonly DeliveredRow[]>;
+
+  /** refuse | yield | lose. Rows up to the last checkpoint become a delivered task of their own; the rest goes back to the queue. */
+  abstract giveBack(lease: LeaseRef, event: 'refuse' | 'yield' | 'lose', why: string): Promise<Moved<{ readonly keptRows: number; readonly requeuedRows: number }>>;
+  /** Leases that died of silence, oldest first. */
+  abstract expired(limit: number): Promise<readonly LeaseRef[]>;
+  /** After an outage of the coordinator: everything alive then gets the outage + `graceMs` more. */
+  abstract forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }>;
+  abstract heartbeatSelf(): Promise<void>;
+
+  abstract saveDraw(lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved>;
+  abstract saveFindings(lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void>;
+  abstract findings(lease: LeaseRef): Promise<readonly AuditFinding[]>;
+  abstract accept(acceptance: Acceptance): Promise<Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>>;
+  /** Voids the lease and every other unaccepted lease of the node; benches it. */
+  abstract reject(lease: LeaseRef, why: string, badRows: number, benchMs: number): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>>;
+
+  /** Moves whatever of a job is past its deadline or cancelled to its end; releases what is left of the hold. Returns jobs to finalise. */
+  abstract expireJobs(): Promise<readonly string[]>;
+  /** Fails queued tasks with too many attempts: their rows fail with a reason. */
+  abstract failPoison(attemptsMax: number): Promise<number>;
+}

@@ -1,0 +1,45 @@
+import { DomainError, encodeLeaf, leafHash, type Usage } from '@freehold/domain';
+import { canonicalHash } from './canonical.ts';
+import type { Work, WorkOutput } from './work.ts';
+
+/** A task's uuid as the 32 bytes that signed messages and leaves carry: left-padded with zeros. */
+export function taskIdBytes(uuid: string): Uint8Array {
+  const hex = uuid.replaceAll('-', '');
+  if (!/^[0-9a-f]{32}$/.test(hex)) throw new DomainError({ code: 'TASK_ID_MALFORMED', uuid });
+  const bytes = new Uint8Array(32);
+  for (let i = 0; i < 16; i += 1) bytes[16 + i] = Number.parseInt(hex.slice(i * 2, i * 2 + 2), 16);
+  return bytes;
+}
+
+/** The RFC 6962 hash of a row's leaf v1, as provider, coordinator and auditor each compute it for themselves. */
+export function rowLeafHash(task: string, rowNo: number, work: Work, output: WorkOutput): Uint8Array {
+  const head = { taskId: taskIdBytes(task), rowNo, inputHash: canonicalHash(work) };
+  switch (output.kind) {
+    case 'chat':
+      return leafHash(encodeLeaf({ ...head, output: { tokens: output.tokens }, finish: output.finish, unitsIn: output.unitsIn, unitsOut: output.unitsOut }));
+    case 'embedding':
+      return leafHash(encodeLeaf({ ...head, output: { vector: vectorOf(output.vectors) }, finish: 'embedding', unitsIn: output.unitsIn, unitsOut: 0 }));
+    case 'failed':
+      return leafHash(encodeLeaf({ ...head, output: { tokens: [] }, finish: 'error', unitsIn: 0, unitsOut: 0 }));
+  }
+}
+
+/** All vectors of a row one after the other. */
+export function vectorOf(vectors: readonly string[]): Float32Array {
+  const parts = vectors.map((base64) => Buffer.from(base64, 'base64'));
+  const bytes = Buffer.concat(parts);
+  if (bytes.length % 4 !== 0) throw new DomainError({ code: 'VECTOR_BYTES', bytes: bytes.length });
+  return new Float32Array(new Uint8Array(bytes).buffer);
+}
+
+/** What a row's output counts as, for the charge. */
+export function usageOf(output: WorkOutput): Usage {
+  switch (output.kind) {
+    case 'chat':
+      return { inputToken: BigInt(output.unitsIn), outputToken: BigInt(output.unitsOut) };
+    case 'embedding':
+      return { embeddingToken: BigInt(output.unitsIn) };
+    case 'failed':
+      return {};
+  }
+}

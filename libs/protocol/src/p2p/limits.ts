@@ -1,0 +1,21 @@
+/** Protocol names carry their version: a node speaks n−1 to a coordinator that speaks n; anything older is told to upgrade. */
+export const CONTROL_PROTOCOL = '/freehold/control/1';
+export const ROWS_PROTOCOL = '/freehold/rows/1';
+export const STREAM_PROTOCOL = '/freehold/stream/1';
+export const AUDIT_PROTOCOL = '/freehold/audit/1';
+export const PROTOCOL_VERSION = 1;
+
+/** Control frames stay small, so that a heartbeat never waits behind a payload. */
+export const CONTROL_FRAME_BYTES_MAX = 65_536;
+/** One row in or out: an OpenAI batch line is at most 1 MiB here, and vectors of 2,048 inputs must fit. */
+export const ROW_FRAME_BYTES_MAX = 24 * 1_048_576;
+export const STREAM_FRAME_BYTES_MAX = 4 * 1_048_576;
+
+export const HEARTBEAT_MS = 2_000;
+/** A lease dies this long after the last heartbeat that named it. */
+export const LEASE_MS = 15_000;
+/** The node signs a checkpoint this often, or after this many rows, whichever comes first. */
+export const CHECKPOINT_MS = 2_000;
+export const CHECKPOINT_ROWS = 64;
+export const LEASE_ROWS_MAX = 2_048;
+export const COORDINATOR_PROCESSES_MAX = 16;
