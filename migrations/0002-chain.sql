@@ -84,3 +84,13 @@ CREATE TABLE chain_event (
   PRIMARY KEY (block_hash, log_index)
 );
 CREATE INDEX chain_event_by_block ON chain_event (block_number, log_index);
+
+-- Stable indices of payees in the book: a posting names indices, not addresses.
+CREATE TABLE chain_payee (
+  book bigint NOT NULL,
+  payee_index integer NOT NULL,
+  payout text NOT NULL CHECK (payout ~ '^0x[0-9a-f]{40}$'),
+  registered_at timestamptz,
+  PRIMARY KEY (book, payee_index),
+  UNIQUE (book, payout)
+);
