@@ -72,7 +72,12 @@ export function pickToken(candidates: readonly Candidate[], rule: SamplingRule, 
  * A token outside the nucleus could not have been picked: it ranks behind all that could, and is charged for the distance
  * to the edge of the nucleus, so that a rounding difference at the edge stays a small margin and a foreign token a large one.
  */
-export function standingOf(candidates: readonly Candidate[], own: Candidate, rule: SamplingRule, position: number): Standing {
+export function standingOf(
+  candidates: readonly Candidate[],
+  own: Candidate,
+  rule: SamplingRule,
+  position: number,
+): Standing {
   const first = candidates[0];
   if (first === undefined) throw new DomainError({ code: 'SAMPLER_NO_CANDIDATES', position });
   if (rule.temperature === 0) {

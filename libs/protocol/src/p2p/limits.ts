@@ -13,7 +13,7 @@ export const STREAM_FRAME_BYTES_MAX = 4 * 1_048_576;
 
 export const HEARTBEAT_MS = 2_000;
 /** A lease dies this long after the last heartbeat that named it. */
-export const LEASE_MS = 15_000;
+export const LEASE_MS = 10_000;
 /** The node signs a checkpoint this often, or after this many rows, whichever comes first. */
 export const CHECKPOINT_MS = 2_000;
 export const CHECKPOINT_ROWS = 64;

@@ -1,0 +1,63 @@
+/** What re-running one committed row found, in numbers; see RowScore on the wire. */
+export interface TextEvidence {
+  readonly committedText: string;
+  readonly auditedText: string;
+  readonly committedUnitsIn: number;
+  readonly auditedUnitsIn: number;
+  readonly tokens: readonly { readonly logprob: number; readonly bestLogprob: number; readonly rank: number }[];
+  readonly expectedTokens: number;
+}
+export interface VectorEvidence {
+  readonly cosine: number;
+  readonly normDifference: number;
+  readonly committedDimensions: number;
+  readonly auditedDimensions: number;
+  readonly committedUnitsIn: number;
+  readonly auditedUnitsIn: number;
+}
+
+export type Verdict = 'good' | 'bad' | 'unsure';
+export interface Judgement {
+  readonly verdict: Verdict;
+  readonly why: string | null;
+}
+
+/** Largest gap to the best token that a near tie explains. Measured on llama.cpp: 2.3e-4 across CPU code paths in F32, 1.1e-2 in Q8_0. */
+export const MARGIN_TIE = { sameClass: 0.02, otherClass: 0.15 };
+/** No honest greedy decoder picks a token this far below the best one, whatever its arithmetic. */
+export const MARGIN_FORGED = 1;
+export const RANK_FORGED = 20;
+/** A row whose mean gap is above this was not greedy decoding of this model. */
+export const MARGIN_MEAN_FORGED = 0.3;
+export const COSINE_MIN = { sameClass: 1 - 1e-6, otherClass: 1 - 1e-3 };
+export const NORM_DIFFERENCE_MAX = 1e-3;
+
+const GOOD: Judgement = { verdict: 'good', why: null };
+const bad = (why: string): Judgement => ({ verdict: 'bad', why });
+
+/** Teacher-forced greedy (or seeded) text: every committed token must be the best one, or tie with it. */
+export function judgeText(evidence: TextEvidence, sameClass: boolean): Judgement {
+  if (evidence.committedText !== evidence.auditedText) return bad('the text is not what its tokens say');
+  if (evidence.committedUnitsIn !== evidence.auditedUnitsIn) return bad(`counted ${evidence.committedUnitsIn} input tokens, the auditor ${evidence.auditedUnitsIn}`);
+  if (evidence.tokens.length !== evidence.expectedTokens) return { verdict: 'unsure', why: `scored ${evidence.tokens.length} of ${evidence.expectedTokens} tokens` };
+  if (evidence.tokens.length === 0) return GOOD;
+  const margins = evidence.tokens.map((token) => Math.max(0, token.bestLogprob - token.logprob));
+  const worst = Math.max(...margins);
+  const mean = margins.reduce((sum, margin) => sum + Math.min(margin, MARGIN_FORGED * 4), 0) / margins.length;
+  const rank = Math.max(...evidence.tokens.map((token) => token.rank));
+  if (rank > RANK_FORGED) return bad(`a token of rank ${rank} where the best was asked for`);
+  if (worst > MARGIN_FORGED) return bad(`a token ${worst.toFixed(2)} below the best`);
+  if (mean > MARGIN_MEAN_FORGED) return bad(`tokens ${mean.toFixed(2)} below the best on average`);
+  const tie = sameClass ? MARGIN_TIE.sameClass : MARGIN_TIE.otherClass;
+  return worst > tie ? { verdict: 'unsure', why: `a token ${worst.toFixed(3)} below the best` } : GOOD;
+}
+
+/** Vectors of the same text by the same model point the same way. */
+export function judgeVector(evidence: VectorEvidence, sameClass: boolean): Judgement {
+  if (evidence.committedDimensions !== evidence.auditedDimensions) return bad(`${evidence.committedDimensions} dimensions, the model has ${evidence.auditedDimensions}`);
+  if (evidence.committedUnitsIn !== evidence.auditedUnitsIn) return bad(`counted ${evidence.committedUnitsIn} input tokens, the auditor ${evidence.auditedUnitsIn}`);
+  const limit = sameClass ? COSINE_MIN.sameClass : COSINE_MIN.otherClass;
+  if (!(evidence.cosine >= limit)) return bad(`cosine ${evidence.cosine.toFixed(6)} to the auditor's vector`);
+  if (!(evidence.normDifference <= NORM_DIFFERENCE_MAX)) return bad(`norm off by ${evidence.normDifference.toFixed(6)}`);
+  return GOOD;
+}
