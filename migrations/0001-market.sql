@@ -340,10 +340,12 @@ CREATE TABLE outbox (
   message jsonb NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   not_before timestamptz,
+  -- A relay is handing it to the queue until then; after that another one may.
+  claimed_until timestamptz,
   sent_at timestamptz,
   done_at timestamptz
 );
-CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL;
+CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL AND done_at IS NULL;
 CREATE INDEX outbox_undone ON outbox (id) WHERE done_at IS NULL;
 
 CREATE TABLE idempotency (

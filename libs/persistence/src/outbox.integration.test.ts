@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from '@jest/globals';
+import { marketDatabase, type MarketDatabase } from '../test/market-database.ts';
+import { fileWork, PgOutbox } from './index.ts';
+
+let market: MarketDatabase;
+let outbox: PgOutbox;
+beforeAll(async () => {
+  market = await marketDatabase();
+  outbox = new PgOutbox(market.database);
+}, 30_000);
+afterAll(() => market.close());
+beforeEach(() => market.database.query('TRUNCATE outbox'));
+
+async function file(count: number): Promise<void> {
+  await market.database.transaction((tx) =>
+    fileWork(
+      tx,
+      Array.from({ length: count }, (_, task) => ({ topic: 'verify' as const, ids: { task, epoch: 1 } })),
+    ),
+  );
+}
+
+it('hands each message to exactly one of four concurrent relays', async () => {
+  await file(200);
+  const sent: string[] = [];
+  const relay = async (): Promise<void> => {
+    while ((await outbox.relay(13, async (_, messages) => void sent.push(...messages.map((m) => m.outboxId)))) > 0);
+  };
+  await Promise.all([relay(), relay(), relay(), relay()]);
+  expect(sent).toHaveLength(200);
+  expect(new Set(sent).size).toBe(200);
+});
+
+it('sends again what the queue refused, and nothing that it took', async () => {
+  await file(1);
+  await market.database.transaction((tx) => fileWork(tx, [{ topic: 'settle', ids: { task: 'x' } }]));
+  const refuseSettle = outbox.relay(10, (topic) =>
+    topic === 'settle' ? Promise.reject(new Error('queue is away')) : Promise.resolve(),
+  );
+  await expect(refuseSettle).rejects.toThrow('queue is away');
+  const again: string[] = [];
+  await outbox.relay(10, async (topic) => void again.push(topic));
+  expect(again).toEqual(['settle']);
+});
+
+it('forgets messages whose transaction failed', async () => {
+  const failed = market.database.transaction(async (tx) => {
+    await fileWork(tx, [{ topic: 'place', ids: {} }]);
+    throw new Error('changed my mind');
+  });
+  await expect(failed).rejects.toThrow('changed my mind');
+  expect(await outbox.relay(10, () => Promise.resolve())).toBe(0);
+});
+
+it('refills a lost queue with everything sent and not done, and with nothing that is done', async () => {
+  await file(3);
+  const sent: string[] = [];
+  const send = async (_: string, messages: readonly { outboxId: string }[]): Promise<void> =>
+    void sent.push(...messages.map((m) => m.outboxId));
+  await outbox.relay(10, send);
+  await outbox.done(sent.slice(0, 1));
+  expect(await outbox.refill()).toBe(2);
+  const first = sent.splice(0, 3);
+  await outbox.relay(10, send);
+  expect(sent).toEqual(first.slice(1));
+});
+
+it('carries a delay as milliseconds from now', async () => {
+  await market.database.transaction((tx) => fileWork(tx, [{ topic: 'verify', ids: {}, delayMs: 5_000 }]));
+  let delay = 0;
+  await outbox.relay(10, async (_, messages) => void (delay = messages[0]?.notBeforeMs ?? 0));
+  expect(delay).toBeGreaterThan(3_000);
+  expect(delay).toBeLessThanOrEqual(5_000);
+});
+
+it('remembers small facts and prunes what is done and old', async () => {
+  await outbox.remember('queue', 'incarnation-1');
+  await outbox.remember('queue', 'incarnation-2');
+  expect(await outbox.remembered('queue')).toBe('incarnation-2');
+  expect(await outbox.remembered('nothing')).toBeNull();
+  await file(2);
+  const ids = await market.database.query<{ id: string }>('SELECT id FROM outbox ORDER BY id');
+  await outbox.done([ids[0]?.id ?? '']);
+  expect(await outbox.prune(60_000)).toBe(0);
+  expect(await outbox.prune(-1)).toBe(1);
+});

@@ -1,0 +1,144 @@
+import { Outbox, type QueueMessage, type Topic } from '@freehold/market';
+import type { Database, Sql } from './database.ts';
+
+/** Work for the queue, to be written in the transaction of the state that causes it. */
+export interface OutboxEntry {
+  readonly topic: Topic;
+  /** Ids only, never state. */
+  readonly ids: Readonly<Record<string, string | number>>;
+  /** Milliseconds from now (the database's clock) before which nobody needs to look. */
+  readonly delayMs?: number;
+}
+
+/** How long one relay may take to hand a batch to the queue before another takes it over. Doing it twice is harmless. */
+const CLAIM_MS = 10_000;
+/** One statement deletes at most so many rows, so that pruning never holds locks for long. */
+const PRUNE_ROWS_MAX = 5_000;
+
+/** Files work in the caller's transaction: state and message commit together, or neither does. */
+export async function fileWork(tx: Sql, entries: readonly OutboxEntry[]): Promise<void> {
+  if (entries.length === 0) return;
+  await tx.query(
+    `INSERT INTO outbox (topic, message, not_before)
+     SELECT topic, message, clock_timestamp() + delay_ms * interval '1 millisecond'
+     FROM unnest($1::text[], $2::jsonb[], $3::float8[]) AS entry (topic, message, delay_ms)`,
+    [entries.map((e) => e.topic), entries.map((e) => JSON.stringify(e.ids)), entries.map((e) => e.delayMs ?? null)],
+  );
+}
+
+interface ClaimedRow {
+  readonly id: string;
+  readonly topic: Topic;
+  readonly message: Record<string, string | number>;
+  readonly delay_ms: number | null;
+}
+
+/**
+ * The road from committed state to the queue. A row is claimed (SKIP LOCKED, for {@link CLAIM_MS}), sent outside of any
+ * transaction, and then marked: a crash between the two sends it again, which every handler stands.
+ */
+export class PgOutbox extends Outbox {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    super();
+    this.#database = database;
+  }
+
+  async relay(
+    limit: number,
+    send: (topic: Topic, messages: readonly QueueMessage[]) => Promise<void>,
+  ): Promise<number> {
+    const claimed = await this.#claim(limit);
+    const unsent = new Set(claimed.map(({ id }) => id));
+    try {
+      for (const [topic, rows] of byTopic(claimed)) {
+        await send(topic, rows.map(toMessage));
+        const ids = rows.map(({ id }) => id);
+        await this.#database.query(
+          'UPDATE outbox SET sent_at = clock_timestamp(), claimed_until = NULL WHERE id = ANY($1::bigint[])',
+          [ids],
+        );
+        for (const id of ids) unsent.delete(id);
+      }
+    } finally {
+      if (unsent.size > 0) await this.#giveUpClaim([...unsent]);
+    }
+    return claimed.length;
+  }
+
+  async done(outboxIds: readonly string[]): Promise<void> {
+    if (outboxIds.length === 0) return;
+    await this.#database.query(
+      'UPDATE outbox SET done_at = clock_timestamp() WHERE id = ANY($1::bigint[]) AND done_at IS NULL',
+      [outboxIds],
+    );
+  }
+
+  async refill(): Promise<number> {
+    const rows = await this.#database.query(
+      `UPDATE outbox SET sent_at = NULL, claimed_until = NULL WHERE done_at IS NULL AND sent_at IS NOT NULL RETURNING 1`,
+    );
+    return rows.length;
+  }
+
+  async remembered(key: string): Promise<string | null> {
+    const [row] = await this.#database.query<{ value: string }>(
+      `SELECT value #>> '{}' AS value FROM coordinator WHERE key = $1`,
+      [key],
+    );
+    return row?.value ?? null;
+  }
+
+  async remember(key: string, value: string): Promise<void> {
+    await this.#database.query(
+      `INSERT INTO coordinator (key, value) VALUES ($1, to_jsonb($2::text))
+       ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = clock_timestamp()`,
+      [key, value],
+    );
+  }
+
+  async prune(olderThanMs: number): Promise<number> {
+    const rows = await this.#database.query(
+      `DELETE FROM outbox WHERE id IN (
+         SELECT id FROM outbox WHERE done_at < clock_timestamp() - $1 * interval '1 millisecond' ORDER BY id LIMIT $2
+       ) RETURNING 1`,
+      [olderThanMs, PRUNE_ROWS_MAX],
+    );
+    return rows.length;
+  }
+
+  async #claim(limit: number): Promise<readonly ClaimedRow[]> {
+    const rows = await this.#database.query<ClaimedRow>(
+      `UPDATE outbox SET claimed_until = clock_timestamp() + $2 * interval '1 millisecond'
+       WHERE id IN (
+         SELECT id FROM outbox
+         WHERE sent_at IS NULL AND done_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+         ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+       )
+       RETURNING id, topic, message,
+         (greatest(0, extract(epoch FROM not_before - clock_timestamp())) * 1000)::float8 AS delay_ms`,
+      [limit, CLAIM_MS],
+    );
+    return rows.sort((a, b) => (BigInt(a.id) < BigInt(b.id) ? -1 : 1));
+  }
+
+  /** The queue refused: the next relay may take them at once. */
+  async #giveUpClaim(ids: readonly string[]): Promise<void> {
+    await this.#database.query(
+      'UPDATE outbox SET claimed_until = NULL WHERE id = ANY($1::bigint[]) AND sent_at IS NULL',
+      [ids],
+    );
+  }
+}
+
+function byTopic(rows: readonly ClaimedRow[]): Map<Topic, ClaimedRow[]> {
+  const groups = new Map<Topic, ClaimedRow[]>();
+  for (const row of rows) groups.set(row.topic, [...(groups.get(row.topic) ?? []), row]);
+  return groups;
+}
+
+function toMessage(row: ClaimedRow): QueueMessage {
+  const message = { outboxId: row.id, ids: row.message };
+  return row.delay_ms === null || row.delay_ms <= 0 ? message : { ...message, notBeforeMs: Math.ceil(row.delay_ms) };
+}
