@@ -4,7 +4,7 @@ import { DomainError } from '../errors.ts';
 export const SAMPLER_CANDIDATES_MAX = 256;
 
 /** A token the model could have chosen, with its natural-log probability before temperature. */
-export interface Candidate {
+export interface TokenCandidate {
   readonly token: number;
   readonly logprob: number;
 }
@@ -53,7 +53,7 @@ export function gumbelNoise(seed: number, position: number, token: number): numb
  *
  * @param candidates Likeliest first; at most {@link SAMPLER_CANDIDATES_MAX} are looked at.
  */
-export function pickToken(candidates: readonly Candidate[], rule: SamplingRule, position: number): number {
+export function pickToken(candidates: readonly TokenCandidate[], rule: SamplingRule, position: number): number {
   const first = candidates[0];
   if (first === undefined) throw new DomainError({ code: 'SAMPLER_NO_CANDIDATES', position });
   if (rule.temperature === 0) return first.token;
@@ -69,12 +69,12 @@ export function pickToken(candidates: readonly Candidate[], rule: SamplingRule, 
 /**
  * Where a committed token stands under the row's own rule.
  *
- * A token outside the nucleus could not have been picked: it ranks behind all that could, and is charged for the distance
- * to the edge of the nucleus, so that a rounding difference at the edge stays a small margin and a foreign token a large one.
+ * A token outside the nucleus could not have been picked: it is charged for the distance to the edge of the nucleus, so that
+ * a rounding difference at the edge stays a small margin and a foreign token becomes a large one.
  */
 export function standingOf(
-  candidates: readonly Candidate[],
-  own: Candidate,
+  candidates: readonly TokenCandidate[],
+  own: TokenCandidate,
   rule: SamplingRule,
   position: number,
 ): Standing {
@@ -87,21 +87,19 @@ export function standingOf(
   const allowed = nucleus(candidates, rule);
   const scores = allowed.map((candidate) => scoreOf(candidate, rule, position));
   const bestScore = scores.reduce((best, score) => Math.max(best, score), -Infinity);
-  const at = allowed.findIndex((candidate) => candidate.token === own.token);
-  if (at >= 0) {
-    const score = scores[at] ?? -Infinity;
-    return { score, bestScore, rank: scores.filter((other) => other > score).length };
-  }
+  const ownScore = scoreOf(own, rule, position);
+  const rank = scores.filter((score) => score > ownScore).length;
+  if (allowed.some((candidate) => candidate.token === own.token)) return { score: ownScore, bestScore, rank };
   const edge = allowed.at(-1) ?? first;
-  return { score: bestScore - Math.max(0, edge.logprob - own.logprob), bestScore, rank: allowed.length };
+  return { score: bestScore - Math.max(0, edge.logprob - own.logprob), bestScore, rank };
 }
 
-function scoreOf(candidate: Candidate, rule: SamplingRule, position: number): number {
+function scoreOf(candidate: TokenCandidate, rule: SamplingRule, position: number): number {
   return candidate.logprob + rule.temperature * gumbelNoise(rule.seed, position, candidate.token);
 }
 
 /** The fewest likeliest candidates whose tempered probabilities reach `topP` of what all candidates hold; at least one. */
-function nucleus(candidates: readonly Candidate[], rule: SamplingRule): readonly Candidate[] {
+function nucleus(candidates: readonly TokenCandidate[], rule: SamplingRule): readonly TokenCandidate[] {
   const considered = candidates.slice(0, SAMPLER_CANDIDATES_MAX);
   if (rule.topP >= 1) return considered;
   const top = considered[0]?.logprob ?? 0;

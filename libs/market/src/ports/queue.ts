@@ -6,6 +6,7 @@ export interface QueueMessage {
   /** The outbox row; also the queue's own id of the message. */
   readonly outboxId: string;
   readonly ids: Readonly<Record<string, string | number>>;
+  /** Milliseconds from now, counted by the database's clock; absent, 0 or less: at once. */
   readonly notBeforeMs?: number;
 }
 

@@ -1,0 +1,106 @@
+import type { RowScore, Work, WorkOutput } from '@freehold/protocol';
+import type { Engine } from './ports/engine.ts';
+import type { LeaseView } from './ports/lease-store.ts';
+import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
+
+export interface AuditRow {
+  readonly rowNo: number;
+  readonly work: Work;
+  readonly committed: WorkOutput;
+}
+
+/** Somebody who can run a committed row again. */
+export interface Auditor {
+  readonly id: string;
+  readonly kind: 'node' | 'coordinator';
+  /** Inside one engine class thresholds are tight. */
+  readonly sameClass: boolean;
+  /** Null when it refused, broke or was silent: not a verdict about anybody. */
+  score(lease: LeaseView, rows: readonly AuditRow[], signal: AbortSignal): Promise<readonly RowScore[] | null>;
+}
+
+export interface Auditors {
+  /** The best auditor not in `used`, or null. */
+  next(lease: LeaseView, used: ReadonlySet<string>): Promise<Auditor | null>;
+  anyFor(lease: LeaseView): Promise<boolean>;
+}
+
+export interface ChooseAuditorPorts {
+  readonly link: ProviderLink;
+  /** The coordinator's own engine for a model, when it holds the model within its memory limit. */
+  readonly localEngine: (model: string, digest: string) => Promise<{ engine: Engine; engineClass: string } | null>;
+  /** Nodes that are benched audit nobody. */
+  readonly benched: (nodeIds: readonly string[]) => Promise<ReadonlySet<string>>;
+  /** A number in [0, 1): spreads audits over equals. */
+  readonly chance: () => number;
+}
+
+export const OWN_ENGINE = 'coordinator';
+
+/**
+ * The first that exists: another operator in the same engine class; the same model in another class; the coordinator's own
+ * engine. Never the accused's operator, nor one that shares its payout address.
+ */
+export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
+  const nodesFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<ConnectedNode[]> => {
+    const able = ports.link.nodes().filter((node) => !used.has(node.id) && isIndependent(node, lease) && auditingModel(node, lease) !== undefined);
+    const benched = await ports.benched(able.map((node) => node.id));
+    return able.filter((node) => !benched.has(node.id));
+  };
+  return {
+    async next(lease, used) {
+      const nodes = (await nodesFor(lease, used))
+        .map((node) => ({ node, order: (classOf(node, lease) === lease.engineClass ? 0 : 4) + (node.freeSlots > 0 ? 0 : 2) + ports.chance() }))
+        .sort((a, b) => a.order - b.order);
+      const first = nodes[0];
+      if (first !== undefined) return nodeAuditor(ports.link, first.node, lease);
+      if (used.has(OWN_ENGINE)) return null;
+      const own = await ports.localEngine(lease.model, lease.digest);
+      return own === null ? null : ownAuditor(own.engine, own.engineClass === lease.engineClass);
+    },
+    async anyFor(lease) {
+      if ((await nodesFor(lease, new Set())).length > 0) return true;
+      return (await ports.localEngine(lease.model, lease.digest)) !== null;
+    },
+  };
+}
+
+function isIndependent(node: ConnectedNode, lease: LeaseView): boolean {
+  return node.id !== lease.nodeId && node.address !== lease.address && node.offer.payout !== lease.payout;
+}
+
+function auditingModel(node: ConnectedNode, lease: LeaseView): { class: string } | undefined {
+  return node.offer.engines.find((engine) =>
+    engine.models.some((model) => model.digest === lease.digest && (model.kind === 'embedding' || model.caps.promptLogprobs)),
+  );
+}
+
+function classOf(node: ConnectedNode, lease: LeaseView): string | undefined {
+  return auditingModel(node, lease)?.class;
+}
+
+function nodeAuditor(link: ProviderLink, node: ConnectedNode, lease: LeaseView): Auditor {
+  return {
+    id: node.id,
+    kind: 'node',
+    sameClass: classOf(node, lease) === lease.engineClass,
+    async score(audited, rows, signal) {
+      // The id says nothing about whose work it is, so that an auditor cannot favour its friends.
+      const reply = await link.audit(node.id, { id: `audit-${node.id.slice(-6)}-${rows.length}`, model: audited.model, digest: audited.digest }, rows, signal);
+      return 'scores' in reply ? reply.scores : null;
+    },
+  };
+}
+
+function ownAuditor(engine: Engine, sameClass: boolean): Auditor {
+  return {
+    id: OWN_ENGINE,
+    kind: 'coordinator',
+    sameClass,
+    async score(lease, rows, signal) {
+      const scores: RowScore[] = [];
+      for (const row of rows) scores.push(await engine.score(lease.model, row.rowNo, row.work, row.committed, signal));
+      return scores;
+    },
+  };
+}

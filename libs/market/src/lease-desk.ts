@@ -1,0 +1,207 @@
+import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import { LEASE_MS } from '@freehold/protocol';
+import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
+import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
+import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
+import { placeOpenTasks } from './place-tasks.ts';
+import { runLease, type RunLeasePorts } from './run-lease.ts';
+
+/** A node that refused or broke is left alone this long, doubling up to the maximum: no storm of refusals. */
+const REST_MS = 500;
+const REST_MS_MAX = 15_000;
+/** Weight of the newest measurement in a node's speed. */
+const SPEED_WEIGHT = 0.3;
+const LEASES_RUNNING_MAX = 1_024;
+
+export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows'> {
+  readonly entropy: Entropy;
+  readonly clock: MonotonicClock;
+  /** Called with what went wrong in the background; never with payloads. */
+  readonly report: (what: string, error: unknown) => void;
+  /** Vouchers and receipts that a returning node has not confirmed yet. */
+  readonly resendVouchers: (nodeId: string) => Promise<void>;
+}
+
+/**
+ * The scheduler's desk: who is connected, which leases run through this process, who needs a rest. All of it can be lost at
+ * any moment: leases are rebuilt from what nodes present when they come back, everything else is measured again.
+ */
+export class LeaseDesk implements LinkEvents {
+  readonly #ports: LeaseDeskPorts;
+  readonly #link: ProviderLink;
+  readonly #leases: LeaseStore;
+  readonly #running = new Map<string, AbortController>();
+  readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
+  readonly #speeds = new Map<string, { rowsPerSecond: number; lastMs: number }>();
+  #placing: Promise<void> | null = null;
+  #placeAgain = false;
+  #closed = false;
+
+  constructor(ports: LeaseDeskPorts) {
+    this.#ports = ports;
+    this.#link = ports.link;
+    this.#leases = ports.leases;
+  }
+
+  async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
+    const known = await this.#leases.rememberNode(node);
+    if (!known.accepted) throw new Error(known.why ?? 'the offer was refused');
+    const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS);
+    // Streams can be opened only after the welcome is out: the next turn is late enough.
+    setImmediateLike(() => void this.#takeUp(node.offer.node, resumed));
+    return resumed;
+  }
+
+  async #takeUp(nodeId: string, resumed: readonly LeaseRef[]): Promise<void> {
+    try {
+      for (const ref of resumed) {
+        const view = await this.#leases.view(ref);
+        if (view !== null && !view.committed && view.road === 'batch') this.#run(view);
+      }
+      await this.#ports.resendVouchers(nodeId);
+      this.wake();
+    } catch (error) {
+      this.#ports.report('taking up the leases of a returning node', error);
+    }
+  }
+
+  heartbeat(_nodeId: string, leases: readonly HeldLease[]): void {
+    if (leases.length === 0) this.wake();
+  }
+
+  async refuse(nodeId: string, lease: LeaseRef, code: string): Promise<void> {
+    this.#rest(nodeId);
+    await this.#leases.giveBack(lease, 'refuse', code);
+  }
+
+  async yield(nodeId: string, lease: LeaseRef): Promise<void> {
+    this.#rest(nodeId);
+    await this.#leases.giveBack(lease, 'yield', 'the owner wanted the slot');
+    this.wake();
+  }
+
+  async kept(_nodeId: string, _task: string): Promise<void> {
+    await this.onKept(_task);
+  }
+  /** Set by the composition: what to do when a node has stored a voucher. */
+  onKept: (task: string) => Promise<void> = async () => undefined;
+
+  gone(_nodeId: string): void {
+    // A broken connection proves nothing: the node may still work. Only the lease's clock decides.
+  }
+
+  /** Asks for a placement soon. Many wakes make one decision. */
+  wake(): void {
+    if (this.#closed) return;
+    if (this.#placing !== null) {
+      this.#placeAgain = true;
+      return;
+    }
+    this.#placing = this.#place().finally(() => {
+      this.#placing = null;
+      if (this.#placeAgain) {
+        this.#placeAgain = false;
+        this.wake();
+      }
+    });
+  }
+
+  /** Waits until the placement in hand is committed. */
+  async settled(): Promise<void> {
+    while (this.#placing !== null) await this.#placing;
+  }
+
+  async #place(): Promise<void> {
+    if (this.#running.size >= LEASES_RUNNING_MAX) return;
+    try {
+      const granted = await placeOpenTasks({
+        leases: this.#leases,
+        link: this.#link,
+        entropy: this.#ports.entropy,
+        resting: (nodeId) => this.#isResting(nodeId),
+        measured: (nodeId, digest) => this.#speeds.get(`${nodeId} ${digest}`)?.rowsPerSecond,
+      });
+      for (const lease of granted) this.#run(lease);
+    } catch (error) {
+      this.#ports.report('placing', error);
+    }
+  }
+
+  #run(lease: GrantedLease): void {
+    const key = `${lease.task}.${lease.epoch}`;
+    if (this.#closed || this.#running.has(key)) return;
+    const controller = new AbortController();
+    this.#running.set(key, controller);
+    void this.#drive(lease, controller.signal).finally(() => {
+      this.#running.delete(key);
+      this.wake();
+    });
+  }
+
+  async #drive(lease: GrantedLease, signal: AbortSignal): Promise<void> {
+    try {
+      const end = await runLease({ ...this.#ports, onRows: (nodeId, digest, rows) => this.#measure(nodeId, digest, rows) }, lease, signal);
+      if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
+      else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
+    } catch (error) {
+      // The lease stays as it is: its node presents it again, or its clock runs out.
+      this.#rest(lease.nodeId);
+      this.#ports.report(`running lease ${lease.task}.${lease.epoch}`, error);
+    }
+  }
+
+  /** Runs a lease of a connected node again whose stream was cut while the control stream stayed. */
+  takeUpCut(held: readonly { readonly nodeId: string; readonly lease: LeaseRef; readonly committed: boolean }[]): void {
+    for (const { nodeId, lease, committed } of held) {
+      if (committed || this.#running.has(`${lease.task}.${lease.epoch}`) || this.#isResting(nodeId)) continue;
+      void this.#takeUp(nodeId, [lease]);
+    }
+  }
+
+  /** Every lease that a connected node named in its last heartbeat, for one UPDATE. */
+  held(): { nodeId: string; lease: LeaseRef; committed: boolean }[] {
+    return this.#link.nodes().flatMap((node) => node.leases.map((lease) => ({ nodeId: node.id, lease: { task: lease.task, epoch: lease.epoch }, committed: lease.committed })));
+  }
+
+  /** Stops a lease that is no longer wanted. */
+  drop(nodeId: string, lease: LeaseRef, why: string): void {
+    this.#running.get(`${lease.task}.${lease.epoch}`)?.abort();
+    this.#link.tell(nodeId, { type: 'drop', lease, why });
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const controller of this.#running.values()) controller.abort();
+    await this.settled();
+  }
+
+  #rest(nodeId: string): void {
+    const before = this.#rests.get(nodeId)?.restMs ?? REST_MS / 2;
+    const restMs = Math.min(REST_MS_MAX, before * 2);
+    this.#rests.set(nodeId, { untilMs: this.#ports.clock.nowMs() + restMs, restMs });
+  }
+
+  #isResting(nodeId: string): boolean {
+    return (this.#rests.get(nodeId)?.untilMs ?? 0) > this.#ports.clock.nowMs();
+  }
+
+  #measure(nodeId: string, digest: string, rows: number): void {
+    const key = `${nodeId} ${digest}`;
+    const now = this.#ports.clock.nowMs();
+    const before = this.#speeds.get(key);
+    const seconds = before === undefined ? 0 : (now - before.lastMs) / 1_000;
+    // A pause between leases says nothing about speed.
+    const isUsable = seconds > 0 && seconds < 10;
+    const fresh = isUsable ? rows / seconds : (before?.rowsPerSecond ?? rows);
+    const rowsPerSecond = before === undefined || !isUsable ? fresh : before.rowsPerSecond * (1 - SPEED_WEIGHT) + fresh * SPEED_WEIGHT;
+    this.#speeds.set(key, { rowsPerSecond, lastMs: now });
+  }
+}
+
+function setImmediateLike(run: () => void): void {
+  queueMicrotask(() => queueMicrotask(run));
+}

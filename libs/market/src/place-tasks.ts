@@ -1,0 +1,84 @@
+import { placeTasks, unitsFromJson, type Candidate, type Demand } from '@freehold/domain';
+import type { LeaseStore, GrantedLease, NodeRecord, OpenDemand } from './ports/lease-store.ts';
+import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
+import type { Entropy } from './ports/surroundings.ts';
+import { LEASE_MS } from '@freehold/protocol';
+import { toHex } from './hex.ts';
+
+/** Jobs and returned tasks looked at in one decision: bounds the snapshot, the rest waits for the next one. */
+const DEMAND_JOBS_MAX = 64;
+const DEMAND_QUEUED_MAX = 128;
+const NONCE_BYTES = 16;
+
+export interface PlaceTasksPorts {
+  readonly leases: LeaseStore;
+  readonly link: ProviderLink;
+  readonly entropy: Entropy;
+  /** Nodes that refused or broke a moment ago, left alone for now. */
+  readonly resting: (nodeId: string) => boolean;
+  /** Rows per second measured by this process, when there is a measurement. */
+  readonly measured: (nodeId: string, digest: string) => number | undefined;
+}
+
+/** Snapshot → decide → compare-and-set. Returns the leases that were granted; whoever called dispatches them. */
+export async function placeOpenTasks(ports: PlaceTasksPorts): Promise<readonly GrantedLease[]> {
+  const nodes = ports.link.nodes().filter((node) => !ports.resting(node.id));
+  if (nodes.length === 0) return [];
+  const demand = await ports.leases.demand(DEMAND_JOBS_MAX, DEMAND_QUEUED_MAX);
+  if (demand.length === 0) return [];
+  const records = await ports.leases.nodeRecords(nodes.map((node) => node.id));
+  const candidates = nodes.flatMap((node) => {
+    const record = records.get(node.id);
+    return record === undefined ? [] : [candidateOf(node, record, ports.measured)];
+  });
+  const wishes = placeTasks(demand.map(demandOf), candidates).map((placement) => ({
+    jobId: placement.jobId,
+    taskId: placement.taskId,
+    epoch: placement.epoch,
+    rowFrom: placement.rowFrom,
+    rowTo: placement.rowTo,
+    nodeId: placement.nodeId,
+    model: placement.model.name,
+    digest: placement.model.digest,
+    engineClass: placement.model.engineClass,
+    rates: placement.model.rates,
+    nonce: toHex(ports.entropy.bytes(NONCE_BYTES)),
+  }));
+  return wishes.length === 0 ? [] : ports.leases.grant(wishes, LEASE_MS);
+}
+
+/** A connected node and what the market remembers of it, as the placement sees them. */
+export function candidateOf(node: ConnectedNode, record: NodeRecord, measured: PlaceTasksPorts['measured'] = () => undefined): Candidate {
+  return {
+    nodeId: node.id,
+    region: node.offer.region,
+    pools: node.offer.pools,
+    draining: node.draining,
+    benchedForMs: record.benchedForMs,
+    benchedWhy: record.benchedWhy,
+    rowsAccepted: record.rowsAccepted,
+    leasesActive: record.leasesInFlight,
+    rowsUnaccepted: record.rowsInFlight,
+    models: node.offer.engines.flatMap((engine) =>
+      engine.models.map((model) => ({
+        name: model.name,
+        digest: model.digest,
+        engineClass: engine.class,
+        loaded: model.loaded,
+        rates: unitsFromJson(model.rates),
+        rowsPerSecond: measured(node.id, model.digest) ?? record.speed[model.digest] ?? model.rowsPerSecond,
+      })),
+    ),
+  };
+}
+
+export function demandOf(open: OpenDemand): Demand {
+  return {
+    ask: { jobId: open.jobId, model: open.model, region: open.region, poolId: open.poolId, verify: open.verify, rateCaps: open.rateCaps },
+    deadlineInMs: open.deadlineInMs,
+    ageMs: open.ageMs,
+    nextRow: open.nextRow,
+    rowCount: open.rowCount,
+    queued: open.queued,
+  };
+}
