@@ -1,0 +1,64 @@
+/** `npm run bench -- NAME`: measures one thing against its floor. */
+import { existsSync, readdirSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import { at } from './launcher/paths.mjs';
+import { prepare } from './launcher/prepare.mjs';
+import { giveUp } from './launcher/progress.mjs';
+
+const FOLDER = at('test/bench');
+
+/** A bench is `test/bench/NAME.mjs` with `run({ args, json })` → `{ name, metrics, floor, target, pass }`. */
+function names() {
+  return existsSync(FOLDER)
+    ? readdirSync(FOLDER)
+        .filter((file) => file.endsWith('.mjs'))
+        .map((file) => file.slice(0, -'.mjs'.length))
+        .sort()
+    : [];
+}
+
+function help() {
+  return `Measures one thing and compares it with its floor; exit code 1 below the floor.
+
+  npm run bench -- NAME            people's words, then one line of JSON
+  npm run bench -- NAME --json     the line of JSON alone
+
+Names: ${names().join(', ') || '(none yet)'}`;
+}
+
+/** One line per metric, with its floor and target where there is one. */
+function describe({ metrics, floor = {}, target = {} }) {
+  return Object.entries(metrics).map(([key, value]) => {
+    const beside = [
+      key in floor ? `floor ${JSON.stringify(floor[key])}` : '',
+      key in target ? `target ${JSON.stringify(target[key])}` : '',
+    ].filter(Boolean);
+    return `  ${key.padEnd(28)} ${JSON.stringify(value)}${beside.length > 0 ? `   (${beside.join(', ')})` : ''}`;
+  });
+}
+
+const [name, ...args] = process.argv.slice(2);
+if (name === undefined || name === '--help' || name === '-h') {
+  console.log(help());
+} else {
+  if (!names().includes(name)) giveUp(`No bench named ${JSON.stringify(name)}.\n\n${help()}`);
+  await prepare('production');
+  const json = args.includes('--json');
+  const { run } = await import(pathToFileURL(at('test/bench', `${name}.mjs`)).href);
+  const result = await run({ args: args.filter((arg) => arg !== '--json'), json });
+  if (!json) {
+    console.log(name);
+    for (const line of describe(result)) console.log(line);
+    console.log(result.pass ? 'pass' : 'BELOW THE FLOOR');
+  }
+  console.log(
+    JSON.stringify({
+      name,
+      metrics: result.metrics,
+      floor: result.floor ?? {},
+      target: result.target ?? {},
+      pass: result.pass,
+    }),
+  );
+  process.exitCode = result.pass ? 0 : 1;
+}
