@@ -83,7 +83,13 @@ export const RowScore = z.discriminatedUnion('kind', [
     /** Text of the committed token ids, decoded by the auditor. */
     text: z.string(),
     unitsIn: z.int().min(0),
-    /** Per output token: its log probability here, the best token's, and its rank (0 = best). */
+    /** Why the text ends, as its tokens show: by itself, at the limit, or for no reason (`unfinished`). */
+    finish: z.enum(['stop', 'length', 'unfinished']).optional(),
+    /**
+     * Per output token, under the row's own rule: its score in nats, the best token's, and its rank (0 = best). Greedy rows
+     * score by log probability; sampled ones add the seeded Gumbel noise times the temperature, so that the token an honest
+     * provider picked is the best one there too.
+     */
     tokens: z.array(z.strictObject({ logprob: z.number(), bestLogprob: z.number(), rank: z.int().min(0) })),
   }),
   z.strictObject({

@@ -1,8 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
-import { gumbelNoise, pickToken, standingOf, type Candidate } from './gumbel.ts';
+import { gumbelNoise, pickToken, standingOf, type TokenCandidate } from './gumbel.ts';
 
 const PROBABILITIES = [0.5, 0.25, 0.15, 0.07, 0.03];
-const CANDIDATES: readonly Candidate[] = PROBABILITIES.map((p, i) => ({ token: 10 + i, logprob: Math.log(p) }));
+const CANDIDATES: readonly TokenCandidate[] = PROBABILITIES.map((p, i) => ({ token: 10 + i, logprob: Math.log(p) }));
 const rule = (temperature: number, topP = 1, seed = 7) => ({ temperature, topP, seed });
 
 function shares(temperature: number, topP: number, draws: number): number[] {

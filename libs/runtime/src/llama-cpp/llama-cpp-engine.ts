@@ -1,0 +1,129 @@
+import { getLlama, getModuleVersion, LlamaLogLevel, type Llama } from 'node-llama-cpp';
+import { Engine, EngineError, type ChatDelta, type EngineDescription } from '@freehold/market';
+import type {
+  ChatOutput,
+  ChatWork,
+  EmbeddingOutput,
+  EmbeddingWork,
+  FailedOutput,
+  RowScore,
+  Work,
+  WorkOutput,
+} from '@freehold/protocol';
+import { generate } from './generate.ts';
+import { LoadedModel } from './loaded-model.ts';
+import { LlamaCppOptions } from './options.ts';
+import { scoreChat } from './score-chat.ts';
+
+/** Instruction sets that change rounding, the widest first: two machines of one class run the same code. */
+const CPU_FAMILIES = ['AMX_INT8', 'AVX512_BF16', 'AVX512', 'AVX_VNNI', 'AVX2', 'AVX', 'SVE', 'NEON'] as const;
+
+/** llama.cpp inside this process. Only a child process should call it: see `childEngine`. */
+export async function llamaCppEngine(input: LlamaCppOptions): Promise<Engine> {
+  const options = LlamaCppOptions.parse(input);
+  const llama = await getLlama({
+    gpu: false,
+    build: 'never',
+    logLevel: LlamaLogLevel.error,
+    logger: (_level, message) => void process.stderr.write(message),
+  });
+  const models = new Map<string, LoadedModel>();
+  for (const model of options.models) {
+    if (models.has(model.name))
+      throw new EngineError('model_named_twice', `Two models are called ${model.name}.`, false);
+    models.set(model.name, await LoadedModel.load(llama, model, options.threads));
+  }
+  return new LlamaCppEngine(llama, await getModuleVersion(), models);
+}
+
+class LlamaCppEngine extends Engine {
+  readonly #llama: Llama;
+  readonly #models: ReadonlyMap<string, LoadedModel>;
+  readonly #version: string;
+
+  constructor(llama: Llama, version: string, models: ReadonlyMap<string, LoadedModel>) {
+    super();
+    this.#llama = llama;
+    this.#version = version;
+    this.#models = models;
+  }
+
+  async describe(): Promise<EngineDescription> {
+    const family = CPU_FAMILIES.find((name) => this.#llama.systemInfo.includes(`${name} = 1`)) ?? 'generic';
+    return {
+      engine: 'llama-cpp',
+      version: this.#version,
+      engineClass: `llama-cpp/${this.#version}/${process.arch}-${family.toLowerCase().replaceAll('_', '-')}`,
+      models: [...this.#models.values()].map((model) => model.described),
+    };
+  }
+
+  async chat(
+    name: string,
+    work: ChatWork,
+    onDelta: (delta: ChatDelta) => void,
+    signal: AbortSignal,
+  ): Promise<ChatOutput | FailedOutput> {
+    const model = this.#model(name);
+    const prompt = model.promptTokens(work.messages);
+    const refusal = refusalOf(model, prompt.length);
+    if (refusal !== undefined) return refusal;
+    return model.slots.with(signal, async (sequence) => {
+      try {
+        return await generate(model, sequence, prompt, work, onDelta, signal);
+      } finally {
+        await sequence.clearHistory();
+      }
+    });
+  }
+
+  async embed(_name: string, _work: EmbeddingWork, _signal: AbortSignal): Promise<FailedOutput | EmbeddingOutput> {
+    return {
+      kind: 'failed',
+      code: 'unsupported_kind',
+      message: 'This engine serves chat only; ask an embedding model.',
+    };
+  }
+
+  async score(name: string, rowNo: number, work: Work, committed: WorkOutput, signal: AbortSignal): Promise<RowScore> {
+    const model = this.#model(name);
+    if (work.kind !== 'chat') return failedScore(rowNo, 'unsupported_kind', committed);
+    const prompt = model.promptTokens(work.messages);
+    const refusal = refusalOf(model, prompt.length);
+    if (refusal !== undefined) return failedScore(rowNo, refusal.code, committed);
+    if (committed.kind !== 'chat') return { kind: 'failed', rowNo, code: 'not_refused_here', agrees: false };
+    return model.slots.with(signal, async (sequence) => {
+      try {
+        return await scoreChat(model, sequence, rowNo, prompt, work, committed);
+      } finally {
+        await sequence.clearHistory();
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#llama.dispose();
+  }
+
+  #model(name: string): LoadedModel {
+    const model = this.#models.get(name);
+    if (model !== undefined) return model;
+    throw new EngineError(
+      'model_not_loaded',
+      `${name} is not loaded; there is ${[...this.#models.keys()].join(', ')}.`,
+      false,
+    );
+  }
+}
+
+function refusalOf(model: LoadedModel, promptTokens: number): FailedOutput | undefined {
+  const { contextTokens } = model.described;
+  if (promptTokens < contextTokens) return undefined;
+  const message = `The prompt has ${promptTokens} tokens; the context holds ${contextTokens}, and the answer needs some of them.`;
+  return { kind: 'failed', code: 'context_length_exceeded', message };
+}
+
+/** This engine refuses the row: it agrees with whoever refused it for the same reason. */
+function failedScore(rowNo: number, code: string, committed: WorkOutput): RowScore {
+  return { kind: 'failed', rowNo, code, agrees: committed.kind === 'failed' && committed.code === code };
+}

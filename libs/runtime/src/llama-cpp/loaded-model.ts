@@ -1,0 +1,94 @@
+import type { Llama, LlamaContext, LlamaContextSequence, LlamaModel } from 'node-llama-cpp';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import type { z } from 'zod';
+import { EngineError, type EngineModel } from '@freehold/market';
+import type { ChatMessage } from '@freehold/protocol';
+import { CONTEXT_TOKENS_DEFAULT, type LlamaCppModel } from './options.ts';
+import { promptParts } from './prompt.ts';
+import { Slots } from './slots.ts';
+
+type ModelOptions = z.output<typeof LlamaCppModel>;
+
+/** A model in memory with its slots: one context, and in it one sequence, per slot. */
+export class LoadedModel {
+  readonly described: EngineModel;
+  readonly slots: Slots<LlamaContextSequence>;
+  readonly vocabularySize: number;
+  readonly #model: LlamaModel;
+  readonly #options: ModelOptions;
+
+  private constructor(model: LlamaModel, contexts: readonly LlamaContext[], options: ModelOptions, digest: string) {
+    this.#model = model;
+    this.#options = options;
+    this.slots = new Slots(contexts.map((context) => context.getSequence()));
+    this.vocabularySize = model.fileInfo.metadata.tokenizer.ggml.tokens.length;
+    this.described = {
+      name: options.name,
+      digest,
+      kind: 'chat',
+      quantisation: options.quantisation,
+      contextTokens: contextTokensOf(model, options),
+      slots: options.slots,
+      caps: { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: false },
+    };
+  }
+
+  static async load(llama: Llama, options: ModelOptions, threads: number): Promise<LoadedModel> {
+    const fileSha256 = await sha256Of(options.path);
+    if (options.fileSha256 !== undefined && options.fileSha256 !== fileSha256) {
+      const message = `${options.path} has sha256 ${fileSha256}, expected ${options.fileSha256}: fetch or build the model again.`;
+      throw new EngineError('model_digest_mismatch', message, false);
+    }
+    const model = await llama.loadModel({ modelPath: options.path, gpuLayers: 0 });
+    const contextSize = contextTokensOf(model, options);
+    const contexts: LlamaContext[] = [];
+    for (let slot = 0; slot < options.slots; slot += 1) {
+      contexts.push(
+        await model.createContext({ contextSize, batchSize: Math.min(contextSize, 512), sequences: 1, threads }),
+      );
+    }
+    return new LoadedModel(model, contexts, options, options.digest ?? derivedDigest(fileSha256, options));
+  }
+
+  /** The prompt's token ids. Done once per row; committed output is never tokenised again. */
+  promptTokens(messages: readonly ChatMessage[]): number[] {
+    const words = {
+      jinja: this.#model.fileInfo.metadata.tokenizer.chat_template,
+      bos: this.#model.tokens.bosString ?? '',
+      eos: this.#model.tokens.eosString ?? '',
+    };
+    // Next to a mark the tokeniser adds its own leading space, as in the whole prompt; after plain text it must not.
+    const trim = this.#options.template.kind === 'gguf' ? 'trimLeadingSpace' : undefined;
+    const parts = promptParts(messages, this.#options.template, words);
+    return parts.flatMap((part) => this.#model.tokenize(part.text, part.special, part.special ? undefined : trim));
+  }
+
+  readonly decode = (tokens: readonly number[]): string =>
+    this.#model.detokenize(tokens as Parameters<LlamaModel['detokenize']>[0]);
+
+  endsText(token: number): boolean {
+    return this.#model.isEogToken(token as Parameters<LlamaModel['isEogToken']>[0]);
+  }
+}
+
+function contextTokensOf(model: LlamaModel, options: ModelOptions): number {
+  return Math.min(model.trainContextSize, options.contextTokens ?? CONTEXT_TOKENS_DEFAULT);
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  } catch (error) {
+    throw new EngineError('model_not_found', `The model file cannot be read: ${String(error)}`, false);
+  }
+  return hash.digest('hex');
+}
+
+/** Weights and tokeniser are the file, the template is ours: both make the model what it is. */
+function derivedDigest(fileSha256: string, options: ModelOptions): string {
+  return `sha256:${createHash('sha256')
+    .update(`${fileSha256}\n${JSON.stringify(options.template)}`)
+    .digest('hex')}`;
+}
