@@ -43,14 +43,19 @@ export const OWN_ENGINE = 'coordinator';
  */
 export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
   const nodesFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<ConnectedNode[]> => {
-    const able = ports.link.nodes().filter((node) => !used.has(node.id) && isIndependent(node, lease) && auditingModel(node, lease) !== undefined);
+    const able = ports.link
+      .nodes()
+      .filter((node) => !used.has(node.id) && isIndependent(node, lease) && auditingModel(node, lease) !== undefined);
     const benched = await ports.benched(able.map((node) => node.id));
     return able.filter((node) => !benched.has(node.id));
   };
   return {
     async next(lease, used) {
       const nodes = (await nodesFor(lease, used))
-        .map((node) => ({ node, order: (classOf(node, lease) === lease.engineClass ? 0 : 4) + (node.freeSlots > 0 ? 0 : 2) + ports.chance() }))
+        .map((node) => ({
+          node,
+          order: (classOf(node, lease) === lease.engineClass ? 0 : 4) + (node.freeSlots > 0 ? 0 : 2) + ports.chance(),
+        }))
         .sort((a, b) => a.order - b.order);
       const first = nodes[0];
       if (first !== undefined) return nodeAuditor(ports.link, first.node, lease);
@@ -71,7 +76,9 @@ function isIndependent(node: ConnectedNode, lease: LeaseView): boolean {
 
 function auditingModel(node: ConnectedNode, lease: LeaseView): { class: string } | undefined {
   return node.offer.engines.find((engine) =>
-    engine.models.some((model) => model.digest === lease.digest && (model.kind === 'embedding' || model.caps.promptLogprobs)),
+    engine.models.some(
+      (model) => model.digest === lease.digest && (model.kind === 'embedding' || model.caps.promptLogprobs),
+    ),
   );
 }
 
@@ -86,7 +93,12 @@ function nodeAuditor(link: ProviderLink, node: ConnectedNode, lease: LeaseView):
     sameClass: classOf(node, lease) === lease.engineClass,
     async score(audited, rows, signal) {
       // The id says nothing about whose work it is, so that an auditor cannot favour its friends.
-      const reply = await link.audit(node.id, { id: `audit-${node.id.slice(-6)}-${rows.length}`, model: audited.model, digest: audited.digest }, rows, signal);
+      const reply = await link.audit(
+        node.id,
+        { id: `audit-${node.id.slice(-6)}-${rows.length}`, model: audited.model, digest: audited.digest },
+        rows,
+        signal,
+      );
       return 'scores' in reply ? reply.scores : null;
     },
   };

@@ -140,7 +140,11 @@ export class LeaseDesk implements LinkEvents {
 
   async #drive(lease: GrantedLease, signal: AbortSignal): Promise<void> {
     try {
-      const end = await runLease({ ...this.#ports, onRows: (nodeId, digest, rows) => this.#measure(nodeId, digest, rows) }, lease, signal);
+      const end = await runLease(
+        { ...this.#ports, onRows: (nodeId, digest, rows) => this.#measure(nodeId, digest, rows) },
+        lease,
+        signal,
+      );
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
     } catch (error) {
@@ -160,7 +164,15 @@ export class LeaseDesk implements LinkEvents {
 
   /** Every lease that a connected node named in its last heartbeat, for one UPDATE. */
   held(): { nodeId: string; lease: LeaseRef; committed: boolean }[] {
-    return this.#link.nodes().flatMap((node) => node.leases.map((lease) => ({ nodeId: node.id, lease: { task: lease.task, epoch: lease.epoch }, committed: lease.committed })));
+    return this.#link
+      .nodes()
+      .flatMap((node) =>
+        node.leases.map((lease) => ({
+          nodeId: node.id,
+          lease: { task: lease.task, epoch: lease.epoch },
+          committed: lease.committed,
+        })),
+      );
   }
 
   /** Stops a lease that is no longer wanted. */
@@ -197,7 +209,8 @@ export class LeaseDesk implements LinkEvents {
     // A pause between leases says nothing about speed.
     const isUsable = seconds > 0 && seconds < 10;
     const fresh = isUsable ? rows / seconds : (before?.rowsPerSecond ?? rows);
-    const rowsPerSecond = before === undefined || !isUsable ? fresh : before.rowsPerSecond * (1 - SPEED_WEIGHT) + fresh * SPEED_WEIGHT;
+    const rowsPerSecond =
+      before === undefined || !isUsable ? fresh : before.rowsPerSecond * (1 - SPEED_WEIGHT) + fresh * SPEED_WEIGHT;
     this.#speeds.set(key, { rowsPerSecond, lastMs: now });
   }
 }

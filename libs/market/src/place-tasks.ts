@@ -48,7 +48,11 @@ export async function placeOpenTasks(ports: PlaceTasksPorts): Promise<readonly G
 }
 
 /** A connected node and what the market remembers of it, as the placement sees them. */
-export function candidateOf(node: ConnectedNode, record: NodeRecord, measured: PlaceTasksPorts['measured'] = () => undefined): Candidate {
+export function candidateOf(
+  node: ConnectedNode,
+  record: NodeRecord,
+  measured: PlaceTasksPorts['measured'] = () => undefined,
+): Candidate {
   return {
     nodeId: node.id,
     region: node.offer.region,
@@ -74,7 +78,14 @@ export function candidateOf(node: ConnectedNode, record: NodeRecord, measured: P
 
 export function demandOf(open: OpenDemand): Demand {
   return {
-    ask: { jobId: open.jobId, model: open.model, region: open.region, poolId: open.poolId, verify: open.verify, rateCaps: open.rateCaps },
+    ask: {
+      jobId: open.jobId,
+      model: open.model,
+      region: open.region,
+      poolId: open.poolId,
+      verify: open.verify,
+      rateCaps: open.rateCaps,
+    },
     deadlineInMs: open.deadlineInMs,
     ageMs: open.ageMs,
     nextRow: open.nextRow,

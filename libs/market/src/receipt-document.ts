@@ -5,7 +5,12 @@ import { toHex } from './hex.ts';
 export interface ReceiptFacts {
   readonly lease: LeaseView;
   readonly delivered: readonly DeliveredRow[];
-  readonly drawn: { readonly height: bigint | null; readonly blockHash: string | null; readonly secret: Uint8Array | null; readonly rows: readonly number[] };
+  readonly drawn: {
+    readonly height: bigint | null;
+    readonly blockHash: string | null;
+    readonly secret: Uint8Array | null;
+    readonly rows: readonly number[];
+  };
   readonly countersignature: string | null;
   readonly findings: readonly AuditFinding[];
   readonly usage: Usage;
@@ -19,7 +24,8 @@ export interface ReceiptFacts {
  */
 export function receiptDocument(facts: ReceiptFacts): Record<string, unknown> {
   const { lease, delivered, drawn, findings } = facts;
-  const audited = new Set(findings.filter((finding) => finding.verdict !== 'unsure').map((finding) => finding.rowNo)).size;
+  const audited = new Set(findings.filter((finding) => finding.verdict !== 'unsure').map((finding) => finding.rowNo))
+    .size;
   return {
     v: 1,
     task: lease.task,
@@ -31,8 +37,17 @@ export function receiptDocument(facts: ReceiptFacts): Record<string, unknown> {
     model: lease.model,
     modelDigest: lease.digest,
     engineClass: lease.engineClass,
-    rows: { from: lease.rowFrom, to: lease.rowFrom + delivered.length, succeeded: delivered.filter((row) => row.succeeded).length },
-    commitment: { root: lease.checkpointRoot, n: delivered.length, signature: lease.checkpointSignature, countersignature: facts.countersignature },
+    rows: {
+      from: lease.rowFrom,
+      to: lease.rowFrom + delivered.length,
+      succeeded: delivered.filter((row) => row.succeeded).length,
+    },
+    commitment: {
+      root: lease.checkpointRoot,
+      n: delivered.length,
+      signature: lease.checkpointSignature,
+      countersignature: facts.countersignature,
+    },
     draw: {
       by: audited === 0 ? 'none' : 'coordinator',
       height: drawn.height === null ? null : String(drawn.height),
@@ -40,7 +55,12 @@ export function receiptDocument(facts: ReceiptFacts): Record<string, unknown> {
       secret: drawn.secret === null ? null : toHex(drawn.secret),
       rows: drawn.rows,
     },
-    audits: findings.map((finding) => ({ row: finding.rowNo, auditor: finding.auditor, kind: finding.auditorKind, verdict: finding.verdict })),
+    audits: findings.map((finding) => ({
+      row: finding.rowNo,
+      auditor: finding.auditor,
+      kind: finding.auditorKind,
+      verdict: finding.verdict,
+    })),
     audited,
     badShareUpperBound95: upperBound(0, audited),
     usage: unitsToJson(facts.usage),

@@ -37,7 +37,17 @@ export function segmentName(lease: LeaseRef): string {
 export async function runLease(ports: RunLeasePorts, lease: GrantedLease, signal: AbortSignal): Promise<RowsEnd> {
   const delivery = await LeaseDelivery.open(ports, lease);
   if (delivery === null) return { end: 'failed', code: 'STALE', message: 'the lease was moved before it started' };
-  const grant = { task: lease.task, epoch: lease.epoch, nodeId: lease.nodeId, nonce: lease.nonce, model: lease.model, digest: lease.digest, engineClass: lease.engineClass, rates: lease.rates, rows: lease.rowTo - lease.rowFrom };
+  const grant = {
+    task: lease.task,
+    epoch: lease.epoch,
+    nodeId: lease.nodeId,
+    nonce: lease.nonce,
+    model: lease.model,
+    digest: lease.digest,
+    engineClass: lease.engineClass,
+    rates: lease.rates,
+    rows: lease.rowTo - lease.rowFrom,
+  };
   const end = await ports.link.runLease(grant, delivery.from, delivery.inputs(), delivery, signal);
   await settleEnd(ports.leases, lease, end, delivery.fault);
   return delivery.fault === null ? end : { end: 'failed', code: 'FORGED', message: delivery.fault };
@@ -103,7 +113,8 @@ class LeaseDelivery implements RowSink {
     for (const { index, output } of batch) {
       const work = this.#works.get(index);
       const rowNo = this.#lease.rowFrom + index;
-      if (work === undefined || index !== this.from + this.#received + rows.length) throw new Error(`row ${index} came out of order`);
+      if (work === undefined || index !== this.from + this.#received + rows.length)
+        throw new Error(`row ${index} came out of order`);
       const fault = rowFault(work, output);
       if (fault !== null) {
         this.fault = `row ${rowNo}: ${fault}`;
@@ -111,7 +122,14 @@ class LeaseDelivery implements RowSink {
       }
       const piece = new TextEncoder().encode(JSON.stringify(output));
       const leafHash = rowLeafHash(this.#lease.task, rowNo, work, output);
-      rows.push({ rowNo, offset, length: piece.length, leafHash, succeeded: output.kind !== 'failed', usage: usageOf(output) });
+      rows.push({
+        rowNo,
+        offset,
+        length: piece.length,
+        leafHash,
+        succeeded: output.kind !== 'failed',
+        usage: usageOf(output),
+      });
       pieces.push(piece);
       offset += piece.length;
       this.#works.delete(index);
@@ -143,19 +161,40 @@ class LeaseDelivery implements RowSink {
     const rows = this.#lease.rowTo - this.#lease.rowFrom;
     const done = this.from + this.#received;
     if (checkpoint.n !== done) return `a checkpoint over ${checkpoint.n} rows after ${done}`;
-    if (checkpoint.last !== (done === rows)) return `a ${checkpoint.last ? 'commit' : 'checkpoint'} at row ${done} of ${rows}`;
+    if (checkpoint.last !== (done === rows))
+      return `a ${checkpoint.last ? 'commit' : 'checkpoint'} at row ${done} of ${rows}`;
     const root = toHex(this.#tree.root());
     if (checkpoint.root !== root) return `a root ${checkpoint.root} over rows that hash to ${root}`;
-    const message = { task: toHex(taskIdBytes(this.#lease.task)), epoch: BigInt(this.#lease.epoch), n: BigInt(checkpoint.n), root };
+    const message = {
+      task: toHex(taskIdBytes(this.#lease.task)),
+      epoch: BigInt(this.#lease.epoch),
+      n: BigInt(checkpoint.n),
+      root,
+    };
     const signer = await this.#ports.signatures.recover('LeaseCheckpoint', message, checkpoint.signature);
     return signer === this.#address ? null : `a checkpoint signed by ${signer ?? 'nobody'} instead of ${this.#address}`;
   }
 }
 
 /** The coordinator's receipt of a commitment. Deterministic, so that it can be made again after a crash. */
-export async function countersign(ports: Pick<RunLeasePorts, 'signer' | 'link'>, lease: LeaseRef & { readonly nodeId: string }, root: string, height: bigint): Promise<string> {
-  const signature = await ports.signer.sign('CommitCountersign', { task: toHex(taskIdBytes(lease.task)), epoch: BigInt(lease.epoch), root, height });
-  ports.link.tell(lease.nodeId, { type: 'countersigned', lease: { task: lease.task, epoch: lease.epoch }, root, height: String(height), signature });
+export async function countersign(
+  ports: Pick<RunLeasePorts, 'signer' | 'link'>,
+  lease: LeaseRef & { readonly nodeId: string },
+  root: string,
+  height: bigint,
+): Promise<string> {
+  const signature = await ports.signer.sign('CommitCountersign', {
+    task: toHex(taskIdBytes(lease.task)),
+    epoch: BigInt(lease.epoch),
+    root,
+    height,
+  });
+  ports.link.tell(lease.nodeId, {
+    type: 'countersigned',
+    lease: { task: lease.task, epoch: lease.epoch },
+    root,
+    height: String(height),
+    signature,
+  });
   return signature;
 }
-

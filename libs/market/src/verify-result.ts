@@ -1,4 +1,15 @@
-import { addUsage, drawRows, drawSeed, judgeText, judgeVector, microCost, rowsToAudit, UNITS_PER_RATE, type Judgement, type Usage } from '@freehold/domain';
+import {
+  addUsage,
+  drawRows,
+  drawSeed,
+  judgeText,
+  judgeVector,
+  microCost,
+  rowsToAudit,
+  UNITS_PER_RATE,
+  type Judgement,
+  type Usage,
+} from '@freehold/domain';
 import type { LeaseRef, RowScore, Work, WorkOutput } from '@freehold/protocol';
 import type { Blocks } from './ports/blocks.ts';
 import type { AuditFinding, DeliveredRow, LeaseStore, LeaseView } from './ports/lease-store.ts';
@@ -40,7 +51,8 @@ export type Verified =
  */
 export async function verifyResult(ports: VerifyPorts, ref: LeaseRef, signal: AbortSignal): Promise<Verified> {
   const lease = await ports.leases.view(ref);
-  if (lease === null || lease.state !== 'delivered' || lease.taskEpoch !== ref.epoch) return { done: true, outcome: 'fenced' };
+  if (lease === null || lease.state !== 'delivered' || lease.taskEpoch !== ref.epoch)
+    return { done: true, outcome: 'fenced' };
   const drawn = await drawOnce(ports, lease);
   if (drawn === null) return { done: false, why: 'waiting for the block of the draw', retryInMs: 300 };
   const delivered = await ports.leases.delivered(lease);
@@ -77,12 +89,23 @@ async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | n
 }
 
 /** Audits what has no finding yet. A bad or unsure row goes to further auditors of other operators; null when nobody answered. */
-async function auditRows(ports: VerifyPorts, lease: LeaseView, delivered: readonly DeliveredRow[], drawn: readonly number[], signal: AbortSignal): Promise<readonly AuditFinding[] | null> {
+async function auditRows(
+  ports: VerifyPorts,
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  drawn: readonly number[],
+  signal: AbortSignal,
+): Promise<readonly AuditFinding[] | null> {
   const findings = [...(await ports.leases.findings(lease))];
   const opinions = lease.verify === 'quorum' ? 2 : 1;
   let used: ReadonlySet<string> = new Set(findings.map((finding) => finding.auditor));
   for (let round = 0; round < OPINIONS_MAX; round += 1) {
-    const open = drawn.filter((rowNo) => needsOpinion(findings.filter((finding) => finding.rowNo === rowNo), opinions));
+    const open = drawn.filter((rowNo) =>
+      needsOpinion(
+        findings.filter((finding) => finding.rowNo === rowNo),
+        opinions,
+      ),
+    );
     if (open.length === 0) return findings;
     const auditor = await ports.auditors.next(lease, used);
     if (auditor === null) break;
@@ -126,7 +149,14 @@ function condemnedRows(findings: readonly AuditFinding[]): readonly CondemnedRow
   });
 }
 
-async function askAuditor(ports: VerifyPorts, auditor: Auditor, lease: LeaseView, delivered: readonly DeliveredRow[], rowNos: readonly number[], signal: AbortSignal): Promise<AuditFinding[] | null> {
+async function askAuditor(
+  ports: VerifyPorts,
+  auditor: Auditor,
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  rowNos: readonly number[],
+  signal: AbortSignal,
+): Promise<AuditFinding[] | null> {
   const rows = await committedRows(ports, lease, delivered, rowNos);
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(AUDIT_TIMEOUT_MS)]);
   const scores = await auditor.score(lease, rows, deadline);
@@ -135,7 +165,15 @@ async function askAuditor(ports: VerifyPorts, auditor: Auditor, lease: LeaseView
     const score = scores.find((candidate) => candidate.rowNo === row.rowNo);
     if (score === undefined) return [];
     const judgement = judgeRow(row.work, row.committed, score, auditor.sameClass);
-    return [{ rowNo: row.rowNo, auditor: auditor.id, auditorKind: auditor.kind, verdict: judgement.verdict, score: { why: judgement.why, ...summary(score) } }];
+    return [
+      {
+        rowNo: row.rowNo,
+        auditor: auditor.id,
+        auditorKind: auditor.kind,
+        verdict: judgement.verdict,
+        score: { why: judgement.why, ...summary(score) },
+      },
+    ];
   });
 }
 
@@ -146,13 +184,22 @@ interface CommittedRow {
 }
 
 /** Input and committed output of the drawn rows, read back from where they were made durable. */
-async function committedRows(ports: VerifyPorts, lease: LeaseView, delivered: readonly DeliveredRow[], rowNos: readonly number[]): Promise<readonly CommittedRow[]> {
+async function committedRows(
+  ports: VerifyPorts,
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  rowNos: readonly number[],
+): Promise<readonly CommittedRow[]> {
   const wanted = delivered.filter((row) => rowNos.includes(row.rowNo));
   const outputs = await ports.objects.readPieces(segmentName(lease), wanted);
   const inputs = await ports.leases.inputs(lease, 0);
   const places = wanted.map((row) => inputs?.rows.find((place) => place.rowNo === row.rowNo));
-  if (inputs === null || places.some((place) => place === undefined)) throw new Error(`inputs of task ${lease.task} are gone`);
-  const lines = await ports.objects.readPieces(inputs.inputFile, places.filter((place) => place !== undefined));
+  if (inputs === null || places.some((place) => place === undefined))
+    throw new Error(`inputs of task ${lease.task} are gone`);
+  const lines = await ports.objects.readPieces(
+    inputs.inputFile,
+    places.filter((place) => place !== undefined),
+  );
   return wanted.map((row, i) => ({
     rowNo: row.rowNo,
     work: ports.readWork(lines[i] ?? new Uint8Array(), inputs.endpoint),
@@ -162,17 +209,35 @@ async function committedRows(ports: VerifyPorts, lease: LeaseView, delivered: re
 
 /** What an auditor's score says about one committed row. */
 export function judgeRow(work: Work, committed: WorkOutput, score: RowScore, sameClass: boolean): Judgement {
-  if (score.kind === 'failed') return score.agrees ? { verdict: 'good', why: null } : { verdict: 'bad', why: `failed with ${score.code} where the auditor has an answer` };
-  if (committed.kind === 'failed') return { verdict: 'bad', why: `refused with ${committed.code} what the auditor could run` };
+  if (score.kind === 'failed')
+    return score.agrees
+      ? { verdict: 'good', why: null }
+      : { verdict: 'bad', why: `failed with ${score.code} where the auditor has an answer` };
+  if (committed.kind === 'failed')
+    return { verdict: 'bad', why: `refused with ${committed.code} what the auditor could run` };
   if (score.kind === 'chat' && committed.kind === 'chat' && work.kind === 'chat') {
     return judgeText(
-      { committedText: committed.text, auditedText: score.text, committedUnitsIn: committed.unitsIn, auditedUnitsIn: score.unitsIn, tokens: score.tokens, expectedTokens: committed.tokens.length },
+      {
+        committedText: committed.text,
+        auditedText: score.text,
+        committedUnitsIn: committed.unitsIn,
+        auditedUnitsIn: score.unitsIn,
+        tokens: score.tokens,
+        expectedTokens: committed.tokens.length,
+      },
       sameClass,
     );
   }
   if (score.kind === 'embedding' && committed.kind === 'embedding') {
     return judgeVector(
-      { cosine: score.cosine, normDifference: score.normDifference, committedDimensions: committed.dimensions, auditedDimensions: score.dimensions, committedUnitsIn: committed.unitsIn, auditedUnitsIn: score.unitsIn },
+      {
+        cosine: score.cosine,
+        normDifference: score.normDifference,
+        committedDimensions: committed.dimensions,
+        auditedDimensions: score.dimensions,
+        committedUnitsIn: committed.unitsIn,
+        auditedUnitsIn: score.unitsIn,
+      },
       sameClass,
     );
   }
@@ -181,22 +246,43 @@ export function judgeRow(work: Work, committed: WorkOutput, score: RowScore, sam
 
 /** What is kept of a score: numbers, never the text of a requester. */
 function summary(score: RowScore): Record<string, unknown> {
-  if (score.kind === 'chat') return { tokens: score.tokens.length, worstMargin: Math.max(0, ...score.tokens.map((token) => token.bestLogprob - token.logprob)) };
-  return score.kind === 'embedding' ? { cosine: score.cosine, normDifference: score.normDifference } : { code: score.code };
+  if (score.kind === 'chat')
+    return {
+      tokens: score.tokens.length,
+      worstMargin: Math.max(0, ...score.tokens.map((token) => token.bestLogprob - token.logprob)),
+    };
+  return score.kind === 'embedding'
+    ? { cosine: score.cosine, normDifference: score.normDifference }
+    : { code: score.code };
 }
 
-async function rejectLease(ports: VerifyPorts, lease: LeaseView, condemned: readonly CondemnedRow[]): Promise<Verified> {
+async function rejectLease(
+  ports: VerifyPorts,
+  lease: LeaseView,
+  condemned: readonly CondemnedRow[],
+): Promise<Verified> {
   const proven = condemned.filter((row) => row.proven).length;
-  const why = proven > 0 ? `audit: ${proven} bad ${proven === 1 ? 'row' : 'rows'} proven` : `audit: ${condemned.length} rows in doubt`;
+  const why =
+    proven > 0
+      ? `audit: ${proven} bad ${proven === 1 ? 'row' : 'rows'} proven`
+      : `audit: ${condemned.length} rows in doubt`;
   const rejected = await ports.leases.reject(lease, why, proven, proven > 0 ? BENCH_MS : 0);
   if (!rejected.moved) return { done: true, outcome: 'fenced' };
-  for (const voided of rejected.voided) ports.link.tell(lease.nodeId, { type: 'rejected', lease: { task: voided.task, epoch: voided.epoch }, why });
+  for (const voided of rejected.voided)
+    ports.link.tell(lease.nodeId, { type: 'rejected', lease: { task: voided.task, epoch: voided.epoch }, why });
   return { done: true, outcome: 'rejected' };
 }
 
-async function acceptLease(ports: VerifyPorts, lease: LeaseView, delivered: readonly DeliveredRow[], drawn: Drawn, findings: readonly AuditFinding[]): Promise<Verified> {
+async function acceptLease(
+  ports: VerifyPorts,
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  drawn: Drawn,
+  findings: readonly AuditFinding[],
+): Promise<Verified> {
   const usage = delivered.reduce<Usage>((sum, row) => addUsage(sum, row.usage), {});
-  const audited = new Set(findings.filter((finding) => finding.verdict !== 'unsure').map((finding) => finding.rowNo)).size;
+  const audited = new Set(findings.filter((finding) => finding.verdict !== 'unsure').map((finding) => finding.rowNo))
+    .size;
   const root = lease.checkpointRoot;
   if (root === null) throw new Error(`task ${lease.task} was delivered without a commitment`);
   const countersignature = drawn.height === null ? null : await countersign(ports, lease, root, drawn.height);
@@ -211,7 +297,8 @@ async function acceptLease(ports: VerifyPorts, lease: LeaseView, delivered: read
     due: microCost(usage, lease.rates) / UNITS_PER_RATE,
     feeBps: ports.feeBps,
     root,
-    document: (charge, fee) => receiptDocument({ lease, delivered, drawn, countersignature, findings, usage, charge, fee }),
+    document: (charge, fee) =>
+      receiptDocument({ lease, delivered, drawn, countersignature, findings, usage, charge, fee }),
   });
   return { done: true, outcome: accepted.moved ? 'accepted' : 'fenced' };
 }

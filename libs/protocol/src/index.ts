@@ -8,3 +8,4 @@ export * from './p2p/control.ts';
 export * from './p2p/rows.ts';
 export * from './p2p/stream.ts';
 export * from './p2p/audit.ts';
+export * from './http/index.ts';

@@ -16,9 +16,25 @@ export function rowLeafHash(task: string, rowNo: number, work: Work, output: Wor
   const head = { taskId: taskIdBytes(task), rowNo, inputHash: canonicalHash(work) };
   switch (output.kind) {
     case 'chat':
-      return leafHash(encodeLeaf({ ...head, output: { tokens: output.tokens }, finish: output.finish, unitsIn: output.unitsIn, unitsOut: output.unitsOut }));
+      return leafHash(
+        encodeLeaf({
+          ...head,
+          output: { tokens: output.tokens },
+          finish: output.finish,
+          unitsIn: output.unitsIn,
+          unitsOut: output.unitsOut,
+        }),
+      );
     case 'embedding':
-      return leafHash(encodeLeaf({ ...head, output: { vector: vectorOf(output.vectors) }, finish: 'embedding', unitsIn: output.unitsIn, unitsOut: 0 }));
+      return leafHash(
+        encodeLeaf({
+          ...head,
+          output: { vector: vectorOf(output.vectors) },
+          finish: 'embedding',
+          unitsIn: output.unitsIn,
+          unitsOut: 0,
+        }),
+      );
     case 'failed':
       return leafHash(encodeLeaf({ ...head, output: { tokens: [] }, finish: 'error', unitsIn: 0, unitsOut: 0 }));
   }

@@ -19,7 +19,10 @@ export const ChatWork = z.strictObject({
   /** 0 is greedy. Above 0 the counter-based sampler of the engine is seeded with `seed`. */
   temperature: z.number().min(0).max(2),
   topP: z.number().gt(0).max(1),
-  seed: z.int().min(0).max(2 ** 32 - 1),
+  seed: z
+    .int()
+    .min(0)
+    .max(2 ** 32 - 1),
   stop: z.array(z.string().min(1).max(256)).max(4),
   /** How many alternatives per token to report; 0 is none. */
   topLogprobs: z.int().min(0).max(20),
@@ -29,7 +32,10 @@ export type ChatWork = z.infer<typeof ChatWork>;
 
 export const EmbeddingWork = z.strictObject({
   kind: z.literal('embedding'),
-  inputs: z.array(z.union([z.string().max(TEXT_BYTES_MAX), z.array(z.int().min(0)).min(1).max(65_536)])).min(1).max(EMBEDDING_INPUTS_MAX),
+  inputs: z
+    .array(z.union([z.string().max(TEXT_BYTES_MAX), z.array(z.int().min(0)).min(1).max(65_536)]))
+    .min(1)
+    .max(EMBEDDING_INPUTS_MAX),
 });
 export type EmbeddingWork = z.infer<typeof EmbeddingWork>;
 
@@ -45,13 +51,23 @@ export type TokenLogprob = z.infer<typeof TokenLogprob>;
 
 export const ChatOutput = z.strictObject({
   kind: z.literal('chat'),
-  tokens: z.array(z.int().min(0).max(2 ** 32 - 1)).max(OUTPUT_TOKENS_MAX + 1),
+  tokens: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(2 ** 32 - 1),
+    )
+    .max(OUTPUT_TOKENS_MAX + 1),
   text: z.string().max(TEXT_BYTES_MAX),
   finish: z.enum(['stop', 'length']),
   /** Prompt tokens, template included; the auditor recounts them. */
   unitsIn: z.int().min(0),
   unitsOut: z.int().min(0),
-  logprobs: z.array(TokenLogprob).max(OUTPUT_TOKENS_MAX + 1).optional(),
+  logprobs: z
+    .array(TokenLogprob)
+    .max(OUTPUT_TOKENS_MAX + 1)
+    .optional(),
 });
 export type ChatOutput = z.infer<typeof ChatOutput>;
 

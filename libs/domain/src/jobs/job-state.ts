@@ -2,7 +2,16 @@
  * The life of a job, in the words of OpenAI's batches. Streamed jobs (chat, embedding) use the same words and skip
  * validation; a job leaves `in_progress` when every row has its terminal record, `finalizing` when the files are written.
  */
-export const JOB_STATES = ['validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', 'cancelling', 'cancelled'] as const;
+export const JOB_STATES = [
+  'validating',
+  'failed',
+  'in_progress',
+  'finalizing',
+  'completed',
+  'expired',
+  'cancelling',
+  'cancelled',
+] as const;
 export type JobState = (typeof JOB_STATES)[number];
 
 export const JOB_KINDS = ['batch', 'chat', 'embedding', 'fine-tune'] as const;

@@ -3,16 +3,44 @@
  * epoch; the node starts, delivers its rows under a signed commitment, and verification accepts or rejects them. Every
  * return to `queued` starts a new epoch, so that whatever the previous node still says is recognised as stale.
  */
-export const TASK_STATES = ['queued', 'leased', 'running', 'delivered', 'accepted', 'failed', 'cancelled', 'expired'] as const;
+export const TASK_STATES = [
+  'queued',
+  'leased',
+  'running',
+  'delivered',
+  'accepted',
+  'failed',
+  'cancelled',
+  'expired',
+] as const;
 export type TaskState = (typeof TASK_STATES)[number];
 
-export const TASK_EVENTS = ['lease', 'start', 'deliver', 'accept', 'reject', 'refuse', 'yield', 'lose', 'cancel', 'expire', 'fail'] as const;
+export const TASK_EVENTS = [
+  'lease',
+  'start',
+  'deliver',
+  'accept',
+  'reject',
+  'refuse',
+  'yield',
+  'lose',
+  'cancel',
+  'expire',
+  'fail',
+] as const;
 export type TaskEvent = (typeof TASK_EVENTS)[number];
 
 /** Rows are states, cells are what an event makes of them. A missing cell is an event refused. */
 const TRANSITIONS: Readonly<Record<TaskState, Partial<Record<TaskEvent, TaskState>>>> = {
   queued: { lease: 'leased', cancel: 'cancelled', expire: 'expired', fail: 'failed' },
-  leased: { start: 'running', deliver: 'delivered', refuse: 'queued', lose: 'queued', cancel: 'cancelled', expire: 'expired' },
+  leased: {
+    start: 'running',
+    deliver: 'delivered',
+    refuse: 'queued',
+    lose: 'queued',
+    cancel: 'cancelled',
+    expire: 'expired',
+  },
   running: { deliver: 'delivered', yield: 'queued', lose: 'queued', cancel: 'cancelled', expire: 'expired' },
   delivered: { accept: 'accepted', reject: 'queued', lose: 'queued', cancel: 'cancelled', expire: 'expired' },
   accepted: {},

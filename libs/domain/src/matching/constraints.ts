@@ -67,8 +67,16 @@ export function withinCaps(rates: Rates, caps: Rates): boolean {
  */
 export const CONSTRAINTS: readonly Constraint[] = [
   { name: 'model', says: (ask) => `serves ${ask.model}`, holds: (ask, node) => servedModel(ask, node) !== undefined },
-  { name: 'region', says: (ask) => `stands in region ${ask.region ?? 'any'}`, holds: (ask, node) => ask.region === null || node.region === ask.region },
-  { name: 'pool', says: (ask) => `belongs to pool ${ask.poolId ?? 'any'}`, holds: (ask, node) => ask.poolId === null || node.pools.includes(ask.poolId) },
+  {
+    name: 'region',
+    says: (ask) => `stands in region ${ask.region ?? 'any'}`,
+    holds: (ask, node) => ask.region === null || node.region === ask.region,
+  },
+  {
+    name: 'pool',
+    says: (ask) => `belongs to pool ${ask.poolId ?? 'any'}`,
+    holds: (ask, node) => ask.poolId === null || node.pools.includes(ask.poolId),
+  },
   {
     name: 'price',
     says: () => "asks no more than the job's price cap",
@@ -77,7 +85,11 @@ export const CONSTRAINTS: readonly Constraint[] = [
   { name: 'benched', says: () => 'is not benched after a failed audit', holds: (_ask, node) => node.benchedForMs <= 0 },
   { name: 'draining', says: () => 'takes new work', holds: (_ask, node) => !node.draining },
   { name: 'busy', says: () => 'has a free slot', holds: (_ask, node) => node.leasesActive < LEASES_AHEAD },
-  { name: 'unaccepted', says: () => 'has few enough rows waiting for verification', holds: (_ask, node) => node.rowsUnaccepted < ROWS_UNACCEPTED_MAX },
+  {
+    name: 'unaccepted',
+    says: () => 'has few enough rows waiting for verification',
+    holds: (_ask, node) => node.rowsUnaccepted < ROWS_UNACCEPTED_MAX,
+  },
   { name: 'avoided', says: () => 'did not just lose this task', holds: (ask, node) => ask.avoidNode !== node.nodeId },
 ];
 

@@ -23,11 +23,19 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[]): Ex
     const nodes = counts.get(constraint.name);
     return nodes === undefined ? [] : [{ constraint: constraint.name, requirement: constraint.says(ask), nodes }];
   });
-  return { nodes: candidates.length, fitting, eliminated, priceThatWouldDo: priceThatWouldDo(ask, candidates), summary: summarise(candidates.length, fitting, eliminated) };
+  return {
+    nodes: candidates.length,
+    fitting,
+    eliminated,
+    priceThatWouldDo: priceThatWouldDo(ask, candidates),
+    summary: summarise(candidates.length, fitting, eliminated),
+  };
 }
 
 function priceThatWouldDo(ask: Ask, candidates: readonly Candidate[]): Readonly<Record<string, string>> | null {
-  const tooDear = candidates.filter((node) => obstacle(ask, node)?.name === 'price').flatMap((node) => servedModel(ask, node)?.rates ?? []);
+  const tooDear = candidates
+    .filter((node) => obstacle(ask, node)?.name === 'price')
+    .flatMap((node) => servedModel(ask, node)?.rates ?? []);
   const cheapest = tooDear.sort((a, b) => Number(total(a) - total(b)))[0];
   return cheapest === undefined ? null : unitsToJson(cheapest);
 }

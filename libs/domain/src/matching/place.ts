@@ -1,4 +1,12 @@
-import { LEASES_AHEAD, obstacle, ROWS_UNACCEPTED_MAX, servedModel, type Ask, type Candidate, type ServedModel } from './constraints.ts';
+import {
+  LEASES_AHEAD,
+  obstacle,
+  ROWS_UNACCEPTED_MAX,
+  servedModel,
+  type Ask,
+  type Candidate,
+  type ServedModel,
+} from './constraints.ts';
 import { microCost, type Usage } from '../units/units.ts';
 
 /** A job with rows that wait for a slot. */
@@ -9,7 +17,13 @@ export interface Demand {
   readonly nextRow: number;
   readonly rowCount: number;
   /** Tasks that came back, in row order. */
-  readonly queued: readonly { readonly taskId: string; readonly epoch: number; readonly rowFrom: number; readonly rowTo: number; readonly lastNode: string | null }[];
+  readonly queued: readonly {
+    readonly taskId: string;
+    readonly epoch: number;
+    readonly rowFrom: number;
+    readonly rowTo: number;
+    readonly lastNode: string | null;
+  }[];
 }
 
 /** One lease that the placement wants. `taskId` null cuts the rows from the job. */
@@ -56,7 +70,10 @@ function placeJob(demand: Demand, nodes: Mutable<Candidate>[], placements: Place
       const model = servedModel(demand.ask, node);
       if (model === undefined) continue;
       const returned = takeReturned(queued, node.nodeId, nodes.length);
-      const rows = returned === undefined ? rowsFor(node, model, demand.rowCount - nextRow, nodes.length) : returned.rowTo - returned.rowFrom;
+      const rows =
+        returned === undefined
+          ? rowsFor(node, model, demand.rowCount - nextRow, nodes.length)
+          : returned.rowTo - returned.rowFrom;
       if (rows <= 0) continue;
       placements.push({
         jobId: demand.ask.jobId,
@@ -75,14 +92,21 @@ function placeJob(demand: Demand, nodes: Mutable<Candidate>[], placements: Place
 }
 
 /** A task goes back to the node that lost it only when there is no other node. */
-function takeReturned(queued: Demand['queued'][number][], nodeId: string, nodes: number): Demand['queued'][number] | undefined {
+function takeReturned(
+  queued: Demand['queued'][number][],
+  nodeId: string,
+  nodes: number,
+): Demand['queued'][number] | undefined {
   const index = queued.findIndex((task) => nodes === 1 || task.lastNode !== nodeId);
   return index < 0 ? undefined : queued.splice(index, 1)[0];
 }
 
 /** Rows worth about {@link TASK_TARGET_MS} of this node; towards the end of a job the rest is shared out evenly. */
 function rowsFor(node: Candidate, model: ServedModel, left: number, nodes: number): number {
-  const measured = node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS ? Math.max(1, Math.round((model.rowsPerSecond * TASK_TARGET_MS) / 1_000)) : NEWCOMER_ROWS;
+  const measured =
+    node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS
+      ? Math.max(1, Math.round((model.rowsPerSecond * TASK_TARGET_MS) / 1_000))
+      : NEWCOMER_ROWS;
   const share = Math.max(8, Math.ceil(left / Math.max(1, nodes)));
   return Math.min(left, measured, share, TASK_ROWS_MAX, ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
 }
@@ -91,7 +115,13 @@ function inOrder(ask: Ask, nodes: Mutable<Candidate>[]): Mutable<Candidate>[] {
   return nodes
     .filter((node) => obstacle(ask, node) === null)
     .map((node) => ({ node, price: effectivePrice(ask, node), model: servedModel(ask, node) }))
-    .sort((a, b) => compareBig(a.price, b.price) || Number(b.model?.loaded ?? false) - Number(a.model?.loaded ?? false) || (b.model?.rowsPerSecond ?? 0) - (a.model?.rowsPerSecond ?? 0) || (a.node.nodeId < b.node.nodeId ? -1 : 1))
+    .sort(
+      (a, b) =>
+        compareBig(a.price, b.price) ||
+        Number(b.model?.loaded ?? false) - Number(a.model?.loaded ?? false) ||
+        (b.model?.rowsPerSecond ?? 0) - (a.model?.rowsPerSecond ?? 0) ||
+        (a.node.nodeId < b.node.nodeId ? -1 : 1),
+    )
     .map(({ node }) => node);
 }
 

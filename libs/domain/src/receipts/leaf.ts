@@ -21,8 +21,10 @@ export interface LeafContent {
 
 /** Leaf v1: u16 version ‖ task id ‖ u32 rowNo ‖ sha256(input) ‖ u32 n ‖ (u32le token ids | f32le vector) ‖ u8 finish ‖ u32 units in ‖ u32 units out. Headers big endian. */
 export function encodeLeaf(leaf: LeafContent): Uint8Array {
-  if (leaf.taskId.length !== 32) throw new DomainError({ code: 'LEAF_TASK_ID', expected: 32, bytes: leaf.taskId.length });
-  if (leaf.inputHash.length !== 32) throw new DomainError({ code: 'LEAF_INPUT_HASH', expected: 32, bytes: leaf.inputHash.length });
+  if (leaf.taskId.length !== 32)
+    throw new DomainError({ code: 'LEAF_TASK_ID', expected: 32, bytes: leaf.taskId.length });
+  if (leaf.inputHash.length !== 32)
+    throw new DomainError({ code: 'LEAF_INPUT_HASH', expected: 32, bytes: leaf.inputHash.length });
   const items = 'tokens' in leaf.output ? leaf.output.tokens.length : leaf.output.vector.length;
   const bytes = new Uint8Array(2 + 32 + 4 + 32 + 4 + items * 4 + 1 + 4 + 4);
   const view = new DataView(bytes.buffer);
@@ -33,8 +35,8 @@ export function encodeLeaf(leaf: LeafContent): Uint8Array {
   bytes.set(leaf.inputHash, (at += 4));
   view.setUint32((at += 32), items);
   at += 4;
-  if ('tokens' in leaf.output) for (const token of leaf.output.tokens) view.setUint32(at, token, true), (at += 4);
-  else for (const value of leaf.output.vector) view.setFloat32(at, value, true), (at += 4);
+  if ('tokens' in leaf.output) for (const token of leaf.output.tokens) (view.setUint32(at, token, true), (at += 4));
+  else for (const value of leaf.output.vector) (view.setFloat32(at, value, true), (at += 4));
   view.setUint8(at, FINISH_REASONS.indexOf(leaf.finish));
   view.setUint32((at += 1), leaf.unitsIn);
   view.setUint32(at + 4, leaf.unitsOut);

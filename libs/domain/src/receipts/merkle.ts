@@ -57,7 +57,8 @@ export function rootOf(leafHashes: readonly Uint8Array[]): Uint8Array {
 
 /** The audit path of leaf `index` among `leafHashes` (RFC 6962, section 2.1.1), nearest sibling first. */
 export function inclusionPath(leafHashes: readonly Uint8Array[], index: number): Uint8Array[] {
-  if (!Number.isInteger(index) || index < 0 || index >= leafHashes.length) throw new RangeError(`leaf ${index} of ${leafHashes.length}`);
+  if (!Number.isInteger(index) || index < 0 || index >= leafHashes.length)
+    throw new RangeError(`leaf ${index} of ${leafHashes.length}`);
   if (leafHashes.length === 1) return [];
   const split = largestPowerOfTwoBelow(leafHashes.length);
   return index < split
@@ -66,7 +67,13 @@ export function inclusionPath(leafHashes: readonly Uint8Array[], index: number):
 }
 
 /** Whether `leafHashed` stands at `index` of the `size` leaves under `root` (RFC 9162, section 2.1.3.2). */
-export function isIncluded(leafHashed: Uint8Array, index: number, size: number, path: readonly Uint8Array[], root: Uint8Array): boolean {
+export function isIncluded(
+  leafHashed: Uint8Array,
+  index: number,
+  size: number,
+  path: readonly Uint8Array[],
+  root: Uint8Array,
+): boolean {
   if (index < 0 || index >= size) return false;
   let node = index;
   let last = size - 1;

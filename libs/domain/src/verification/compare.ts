@@ -38,8 +38,10 @@ const bad = (why: string): Judgement => ({ verdict: 'bad', why });
 /** Teacher-forced greedy (or seeded) text: every committed token must be the best one, or tie with it. */
 export function judgeText(evidence: TextEvidence, sameClass: boolean): Judgement {
   if (evidence.committedText !== evidence.auditedText) return bad('the text is not what its tokens say');
-  if (evidence.committedUnitsIn !== evidence.auditedUnitsIn) return bad(`counted ${evidence.committedUnitsIn} input tokens, the auditor ${evidence.auditedUnitsIn}`);
-  if (evidence.tokens.length !== evidence.expectedTokens) return { verdict: 'unsure', why: `scored ${evidence.tokens.length} of ${evidence.expectedTokens} tokens` };
+  if (evidence.committedUnitsIn !== evidence.auditedUnitsIn)
+    return bad(`counted ${evidence.committedUnitsIn} input tokens, the auditor ${evidence.auditedUnitsIn}`);
+  if (evidence.tokens.length !== evidence.expectedTokens)
+    return { verdict: 'unsure', why: `scored ${evidence.tokens.length} of ${evidence.expectedTokens} tokens` };
   if (evidence.tokens.length === 0) return GOOD;
   const margins = evidence.tokens.map((token) => Math.max(0, token.bestLogprob - token.logprob));
   const worst = Math.max(...margins);
@@ -54,10 +56,13 @@ export function judgeText(evidence: TextEvidence, sameClass: boolean): Judgement
 
 /** Vectors of the same text by the same model point the same way. */
 export function judgeVector(evidence: VectorEvidence, sameClass: boolean): Judgement {
-  if (evidence.committedDimensions !== evidence.auditedDimensions) return bad(`${evidence.committedDimensions} dimensions, the model has ${evidence.auditedDimensions}`);
-  if (evidence.committedUnitsIn !== evidence.auditedUnitsIn) return bad(`counted ${evidence.committedUnitsIn} input tokens, the auditor ${evidence.auditedUnitsIn}`);
+  if (evidence.committedDimensions !== evidence.auditedDimensions)
+    return bad(`${evidence.committedDimensions} dimensions, the model has ${evidence.auditedDimensions}`);
+  if (evidence.committedUnitsIn !== evidence.auditedUnitsIn)
+    return bad(`counted ${evidence.committedUnitsIn} input tokens, the auditor ${evidence.auditedUnitsIn}`);
   const limit = sameClass ? COSINE_MIN.sameClass : COSINE_MIN.otherClass;
   if (!(evidence.cosine >= limit)) return bad(`cosine ${evidence.cosine.toFixed(6)} to the auditor's vector`);
-  if (!(evidence.normDifference <= NORM_DIFFERENCE_MAX)) return bad(`norm off by ${evidence.normDifference.toFixed(6)}`);
+  if (!(evidence.normDifference <= NORM_DIFFERENCE_MAX))
+    return bad(`norm off by ${evidence.normDifference.toFixed(6)}`);
   return GOOD;
 }

@@ -1,4 +1,13 @@
-import type { ChatOutput, ChatWork, EmbeddingOutput, EmbeddingWork, FailedOutput, RowScore, Work, WorkOutput } from '@freehold/protocol';
+import type {
+  ChatOutput,
+  ChatWork,
+  EmbeddingOutput,
+  EmbeddingWork,
+  FailedOutput,
+  RowScore,
+  Work,
+  WorkOutput,
+} from '@freehold/protocol';
 
 /** What one engine can do with one model. `engineClass` is engine build + hardware family + dtype + quantisation. */
 export interface EngineModel {
@@ -42,10 +51,21 @@ export interface ChatDelta {
 export abstract class Engine {
   abstract describe(): Promise<EngineDescription>;
   /** Runs one chat. `onDelta` sees text as it comes; the result repeats all of it. */
-  abstract chat(model: string, work: ChatWork, onDelta: (delta: ChatDelta) => void, signal: AbortSignal): Promise<ChatOutput | FailedOutput>;
+  abstract chat(
+    model: string,
+    work: ChatWork,
+    onDelta: (delta: ChatDelta) => void,
+    signal: AbortSignal,
+  ): Promise<ChatOutput | FailedOutput>;
   abstract embed(model: string, work: EmbeddingWork, signal: AbortSignal): Promise<EmbeddingOutput | FailedOutput>;
   /** Runs a committed row again and says how it compares. Never re-tokenises the committed output. */
-  abstract score(model: string, rowNo: number, work: Work, committed: WorkOutput, signal: AbortSignal): Promise<RowScore>;
+  abstract score(
+    model: string,
+    rowNo: number,
+    work: Work,
+    committed: WorkOutput,
+    signal: AbortSignal,
+  ): Promise<RowScore>;
   abstract close(): Promise<void>;
 }
 

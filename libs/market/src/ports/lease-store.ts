@@ -18,7 +18,14 @@ export interface OpenDemand {
   readonly nextRow: number;
   readonly rowCount: number;
   /** Tasks that came back, smallest rows first, at most a few hundred. */
-  readonly queued: readonly { readonly taskId: string; readonly epoch: number; readonly rowFrom: number; readonly rowTo: number; readonly attempts: number; readonly lastNode: string | null }[];
+  readonly queued: readonly {
+    readonly taskId: string;
+    readonly epoch: number;
+    readonly rowFrom: number;
+    readonly rowTo: number;
+    readonly attempts: number;
+    readonly lastNode: string | null;
+  }[];
 }
 
 /** What the market remembers of a node. */
@@ -146,7 +153,10 @@ export abstract class LeaseStore {
   abstract view(lease: LeaseRef): Promise<LeaseView | null>;
   abstract start(lease: LeaseRef): Promise<Moved>;
   /** One UPDATE for all: extends the leases that are still alive under their epoch and node; returns those. */
-  abstract extend(held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[], leaseMs: number): Promise<readonly LeaseRef[]>;
+  abstract extend(
+    held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
+    leaseMs: number,
+  ): Promise<readonly LeaseRef[]>;
   /** Which of the leases a node claims (with their nonces) are still its own; those are extended. */
   abstract resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]>;
 
@@ -154,12 +164,22 @@ export abstract class LeaseStore {
   abstract checkpoint(
     lease: LeaseRef,
     rows: readonly DeliveredRow[],
-    at: { readonly n: number; readonly root: string; readonly signature: string; readonly last: boolean; readonly drawHeight: bigint | null },
+    at: {
+      readonly n: number;
+      readonly root: string;
+      readonly signature: string;
+      readonly last: boolean;
+      readonly drawHeight: bigint | null;
+    },
   ): Promise<Moved>;
   abstract delivered(lease: LeaseRef): Promise<readonly DeliveredRow[]>;
 
   /** refuse | yield | lose. Rows up to the last checkpoint become a delivered task of their own; the rest goes back to the queue. */
-  abstract giveBack(lease: LeaseRef, event: 'refuse' | 'yield' | 'lose', why: string): Promise<Moved<{ readonly keptRows: number; readonly requeuedRows: number }>>;
+  abstract giveBack(
+    lease: LeaseRef,
+    event: 'refuse' | 'yield' | 'lose',
+    why: string,
+  ): Promise<Moved<{ readonly keptRows: number; readonly requeuedRows: number }>>;
   /** Leases that died of silence, oldest first. */
   abstract expired(limit: number): Promise<readonly LeaseRef[]>;
   /** After an outage of the coordinator: everything alive then gets the outage + `graceMs` more. */
@@ -169,9 +189,16 @@ export abstract class LeaseStore {
   abstract saveDraw(lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved>;
   abstract saveFindings(lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void>;
   abstract findings(lease: LeaseRef): Promise<readonly AuditFinding[]>;
-  abstract accept(acceptance: Acceptance): Promise<Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>>;
+  abstract accept(
+    acceptance: Acceptance,
+  ): Promise<Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>>;
   /** Voids the lease and every other unaccepted lease of the node; benches it. */
-  abstract reject(lease: LeaseRef, why: string, badRows: number, benchMs: number): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>>;
+  abstract reject(
+    lease: LeaseRef,
+    why: string,
+    badRows: number,
+    benchMs: number,
+  ): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>>;
 
   /** Moves whatever of a job is past its deadline or cancelled to its end; releases what is left of the hold. Returns jobs to finalise. */
   abstract expireJobs(): Promise<readonly string[]>;

@@ -1,11 +1,18 @@
 /** Bytes by name: files, segments of delivered rows, checkpoints. On disk, or on S3 later. Names are made by us, never by a client. */
 export abstract class ObjectStore {
   /** Streams into place and only then makes the object visible, fsynced. @throws {ObjectTooLarge} beyond `bytesMax`. */
-  abstract put(name: string, body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<{ readonly bytes: number; readonly sha256: Uint8Array }>;
+  abstract put(
+    name: string,
+    body: AsyncIterable<Uint8Array>,
+    bytesMax: number,
+  ): Promise<{ readonly bytes: number; readonly sha256: Uint8Array }>;
   /** Bytes [from, to) of an object; all of it without a range. @throws {ObjectMissing} */
   abstract read(name: string, range?: { readonly from: number; readonly to: number }): AsyncIterable<Uint8Array>;
   /** Many small pieces of one object, in the order asked, with few system calls. */
-  abstract readPieces(name: string, pieces: readonly { readonly offset: number; readonly length: number }[]): Promise<readonly Uint8Array[]>;
+  abstract readPieces(
+    name: string,
+    pieces: readonly { readonly offset: number; readonly length: number }[],
+  ): Promise<readonly Uint8Array[]>;
   abstract size(name: string): Promise<number | null>;
   /**
    * Appends at exactly `offset` (cutting away what a crash left behind it) and fsyncs before it resolves.

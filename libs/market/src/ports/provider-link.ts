@@ -1,4 +1,14 @@
-import type { AuditFromNode, CoordinatorMessage, HeldLease, LeaseRef, Offer, RowScore, SignedOffer, Work, WorkOutput } from '@freehold/protocol';
+import type {
+  AuditFromNode,
+  CoordinatorMessage,
+  HeldLease,
+  LeaseRef,
+  Offer,
+  RowScore,
+  SignedOffer,
+  Work,
+  WorkOutput,
+} from '@freehold/protocol';
 import type { Rates } from '@freehold/domain';
 
 /** A node as this process sees it right now. Not the truth, but what the stream road picks from. */
@@ -73,7 +83,11 @@ export class StreamRefused extends Error {
 
 export interface LinkEvents {
   /** A hello or a new offer whose signature, address and expiry hold. Returns the leases that are still the node's. */
-  hello(node: SignedOffer, held: readonly HeldLease[], vouchers: readonly { bookEpoch: string; total: string }[]): Promise<readonly LeaseRef[]>;
+  hello(
+    node: SignedOffer,
+    held: readonly HeldLease[],
+    vouchers: readonly { bookEpoch: string; total: string }[],
+  ): Promise<readonly LeaseRef[]>;
   heartbeat(nodeId: string, leases: readonly HeldLease[]): void;
   refuse(nodeId: string, lease: LeaseRef, code: string, message: string): Promise<void>;
   yield(nodeId: string, lease: LeaseRef): Promise<void>;
@@ -89,7 +103,13 @@ export abstract class ProviderLink {
   abstract peerId(): string;
   abstract nodes(): readonly ConnectedNode[];
   /** Streams the inputs of a granted lease to its node and the results into the sink, until commit or break. */
-  abstract runLease(grant: LeaseGrant, from: number, inputs: AsyncIterable<RowInput>, sink: RowSink, signal: AbortSignal): Promise<RowsEnd>;
+  abstract runLease(
+    grant: LeaseGrant,
+    from: number,
+    inputs: AsyncIterable<RowInput>,
+    sink: RowSink,
+    signal: AbortSignal,
+  ): Promise<RowsEnd>;
   /** @throws {StreamRefused} */
   abstract runStream(grant: LeaseGrant, work: Work, signal: AbortSignal): AsyncIterable<StreamEvent>;
   /** Asks another node to run committed rows again. */

@@ -17,7 +17,11 @@ export interface Consumer {
 /** The queue backend (BullMQ on PostgreSQL or Redis). It can be thrown away at any time: the outbox refills it. */
 export abstract class WorkQueue {
   abstract publish(topic: Topic, messages: readonly QueueMessage[]): Promise<void>;
-  abstract consume(topic: Topic, concurrency: number, handle: (message: QueueMessage, signal: AbortSignal) => Promise<void>): Promise<Consumer>;
+  abstract consume(
+    topic: Topic,
+    concurrency: number,
+    handle: (message: QueueMessage, signal: AbortSignal) => Promise<void>,
+  ): Promise<Consumer>;
   /**
    * The id written into the backend when it was last seen empty. It changes (or is null) when the backend lost its data;
    * then `renew` recreates what is missing and writes a new id.

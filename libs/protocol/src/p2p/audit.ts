@@ -4,7 +4,13 @@ import { Digest } from './scalars.ts';
 
 /** Coordinator → auditor: a committed row, to be run again. The auditor does not learn whose it is. */
 export const AuditFromCoordinator = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('audit'), id: z.string().max(64), model: z.string().max(128), digest: Digest, rows: z.int().min(1).max(2_048) }),
+  z.strictObject({
+    type: z.literal('audit'),
+    id: z.string().max(64),
+    model: z.string().max(128),
+    digest: Digest,
+    rows: z.int().min(1).max(2_048),
+  }),
   z.strictObject({ type: z.literal('row'), rowNo: z.int().min(0), work: Work, committed: WorkOutput }),
 ]);
 export type AuditFromCoordinator = z.infer<typeof AuditFromCoordinator>;

@@ -27,9 +27,20 @@ export const NodeMessage = z.discriminatedUnion('type', [
     draining: z.boolean(),
   }),
   z.strictObject({ type: z.literal('offer'), offer: SignedOffer }),
-  z.strictObject({ type: z.literal('heartbeat'), leases: z.array(HeldLease).max(256), freeSlots: z.int().min(0), busyChats: z.int().min(0), draining: z.boolean() }),
+  z.strictObject({
+    type: z.literal('heartbeat'),
+    leases: z.array(HeldLease).max(256),
+    freeSlots: z.int().min(0),
+    busyChats: z.int().min(0),
+    draining: z.boolean(),
+  }),
   /** The node alone admits. Not an attempt. */
-  z.strictObject({ type: z.literal('refuse'), lease: LeaseRef, code: z.string().max(64), message: z.string().max(512) }),
+  z.strictObject({
+    type: z.literal('refuse'),
+    lease: LeaseRef,
+    code: z.string().max(64),
+    message: z.string().max(512),
+  }),
   /** The owner (or chat) wants the slot: the rows after the last checkpoint go back. Not an attempt. */
   z.strictObject({ type: z.literal('yield'), lease: LeaseRef }),
   z.strictObject({ type: z.literal('kept'), task: Uuid }),
@@ -48,17 +59,40 @@ export const CoordinatorMessage = z.discriminatedUnion('type', [
     chainId: z.int().min(0),
     escrow: Address.nullable(),
     /** Every process of this coordinator; the node keeps a control stream to each. */
-    processes: z.array(z.strictObject({ peer: PeerIdText, addresses: z.array(z.string().max(256)).max(8), role: z.enum(['api', 'scheduler']) })).max(COORDINATOR_PROCESSES_MAX),
+    processes: z
+      .array(
+        z.strictObject({
+          peer: PeerIdText,
+          addresses: z.array(z.string().max(256)).max(8),
+          role: z.enum(['api', 'scheduler']),
+        }),
+      )
+      .max(COORDINATOR_PROCESSES_MAX),
     /** Leases of the hello that are still the node's (others are stale: drop them and wipe their payloads). */
     resumed: z.array(LeaseRef).max(256),
   }),
-  z.strictObject({ type: z.literal('goodbye'), code: z.string().max(64), message: z.string().max(512), retryAfterMs: z.int().min(0).nullable() }),
+  z.strictObject({
+    type: z.literal('goodbye'),
+    code: z.string().max(64),
+    message: z.string().max(512),
+    retryAfterMs: z.int().min(0).nullable(),
+  }),
   /** The work is not wanted any more (cancelled, expired, given to another after silence). */
   z.strictObject({ type: z.literal('drop'), lease: LeaseRef, why: z.string().max(128) }),
   /** Receipt of the commitment: names the chain height; rows are drawn from the hash of the next block. */
-  z.strictObject({ type: z.literal('countersigned'), lease: LeaseRef, root: Hex32, height: AmountText, signature: Signature }),
+  z.strictObject({
+    type: z.literal('countersigned'),
+    lease: LeaseRef,
+    root: Hex32,
+    height: AmountText,
+    signature: Signature,
+  }),
   z.strictObject({ type: z.literal('rejected'), lease: LeaseRef, why: z.string().max(512) }),
   /** Acceptance and delegate voucher in one: what the node can prove is what it can cash. */
-  z.strictObject({ type: z.literal('accepted'), receipt: z.record(z.string(), z.unknown()), voucher: z.record(z.string(), z.unknown()).nullable() }),
+  z.strictObject({
+    type: z.literal('accepted'),
+    receipt: z.record(z.string(), z.unknown()),
+    voucher: z.record(z.string(), z.unknown()).nullable(),
+  }),
 ]);
 export type CoordinatorMessage = z.infer<typeof CoordinatorMessage>;

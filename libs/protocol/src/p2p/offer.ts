@@ -48,9 +48,7 @@ export const Offer = z.strictObject({
   cpuMilli: z.int().min(0),
   memoryMib: z.int().min(0),
   diskMib: z.int().min(0),
-  engines: z
-    .array(z.strictObject({ class: z.string().min(1).max(160), models: z.array(OfferModel).max(64) }))
-    .max(16),
+  engines: z.array(z.strictObject({ class: z.string().min(1).max(160), models: z.array(OfferModel).max(64) })).max(16),
   pools: z.array(z.string().max(64)).max(16),
   /** How long the owner's machine may take to hand rows back when it is wanted back. */
   noticeS: z.int().min(0).max(3_600),

@@ -35,8 +35,19 @@ export const RowsFromNode = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('refused'), code: z.string().max(64), message: z.string().max(512) }),
   z.strictObject({ type: z.literal('result'), index: z.int().min(0), output: WorkOutput }),
   /** LeaseCheckpoint {task, epoch, n, root}, EIP-712. `last` marks the commit. */
-  z.strictObject({ type: z.literal('checkpoint'), n: z.int().min(1), root: Hex32, signature: Signature, last: z.boolean() }),
+  z.strictObject({
+    type: z.literal('checkpoint'),
+    n: z.int().min(1),
+    root: Hex32,
+    signature: Signature,
+    last: z.boolean(),
+  }),
   z.strictObject({ type: z.literal('yielded') }),
-  z.strictObject({ type: z.literal('error'), code: z.string().max(64), message: z.string().max(512), retryable: z.boolean() }),
+  z.strictObject({
+    type: z.literal('error'),
+    code: z.string().max(64),
+    message: z.string().max(512),
+    retryable: z.boolean(),
+  }),
 ]);
 export type RowsFromNode = z.infer<typeof RowsFromNode>;

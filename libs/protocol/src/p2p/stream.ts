@@ -21,10 +21,27 @@ export const StreamFromCoordinator = z.discriminatedUnion('type', [
 export type StreamFromCoordinator = z.infer<typeof StreamFromCoordinator>;
 
 export const StreamFromNode = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('refused'), id: z.int().min(0), code: z.string().max(64), message: z.string().max(512) }),
+  z.strictObject({
+    type: z.literal('refused'),
+    id: z.int().min(0),
+    code: z.string().max(64),
+    message: z.string().max(512),
+  }),
   z.strictObject({ type: z.literal('delta'), id: z.int().min(0), text: z.string(), tokens: z.array(z.int().min(0)) }),
   /** The result and the commitment over its one leaf: LeaseCheckpoint with n = 1. */
-  z.strictObject({ type: z.literal('done'), id: z.int().min(0), output: WorkOutput, root: Hex32, signature: Signature }),
-  z.strictObject({ type: z.literal('error'), id: z.int().min(0), code: z.string().max(64), message: z.string().max(512), retryable: z.boolean() }),
+  z.strictObject({
+    type: z.literal('done'),
+    id: z.int().min(0),
+    output: WorkOutput,
+    root: Hex32,
+    signature: Signature,
+  }),
+  z.strictObject({
+    type: z.literal('error'),
+    id: z.int().min(0),
+    code: z.string().max(64),
+    message: z.string().max(512),
+    retryable: z.boolean(),
+  }),
 ]);
 export type StreamFromNode = z.infer<typeof StreamFromNode>;

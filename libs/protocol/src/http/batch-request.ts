@@ -1,0 +1,49 @@
+import { z } from 'zod';
+import { BATCH_ENDPOINTS, type BatchEndpoint } from './batch-line.ts';
+import { parseDuration, parseMarketTerms, type MarketTerms, type Metadata } from './market-metadata.ts';
+import { problemOf, refused, type Parsed } from './problem.ts';
+
+const Body = z.looseObject({
+  input_file_id: z.string().min(1).max(64),
+  endpoint: z.string().max(256),
+  completion_window: z.string().max(16),
+  metadata: z.unknown(),
+});
+
+export interface BatchRequest {
+  readonly inputFileId: string;
+  readonly endpoint: BatchEndpoint;
+  readonly completionWindow: string;
+  /** From submission: the window, or an earlier `metadata.deadline`. */
+  readonly deadlineInMs: number;
+  readonly metadata: Metadata;
+  readonly terms: MarketTerms;
+}
+
+/** Parses the body of POST /v1/batches. */
+export function parseBatchRequest(body: unknown, nowMs: number): Parsed<BatchRequest> {
+  const parsed = Body.safeParse(body);
+  if (!parsed.success) return { ok: false, problem: problemOf(parsed.error) };
+  const { input_file_id: inputFileId, endpoint: url, completion_window: completionWindow } = parsed.data;
+  const endpoint = BATCH_ENDPOINTS.find((known) => known === url);
+  if (endpoint === undefined) {
+    return refused(
+      'invalid_value',
+      `Endpoint '${url.slice(0, 100)}' is not served in batches: expected ${BATCH_ENDPOINTS.join(' or ')}.`,
+      'endpoint',
+    );
+  }
+  const windowMs = parseDuration(completionWindow);
+  if (windowMs === null) {
+    return refused(
+      'invalid_value',
+      `completion_window '${completionWindow}': expected "24h", or another number of hours ("h") or minutes ("m") up to seven days.`,
+      'completion_window',
+    );
+  }
+  const market = parseMarketTerms(parsed.data.metadata, nowMs);
+  if (!market.ok) return market;
+  const { metadata, terms } = market.value;
+  const deadlineInMs = Math.min(windowMs, terms.deadlineInMs ?? windowMs);
+  return { ok: true, value: { inputFileId, endpoint, completionWindow, deadlineInMs, metadata, terms } };
+}

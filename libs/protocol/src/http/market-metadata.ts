@@ -1,0 +1,89 @@
+import type { VerifyLevel } from '@freehold/domain';
+import { VERIFY_LEVELS } from '@freehold/domain';
+import { z } from 'zod';
+import { parseMoney } from './money.ts';
+import { problemOf, refused, type Parsed } from './problem.ts';
+
+/** As OpenAI: sixteen pairs of strings. Some of them steer the market. */
+export const Metadata = z
+  .record(z.string().min(1).max(64), z.string().max(512))
+  .refine((pairs) => Object.keys(pairs).length <= 16, 'expected at most 16 keys');
+export type Metadata = z.infer<typeof Metadata>;
+
+/** What `metadata` says to the market. */
+export interface MarketTerms {
+  /** Smallest token units; null: the worst case at the market's ceiling. */
+  readonly maxCost: bigint | null;
+  /** Milliseconds from submission; null: the completion window alone. */
+  readonly deadlineInMs: number | null;
+  readonly region: string | null;
+  readonly verify: VerifyLevel;
+}
+
+const DURATION_PATTERN = /^([1-9][0-9]{0,4})(m|h)$/;
+const MINUTE_MS = 60_000;
+/** A week: longer windows hold money for longer than anyone wants. */
+export const WINDOW_MINUTES_MAX = 7 * 24 * 60;
+const REGION_PATTERN = /^[a-z0-9-]{1,32}$/;
+
+/** "90m", "24h" in milliseconds; null when it is none, or longer than a week. */
+export function parseDuration(text: string): number | null {
+  const match = DURATION_PATTERN.exec(text);
+  if (match === null) return null;
+  const minutes = Number(match[1]) * (match[2] === 'h' ? 60 : 1);
+  return minutes <= WINDOW_MINUTES_MAX ? minutes * MINUTE_MS : null;
+}
+
+/** Reads `max_cost, deadline, region, verify`; other keys are the requester's own. `nowMs` is needed for absolute deadlines. */
+export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ metadata: Metadata; terms: MarketTerms }> {
+  const pairs = Metadata.safeParse(metadata ?? {});
+  if (!pairs.success) {
+    const problem = problemOf(pairs.error);
+    const param = problem.param === null ? 'metadata' : `metadata.${problem.param}`;
+    return refused(problem.code, `metadata: ${problem.message}`, param);
+  }
+  const { max_cost: maxCostText, deadline, region, verify } = pairs.data;
+  const maxCost = maxCostText === undefined ? null : parseMoney(maxCostText);
+  if (maxCostText !== undefined && maxCost === null) {
+    return refused(
+      'invalid_value',
+      `metadata.max_cost '${maxCostText.slice(0, 40)}': expected an amount such as "2.50", with at most six decimals.`,
+      'metadata.max_cost',
+    );
+  }
+  const deadlineInMs = deadline === undefined ? null : (parseDuration(deadline) ?? isoDeadlineInMs(deadline, nowMs));
+  if (deadline !== undefined && (deadlineInMs === null || deadlineInMs <= 0)) {
+    return refused(
+      'invalid_value',
+      `metadata.deadline '${deadline.slice(0, 40)}': expected a duration such as "90m" or "12h", or an ISO 8601 instant in the future.`,
+      'metadata.deadline',
+    );
+  }
+  if (region !== undefined && !REGION_PATTERN.test(region)) {
+    return refused(
+      'invalid_value',
+      `metadata.region '${region.slice(0, 40)}': expected lower-case letters, digits and dashes, such as "eu-west".`,
+      'metadata.region',
+    );
+  }
+  const level = VERIFY_LEVELS.find((known) => known === (verify ?? 'spot'));
+  if (level === undefined) {
+    return refused(
+      'invalid_value',
+      `metadata.verify '${(verify ?? '').slice(0, 40)}': expected one of ${VERIFY_LEVELS.join(', ')}.`,
+      'metadata.verify',
+    );
+  }
+  return {
+    ok: true,
+    value: { metadata: pairs.data, terms: { maxCost, deadlineInMs, region: region ?? null, verify: level } },
+  };
+}
+
+const ISO_PATTERN = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})$/;
+
+function isoDeadlineInMs(text: string, nowMs: number): number | null {
+  if (!ISO_PATTERN.test(text)) return null;
+  const at = Date.parse(text);
+  return Number.isNaN(at) ? null : at - nowMs;
+}

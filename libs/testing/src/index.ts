@@ -1,0 +1,2 @@
+export { workQueueSuite, type WorkQueueBench } from './work-queue-suite.ts';
+export { sharedFile, sharedJson } from './shared.ts';

@@ -1,0 +1,135 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+
+const Port = z.coerce.number().int().min(0).max(65_535);
+
+/** Everything a coordinator process reads from its environment; nothing else reads `process.env`. */
+const Environment = z.object({
+  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
+  RPC_URL: z.url({ protocol: /^https?$/ }).optional(),
+  DATA_DIR: z.string().min(1),
+  HTTP_HOST: z.string().default('127.0.0.1'),
+  HTTP_PORT: Port.default(8080),
+  P2P_HOST: z.string().default('127.0.0.1'),
+  P2P_PORT: Port.default(0),
+  CHAIN_ID: z.coerce.number().int().min(0).default(31_337),
+  ESCROW_ADDRESS: z
+    .string()
+    .regex(/^0x[0-9a-fA-F]{40}$/)
+    .optional(),
+  TOKEN_ADDRESS: z
+    .string()
+    .regex(/^0x[0-9a-fA-F]{40}$/)
+    .optional(),
+  BOOK: z.coerce.bigint().optional(),
+  FEE_BPS: z.coerce.number().int().min(0).max(1_000).default(300),
+  EPOCH_SECONDS: z.coerce.number().int().min(1).default(86_400),
+  COORDINATOR_NAME: z
+    .string()
+    .regex(/^[\w.-]{1,64}$/)
+    .default('freehold'),
+  /** Memory for the coordinator's own auditor engines; 0 turns them off. */
+  AUDITOR_MIB: z.coerce.number().int().min(0).default(1_024),
+  DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
+  READY_FD: z.coerce.number().int().min(1).optional(),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
+});
+
+export type CoordinatorRole = 'api' | 'scheduler';
+
+export interface CoordinatorConfig {
+  readonly role: CoordinatorRole;
+  readonly name: string;
+  readonly databaseUrl: string;
+  readonly databasePool: number;
+  readonly redisUrl: string | null;
+  readonly rpcUrl: string | null;
+  readonly dataDir: string;
+  readonly http: { readonly host: string; readonly port: number };
+  readonly p2p: { readonly host: string; readonly port: number };
+  readonly chainId: number;
+  readonly escrow: `0x${string}` | null;
+  readonly token: `0x${string}` | null;
+  readonly book: bigint | null;
+  readonly feeBps: number;
+  readonly epochSeconds: number;
+  readonly auditorMib: number;
+  readonly logLevel: string;
+  /** The delegate's key: signs countersignatures and vouchers. 0x… */
+  readonly delegateKey: `0x${string}`;
+  /** This process's libp2p identity, derived from the delegate's key so that restarts keep it. */
+  readonly peerKey: Uint8Array;
+  /** Secret part of every draw's seed. */
+  readonly drawKey: Uint8Array;
+}
+
+/** Reads and checks the environment. @throws {ConfigError} naming every variable that is wrong and what it should be. */
+export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv = process.env): CoordinatorConfig {
+  const parsed = Environment.safeParse(environment);
+  if (!parsed.success)
+    throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
+  const env = parsed.data;
+  const key = coordinatorKey(env.DATA_DIR);
+  return {
+    role,
+    name: env.COORDINATOR_NAME,
+    databaseUrl: env.DATABASE_URL,
+    databasePool: env.DATABASE_POOL,
+    redisUrl: env.REDIS_URL ?? null,
+    rpcUrl: env.RPC_URL ?? null,
+    dataDir: env.DATA_DIR,
+    http: { host: env.HTTP_HOST, port: env.HTTP_PORT },
+    p2p: { host: env.P2P_HOST, port: env.P2P_PORT },
+    chainId: env.CHAIN_ID,
+    escrow: lowerHex(env.ESCROW_ADDRESS),
+    token: lowerHex(env.TOKEN_ADDRESS),
+    book: env.BOOK ?? null,
+    feeBps: env.FEE_BPS,
+    epochSeconds: env.EPOCH_SECONDS,
+    auditorMib: env.AUDITOR_MIB,
+    logLevel: env.LOG_LEVEL,
+    delegateKey: `0x${key.toString('hex')}`,
+    peerKey: derive(key, `peer/${role}`),
+    drawKey: derive(key, 'draw'),
+  };
+}
+
+export class ConfigError extends Error {
+  constructor(problems: readonly string[]) {
+    super(
+      `The environment is not what this process needs:\n${problems.map((problem) => `  ${problem}`).join('\n')}\nSee docs/operating/configuration.md.`,
+    );
+    this.name = 'ConfigError';
+  }
+}
+
+/** The coordinator's one secret, made at the first start, readable by its owner alone. */
+export function coordinatorKey(dataDir: string): Buffer {
+  const file = join(dataDir, 'coordinator.key');
+  if (!existsSync(file)) {
+    mkdirSync(dataDir, { recursive: true });
+    try {
+      writeFileSync(file, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600, flag: 'wx' });
+    } catch (error) {
+      // Another process of this coordinator made it a moment ago: read that one.
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+  const text = readFileSync(file, 'utf8').trim();
+  if (!/^[0-9a-f]{64}$/.test(text))
+    throw new ConfigError([
+      `${file}: expected 64 hex digits, found ${text.length} characters. Restore the file from a backup, or remove it to start as a new coordinator.`,
+    ]);
+  return Buffer.from(text, 'hex');
+}
+
+function derive(key: Buffer, label: string): Uint8Array {
+  return createHmac('sha256', key).update(`freehold/${label}`).digest();
+}
+
+function lowerHex(address: string | undefined): `0x${string}` | null {
+  return address === undefined ? null : (address.toLowerCase() as `0x${string}`);
+}
