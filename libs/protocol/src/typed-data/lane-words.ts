@@ -20,7 +20,8 @@ const HEAD_BITS = 240n;
 export function packLanes(amounts: ReadonlyMap<number, bigint>): bigint[] {
   const words = new Map<number, bigint>();
   for (const [index, amount] of amounts) {
-    if (!Number.isInteger(index) || index < 0 || index >= ORDERS_MAX) throw new DomainError({ code: 'LANE_INDEX', index, max: ORDERS_MAX - 1 });
+    if (!Number.isInteger(index) || index < 0 || index >= ORDERS_MAX)
+      throw new DomainError({ code: 'LANE_INDEX', index, max: ORDERS_MAX - 1 });
     if (amount < 0n || amount > LANE_MAX) throw new DomainError({ code: 'LANE_AMOUNT', index, amount, max: LANE_MAX });
     if (amount === 0n) continue;
     const place = Math.floor(index / PER_WORD);
