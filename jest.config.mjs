@@ -29,7 +29,11 @@ export default {
       testMatch: ['<rootDir>/{libs,apps,models}/**/*.test.ts'],
       testPathIgnorePatterns: ['/node_modules/', '\\.integration\\.test\\.ts$'],
     },
-    { ...base, displayName: 'integration', testMatch: ['<rootDir>/{libs,apps}/**/*.integration.test.ts', '<rootDir>/test/integration/**/*.test.ts'] },
+    {
+      ...base,
+      displayName: 'integration',
+      testMatch: ['<rootDir>/{libs,apps}/**/*.integration.test.ts', '<rootDir>/test/integration/**/*.test.ts'],
+    },
     { ...base, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.test.ts'] },
   ],
 };

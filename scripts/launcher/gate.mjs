@@ -65,8 +65,9 @@ function startOf(pid) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch (error) {
+  } catch {
     if (process.platform === 'linux') return undefined;
+    // No /proc here: only whether it lives can be asked.
     try {
       process.kill(pid, 0);
       return 'alive';

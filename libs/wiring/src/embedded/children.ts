@@ -59,6 +59,8 @@ export interface RunningChild {
 const STOP_TIMEOUT_MS = 28_000;
 /** At start a log above this is put aside as `.1`; a single run of the devnet writes far less. */
 const LOG_BYTES_MAX = 16 * 1024 * 1024;
+/** Ctrl-C comes twice, from the terminal and from the script that started us: within this time it counts once. */
+const SAME_SIGNAL_MS = 1_000;
 /** Far longer than a claim takes, shorter than anyone's patience. */
 const GATE_STALE_MS = 2_000;
 /** As shells report a program that is not there. */
@@ -120,21 +122,23 @@ export class Children {
   }
 
   /**
-   * On SIGINT, SIGTERM or SIGHUP: `before` (e.g. stop the embedded services last by doing it in there), then `close`,
-   * then exit with 128 + the signal's number. A second signal kills everything at once.
+   * On SIGINT, SIGTERM or SIGHUP: `before`, then {@link close}, then `after` (e.g. stop the embedded services, which the
+   * children need until their end), then exit with 128 + the signal's number. A second signal, a second or more later,
+   * kills everything at once.
    */
   closeOnSignals(
     before: () => Promise<void> = () => Promise.resolve(),
     after: () => Promise<void> = () => Promise.resolve(),
   ): void {
-    let seen = 0;
+    let first: number | undefined;
     const onSignal = (signal: NodeJS.Signals): void => {
       const code = EXIT_CODE_OF[signal] ?? 1;
-      seen += 1;
-      if (seen > 1) {
+      if (first !== undefined) {
+        if (performance.now() - first < SAME_SIGNAL_MS) return;
         for (const child of this.#children.values()) child.killNow();
         process.exit(code);
       }
+      first = performance.now();
       before()
         .then(() => this.close())
         .then(after)

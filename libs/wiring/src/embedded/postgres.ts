@@ -48,7 +48,7 @@ export interface PostgresOptions {
 }
 
 export interface EmbeddedPostgres {
-  /** `postgres://freehold:<password>@127.0.0.1:<port>/freehold` */
+  /** With user and password, for any client: database `freehold` on 127.0.0.1. */
   readonly url: string;
   readonly port: number;
   readonly pid: number;

@@ -1,0 +1,109 @@
+/** `npm run check`: everything that can be said about the house without running it. All steps run; the failures are named at the end. */
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { ensureInstalled } from './launcher/install.mjs';
+import { oneAtATime } from './launcher/gate.mjs';
+import { checkMachine } from './launcher/machine.mjs';
+import { at, ROOT, TOOLS } from './launcher/paths.mjs';
+import { secondsSince } from './launcher/progress.mjs';
+
+const HELP = `Checks types, lint, format, arrows, secrets, generated files and the lock file.
+
+  npm run check                  all steps
+  npm run check -- lint format   some of them`;
+
+/** Steps that run beside each other: the machines we promise for have two cores. */
+const SIDE_BY_SIDE = 2;
+
+const node =
+  (script, ...args) =>
+  () =>
+    run([script, ...args]);
+
+/** The build goes first and alone: the steps after it read its declarations. */
+const STEPS = {
+  build: node(TOOLS.tsc, '-b', '--pretty', 'false'),
+  types: node(TOOLS.tsc, '-p', 'tsconfig.tests.json', '--pretty', 'false'),
+  lint: node(TOOLS.oxlint, '--type-aware', '--disable-nested-config', '--tsconfig', 'tsconfig.tests.json'),
+  format: node(TOOLS.prettier, '--check', '--cache', '--log-level', 'warn', '.'),
+  arrows: node(TOOLS.depcruise, '--config', '.dependency-cruiser.mjs', 'apps', 'libs'),
+  planted: node(at('test/arrows/planted.mjs')),
+  secrets: node(TOOLS.secretlint, '**/*', '.*', '.ci/*'),
+  abi: whenPresent('contracts/scripts/generate-abi.mjs', '--check'),
+  schema: whenPresent('scripts/schema.mjs', '--check'),
+  lockfile: () => Promise.resolve(checkLockFile()),
+};
+
+function whenPresent(script, ...args) {
+  return () => (existsSync(at(script)) ? run([at(script), ...args]) : Promise.resolve({ code: 0, output: '' }));
+}
+
+function run(args) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, args, {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1' },
+    });
+    let output = '';
+    const keep = (chunk) => (output += chunk);
+    child.stdout.on('data', keep);
+    child.stderr.on('data', keep);
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code: code ?? 1, output }));
+  });
+}
+
+/** Every downloaded package is held to its bytes, and the file names no registry: any mirror will do. */
+function checkLockFile() {
+  const { packages } = JSON.parse(readFileSync(at('package-lock.json'), 'utf8'));
+  const wrong = [];
+  for (const [path, entry] of Object.entries(packages)) {
+    if (entry.link || !path.includes('node_modules/')) continue;
+    if (entry.inBundle !== true && !entry.integrity) wrong.push(`${path} has no integrity`);
+    if (entry.resolved) wrong.push(`${path} names a registry: run "npm install" with the repository's .npmrc`);
+  }
+  return { code: wrong.length === 0 ? 0 : 1, output: wrong.join('\n') };
+}
+
+/** Runs one step and prints its line; its output only when it failed. */
+async function report(name) {
+  const from = performance.now();
+  const { code, output } = await STEPS[name]();
+  console.log(`${code === 0 ? 'ok    ' : 'FAILED'} ${name.padEnd(9)} ${secondsSince(from)}`);
+  if (code !== 0) console.log(`${output.trimEnd()}\n`);
+  return code === 0 ? [] : [name];
+}
+
+async function runAll(names) {
+  const failed = [];
+  const rest = [...names];
+  if (rest[0] === 'build') failed.push(...(await report(rest.shift())));
+  const worker = async () => {
+    for (let name = rest.shift(); name !== undefined; name = rest.shift()) failed.push(...(await report(name)));
+  };
+  await Promise.all(Array.from({ length: SIDE_BY_SIDE }, worker));
+  return failed;
+}
+
+const args = process.argv.slice(2);
+const unknown = args.filter((arg) => !(arg in STEPS));
+if (args.includes('--help') || args.includes('-h')) {
+  console.log(HELP);
+} else if (unknown.length > 0) {
+  console.error(`No step named ${unknown.join(', ')}. Steps: ${Object.keys(STEPS).join(', ')}`);
+  process.exitCode = 1;
+} else {
+  checkMachine();
+  await oneAtATime(() => ensureInstalled('full'));
+  const from = performance.now();
+  const failed = await runAll(
+    args.length > 0 ? Object.keys(STEPS).filter((name) => args.includes(name)) : Object.keys(STEPS),
+  );
+  console.log(
+    failed.length === 0
+      ? `check passed in ${secondsSince(from)}`
+      : `check FAILED in ${secondsSince(from)}: ${failed.join(', ')}`,
+  );
+  process.exitCode = failed.length === 0 ? 0 : 1;
+}
