@@ -58,7 +58,7 @@ export async function* inputLines(body: AsyncIterable<Uint8Array>, bytesMax: num
 function readLine(
   parts: readonly Uint8Array[],
   length: number,
-  at: { line: number; offset: number; bytesMax: number; decoder: TextDecoder },
+  at: { line: number; offset: number; bytesMax: number; decoder: { decode(bytes: Uint8Array): string } },
 ): InputLine | null {
   if (length > at.bytesMax + 1) return { line: at.line, offset: at.offset, length, text: null, fault: 'too-long' };
   let bytes = parts.length === 1 ? (parts[0] ?? new Uint8Array()) : joined(parts, length);

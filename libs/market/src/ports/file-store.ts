@@ -39,7 +39,3 @@ export function fileObject(fileId: string): string {
 export function inputObject(jobId: string): string {
   return `inputs/${jobId}`;
 }
-/** Rows as delivered under one lease. */
-export function segmentObject(taskId: string, epoch: number): string {
-  return `segments/${taskId}.${epoch}`;
-}

@@ -102,6 +102,11 @@ export function workOfBatchLine(text: string): Work {
   throw new DomainError({ code: 'LINE_CHANGED', problem: line.problem.code });
 }
 
+/** {@link workOfBatchLine} over the bytes of the line, as they lie in the object store. */
+export function workOfLineBytes(line: Uint8Array): Work {
+  return workOfBatchLine(new TextDecoder('utf-8', { fatal: true }).decode(line));
+}
+
 /** The line under which a request of the stream road is kept: read back by the same {@link workOfBatchLine}. */
 export function lineOfRequest(requestId: string, url: BatchEndpoint, body: Readonly<Record<string, unknown>>): string {
   const { stream: _stream, stream_options: _options, ...kept } = body;

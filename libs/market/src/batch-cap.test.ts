@@ -1,0 +1,37 @@
+import { describe, expect, it } from '@jest/globals';
+import { holdFor } from '@freehold/domain';
+import fc from 'fast-check';
+import { capFor } from './batch-cap.ts';
+
+const worst = { inputToken: 1_000_000n, outputToken: 1_000_000n };
+const cheap = { inputToken: 1n, outputToken: 2n };
+const dear = { inputToken: 5n, outputToken: 9n };
+
+describe('capFor', () => {
+  it('is the worst case at the ceiling when the requester names no cap', () => {
+    expect(capFor(worst, null, [cheap], dear)).toEqual({ ok: true, cap: 14n, rateCaps: dear });
+  });
+  it('takes the highest posted rate of each kind where the catalogue has no ceiling', () => {
+    expect(capFor(worst, null, [cheap, { inputToken: 4n }], null)).toEqual({ ok: true, cap: 6n, rateCaps: { inputToken: 4n, outputToken: 2n } });
+  });
+  it('admits only price lists that the cap covers in the worst case', () => {
+    expect(capFor(worst, 13n, [cheap], dear)).toEqual({ ok: true, cap: 13n, rateCaps: cheap });
+  });
+  it('says which cap would do', () => {
+    expect(capFor(worst, 2n, [dear, cheap], null)).toEqual({ ok: false, why: 'cap-too-low', needed: 3n });
+    expect(capFor(worst, 3n, [dear, cheap], null)).toMatchObject({ ok: true, rateCaps: cheap });
+  });
+  it('has no price where nobody asks one', () => {
+    expect(capFor(worst, null, [], null)).toEqual({ ok: false, why: 'no-price' });
+  });
+  it('never admits rates whose worst case exceeds the cap', () => {
+    const rates = fc.record({ inputToken: fc.bigInt(0n, 1_000n), outputToken: fc.bigInt(0n, 1_000n) });
+    const usage = fc.record({ inputToken: fc.bigInt(0n, 10n ** 9n), outputToken: fc.bigInt(0n, 10n ** 9n) });
+    fc.assert(
+      fc.property(usage, fc.option(fc.bigInt(0n, 10n ** 6n)), fc.array(rates, { maxLength: 5 }), fc.option(rates), (used, maxCost, posted, ceiling) => {
+        const cap = capFor(used, maxCost, posted, ceiling);
+        return !cap.ok || (holdFor(used, cap.rateCaps) <= cap.cap && (maxCost === null || cap.cap === maxCost));
+      }),
+    );
+  });
+});

@@ -1,0 +1,37 @@
+import { holdFor, UNIT_KINDS, type Amount, type Rates, type Usage } from '@freehold/domain';
+
+export type Cap =
+  | { readonly ok: true; readonly cap: Amount; readonly rateCaps: Rates }
+  /** `needed` is the smallest cap that would do. */
+  | { readonly ok: false; readonly why: 'cap-too-low'; readonly needed: Amount }
+  | { readonly ok: false; readonly why: 'no-price' };
+
+/**
+ * What a job may cost at most, and the rates it admits.
+ *
+ * Without a cap of the requester's: the worst case at the market's ceiling (the catalogue's, or else the highest posted
+ * rates), so that every node within the ceiling may serve it. With one: the dearest price list whose worst case the cap
+ * still covers. Price lists are taken whole: mixing the highest rate of each kind could cost more than any of them.
+ */
+export function capFor(worst: Usage, maxCost: Amount | null, posted: readonly Rates[], ceiling: Rates | null): Cap {
+  const all = ceiling === null ? posted : [...posted, ceiling];
+  if (all.length === 0) return { ok: false, why: 'no-price' };
+  const highest = ceiling === null ? highestOf(posted) : { ...highestOf(posted), ...ceiling };
+  const atHighest = holdFor(worst, highest);
+  if (maxCost === null) return { ok: true, cap: atHighest, rateCaps: highest };
+  if (atHighest <= maxCost) return { ok: true, cap: maxCost, rateCaps: highest };
+  const lists = all.map((rates) => ({ rates, cost: holdFor(worst, rates) })).sort((a, b) => (a.cost < b.cost ? -1 : 1));
+  const dearest = lists.findLast(({ cost }) => cost <= maxCost);
+  if (dearest === undefined) return { ok: false, why: 'cap-too-low', needed: lists[0]?.cost ?? atHighest };
+  return { ok: true, cap: maxCost, rateCaps: dearest.rates };
+}
+
+/** The highest rate of each kind. */
+export function highestOf(lists: readonly Rates[]): Rates {
+  return Object.fromEntries(
+    UNIT_KINDS.flatMap((kind) => {
+      const rates = lists.flatMap((list) => list[kind] ?? []);
+      return rates.length === 0 ? [] : [[kind, rates.reduce((a, b) => (a > b ? a : b))]];
+    }),
+  );
+}

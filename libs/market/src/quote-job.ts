@@ -1,0 +1,114 @@
+import { addUsage, holdFor, type Rates, type Usage } from '@freehold/domain';
+import { LINE_BYTES_MAX, parseBatchLine, worstUsage, type Catalogue, type Work } from '@freehold/protocol';
+import { capFor } from './batch-cap.ts';
+import { inputLines } from './input-lines.ts';
+import { knownModel } from './known-models.ts';
+import { fileObject } from './ports/file-store.ts';
+import type { ObjectStore } from './ports/object-store.ts';
+import type { OfferBook } from './ports/offer-book.ts';
+
+/** Bytes per token of ordinary English under common tokenizers lie in this range; with bytes as tokens it is 1. */
+const BYTES_PER_TOKEN = { few: 2n, many: 5n } as const;
+/** Answers rarely use all of max_tokens: the low end of the interval takes a tenth. */
+const SHORT_ANSWER_DIVISOR = 10n;
+
+export interface QuoteJobPorts {
+  readonly objects: ObjectStore;
+  readonly offers: OfferBook;
+  readonly catalogue: Catalogue;
+}
+
+/** What is to be priced: an uploaded input file, or so many rows of a kind. */
+export type QuoteSubject =
+  | { readonly by: 'file'; readonly fileId: string }
+  | { readonly by: 'rows'; readonly model: string; readonly rows: number; readonly inputTokens: number; readonly outputTokens: number };
+
+export interface Quote {
+  readonly model: string;
+  readonly kind: 'chat' | 'embedding';
+  readonly rows: number;
+  /** Lines of the file that validation would refuse; they are not in the price. */
+  readonly refusedRows: number;
+  readonly nodesOffering: number;
+  readonly posted: { readonly lowest: Rates; readonly highest: Rates } | null;
+  readonly expected: { readonly low: bigint; readonly high: bigint } | null;
+  /** The hold, when the requester names no cap. */
+  readonly cap: bigint | null;
+  /** The smallest metadata.max_cost that would be accepted. */
+  readonly smallestCap: bigint | null;
+}
+
+interface Measured {
+  readonly model: string;
+  readonly rows: number;
+  readonly refusedRows: number;
+  readonly worst: Usage;
+  readonly low: Usage;
+  readonly high: Usage;
+}
+
+/** Posted prices over what a job would count as. Null when its model is not known. */
+export async function quoteJob(ports: QuoteJobPorts, subject: QuoteSubject): Promise<Quote | null> {
+  const offers = await ports.offers.offers();
+  const measured = subject.by === 'file' ? await measureFile(ports, subject.fileId, offers) : null;
+  const name = subject.by === 'file' ? measured?.model : subject.model;
+  const model = name === undefined ? null : knownModel(name, ports.catalogue, offers);
+  if (model === null) return null;
+  const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
+  const posted = model.offered.map(({ rates }) => rates);
+  const lists = posted.length > 0 ? posted : model.ceiling === null ? [] : [model.ceiling];
+  const byCost = [...lists].sort((a, b) => (holdFor(work.worst, a) < holdFor(work.worst, b) ? -1 : 1));
+  const lowest = byCost[0];
+  const highest = byCost.at(-1);
+  const cap = capFor(work.worst, null, posted, model.ceiling);
+  return {
+    model: model.name,
+    kind: model.kind,
+    rows: work.rows,
+    refusedRows: work.refusedRows,
+    nodesOffering: new Set(model.offered.map(({ offer }) => offer.node)).size,
+    posted: posted.length === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
+    expected: lowest === undefined || highest === undefined ? null : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
+    cap: cap.ok ? cap.cap : null,
+    smallestCap: lowest === undefined ? null : holdFor(work.worst, lowest),
+  };
+}
+
+async function measureFile(ports: QuoteJobPorts, fileId: string, offers: Parameters<typeof knownModel>[2]): Promise<Measured | null> {
+  let context: number | null = null;
+  let modelName: string | null = null;
+  const sum = { rows: 0, refusedRows: 0, worst: {} as Usage, low: {} as Usage, high: {} as Usage };
+  for await (const line of inputLines(ports.objects.read(fileObject(fileId)), LINE_BYTES_MAX)) {
+    const parsed = line.text === null ? null : parseBatchLine(line.text, null);
+    if (parsed === null || !parsed.ok || (modelName !== null && parsed.value.model !== modelName)) {
+      sum.refusedRows += 1;
+      continue;
+    }
+    if (modelName === null) {
+      modelName = parsed.value.model;
+      context = knownModel(modelName, ports.catalogue, offers)?.contextTokens ?? null;
+    }
+    const { work } = parsed.value;
+    const worst = worstUsage(work, context);
+    sum.rows += 1;
+    sum.worst = addUsage(sum.worst, worst);
+    sum.low = addUsage(sum.low, likelyUsage(work, worst, BYTES_PER_TOKEN.many, SHORT_ANSWER_DIVISOR));
+    sum.high = addUsage(sum.high, likelyUsage(work, worst, BYTES_PER_TOKEN.few, 1n));
+  }
+  return modelName === null ? null : { model: modelName, ...sum };
+}
+
+function likelyUsage(work: Work, worst: Usage, bytesPerToken: bigint, answerDivisor: bigint): Usage {
+  const perToken = (units: bigint | undefined): bigint => ((units ?? 0n) + bytesPerToken - 1n) / bytesPerToken;
+  if (work.kind === 'embedding') return { embeddingToken: perToken(worst.embeddingToken) };
+  return { inputToken: perToken(worst.inputToken), outputToken: ((worst.outputToken ?? 0n) + answerDivisor - 1n) / answerDivisor };
+}
+
+function measureRows(kind: 'chat' | 'embedding', subject: Extract<QuoteSubject, { by: 'rows' }>): Measured {
+  const rows = BigInt(subject.rows);
+  const input = rows * BigInt(subject.inputTokens);
+  const output = rows * BigInt(subject.outputTokens);
+  const worst: Usage = kind === 'chat' ? { inputToken: input, outputToken: output } : { embeddingToken: input };
+  const low: Usage = kind === 'chat' ? { inputToken: input, outputToken: (output + SHORT_ANSWER_DIVISOR - 1n) / SHORT_ANSWER_DIVISOR } : worst;
+  return { model: subject.model, rows: subject.rows, refusedRows: 0, worst, low, high: worst };
+}

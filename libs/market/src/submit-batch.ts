@@ -1,0 +1,62 @@
+import { ApiError, invalidRequest, notFound, parseBatchRequest, type BatchRequest } from '@freehold/protocol';
+import type { FileStore } from './ports/file-store.ts';
+import type { JobStore, JobView } from './ports/job-store.ts';
+import type { RequestIdentity } from './ports/once.ts';
+import type { Entropy } from './ports/surroundings.ts';
+import { toHex } from './hex.ts';
+import { keyReused } from './request-identity.ts';
+
+export interface SubmitBatchPorts {
+  readonly jobs: JobStore;
+  readonly files: FileStore;
+  readonly entropy: Entropy;
+}
+
+export interface Submission {
+  readonly orgId: string;
+  readonly keyId: string;
+  readonly body: unknown;
+  readonly nowMs: number;
+  readonly identity: RequestIdentity | null;
+}
+
+const ID_BYTES = 16;
+
+/** Takes a batch: the answer is in state `validating`, and from then on the job is not lost. */
+export async function submitBatch(ports: SubmitBatchPorts, submission: Submission): Promise<JobView> {
+  const parsed = parseBatchRequest(submission.body, submission.nowMs);
+  if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
+  const request = parsed.value;
+  await refuseUnfitFile(ports.files, submission.orgId, request);
+  const made = await ports.jobs.submitBatch(
+    {
+      id: `batch_${toHex(ports.entropy.bytes(ID_BYTES)).slice(2)}`,
+      orgId: submission.orgId,
+      keyId: submission.keyId,
+      endpoint: request.endpoint,
+      inputFileId: request.inputFileId,
+      completionWindow: request.completionWindow,
+      metadata: request.metadata,
+      verify: request.terms.verify,
+      region: request.terms.region,
+      deadlineInMs: request.deadlineInMs,
+    },
+    submission.identity,
+  );
+  if (made.outcome === 'key-reused') throw keyReused();
+  return made.value;
+}
+
+async function refuseUnfitFile(files: FileStore, orgId: string, request: BatchRequest): Promise<void> {
+  const file = await files.get(orgId, request.inputFileId);
+  if (file === null) throw notFound('file', request.inputFileId);
+  if (file.purpose !== 'batch') {
+    throw new ApiError({
+      status: 400,
+      type: 'invalid_request_error',
+      code: 'invalid_file_purpose',
+      message: `File '${file.id}' has purpose '${file.purpose}': expected a file uploaded with purpose 'batch'.`,
+      param: 'input_file_id',
+    });
+  }
+}
