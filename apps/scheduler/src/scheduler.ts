@@ -1,0 +1,206 @@
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import {
+  Blocks,
+  chooseAuditors,
+  Entropy,
+  finalizeBatch,
+  LeaseDesk,
+  LeaseStore,
+  MonotonicClock,
+  ObjectStore,
+  Outbox,
+  ProviderLink,
+  reapLeases,
+  SignatureCheck,
+  Signer,
+  validateBatch,
+  verifyResult,
+  WorkQueue,
+  type Consumer,
+  type QueueMessage,
+  type Topic,
+} from '@freehold/market';
+import { COORDINATOR_CONFIG, CoordinatorUseCases, LocalEngines, Log, type CoordinatorConfig } from '@freehold/wiring';
+import { Ticker } from './ticker.ts';
+
+const REAP_MS = 1_000;
+const RELAY_MS = 50;
+const RELAY_ROWS_MAX = 1_000;
+const QUEUE_CHECK_MS = 2_000;
+const CHAIN_MS = 1_000;
+const PRUNE_MS = 60_000;
+/** Outbox rows that are done are kept this long, for the doctor and for people. */
+const PRUNE_AFTER_MS = 600_000;
+/** A node that was working when we went away gets this much longer than we were away. */
+const OUTAGE_GRACE_MS = 30_000;
+const CONCURRENCY: Readonly<Record<Topic, number>> = {
+  validate: 2,
+  place: 1,
+  verify: 8,
+  finalize: 2,
+  settle: 4,
+  chain: 1,
+};
+
+/** Processes of the scheduler: what arrives on each topic, and what happens when time passes. The rules live in `market`. */
+@Injectable()
+export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown {
+  readonly #consumers: Consumer[] = [];
+  readonly #tickers: Ticker[] = [];
+  #desk: LeaseDesk | null = null;
+
+  constructor(
+    @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
+    private readonly leases: LeaseStore,
+    private readonly outbox: Outbox,
+    private readonly queue: WorkQueue,
+    private readonly objects: ObjectStore,
+    private readonly link: ProviderLink,
+    private readonly signer: Signer,
+    private readonly signatures: SignatureCheck,
+    private readonly blocks: Blocks,
+    private readonly entropy: Entropy,
+    private readonly clock: MonotonicClock,
+    private readonly engines: LocalEngines,
+    private readonly useCases: CoordinatorUseCases,
+    private readonly log: Log,
+  ) {}
+
+  async onApplicationBootstrap(): Promise<void> {
+    const away = await this.leases.forgiveOutage(OUTAGE_GRACE_MS);
+    if (away.extended > 0)
+      this.log.info({ outageMs: away.outageMs, leases: away.extended }, 'leases extended by the time we were away');
+    const desk = this.#makeDesk();
+    this.#desk = desk;
+    await this.link.listen(desk);
+    await this.useCases.detectQueueLoss();
+    await this.#consume('validate', async (message) => {
+      await validateBatch(this.useCases.batchPorts, id(message, 'jobId'));
+    });
+    await this.#consume('place', async () => desk.wake());
+    await this.#consume('verify', (message, signal) => this.#verify(message, signal));
+    await this.#consume('finalize', async (message) => {
+      await finalizeBatch(this.useCases.batchPorts, id(message, 'jobId'));
+    });
+    await this.#consume('settle', async (message) => {
+      await this.useCases.issueVoucher(id(message, 'task'));
+    });
+    await this.#consume('chain', () => this.useCases.settleOnChain());
+    this.#startTickers(desk);
+  }
+
+  #makeDesk(): LeaseDesk {
+    const desk = new LeaseDesk({
+      leases: this.leases,
+      objects: this.objects,
+      link: this.link,
+      signer: this.signer,
+      signatures: this.signatures,
+      blocks: this.blocks,
+      entropy: this.entropy,
+      clock: this.clock,
+      readWork: this.useCases.readWork,
+      report: (what, error) => this.log.warn({ error: String(error) }, what),
+      resendVouchers: (nodeId) => this.useCases.resendVouchers(nodeId),
+    });
+    desk.onKept = (task) => this.useCases.voucherKept(task);
+    return desk;
+  }
+
+  #startTickers(desk: LeaseDesk): void {
+    this.#every(RELAY_MS, 'relaying the outbox', async () => {
+      while ((await this.useCases.relayOutbox(RELAY_ROWS_MAX)) === RELAY_ROWS_MAX);
+    });
+    this.#every(REAP_MS, 'reaping leases', async () => {
+      const held = desk.held();
+      const reaped = await reapLeases({
+        leases: this.leases,
+        held: () => held,
+        drop: (nodeId, lease, why) => desk.drop(nodeId, lease, why),
+      });
+      desk.takeUpCut(held);
+      if (reaped.lost > 0 || reaped.poisoned > 0)
+        this.log.info({ lost: reaped.lost, poisoned: reaped.poisoned }, 'leases taken back');
+      desk.wake();
+    });
+    this.#every(QUEUE_CHECK_MS, 'looking after the queue', () => this.useCases.detectQueueLoss());
+    this.#every(CHAIN_MS, 'following the chain', () => this.useCases.followChain());
+    this.#every(PRUNE_MS, 'pruning the outbox', async () => {
+      await this.outbox.prune(PRUNE_AFTER_MS);
+    });
+  }
+
+  #every(intervalMs: number, what: string, work: () => Promise<void>): void {
+    this.#tickers.push(new Ticker(intervalMs, work, (error) => this.log.warn({ error: String(error) }, what)));
+  }
+
+  async #verify(message: QueueMessage, signal: AbortSignal): Promise<void> {
+    const ports = {
+      leases: this.leases,
+      objects: this.objects,
+      link: this.link,
+      signer: this.signer,
+      blocks: this.blocks,
+      auditors: chooseAuditors({
+        link: this.link,
+        localEngine: (model, digest) => this.engines.engineFor(model, digest),
+        benched: async (nodeIds) =>
+          new Set(
+            [...(await this.leases.nodeRecords(nodeIds)).values()]
+              .filter((node) => node.benchedForMs > 0)
+              .map((node) => node.nodeId),
+          ),
+        chance: Math.random,
+      }),
+      readWork: this.useCases.readWork,
+      drawSecret: this.useCases.drawSecret,
+      feeBps: this.config.feeBps,
+    };
+    const lease = { task: id(message, 'task'), epoch: Number(message.ids['epoch']) };
+    for (;;) {
+      const verified = await verifyResult(ports, lease, signal);
+      if (verified.done) {
+        if (verified.outcome === 'rejected') this.log.warn(lease, 'lease rejected by audit');
+        this.#desk?.wake();
+        return;
+      }
+      await waitMs(verified.retryInMs, signal);
+    }
+  }
+
+  /** A handler that throws is asked again by the queue; one that returns marks its outbox row as done. */
+  async #consume(topic: Topic, handle: (message: QueueMessage, signal: AbortSignal) => Promise<void>): Promise<void> {
+    const consumer = await this.queue.consume(topic, CONCURRENCY[topic], async (message, signal) => {
+      await handle(message, signal);
+      await this.outbox.done([message.outboxId]);
+    });
+    this.#consumers.push(consumer);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await Promise.all(this.#tickers.map((ticker) => ticker.close()));
+    await Promise.all(this.#consumers.map((consumer) => consumer.close()));
+    await this.#desk?.close();
+    await this.link.close();
+  }
+}
+
+function id(message: QueueMessage, name: string): string {
+  const value = message.ids[name];
+  if (typeof value !== 'string') throw new Error(`message ${message.outboxId} carries no ${name}`);
+  return value;
+}
+
+function waitMs(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer);
+        reject(signal.reason instanceof Error ? signal.reason : new Error('stopped'));
+      },
+      { once: true },
+    );
+  });
+}
