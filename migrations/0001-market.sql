@@ -41,6 +41,8 @@ CREATE TABLE node (
   address text NOT NULL UNIQUE CHECK (address ~ '^0x[0-9a-f]{40}$'),
   payout text NOT NULL CHECK (payout ~ '^0x[0-9a-f]{40}$'),
   offer jsonb NOT NULL,
+  -- EIP-712 over the hash of the offer's canonical JSON, by the node's key.
+  offer_signature text,
   offer_seq bigint NOT NULL,
   offer_expires_at timestamptz NOT NULL,
   pool_id text REFERENCES pool,
@@ -141,7 +143,7 @@ CREATE TABLE job_row (
   error_message text,
   PRIMARY KEY (job_id, row_no),
   UNIQUE (job_id, custom_id)
-);
+) WITH (fillfactor = 80); -- Each row is updated once, at its end: room on its page keeps the indexes out of it.
 
 CREATE TABLE task (
   id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -157,10 +159,14 @@ CREATE TABLE task (
   queued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   ended_at timestamptz,
   why text,
+  -- Who had it last: the placement prefers another.
+  last_node text REFERENCES node,
   CHECK (row_to > row_from)
 );
 CREATE INDEX task_queued ON task (job_id, row_from) WHERE state = 'queued';
 CREATE INDEX task_by_job ON task (job_id, row_from);
+-- Poison: came back too often.
+CREATE INDEX task_worn ON task (attempts) WHERE state = 'queued' AND attempts > 0;
 
 -- One attempt: task x node x epoch.
 CREATE TABLE lease (
@@ -263,7 +269,7 @@ CREATE TABLE account (
 );
 CREATE TABLE ledger_transaction (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  kind text NOT NULL CHECK (kind IN ('deposit', 'credit', 'hold', 'release', 'charge', 'payout', 'fee', 'refund', 'forfeit', 'reversal', 'audit-fee')),
+  kind text NOT NULL CHECK (kind IN ('deposit', 'credit', 'hold', 'release', 'charge', 'payout', 'withdrawal', 'fee', 'refund', 'forfeit', 'reversal', 'audit-fee')),
   -- What it is about (a job, a task, a chain event). One transaction of a kind per subject, for ever.
   ref text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -308,6 +314,9 @@ END $$;
 CREATE TRIGGER posting_append_only BEFORE UPDATE OR DELETE ON posting FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
 CREATE TRIGGER ledger_transaction_append_only BEFORE UPDATE OR DELETE ON ledger_transaction FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
 CREATE TRIGGER receipt_append_only BEFORE UPDATE OR DELETE ON receipt FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
+CREATE TRIGGER posting_never_truncated BEFORE TRUNCATE ON posting EXECUTE FUNCTION refuse_rewrite();
+CREATE TRIGGER ledger_transaction_never_truncated BEFORE TRUNCATE ON ledger_transaction EXECUTE FUNCTION refuse_rewrite();
+CREATE TRIGGER receipt_never_truncated BEFORE TRUNCATE ON receipt EXECUTE FUNCTION refuse_rewrite();
 
 -- Every move of a task, written by the database itself so that no code path can forget it.
 CREATE TABLE task_event (

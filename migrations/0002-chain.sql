@@ -36,7 +36,8 @@ CREATE TABLE voucher (
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   UNIQUE (book, book_epoch, payee_index, total)
 );
-CREATE INDEX voucher_by_epoch ON voucher (book, book_epoch, order_index, payee_index);
+-- The last cumulative of a pair, and what an epoch owes.
+CREATE INDEX voucher_by_epoch ON voucher (book, book_epoch, order_index, payee_index, cumulative);
 CREATE INDEX voucher_undelivered ON voucher (node_id) WHERE delivered_at IS NULL;
 
 CREATE TABLE chain_epoch (

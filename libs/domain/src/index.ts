@@ -3,6 +3,8 @@ export * from './units/units.ts';
 export * from './jobs/job-state.ts';
 export * from './jobs/task-state.ts';
 export * from './pricing/charge.ts';
+export * as ledger from './ledger/posting.ts';
+export type { AccountKind, AccountRef, LedgerEntry, LedgerKind, Posting } from './ledger/posting.ts';
 export * from './receipts/leaf.ts';
 export * from './receipts/merkle.ts';
 export * from './verification/draw.ts';
