@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { at, ROOT } from './paths.mjs';
 import { giveUp, say, secondsSince } from './progress.mjs';
@@ -39,6 +39,7 @@ export async function ensureInstalled(kind) {
         'Check the network and the registry ("npm ping"), then start again: what was downloaded is kept.',
     );
   }
+  if (target === 'production') removeSourceMaps(at('node_modules'));
   writeFileSync(STAMP, `${JSON.stringify({ lock: wanted, kind: target })}\n`);
   say(`installed in ${secondsSince(from)}`);
 }
@@ -97,13 +98,21 @@ function expectedFolders(kind) {
   ).length;
 }
 
+/** Folders that are filled: npm makes them all at once, empty, and a package.json appears when the package is unpacked. */
 function presentFolders() {
   const top = at('node_modules');
-  if (!existsSync(top)) return 0;
-  let count = 0;
-  for (const name of readdirSync(top)) {
-    if (name.startsWith('.')) continue;
-    count += name.startsWith('@') ? readdirSync(join(top, name)).length : 1;
+  const names = (folder) => (existsSync(folder) ? readdirSync(folder).filter((name) => !name.startsWith('.')) : []);
+  const folders = names(top).flatMap((name) =>
+    name.startsWith('@') ? names(join(top, name)).map((inner) => join(name, inner)) : [name],
+  );
+  return folders.filter((folder) => existsSync(join(top, folder, 'package.json'))).length;
+}
+
+/** Maps of other people's sources: a sixth of the disk space, of use to nobody who only runs the house. */
+function removeSourceMaps(folder) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) removeSourceMaps(path);
+    else if (entry.isFile() && /\.[cm]?[jt]s\.map$/.test(entry.name)) rmSync(path);
   }
-  return count;
 }
