@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { dirname, join, relative, resolve, sep } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 
 /**
  * The user that runs Postgres when we are root, which Postgres refuses. 65534 is `nobody` on every Linux we know;
@@ -43,19 +43,24 @@ export function serverUser(): { uid: number; gid: number } | undefined {
  * symbolic links) did not run and the folder is read-only.
  */
 export function postgresBinaries(): string {
-  const native = installedFolder();
-  const user = serverUser();
-  if ((user === undefined || readableByAll(native)) && linksComplete(native)) return native;
-  if (user === undefined || readableByAll(native)) {
-    try {
-      makeLinks(native);
-      return native;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code !== 'EACCES' && code !== 'EROFS' && code !== 'EPERM') throw error;
-    }
+  return usableBinaries(installedFolder(), { openToAll: serverUser() !== undefined, tempDir: tmpdir() });
+}
+
+/** See {@link postgresBinaries}. */
+export function usableBinaries(
+  native: string,
+  { openToAll, tempDir }: { openToAll: boolean; tempDir: string },
+): string {
+  if (openToAll && !readableByAll(native)) return copyOf(native, tempDir);
+  if (linksComplete(native)) return native;
+  try {
+    makeLinks(native);
+    return native;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EACCES' && code !== 'EROFS' && code !== 'EPERM') throw error;
+    return copyOf(native, tempDir);
   }
-  return copyOf(native);
 }
 
 function installedFolder(): string {
@@ -83,9 +88,9 @@ function linksOf(native: string): { at: string; to: string }[] {
     target: string;
   }[];
   return listed.map(({ source, target }) => {
-    // The list names the existing file "source" and the link to make "target", both from the package's root.
-    const at = resolve(native, '..', target);
-    return { at, to: relative(dirname(at), resolve(native, '..', source)) };
+    // The list names the existing file "source" and the link to make "target", both as `native/…`; a copy has another name.
+    const at = join(native, relative('native', target));
+    return { at, to: relative(dirname(at), join(native, relative('native', source))) };
   });
 }
 
@@ -115,10 +120,10 @@ function readableByAll(folder: string): boolean {
 }
 
 /** A copy that is complete or absent: it is filled under another name and then renamed. Reused by later starts. */
-function copyOf(native: string): string {
+function copyOf(native: string, tempDir: string): string {
   const { version } = JSON.parse(readFileSync(join(native, '..', 'package.json'), 'utf8')) as { version: string };
   const owner = process.getuid?.() ?? 0;
-  const place = join(tmpdir(), `freehold-postgres-${version}-${owner}`);
+  const place = join(tempDir, `freehold-postgres-${version}-${owner}`);
   if (existsSync(place) && isOurs(place, owner)) return place;
   const draft = mkdtempSync(`${place}-`);
   cpSync(native, draft, {
