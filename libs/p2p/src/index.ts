@@ -1,0 +1,11 @@
+export { Libp2pProviderLink } from './coordinator/libp2p-provider-link.ts';
+export { LINK_LIMITS, type LinkLimits } from './coordinator/limits.ts';
+export type { LinkNote, ProcessRef, ProviderLinkOptions } from './coordinator/options.ts';
+export { COORDINATOR_HOST_LIMITS, NODE_HOST_LIMITS, type HostLimits } from './host.ts';
+export { addressOfPeer, identityOf, type Identity } from './identity.ts';
+export { checkpointMessage, offerMessage } from './offer-message.ts';
+export { CellRate } from './rate-limit.ts';
+export * from './node/duties.ts';
+export { NODE_LINK_LIMITS, type NodeLinkLimits } from './node/limits.ts';
+export { NodeLink, type NodeLinkOptions } from './node/node-link.ts';
+export type { ProcessNote } from './node/process-link.ts';
