@@ -84,6 +84,8 @@ CREATE INDEX file_expiring ON file (expires_at) WHERE deleted_at IS NULL AND exp
 CREATE TABLE job (
   id text PRIMARY KEY CHECK (length(id) <= 40),
   org_id text NOT NULL REFERENCES org,
+  -- The key that asked for it: its daily cap counts it.
+  api_key_id text REFERENCES api_key,
   kind text NOT NULL CHECK (kind IN ('batch', 'chat', 'embedding', 'fine-tune')),
   state text NOT NULL CHECK (state IN ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', 'cancelling', 'cancelled')),
   endpoint text NOT NULL,
@@ -124,6 +126,8 @@ CREATE TABLE job (
   CHECK (rows_succeeded + rows_failed + rows_ended <= row_count)
 );
 CREATE INDEX job_by_org ON job (org_id, kind, created_at DESC, id);
+CREATE INDEX job_by_key ON job (api_key_id, created_at) WHERE api_key_id IS NOT NULL;
+CREATE INDEX job_by_input ON job (input_file_id) WHERE input_file_id IS NOT NULL;
 CREATE INDEX job_open ON job (deadline) WHERE state IN ('validating', 'in_progress', 'finalizing', 'cancelling');
 
 -- One line of a batch (or the one row of a streamed job), named by custom_id. The payload lies in the object store.

@@ -38,4 +38,6 @@ export abstract class AccountStore {
   /** Operator credits: from the operator's account to the organisation's balance, once per `ref` for ever. */
   abstract credit(orgId: string, amount: Amount, ref: string): Promise<{ readonly credited: boolean }>;
   abstract balance(orgId: string): Promise<{ readonly balance: Amount; readonly held: Amount }>;
+  /** Drops identities of requests that answer nobody any more. Returns how many; call again while it is not 0. */
+  abstract forgetRequests(): Promise<number>;
 }

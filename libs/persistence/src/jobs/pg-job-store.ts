@@ -1,0 +1,117 @@
+import {
+  JobStore,
+  type BatchFault,
+  type JobView,
+  type Listed,
+  type NewBatch,
+  type NewRow,
+  type NewStream,
+  type Once,
+  type OutputFile,
+  type Page,
+  type ReceiptView,
+  type RequestIdentity,
+  type ResultRow,
+  type Started,
+  type StreamAnswer,
+  type StreamLease,
+  type StreamOpened,
+  type TaskMove,
+} from '@freehold/market';
+import type { LeaseRef } from '@freehold/protocol';
+import type { Database } from '../database.ts';
+import { addRows, cancelBatch, failBatch, startBatch, submitBatch, type StartPlan } from './batches.ts';
+import { finish, freeze, results } from './endings.ts';
+import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
+import { failStream, moveStream, openStream, streamAnswer } from './streams.ts';
+
+/** Jobs in PostgreSQL. One file per part of a job's life: batches, streams, endings. */
+export class PgJobStore extends JobStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    super();
+    this.#database = database;
+  }
+
+  submitBatch(batch: NewBatch, identity: RequestIdentity | null): Promise<Once<JobView>> {
+    return submitBatch(this.#database, batch, identity);
+  }
+
+  async get(orgId: string, jobId: string): Promise<JobView | null> {
+    const [row] = await this.#database.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`, [jobId, orgId]);
+    return row === undefined ? null : jobView(row);
+  }
+
+  async find(jobId: string): Promise<JobView | null> {
+    const [row] = await this.#database.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1`, [jobId]);
+    return row === undefined ? null : jobView(row);
+  }
+
+  async list(orgId: string, page: Page): Promise<Listed<JobView> | null> {
+    const after = page.after === null ? null : await this.get(orgId, page.after);
+    if (page.after !== null && after?.kind !== 'batch') return null;
+    const isUp = page.order === 'asc';
+    const rows = await this.#database.query<JobRecord>(
+      `SELECT ${JOB_COLUMNS} FROM job
+       WHERE org_id = $1 AND kind = 'batch'
+         AND ($2::text IS NULL OR (created_at, id) ${isUp ? '>' : '<'} (SELECT created_at, id FROM job WHERE id = $2 AND org_id = $1))
+       ORDER BY created_at ${isUp ? 'ASC' : 'DESC'}, id ${isUp ? 'ASC' : 'DESC'} LIMIT $3`,
+      [orgId, page.after, page.limit + 1],
+    );
+    return { items: rows.slice(0, page.limit).map(jobView), hasMore: rows.length > page.limit };
+  }
+
+  addRows(jobId: string, rows: readonly NewRow[]): Promise<boolean> {
+    return addRows(this.#database, jobId, rows);
+  }
+  start(jobId: string, plan: StartPlan): Promise<Started> {
+    return startBatch(this.#database, jobId, plan);
+  }
+  fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean> {
+    return failBatch(this.#database, jobId, faults);
+  }
+  cancel(orgId: string, jobId: string): Promise<{ readonly cancelled: boolean; readonly job: JobView } | null> {
+    return cancelBatch(this.#database, orgId, jobId);
+  }
+
+  freeze(jobId: string): Promise<boolean> {
+    return freeze(this.#database, jobId);
+  }
+  results(jobId: string, fromRow: number, limit: number): Promise<readonly ResultRow[]> {
+    return results(this.#database, jobId, fromRow, limit);
+  }
+  finish(jobId: string, files: { readonly output: OutputFile | null; readonly errors: OutputFile | null }): Promise<boolean> {
+    return finish(this.#database, jobId, files);
+  }
+
+  openStream(stream: NewStream): Promise<StreamOpened> {
+    return openStream(this.#database, stream);
+  }
+  moveStream(lease: LeaseRef, why: string, to: StreamLease, leaseMs: number): Promise<LeaseRef | null> {
+    return moveStream(this.#database, lease, why, to, leaseMs);
+  }
+  failStream(lease: LeaseRef, code: string, message: string): Promise<boolean> {
+    return failStream(this.#database, lease, code, message);
+  }
+  streamAnswer(orgId: string, jobId: string): Promise<StreamAnswer | null> {
+    return streamAnswer(this.#database, orgId, jobId);
+  }
+
+  async timeline(orgId: string, jobId: string, limit: number): Promise<readonly TaskMove[]> {
+    const rows = await this.#database.query<{ task_id: string; epoch: number; from_state: TaskMove['from']; to_state: TaskMove['to']; why: string | null; at: Date }>(
+      `SELECT e.task_id, e.epoch, e.from_state, e.to_state, e.why, e.at FROM task_event e
+       JOIN job ON job.id = e.job_id AND job.org_id = $1 WHERE e.job_id = $2 ORDER BY e.id DESC LIMIT $3`,
+      [orgId, jobId, limit],
+    );
+    return rows.reverse().map((row) => ({ taskId: row.task_id, epoch: row.epoch, from: row.from_state, to: row.to_state, why: row.why, atMs: row.at.getTime() }));
+  }
+
+  async receipts(orgId: string, jobId: string, limit: number): Promise<readonly ReceiptView[]> {
+    const rows = await this.#database.query<{ task_id: string; epoch: number; rows: number; charge: string; accepted_at: Date; document: Record<string, unknown> }>(
+      `SELECT task_id, epoch, rows, charge, accepted_at, document FROM receipt WHERE org_id = $1 AND job_id = $2 ORDER BY accepted_at, task_id LIMIT $3`,
+      [orgId, jobId, limit],
+    );
+    return rows.map((row) => ({ taskId: row.task_id, epoch: row.epoch, rows: row.rows, charge: BigInt(row.charge), acceptedAtMs: row.accepted_at.getTime(), document: row.document }));
+  }
+}
