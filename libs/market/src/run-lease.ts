@@ -2,6 +2,7 @@ import { GrowingTree } from '@freehold/domain';
 import { rowLeafHash, taskIdBytes, usageOf, type LeaseRef, type Work, type WorkOutput } from '@freehold/protocol';
 import type { Blocks } from './ports/blocks.ts';
 import type { DeliveredRow, GrantedLease, LeaseStore } from './ports/lease-store.ts';
+import { fileObject, inputObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { ProviderLink, RowInput, RowSink, RowsEnd, SignedCheckpoint } from './ports/provider-link.ts';
 import type { SignatureCheck, Signer } from './ports/signer.ts';
@@ -22,6 +23,11 @@ export interface RunLeasePorts {
   readonly readWork: (line: Uint8Array, endpoint: string) => Work;
   /** Told how many rows became durable, to measure the node. */
   readonly onRows?: (nodeId: string, digest: string, rows: number) => void;
+}
+
+/** The object a row's input line lies in: the batch's input file, or the one line of a streamed request. */
+export function inputObjectOf(jobId: string, inputFile: string): string {
+  return inputFile === '' ? inputObject(jobId) : fileObject(inputFile);
 }
 
 /** The object that holds the delivered rows of one lease, one after the other. */
@@ -96,7 +102,7 @@ class LeaseDelivery implements RowSink {
     if (inputs === null) return;
     for (let at = 0; at < inputs.rows.length; at += INPUT_ROWS_READ) {
       const places = inputs.rows.slice(at, at + INPUT_ROWS_READ);
-      const lines = await this.#ports.objects.readPieces(inputs.inputFile, places);
+      const lines = await this.#ports.objects.readPieces(inputObjectOf(this.#lease.jobId, inputs.inputFile), places);
       for (const [i, place] of places.entries()) {
         const work = this.#ports.readWork(lines[i] ?? new Uint8Array(), inputs.endpoint);
         const index = place.rowNo - this.#lease.rowFrom;

@@ -17,7 +17,7 @@ import type { ObjectStore } from './ports/object-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 import type { Signer } from './ports/signer.ts';
 import type { Auditors, Auditor } from './choose-auditor.ts';
-import { countersign, segmentName } from './run-lease.ts';
+import { countersign, inputObjectOf, segmentName } from './run-lease.ts';
 import { fromHex, toHex } from './hex.ts';
 import { receiptDocument } from './receipt-document.ts';
 
@@ -197,7 +197,7 @@ async function committedRows(
   if (inputs === null || places.some((place) => place === undefined))
     throw new Error(`inputs of task ${lease.task} are gone`);
   const lines = await ports.objects.readPieces(
-    inputs.inputFile,
+    inputObjectOf(lease.jobId, inputs.inputFile),
     places.filter((place) => place !== undefined),
   );
   return wanted.map((row, i) => ({

@@ -1,0 +1,235 @@
+import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  Children,
+  startAnvil,
+  startPostgres,
+  type EmbeddedAnvil,
+  type EmbeddedPostgres,
+  type RunningChild,
+} from '@freehold/wiring/embedded';
+import {
+  prepareChain,
+  prepareDatabase,
+  prepareRequester,
+  type ChainRecord,
+  type RequesterRecord,
+} from '@freehold/wiring/devnet';
+import { entryOf, startReady, type ReadyChild, type ReadyLine } from './processes.ts';
+
+export interface HouseOptions {
+  readonly dataDir: string;
+  readonly httpPort: number;
+  readonly fresh: boolean;
+  readonly say: (text: string) => void;
+  /** Replaced by services of one's own. */
+  readonly databaseUrl?: string | undefined;
+  readonly redisUrl?: string | undefined;
+  readonly rpcUrl?: string | undefined;
+  /** For fault tests: shorter epochs, other settings of the coordinator's processes. */
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+export interface NodeSpec {
+  readonly name: string;
+  readonly engine: string;
+  readonly mode?: 'honest' | 'cheat' | 'flapper' | 'slow';
+  /** Rates by unit kind, smallest token unit per million. */
+  readonly rates: Readonly<Record<string, string>>;
+  /** How often a supervisor brings it back. */
+  readonly restarts?: number;
+  readonly flags?: readonly string[];
+}
+
+export interface RunningNode extends ReadyChild {
+  readonly name: string;
+  readonly nodeId: string;
+  readonly dataDir: string;
+  /** Incarnations after the first. */
+  deaths: number;
+}
+
+const NODE_RESTART_DELAY_MS = 300;
+
+/**
+ * One market on one machine: embedded services, the coordinator's two processes, nodes. Everything lives below one folder;
+ * a killed run is cleaned up by the next one, and a second run on the same folder is refused.
+ */
+export class House {
+  readonly dataDir: string;
+  readonly children: Children;
+  readonly databaseUrl: string;
+  readonly rpcUrl: string;
+  readonly chain: ChainRecord;
+  readonly requester: RequesterRecord;
+  readonly #options: HouseOptions;
+  readonly #services: { postgres: EmbeddedPostgres | null; anvil: EmbeddedAnvil | null };
+  readonly nodes = new Map<string, RunningNode>();
+  readonly #coordinators = new Map<'api' | 'scheduler', ReadyLine>();
+  #closing: Promise<void> | null = null;
+
+  private constructor(
+    options: HouseOptions,
+    parts: {
+      children: Children;
+      postgres: EmbeddedPostgres | null;
+      anvil: EmbeddedAnvil | null;
+      databaseUrl: string;
+      rpcUrl: string;
+      chain: ChainRecord;
+      requester: RequesterRecord;
+    },
+  ) {
+    this.#options = options;
+    this.dataDir = options.dataDir;
+    this.children = parts.children;
+    this.databaseUrl = parts.databaseUrl;
+    this.rpcUrl = parts.rpcUrl;
+    this.chain = parts.chain;
+    this.requester = parts.requester;
+    this.#services = { postgres: parts.postgres, anvil: parts.anvil };
+  }
+
+  /** Services up, schema migrated, contracts deployed, the requester's order funded. No process of ours yet. */
+  static async open(options: HouseOptions): Promise<House> {
+    mkdirSync(options.dataDir, { recursive: true });
+    // The claim comes first: whoever holds the folder is told before anything of it is touched.
+    const children = await Children.open(options.dataDir);
+    let postgres: EmbeddedPostgres | null = null;
+    let anvil: EmbeddedAnvil | null = null;
+    try {
+      if (options.fresh) forget(options.dataDir);
+      [postgres, anvil] = await Promise.all([
+        options.databaseUrl === undefined ? startPostgres({ dataDir: join(options.dataDir, 'postgres') }) : null,
+        options.rpcUrl === undefined
+          ? startAnvil({ stateFile: join(options.dataDir, 'chain', 'state.json'), blockTimeSeconds: 1 })
+          : null,
+      ]);
+      const databaseUrl = options.databaseUrl ?? postgres?.url ?? '';
+      const rpcUrl = options.rpcUrl ?? anvil?.url ?? '';
+      options.say('Postgres and chain are up');
+      await prepareDatabase(databaseUrl);
+      const chain = await prepareChain({ rpcUrl, dataDir: options.dataDir });
+      options.say(`contracts stand at ${chain.escrow}`);
+      const requester = await prepareRequester({ databaseUrl, rpcUrl, dataDir: options.dataDir, chain });
+      return new House(options, { children, postgres, anvil, databaseUrl, rpcUrl, chain, requester });
+    } catch (error) {
+      await children.close();
+      await Promise.all([postgres?.stop(), anvil?.stop()]);
+      throw error;
+    }
+  }
+
+  /** Starts api and scheduler side by side; returns where the API listens. */
+  async startCoordinator(): Promise<string> {
+    await Promise.all([this.startProcess('api'), this.startProcess('scheduler')]);
+    return this.baseURL;
+  }
+
+  get baseURL(): string {
+    const url = this.#coordinators.get('api')?.baseURL;
+    if (url === undefined) throw new Error('the api is not up');
+    return url;
+  }
+
+  /** Starts (or, for fault tests, starts again) one of the coordinator's processes on the ports it had before. */
+  async startProcess(role: 'api' | 'scheduler'): Promise<ReadyChild> {
+    const before = this.#coordinators.get(role);
+    const p2pPort = before?.p2p?.map((address) => /\/tcp\/(\d+)/.exec(address)?.[1]).find((port) => port !== undefined);
+    const httpPort = before?.baseURL === undefined ? this.#options.httpPort : Number(new URL(before.baseURL).port);
+    const child = await startReady(this.children, {
+      name: role,
+      args: ['--enable-source-maps', '--max-old-space-size=512', entryOf(role)],
+      env: {
+        DATABASE_URL: this.databaseUrl,
+        REDIS_URL: this.#options.redisUrl,
+        RPC_URL: this.rpcUrl,
+        DATA_DIR: this.dataDir,
+        HTTP_PORT: String(role === 'api' ? httpPort : 0),
+        P2P_PORT: p2pPort ?? '0',
+        CHAIN_ID: String(this.chain.chainId),
+        ESCROW_ADDRESS: this.chain.escrow,
+        TOKEN_ADDRESS: this.chain.token,
+        BOOK: this.chain.book,
+        ...this.#options.environment,
+      },
+    });
+    this.#coordinators.set(role, child.ready);
+    return child;
+  }
+
+  async startNode(spec: NodeSpec): Promise<RunningNode> {
+    const dataDir = join(this.dataDir, 'nodes', spec.name);
+    const coordinators = [...this.#coordinators.values()].flatMap((line) => (line.p2p ?? []).slice(0, 1));
+    let started = 0;
+    const ready = await startReady(
+      this.children,
+      {
+        name: spec.name,
+        args: [
+          '--max-old-space-size=256',
+          entryOf('node'),
+          'up',
+          '--json',
+          ...coordinators.flatMap((address) => ['--coordinator', address]),
+          ...['--data', dataDir, '--engine', spec.engine, '--mode', spec.mode ?? 'honest'],
+          ...Object.entries(spec.rates).flatMap(([kind, rate]) => ['--rate', `${kind}=${rate}`]),
+          ...(spec.flags ?? []),
+        ],
+        env: { CHAIN_ID: String(this.chain.chainId), ESCROW_ADDRESS: this.chain.escrow },
+        ...(spec.restarts === undefined
+          ? {}
+          : { restart: { attemptsMax: spec.restarts, delayMs: NODE_RESTART_DELAY_MS } }),
+      },
+      () => {
+        started += 1;
+        const node = this.nodes.get(spec.name);
+        if (node !== undefined) node.deaths = started - 1;
+      },
+    );
+    const node = { ...ready, name: spec.name, nodeId: ready.ready.node ?? '', dataDir, deaths: 0 };
+    this.nodes.set(spec.name, node);
+    return node;
+  }
+
+  child(name: string): RunningChild | undefined {
+    return this.children.get(name);
+  }
+
+  get postgres(): EmbeddedPostgres | null {
+    return this.#services.postgres;
+  }
+
+  /** For fault tests: the embedded Postgres dies without a word and comes back on its port. */
+  async crashPostgres(): Promise<void> {
+    const before = this.#services.postgres;
+    if (before === null) throw new Error('there is no embedded Postgres to crash: DATABASE_URL points elsewhere');
+    await before.stop('kill');
+    this.#services.postgres = await startPostgres({ dataDir: join(this.dataDir, 'postgres'), port: before.port });
+  }
+
+  /** Everything stops on Ctrl-C too: processes first, then the services they need until their end. */
+  closeOnSignals(): void {
+    this.children.closeOnSignals(undefined, () => this.#stopServices());
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.children.close().then(() => this.#stopServices());
+    return this.#closing;
+  }
+
+  async #stopServices(): Promise<void> {
+    await Promise.all([this.#services.postgres?.stop(), this.#services.anvil?.stop()]);
+  }
+}
+
+/** What a run leaves behind; the claim and the logs of this run are not among it. */
+const KEPT_BY_RUNS = ['postgres', 'chain', 'nodes', 'objects', 'models', 'coordinator.key', 'requester.json', 'work'];
+
+function forget(dataDir: string): void {
+  for (const entry of KEPT_BY_RUNS) {
+    const path = join(dataDir, entry);
+    if (existsSync(path)) chmodSync(path, 0o700);
+    rmSync(path, { recursive: true, force: true, maxRetries: 3 });
+  }
+}

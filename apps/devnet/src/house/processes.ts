@@ -1,0 +1,59 @@
+import { fileURLToPath } from 'node:url';
+import type { Children, ChildSpec, RunningChild } from '@freehold/wiring/embedded';
+
+/** The first line of a process on standard output says that it is ready; this is how long it may take on a busy machine. */
+const READY_TIMEOUT_MS = 60_000;
+
+export interface ReadyLine {
+  readonly ready: true;
+  readonly baseURL?: string;
+  /** Multiaddrs that nodes dial. */
+  readonly p2p?: readonly string[];
+  readonly node?: string;
+  readonly address?: string;
+}
+
+export interface ReadyChild {
+  readonly child: RunningChild;
+  readonly ready: ReadyLine;
+}
+
+export function entryOf(app: 'api' | 'scheduler' | 'node'): string {
+  return fileURLToPath(new URL(`../../../${app}/dist/main.js`, import.meta.url));
+}
+
+/** Starts a child and waits for its ready line. Says where the log is when it ends before. */
+export async function startReady(
+  children: Children,
+  spec: ChildSpec,
+  onReady: (line: ReadyLine) => void = () => undefined,
+): Promise<ReadyChild> {
+  let resolveReady: (line: ReadyLine) => void = () => undefined;
+  const firstReady = new Promise<ReadyLine>((resolve) => (resolveReady = resolve));
+  const child = children.start({
+    ...spec,
+    onLine: (line) => {
+      const ready = readyLine(line);
+      if (ready === null) return;
+      resolveReady(ready);
+      onReady(ready);
+    },
+  });
+  const timeout = AbortSignal.timeout(READY_TIMEOUT_MS);
+  const late = new Promise<never>((_, reject) => {
+    timeout.addEventListener('abort', () =>
+      reject(new Error(`${spec.name} was not ready after ${READY_TIMEOUT_MS / 1_000} s. Its log: ${child.logFile}`)),
+    );
+  });
+  const ended = child.exited.then((exit) => {
+    throw new Error(
+      `${spec.name} ended before it was ready (${exit.signal ?? `code ${exit.code ?? '?'}`}). Its log: ${child.logFile}`,
+    );
+  });
+  return { child, ready: await Promise.race([firstReady, late, ended]) };
+}
+
+function readyLine(line: string): ReadyLine | null {
+  if (!line.startsWith('{"ready":true')) return null;
+  return JSON.parse(line) as ReadyLine;
+}

@@ -1,0 +1,115 @@
+import type { Sql } from '../database.ts';
+
+/** What happened to one node's work, read from the truth. Amounts are decimal strings. */
+export interface NodeFacts {
+  readonly nodeId: string;
+  readonly rowsAccepted: number;
+  readonly leases: number;
+  readonly leasesLost: number;
+  readonly leasesRejected: number;
+  /** Distinct rows that an audit proved bad. */
+  readonly badRows: number;
+  /** Net of fee, over all its accepted leases. */
+  readonly earned: string;
+}
+
+export async function nodeFacts(sql: Sql, nodeId: string): Promise<NodeFacts> {
+  const [row] = await sql.query<Record<string, string>>(
+    `SELECT
+       (SELECT coalesce(sum(r.rows), 0) FROM receipt r WHERE r.node_id = $1) AS rows_accepted,
+       (SELECT count(*) FROM lease WHERE node_id = $1) AS leases,
+       (SELECT count(*) FROM lease WHERE node_id = $1 AND outcome = 'lost') AS leases_lost,
+       (SELECT count(*) FROM lease WHERE node_id = $1 AND outcome = 'rejected') AS leases_rejected,
+       (SELECT count(DISTINCT (a.task_id, a.epoch, a.row_no)) FROM audit a JOIN lease l USING (task_id, epoch)
+         WHERE l.node_id = $1 AND a.verdict = 'bad') AS bad_rows,
+       (SELECT coalesce(sum(r.charge - r.fee), 0) FROM receipt r WHERE r.node_id = $1) AS earned`,
+    [nodeId],
+  );
+  return {
+    nodeId,
+    rowsAccepted: Number(row?.['rows_accepted'] ?? 0),
+    leases: Number(row?.['leases'] ?? 0),
+    leasesLost: Number(row?.['leases_lost'] ?? 0),
+    leasesRejected: Number(row?.['leases_rejected'] ?? 0),
+    badRows: Number(row?.['bad_rows'] ?? 0),
+    earned: row?.['earned'] ?? '0',
+  };
+}
+
+/** Of rows that a node had in hand when it died: those that have their answer all the same, from whomever. */
+export async function rowsAnswered(
+  sql: Sql,
+  rows: readonly { readonly task: string; readonly rowNo: number }[],
+): Promise<number> {
+  const [row] = await sql.query<{ rows: string }>(
+    `SELECT count(DISTINCT (jr.job_id, jr.row_no)) AS rows
+       FROM unnest($1::uuid[], $2::int[]) AS held (task_id, row_no)
+       JOIN task t ON t.id = held.task_id
+       JOIN job_row jr ON jr.job_id = t.job_id AND jr.row_no = held.row_no
+      WHERE jr.state = 'succeeded' AND jr.task_id IS NOT NULL`,
+    [rows.map((held) => held.task), rows.map((held) => held.rowNo)],
+  );
+  return Number(row?.rows ?? 0);
+}
+
+/** Of rows that a node forged, by its own log: those that were delivered under the forging lease. Must be none. */
+export async function forgedRowsDelivered(
+  sql: Sql,
+  forged: readonly { readonly task: string; readonly epoch: number; readonly rowNo: number }[],
+): Promise<number> {
+  const [row] = await sql.query<{ rows: string }>(
+    `SELECT count(*) AS rows
+       FROM unnest($1::uuid[], $2::int[], $3::int[]) AS forged (task_id, epoch, row_no)
+       JOIN task t ON t.id = forged.task_id
+       JOIN job_row jr ON jr.job_id = t.job_id AND jr.row_no = forged.row_no AND jr.task_id = forged.task_id AND jr.epoch = forged.epoch`,
+    [forged.map((row) => row.task), forged.map((row) => row.epoch), forged.map((row) => row.rowNo)],
+  );
+  return Number(row?.rows ?? 0);
+}
+
+export interface AuditFacts {
+  readonly rowsAccepted: number;
+  readonly rowsAudited: number;
+}
+
+/** Over all accepted leases: how many rows were run again. */
+export async function auditFacts(sql: Sql): Promise<AuditFacts> {
+  const [row] = await sql.query<{ rows: string; audited: string }>(
+    `SELECT coalesce(sum(rows), 0) AS rows, coalesce(sum(audited), 0) AS audited FROM receipt`,
+  );
+  return { rowsAccepted: Number(row?.rows ?? 0), rowsAudited: Number(row?.audited ?? 0) };
+}
+
+export interface JobMoney {
+  readonly charged: string;
+  readonly cap: string;
+}
+
+/** Charged and capped, over all jobs of all kinds. */
+export async function jobMoney(sql: Sql): Promise<JobMoney> {
+  const [row] = await sql.query<{ charged: string; cap: string }>(
+    `SELECT coalesce(sum(charged), 0) AS charged, coalesce(sum(cap), 0) AS cap FROM job`,
+  );
+  return { charged: row?.charged ?? '0', cap: row?.cap ?? '0' };
+}
+
+/** The lease under which each of these rows won: `task.epoch` by row number, for rows that have a result. */
+export async function winningLeases(sql: Sql, jobId: string): Promise<ReadonlyMap<number, string>> {
+  const rows = await sql.query<{ row_no: number; task_id: string; epoch: number }>(
+    `SELECT row_no, task_id, epoch FROM job_row WHERE job_id = $1 AND task_id IS NOT NULL`,
+    [jobId],
+  );
+  return new Map(rows.map((row) => [row.row_no, `${row.task_id}.${row.epoch}`]));
+}
+
+/** Work that is neither final nor waiting for anybody: null when all is settled inside the market. */
+export async function openWork(
+  sql: Sql,
+): Promise<{ readonly jobs: number; readonly tasks: number; readonly vouchersUnsigned: number }> {
+  const [row] = await sql.query<{ jobs: string; tasks: string; vouchers: string }>(
+    `SELECT (SELECT count(*) FROM job WHERE state NOT IN ('completed', 'failed', 'expired', 'cancelled')) AS jobs,
+            (SELECT count(*) FROM task WHERE state NOT IN ('accepted', 'failed', 'cancelled', 'expired')) AS tasks,
+            (SELECT count(*) FROM voucher WHERE signature IS NULL) AS vouchers`,
+  );
+  return { jobs: Number(row?.jobs ?? 0), tasks: Number(row?.tasks ?? 0), vouchersUnsigned: Number(row?.vouchers ?? 0) };
+}

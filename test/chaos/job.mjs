@@ -1,0 +1,153 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { heldOutItems } from '../../models/freehold-tiny/index.mjs';
+
+const run = promisify(execFile);
+const TRIES = 60;
+
+/** The API is killed on purpose, so every request is tried again; the idempotency key makes that safe. */
+async function call(house, path, init = {}) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const response = await fetch(`${house.baseURL}${path}`, {
+        ...init,
+        signal: AbortSignal.timeout(15_000),
+        headers: { authorization: `Bearer ${house.requester.apiKey}`, ...init.headers },
+      });
+      if (response.status < 500 && response.status !== 429) return response;
+      if (attempt >= TRIES) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    } catch (error) {
+      if (attempt >= TRIES) throw error;
+    }
+    await sleep(500);
+  }
+}
+
+async function callJson(house, path, init) {
+  const response = await call(house, path, init);
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
+  return JSON.parse(text);
+}
+
+export async function submitBatch(house, rows) {
+  const lines = heldOutItems({ seed: 11, count: rows }).map((item, i) =>
+    JSON.stringify({
+      custom_id: `row-${i}`,
+      method: 'POST',
+      url: '/v1/chat/completions',
+      body: { model: 'freehold-tiny', messages: item.messages, max_tokens: 48 },
+    }),
+  );
+  const form = new FormData();
+  form.set('purpose', 'batch');
+  form.set('file', new Blob([`${lines.join('\n')}\n`]), 'chaos.jsonl');
+  const file = await callJson(house, '/files', {
+    method: 'POST',
+    body: form,
+    headers: { 'idempotency-key': 'chaos-file' },
+  });
+  const body = JSON.stringify({ input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' });
+  const batch = await callJson(house, '/batches', {
+    method: 'POST',
+    body,
+    headers: { 'content-type': 'application/json', 'idempotency-key': 'chaos-batch' },
+  });
+  return batch.id;
+}
+
+/** Every custom_id of output and error file, with how often it stands there. */
+export async function terminalRecords(house, batchId, rows) {
+  const batch = await callJson(house, `/batches/${batchId}`);
+  const counts = new Map();
+  for (const fileId of [batch.output_file_id, batch.error_file_id]) {
+    if (!fileId) continue;
+    const text = await (await call(house, `/files/${fileId}/content`)).text();
+    for (const line of text.split('\n')) {
+      if (line === '') continue;
+      const id = JSON.parse(line).custom_id;
+      counts.set(id, (counts.get(id) ?? 0) + 1);
+    }
+  }
+  const lost = Array.from({ length: rows }, (_, i) => `row-${i}`).filter((id) => !counts.has(id)).length;
+  const twice = [...counts.values()].filter((count) => count > 1).length;
+  return { lost, twice, strangers: [...counts.keys()].filter((id) => !/^row-\d+$/.test(id)).length };
+}
+
+export async function jobOf(db, batchId) {
+  const one = async (sql) => Number((await db.query(sql, [batchId])).rows[0].n);
+  return {
+    leases: await one('SELECT count(*) AS n FROM lease WHERE job_id = $1'),
+    leasesAccepted: await one(`SELECT count(*) AS n FROM lease WHERE job_id = $1 AND outcome = 'accepted'`),
+    leasesLost: await one(`SELECT count(*) AS n FROM lease WHERE job_id = $1 AND outcome IN ('lost', 'yielded')`),
+    rowsDelivered: await one(
+      'SELECT count(*) AS n FROM delivered_row d JOIN task t ON t.id = d.task_id WHERE t.job_id = $1',
+    ),
+    rowsPaid: await one('SELECT coalesce(sum(rows), 0) AS n FROM receipt WHERE job_id = $1'),
+    tasksTwice: await one(
+      'SELECT count(*) AS n FROM (SELECT row_no FROM receipt r JOIN delivered_row d USING (task_id, epoch) WHERE r.job_id = $1 GROUP BY row_no HAVING count(*) > 1) twice',
+    ),
+    chargedTwice: await one(
+      `SELECT count(*) AS n FROM (SELECT ref FROM ledger_transaction WHERE kind = 'charge' AND ref IN (SELECT task_id::text FROM receipt WHERE job_id = $1) GROUP BY ref HAVING count(*) > 1) twice`,
+    ),
+  };
+}
+
+/** The command that operators use, as a process of its own. */
+export async function doctorOf(house) {
+  const cli = fileURLToPath(new URL('../../apps/cli/dist/main.js', import.meta.url));
+  const { stdout } = await run(process.execPath, [cli, 'doctor', '--json'], {
+    env: { ...process.env, DATABASE_URL: house.databaseUrl, DATA_DIR: house.dataDir },
+  }).catch((error) => ({ stdout: error.stdout ?? '' }));
+  const line = stdout.trim().split('\n').at(-1) ?? '';
+  return JSON.parse(line || '{"checks":0,"violations":[{"check":"doctor","what":"printed nothing"}]}');
+}
+
+/** What was promised, against what came out. */
+export function judge({ seed, profile, faults, job, records, doctor, facts, amplificationMax }) {
+  const problems = [];
+  const demand = (holds, text) => holds || problems.push(text);
+  const violations = Array.isArray(doctor.violations) ? doctor.violations.length : doctor.violations;
+  const paidTwice = facts.tasksTwice + facts.chargedTwice;
+  demand(job.state === 'completed', `the batch ended as ${job.state}`);
+  demand(records.lost === 0, `${records.lost} rows have no terminal record`);
+  demand(records.twice === 0, `${records.twice} rows have two terminal records`);
+  demand(records.strangers === 0, `${records.strangers} records belong to nobody`);
+  demand(Number(job.rows_succeeded) === profile.rows, `${job.rows_succeeded} of ${profile.rows} rows succeeded`);
+  demand(facts.rowsPaid === profile.rows, `${facts.rowsPaid} rows were paid for ${profile.rows} accepted ones`);
+  demand(paidTwice === 0, `${paidTwice} charges were made twice`);
+  demand(BigInt(job.charged) <= BigInt(job.cap), `charged ${job.charged} above the cap of ${job.cap}`);
+  demand(
+    faults.kills >= profile.kills,
+    `the batch ended after ${faults.kills} of ${profile.kills} faults: make rows slower`,
+  );
+  demand(
+    faults.killsInFlight >= profile.inFlightShare * faults.kills,
+    `${faults.killsInFlight} of ${faults.kills} faults hit work in flight`,
+  );
+  demand(faults.queueWipes === profile.queueWipes, `${faults.queueWipes} of ${profile.queueWipes} queue wipes`);
+  const amplification = facts.rowsDelivered / profile.rows;
+  demand(amplification <= amplificationMax, `${amplification.toFixed(2)} rows were run for each row of the job`);
+  demand(doctor.checks > 0 && violations === 0, `doctor: ${doctor.checks} checks, ${violations} violations`);
+  return {
+    seed,
+    jobs: 1,
+    rows: profile.rows,
+    kills: faults.kills,
+    stops: faults.stops,
+    killsInFlight: faults.killsInFlight,
+    queueWipes: faults.queueWipes,
+    databaseCrashes: faults.databaseCrashes,
+    leases: facts.leases,
+    reexecuted: facts.rowsDelivered - profile.rows,
+    fenced: facts.leases - facts.leasesAccepted,
+    amplification: Number(amplification.toFixed(3)),
+    lost: records.lost,
+    paidTwice,
+    doctor: { checks: doctor.checks, violations },
+    pass: problems.length === 0,
+    ...(problems.length === 0 ? {} : { faults: problems, doctorViolations: doctor.violations }),
+  };
+}
