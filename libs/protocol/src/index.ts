@@ -4,6 +4,7 @@ export * from './leaf.ts';
 export * from './p2p/limits.ts';
 export * from './p2p/scalars.ts';
 export * from './p2p/offer.ts';
+export * from './p2p/about.ts';
 export * from './p2p/control.ts';
 export * from './p2p/rows.ts';
 export * from './p2p/stream.ts';

@@ -1,6 +1,12 @@
+import { z } from 'zod';
 import type { Connection, Stream } from '@libp2p/interface';
 import type { LinkEvents, SignatureCheck } from '@freehold/market';
-import { CONTROL_FRAME_BYTES_MAX, NodeMessage, type CoordinatorMessage } from '@freehold/protocol';
+import {
+  CONTROL_FRAME_BYTES_MAX,
+  NodeMessage,
+  type CoordinatorAbout,
+  type CoordinatorMessage,
+} from '@freehold/protocol';
 import { Channel, ChannelError, faultOf, isViolation } from '../channel.ts';
 import { FrameStream } from '../frames.ts';
 import { addressOfPeer } from '../identity.ts';
@@ -19,6 +25,7 @@ export interface Household {
   readonly signatures: SignatureCheck;
   readonly nowS: () => number;
   readonly note: (note: LinkNote) => void;
+  about(): CoordinatorAbout;
   welcome(resumed: Awaited<ReturnType<LinkEvents['hello']>>): Extract<CoordinatorMessage, { type: 'welcome' }>;
   events(): LinkEvents;
   arriving(peerId: string, arrival: Promise<unknown>): void;
@@ -37,12 +44,36 @@ const HELLO_FAILED_RETRY_MS = 2_000;
 export class ControlDoor {
   readonly #house: Household;
   readonly #hellos: CellRates;
+  readonly #abouts: CellRates;
   readonly #lastSeq = new Map<string, number>();
 
   constructor(house: Household) {
     this.#house = house;
     const { hellosPerSecond, hellosBurst, peersRememberedMax } = house.limits;
     this.#hellos = new CellRates(hellosPerSecond, hellosBurst, peersRememberedMax);
+    this.#abouts = new CellRates(hellosPerSecond, hellosBurst, peersRememberedMax);
+  }
+
+  /** Says under which chain and contract this coordinator's nodes sign. */
+  async introduce(stream: Stream, connection: Connection): Promise<void> {
+    const { limits } = this.#house;
+    const frames = new FrameStream(stream, {
+      frameBytesMax: CONTROL_FRAME_BYTES_MAX,
+      frameMs: limits.helloMs,
+      writeMs: limits.writeMs,
+    });
+    const channel = new Channel<never, CoordinatorAbout>(frames, z.never());
+    try {
+      if (!this.#abouts.admits(connection.remotePeer.toString(), performance.now())) return;
+      await channel.send(this.#house.about());
+      await frames.close();
+      // The node resets the stream when it has read the frame.
+      await channel.receive(limits.helloMs);
+    } catch (error) {
+      if (faultOf(error) === null) throw error;
+    } finally {
+      frames.abort(new Error('introduced'));
+    }
   }
 
   /** Serves one control stream until it ends. Never throws: a stranger must not be able to. */

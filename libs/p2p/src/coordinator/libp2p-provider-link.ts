@@ -11,10 +11,12 @@ import {
   type StreamEvent,
 } from '@freehold/market';
 import {
+  ABOUT_PROTOCOL,
   CONTROL_PROTOCOL,
   COORDINATOR_PROCESSES_MAX,
   LEASE_MS,
   PROTOCOL_VERSION,
+  type CoordinatorAbout,
   type CoordinatorMessage,
   type LeaseRef,
   type Work,
@@ -58,6 +60,9 @@ export class Libp2pProviderLink extends ProviderLink {
     this.#host = host;
     const door = new ControlDoor(this.#household(events));
     host.addEventListener('connection:open', ({ detail }) => this.#watch(detail));
+    await host.handle(ABOUT_PROTOCOL, (stream, connection) => void door.introduce(stream, connection), {
+      maxInboundStreams: 2,
+    });
     await host.handle(CONTROL_PROTOCOL, (stream, connection) => void door.serve(stream, connection), {
       maxInboundStreams: 2,
     });
@@ -155,6 +160,7 @@ export class Libp2pProviderLink extends ProviderLink {
       signatures: this.#options.signatures,
       nowS: this.#options.nowS ?? (() => Math.floor(Date.now() / 1_000)),
       note: (note) => this.#note(note),
+      about: () => this.#about(),
       welcome: (resumed) => this.#welcome(resumed),
       events: () => events,
       arriving: (peerId, arrival) => this.#expect(peerId, arrival),
@@ -172,6 +178,11 @@ export class Libp2pProviderLink extends ProviderLink {
     void settled.then(() => {
       if (this.#arrivals.get(peerId) === settled) this.#arrivals.delete(peerId);
     });
+  }
+
+  #about(): CoordinatorAbout {
+    const { coordinator, delegate, chainId, escrow } = this.#options;
+    return { version: PROTOCOL_VERSION, coordinator, delegate, chainId, escrow };
   }
 
   #welcome(resumed: readonly LeaseRef[]): Extract<CoordinatorMessage, { type: 'welcome' }> {

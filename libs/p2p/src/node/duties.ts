@@ -1,6 +1,7 @@
 import type {
   AuditFromCoordinator,
   AuditFromNode,
+  CoordinatorAbout,
   CoordinatorMessage,
   HeldLease,
   NodeMessage,
@@ -67,7 +68,8 @@ export interface AuditCall {
 
 /** What the link asks of the node behind it. */
 export interface NodeDuties {
-  hello(peer: string): Promise<HelloState>;
+  /** What to say to a process, signed under its coordinator's chain and contract. Throws when that is not the pinned one. */
+  hello(peer: string, about: CoordinatorAbout): Promise<HelloState>;
   pulse(peer: string): PulseState;
   /** The coordinator's answer to the hello; resolves when stale leases are dropped. */
   welcomed(peer: string, welcome: Welcome): Promise<void>;

@@ -1,8 +1,10 @@
-import type { Connection, Libp2p } from '@libp2p/interface';
+import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import { multiaddr } from '@multiformats/multiaddr';
 import {
+  ABOUT_PROTOCOL,
   CONTROL_FRAME_BYTES_MAX,
   CONTROL_PROTOCOL,
+  CoordinatorAbout,
   CoordinatorMessage,
   PROTOCOL_VERSION,
   type NodeMessage,
@@ -172,15 +174,14 @@ export class ProcessLink {
       { signal },
     );
     this.#connection = connection;
+    const about = await this.#about(connection, signal);
+    const { offer, leases, vouchers, draining } = await this.#duties.hello(this.peer, about);
     const stream = await connection.newStream(CONTROL_PROTOCOL, { signal });
-    const frames = new FrameStream(stream, {
-      frameBytesMax: CONTROL_FRAME_BYTES_MAX,
-      frameMs: this.#limits.frameMs,
-      writeMs: this.#limits.writeMs,
-    });
-    const control: ControlChannel = new Channel<CoordinatorMessage, NodeMessage>(frames, CoordinatorMessage);
+    const control: ControlChannel = new Channel<CoordinatorMessage, NodeMessage>(
+      this.#frames(stream),
+      CoordinatorMessage,
+    );
     this.#control = control;
-    const { offer, leases, vouchers, draining } = await this.#duties.hello(this.peer);
     await control.send({
       type: 'hello',
       version: PROTOCOL_VERSION,
@@ -207,6 +208,28 @@ export class ProcessLink {
       message: `${answer.coordinator} ${answer.process}`,
     });
     return control;
+  }
+
+  async #about(connection: Connection, signal: AbortSignal): Promise<CoordinatorAbout> {
+    const stream = await connection.newStream(ABOUT_PROTOCOL, { signal });
+    const frames = this.#frames(stream);
+    try {
+      const about = await new Channel<CoordinatorAbout, never>(frames, CoordinatorAbout).receive(
+        this.#limits.welcomeMs,
+      );
+      if (about === null) throw new ChannelError('MESSAGE_UNEXPECTED', 'The coordinator did not say who it is.');
+      return about;
+    } finally {
+      frames.abort(new Error('read'));
+    }
+  }
+
+  #frames(stream: Stream): FrameStream {
+    return new FrameStream(stream, {
+      frameBytesMax: CONTROL_FRAME_BYTES_MAX,
+      frameMs: this.#limits.frameMs,
+      writeMs: this.#limits.writeMs,
+    });
   }
 
   async #attend(control: ControlChannel): Promise<void> {

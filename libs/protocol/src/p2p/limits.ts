@@ -1,5 +1,6 @@
 /** Protocol names carry their version: a node speaks n−1 to a coordinator that speaks n; anything older is told to upgrade. */
 export const CONTROL_PROTOCOL = '/freehold/control/1';
+export const ABOUT_PROTOCOL = '/freehold/about/1';
 export const ROWS_PROTOCOL = '/freehold/rows/1';
 export const STREAM_PROTOCOL = '/freehold/stream/1';
 export const AUDIT_PROTOCOL = '/freehold/audit/1';
