@@ -68,13 +68,18 @@ export class Database implements Sql {
     this.#reconnectMs = reconnectMs;
   }
 
-  /** One statement, committed by itself. Done again only where the server never saw it. */
+  /** One statement, committed by itself. Done again only where the server never saw it, or rolled it back in a deadlock. */
   async query<Row = Record<string, unknown>>(sql: string, params: readonly unknown[] = []): Promise<Row[]> {
-    const runner = await this.#connected();
-    try {
-      return await ask<Row>(runner, sql, params);
-    } finally {
-      await runner.release();
+    for (let attempt = 1; ; attempt += 1) {
+      const runner = await this.#connected();
+      try {
+        return await ask<Row>(runner, sql, params);
+      } catch (error) {
+        if (!isConflict(error) || attempt >= CONFLICT_ATTEMPTS) throw error;
+      } finally {
+        await runner.release();
+      }
+      await conflictPause(attempt);
     }
   }
 
@@ -89,7 +94,7 @@ export class Database implements Sql {
         return await this.#attempt(work, options);
       } catch (error) {
         if (isConflict(error) && attempt < CONFLICT_ATTEMPTS) {
-          await sleep(Math.random() * CONFLICT_DELAY_BASE_MS * 2 ** attempt);
+          await conflictPause(attempt);
         } else if (!(error instanceof CommitUnknownError) && isConnectionLoss(error) && performance.now() < until) {
           await sleep(Math.random() * RETRY_DELAY_MAX_MS);
         } else {
@@ -172,6 +177,11 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       await sleep(Math.random() * RETRY_DELAY_MAX_MS);
     }
   }
+}
+
+/** Full jitter: whoever met in a deadlock should not meet again. */
+function conflictPause(attempt: number): Promise<void> {
+  return sleep(Math.random() * CONFLICT_DELAY_BASE_MS * 2 ** attempt);
 }
 
 async function ask<Row>(runner: QueryRunner, sql: string, params: readonly unknown[]): Promise<Row[]> {

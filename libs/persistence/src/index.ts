@@ -8,3 +8,5 @@ export * from './accounts/pg-account-store.ts';
 export * from './files/pg-file-store.ts';
 export * from './jobs/pg-job-store.ts';
 export * from './jobs/pg-offer-book.ts';
+export { PgLeaseStore } from './leases/pg-lease-store.ts';
+export { closeJobs, lockJobs } from './leases/close-jobs.ts';

@@ -1,0 +1,43 @@
+import type { AuditFinding, Moved } from '@freehold/market';
+import type { LeaseRef } from '@freehold/protocol';
+import type { Sql } from '../database.ts';
+import { bytesOf } from './lease-rows.ts';
+import { fencedBecause } from './progress.ts';
+
+/** Written once: a second draw over the same commitment would be a second try. The same draw again is confirmed. */
+export async function saveDraw(sql: Sql, lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved> {
+  const saved = await sql.query(
+    `UPDATE lease l SET draw_seed = $3, draw_rows = $4 FROM task t
+     WHERE l.task_id = $1 AND l.epoch = $2 AND t.id = l.task_id AND t.epoch = l.epoch AND t.state = 'delivered'
+       AND l.ended_at IS NULL AND (l.draw_rows IS NULL OR (l.draw_seed = $3 AND l.draw_rows = $4)) RETURNING 1`,
+    [lease.task, lease.epoch, bytesOf(seed), rows],
+  );
+  return saved.length > 0 ? { moved: true } : fencedBecause(sql, lease);
+}
+
+/** An auditor's first word about a row counts; a repeated message changes nothing. */
+export async function saveFindings(sql: Sql, lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void> {
+  if (findings.length === 0) return;
+  await sql.query(
+    `INSERT INTO audit (task_id, epoch, row_no, auditor, auditor_kind, verdict, score)
+     SELECT $1, $2, finding.* FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::jsonb[]) AS finding
+     ON CONFLICT DO NOTHING`,
+    [
+      lease.task,
+      lease.epoch,
+      findings.map(({ rowNo }) => rowNo),
+      findings.map(({ auditor }) => auditor),
+      findings.map(({ auditorKind }) => auditorKind),
+      findings.map(({ verdict }) => verdict),
+      findings.map(({ score }) => JSON.stringify(score ?? null)),
+    ],
+  );
+}
+
+export async function findings(sql: Sql, lease: LeaseRef): Promise<readonly AuditFinding[]> {
+  return sql.query<AuditFinding>(
+    `SELECT row_no AS "rowNo", auditor, auditor_kind AS "auditorKind", verdict, score
+     FROM audit WHERE task_id = $1 AND epoch = $2 ORDER BY row_no, created_at, auditor`,
+    [lease.task, lease.epoch],
+  );
+}

@@ -1,0 +1,56 @@
+import type { LeaseRef } from '@freehold/protocol';
+import type { Sql } from '../database.ts';
+
+/** The coordinator ticks every second or two: a silence this long means that it was dead, stopped, or without a database. */
+const AWAY_MS = 5_000;
+/** What nodes get to come back after the coordinator was away. */
+const GRACE_MS = 30_000;
+/** The key in `coordinator` under which the last tick is kept. */
+const ALIVE = 'alive';
+
+/** Leases that died of silence. None while the coordinator itself was silent: then it was not the nodes' fault. */
+export async function expired(sql: Sql, limit: number): Promise<readonly LeaseRef[]> {
+  const [self] = await sql.query<{ away: boolean }>(
+    `SELECT updated_at < clock_timestamp() - $2 * interval '1 millisecond' AS away FROM coordinator WHERE key = $1`,
+    [ALIVE, AWAY_MS],
+  );
+  if (self?.away === true) await forgiveOutage(sql, GRACE_MS);
+  return sql.query<LeaseRef>(
+    `SELECT task_id AS task, epoch FROM lease
+     WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until < clock_timestamp()
+     ORDER BY lease_until LIMIT $1`,
+    [limit],
+  );
+}
+
+/**
+ * Everything that was alive at the last tick gets the outage back and `graceMs` more; never more than two graces ahead of
+ * what it had, so that a coordinator that starts again and again does not keep dead leases alive. Once per outage: the
+ * statement itself is the next tick.
+ */
+export async function forgiveOutage(sql: Sql, graceMs: number): Promise<{ outageMs: number; extended: number }> {
+  const [row] = await sql.query<{ outage_ms: number; extended: number }>(
+    `WITH last AS (
+       SELECT updated_at, clock_timestamp() - updated_at AS outage FROM coordinator WHERE key = $1 FOR NO KEY UPDATE
+     ), ticked AS (
+       UPDATE coordinator SET updated_at = clock_timestamp() WHERE key = $1
+     ), extended AS (
+       UPDATE lease SET lease_until = greatest(lease_until + outage, least(lease_until + outage + grace, clock_timestamp() + 2 * grace))
+       FROM last, (SELECT $2 * interval '1 millisecond' AS grace) AS given
+       WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until >= last.updated_at
+       RETURNING 1
+     )
+     SELECT coalesce((SELECT extract(epoch FROM outage) * 1000 FROM last), 0)::float8 AS outage_ms,
+       (SELECT count(*) FROM extended)::int AS extended`,
+    [ALIVE, graceMs],
+  );
+  return { outageMs: Math.round(row?.outage_ms ?? 0), extended: row?.extended ?? 0 };
+}
+
+export async function heartbeatSelf(sql: Sql): Promise<void> {
+  await sql.query(
+    `INSERT INTO coordinator (key, value) VALUES ($1, 'true')
+     ON CONFLICT (key) DO UPDATE SET updated_at = clock_timestamp()`,
+    [ALIVE],
+  );
+}

@@ -1,0 +1,117 @@
+import type { LeaseRef } from '@freehold/protocol';
+import type { Database, Sql } from '../database.ts';
+import { closeJobs, lockJobs } from './close-jobs.ts';
+import { commitAtCheckpoint, failQueued } from './give-back.ts';
+
+/** How long delivered rows of an expired or cancelled job may wait for their verdict; OpenAI's cancelling takes "up to 10 minutes". */
+export const VERDICT_GRACE_MS = 600_000;
+/** Jobs ended and tasks failed in one transaction: bounds the locks, the next tick goes on. */
+const JOBS_PER_TICK = 50;
+const TASKS_PER_TICK = 200;
+
+interface EndingJob {
+  readonly id: string;
+  readonly state: 'in_progress' | 'cancelling';
+  readonly is_late: boolean;
+}
+
+/**
+ * Ends what is past its deadline or cancelled. Idle tasks end; running ones keep the rows of their last checkpoint, which
+ * the node has earned; delivered ones are left to their verdict for {@link VERDICT_GRACE_MS}; all other rows get their
+ * terminal record. When nothing is in flight the job closes. Runs again every tick until then.
+ *
+ * @returns jobs that were closed now.
+ */
+export async function expireJobs(database: Database): Promise<readonly string[]> {
+  await database.query(
+    `UPDATE job SET state = 'expired', expired_at = clock_timestamp()
+     WHERE state = 'validating' AND deadline < clock_timestamp()`,
+  );
+  return database.transaction(async (tx) => {
+    const jobs = await tx.query<EndingJob>(
+      `SELECT id, state,
+         clock_timestamp() > coalesce(cancelling_at, deadline) + $1 * interval '1 millisecond' AS is_late
+       FROM job WHERE state = 'cancelling' OR (state = 'in_progress' AND deadline < clock_timestamp())
+       ORDER BY deadline, id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED`,
+      [VERDICT_GRACE_MS, JOBS_PER_TICK],
+    );
+    if (jobs.length === 0) return [];
+    for (const state of ['in_progress', 'cancelling'] as const) {
+      const ids = jobs.filter((job) => job.state === state).map(({ id }) => id);
+      const late = jobs.filter((job) => job.state === state && job.is_late).map(({ id }) => id);
+      if (ids.length > 0) await endWork(tx, ids, late, state === 'cancelling' ? 'cancelled' : 'expired');
+    }
+    return closeJobs(
+      tx,
+      jobs.map(({ id }) => id),
+    );
+  });
+}
+
+async function endWork(
+  tx: Sql,
+  jobs: readonly string[],
+  late: readonly string[],
+  ending: 'cancelled' | 'expired',
+): Promise<void> {
+  const why = ending === 'cancelled' ? 'the job was cancelled' : 'the job is past its completion window';
+  const open = await tx.query<LeaseRef & { readonly keeps: boolean }>(
+    `SELECT l.task_id AS task, l.epoch, l.checkpoint_rows > 0 AND l.committed_at IS NULL AS keeps
+     FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch
+     WHERE l.job_id = ANY($1) AND l.ended_at IS NULL
+       AND (t.state IN ('leased', 'running') OR (t.state = 'delivered' AND t.job_id = ANY($2)))
+     ORDER BY l.task_id FOR NO KEY UPDATE OF l`,
+    [jobs, late],
+  );
+  const keeping = open.filter(({ keeps }) => keeps);
+  if (keeping.length > 0) await commitAtCheckpoint(tx, keeping, why);
+  const dropped = open.filter(({ keeps }) => !keeps);
+  await tx.query(
+    `UPDATE lease l SET ended_at = clock_timestamp(), outcome = $3, why = $4
+     FROM unnest($1::uuid[], $2::int[]) AS ref (task_id, epoch)
+     WHERE l.task_id = ref.task_id AND l.epoch = ref.epoch AND l.ended_at IS NULL`,
+    [dropped.map(({ task }) => task), dropped.map(({ epoch }) => epoch), ending, why],
+  );
+  await tx.query(
+    `UPDATE task SET state = $2, ended_at = clock_timestamp(), why = $3
+     WHERE job_id = ANY($1) AND (state = 'queued' OR id = ANY($4::uuid[]))
+       AND state IN ('queued', 'leased', 'running', 'delivered')`,
+    [jobs, ending, why, dropped.map(({ task }) => task)],
+  );
+  await endRows(tx, jobs, ending, why);
+}
+
+/** Rows that nobody will answer any more: not done, and not under a delivered task that waits for its verdict. */
+async function endRows(tx: Sql, jobs: readonly string[], ending: 'cancelled' | 'expired', why: string): Promise<void> {
+  await tx.query(
+    `WITH ended AS (
+       UPDATE job_row r SET state = $2, error_code = 'batch_' || $2, error_message = $3
+       WHERE r.job_id = ANY($1) AND r.state = 'pending' AND NOT EXISTS (
+         SELECT 1 FROM task t WHERE t.job_id = r.job_id AND t.state = 'delivered' AND t.row_from <= r.row_no AND r.row_no < t.row_to)
+       RETURNING r.job_id
+     )
+     UPDATE job SET rows_ended = rows_ended + tally.n, next_row = row_count
+     FROM (SELECT job_id, count(*)::int AS n FROM ended GROUP BY job_id) AS tally WHERE job.id = tally.job_id`,
+    [jobs, ending, why],
+  );
+}
+
+/** Tasks whose leases died again and again fail with a reason, so that one poisonous row never blocks a job for ever. */
+export async function failPoison(database: Database, attemptsMax: number): Promise<number> {
+  return database.transaction(async (tx) => {
+    const worn = await tx.query<{ id: string; job_id: string; attempts: number }>(
+      `SELECT id, job_id, attempts FROM task WHERE state = 'queued' AND attempts >= $1 AND attempts > 0 ORDER BY id LIMIT $2`,
+      [attemptsMax, TASKS_PER_TICK],
+    );
+    if (worn.length === 0) return 0;
+    const jobs = [...new Set(worn.map(({ job_id }) => job_id))];
+    await lockJobs(tx, jobs);
+    const failed = await failQueued(
+      tx,
+      worn.map(({ id }) => id),
+      { code: 'attempts_exhausted', message: `gave up after ${attemptsMax} attempts that were lost or rejected` },
+    );
+    await closeJobs(tx, jobs);
+    return failed;
+  });
+}

@@ -1,0 +1,83 @@
+import type { NodeRecord } from '@freehold/market';
+import type { SignedOffer } from '@freehold/protocol';
+import type { Sql } from '../database.ts';
+
+/** Keeps a node's newest offer. The caller has checked its signature; here only order and expiry are judged. */
+export async function rememberNode(
+  sql: Sql,
+  { offer, signature }: SignedOffer,
+): Promise<{ readonly accepted: boolean; readonly why: string | null }> {
+  const text = JSON.stringify(offer);
+  const kept = await sql.query(
+    `INSERT INTO node (id, address, payout, offer, offer_signature, offer_seq, offer_expires_at)
+     SELECT $1, $2, $3, $4, $5, $6, to_timestamp($7) WHERE to_timestamp($7) > clock_timestamp()
+     ON CONFLICT (id) DO UPDATE SET payout = excluded.payout, offer = excluded.offer,
+       offer_signature = excluded.offer_signature, offer_seq = excluded.offer_seq,
+       offer_expires_at = excluded.offer_expires_at, last_seen_at = clock_timestamp()
+     WHERE node.offer_seq < excluded.offer_seq OR (node.offer_seq = excluded.offer_seq AND node.offer = excluded.offer)
+     RETURNING id`,
+    [offer.node, offer.address, offer.payout, text, signature, offer.seq, offer.expiresAt],
+  );
+  if (kept.length > 0) return { accepted: true, why: null };
+  const [known] = await sql.query<{ offer_seq: string; fresh: boolean }>(
+    `SELECT offer_seq, to_timestamp($2) > clock_timestamp() AS fresh
+     FROM (SELECT (SELECT offer_seq FROM node WHERE id = $1) AS offer_seq) AS known`,
+    [offer.node, offer.expiresAt],
+  );
+  return { accepted: false, why: refusal(known, offer) };
+}
+
+function refusal(known: { offer_seq: string | null; fresh: boolean } | undefined, offer: SignedOffer['offer']): string {
+  if (known?.fresh === false) {
+    return `The offer expired at ${new Date(offer.expiresAt * 1_000).toISOString()} by the coordinator's clock: send a new one, and check yours.`;
+  }
+  return `Offer ${offer.seq} is not newer than offer ${known?.offer_seq ?? '?'} that is known: every change needs a higher seq.`;
+}
+
+interface RecordRow {
+  readonly id: string;
+  readonly payout: string;
+  readonly rows_accepted: string;
+  readonly rows_audited: string;
+  readonly rows_bad: string;
+  readonly leases_lost: string;
+  readonly benched_for_ms: number;
+  readonly benched_why: string | null;
+  readonly speed: Record<string, number>;
+  readonly rows_in_flight: number;
+  readonly leases_in_flight: number;
+}
+
+/** Leases in flight are those that still use the node; rows in flight also those that wait for their verdict. */
+export async function nodeRecords(sql: Sql, nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
+  const rows = await sql.query<RecordRow>(
+    `SELECT node.id, payout, rows_accepted, rows_audited, rows_bad, leases_lost, benched_why, speed,
+       greatest(0, coalesce(extract(epoch FROM benched_until - clock_timestamp()) * 1000, 0))::float8 AS benched_for_ms,
+       coalesce(flight.rows, 0)::int AS rows_in_flight, coalesce(flight.leases, 0)::int AS leases_in_flight
+     FROM node
+     LEFT JOIN LATERAL (
+       SELECT sum(t.row_to - t.row_from) AS rows, count(*) FILTER (WHERE l.committed_at IS NULL) AS leases
+       FROM lease l JOIN task t ON t.id = l.task_id
+       WHERE l.node_id = node.id AND l.ended_at IS NULL
+     ) AS flight ON true
+     WHERE node.id = ANY($1)`,
+    [nodeIds],
+  );
+  return new Map(rows.map((row) => [row.id, nodeRecord(row)]));
+}
+
+function nodeRecord(row: RecordRow): NodeRecord {
+  return {
+    nodeId: row.id,
+    payout: row.payout,
+    rowsAccepted: Number(row.rows_accepted),
+    rowsAudited: Number(row.rows_audited),
+    rowsBad: Number(row.rows_bad),
+    leasesLost: Number(row.leases_lost),
+    benchedForMs: Math.ceil(row.benched_for_ms),
+    benchedWhy: row.benched_for_ms > 0 ? row.benched_why : null,
+    speed: row.speed,
+    rowsInFlight: row.rows_in_flight,
+    leasesInFlight: row.leases_in_flight,
+  };
+}

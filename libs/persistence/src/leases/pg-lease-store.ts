@@ -1,0 +1,119 @@
+import {
+  LeaseStore,
+  type Acceptance,
+  type AuditFinding,
+  type DeliveredRow,
+  type GrantedLease,
+  type LeaseInputs,
+  type LeaseView,
+  type LeaseWish,
+  type Moved,
+  type NodeRecord,
+  type OpenDemand,
+} from '@freehold/market';
+import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import type { Database } from '../database.ts';
+import { accept, type Accepted } from './accept.ts';
+import { findings, saveDraw, saveFindings } from './audits.ts';
+import { expired, forgiveOutage, heartbeatSelf } from './clock.ts';
+import { demand } from './demand.ts';
+import { expireJobs, failPoison } from './endings.ts';
+import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
+import { grant } from './grant.ts';
+import { nodeRecords, rememberNode } from './nodes.ts';
+import { checkpoint, delivered, extend, inputs, resume, start, view } from './progress.ts';
+import { reject } from './reject.ts';
+
+/** {@link LeaseStore} on PostgreSQL. Each verb is a file beside this one. Locks are taken in the order job, lease, task, rows, node, account. */
+export class PgLeaseStore extends LeaseStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    super();
+    this.#database = database;
+  }
+
+  rememberNode(offer: SignedOffer): Promise<{ readonly accepted: boolean; readonly why: string | null }> {
+    return rememberNode(this.#database, offer);
+  }
+  nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
+    return nodeRecords(this.#database, nodeIds);
+  }
+  demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
+    return demand(this.#database, limitJobs, limitQueuedPerJob);
+  }
+
+  grant(wishes: readonly LeaseWish[], leaseMs: number): Promise<readonly GrantedLease[]> {
+    return this.#database.transaction((tx) => grant(tx, wishes, leaseMs));
+  }
+  inputs(lease: LeaseRef, from: number): Promise<LeaseInputs | null> {
+    return inputs(this.#database, lease, from);
+  }
+  view(lease: LeaseRef): Promise<LeaseView | null> {
+    return view(this.#database, lease);
+  }
+  start(lease: LeaseRef): Promise<Moved> {
+    return start(this.#database, lease);
+  }
+  extend(
+    held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
+    leaseMs: number,
+  ): Promise<readonly LeaseRef[]> {
+    return extend(this.#database, held, leaseMs);
+  }
+  resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]> {
+    return resume(this.#database, nodeId, held, leaseMs);
+  }
+
+  checkpoint(
+    lease: LeaseRef,
+    rows: readonly DeliveredRow[],
+    at: Parameters<LeaseStore['checkpoint']>[2],
+  ): Promise<Moved> {
+    return checkpoint(this.#database, lease, rows, at);
+  }
+  delivered(lease: LeaseRef): Promise<readonly DeliveredRow[]> {
+    return delivered(this.#database, lease);
+  }
+
+  giveBack(lease: LeaseRef, event: GiveBackEvent, why: string): Promise<GivenBack> {
+    return giveBack(this.#database, lease, event, why);
+  }
+  expired(limit: number): Promise<readonly LeaseRef[]> {
+    return expired(this.#database, limit);
+  }
+  forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }> {
+    return forgiveOutage(this.#database, graceMs);
+  }
+  heartbeatSelf(): Promise<void> {
+    return heartbeatSelf(this.#database);
+  }
+
+  saveDraw(lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved> {
+    return saveDraw(this.#database, lease, seed, rows);
+  }
+  saveFindings(lease: LeaseRef, found: readonly AuditFinding[]): Promise<void> {
+    return saveFindings(this.#database, lease, found);
+  }
+  findings(lease: LeaseRef): Promise<readonly AuditFinding[]> {
+    return findings(this.#database, lease);
+  }
+  accept(acceptance: Acceptance): Promise<Accepted> {
+    return accept(this.#database, acceptance);
+  }
+  reject(
+    lease: LeaseRef,
+    why: string,
+    badRows: number,
+    benchMs: number,
+  ): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>> {
+    return reject(this.#database, lease, why, badRows, benchMs);
+  }
+
+  expireJobs(): Promise<readonly string[]> {
+    return expireJobs(this.#database);
+  }
+  failPoison(attemptsMax: number): Promise<number> {
+    return failPoison(this.#database, attemptsMax);
+  }
+}
