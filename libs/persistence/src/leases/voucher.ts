@@ -11,76 +11,76 @@ export interface Earned {
   readonly net: Amount;
 }
 
-interface OpenOrder {
+interface ChargedOrder {
   readonly book: string;
   readonly order_index: number;
   readonly epoch: string;
 }
 
-/** Advisory lock class under which a book's payee indices are handed out. */
-const PAYEE_LOCK = 7_316_002;
-
 /**
  * The acceptance as a claim on an order: cumulative over (order, payee, epoch) and total over (payee, epoch), net of fee.
- * Signed later, after it is saved here. Nothing is issued while there is no open order or no open epoch (no chain).
+ * Signed later, after it is saved here. Nothing is issued while no order covers the charge (no chain).
  *
- * The epoch's row is locked for share (closing it waits for us), the payee's for us alone: its total rises one by one.
+ * Locks, always in this order: the epoch for share (closing it waits for us), the order, the payee: totals rise one by one.
  */
 export async function issueVoucher(tx: Sql, earned: Earned): Promise<void> {
-  const order = await openOrder(tx, earned);
+  const order = await chargeOrder(tx, earned);
   if (order === undefined) return;
-  const payee = await payeeIndex(tx, order.book, earned.payout);
+  const total = await raiseTotal(tx, order, earned);
   await tx.query(
-    `INSERT INTO voucher (task_id, node_id, book, book_epoch, payee, payee_index, order_index, cumulative, total, gross, net)
-     SELECT $1, $2, $3, $4, $5, $6, $7,
+    `INSERT INTO voucher (task_id, node_id, book, book_epoch, payee, order_index, cumulative, total, gross, net)
+     SELECT $1, $2, $3, $4, $5, $6,
        $9::numeric + coalesce((SELECT max(cumulative) FROM voucher
-         WHERE book = $3 AND book_epoch = $4 AND order_index = $7 AND payee_index = $6), 0),
-       $9::numeric + coalesce((SELECT max(total) FROM voucher WHERE book = $3 AND book_epoch = $4 AND payee_index = $6), 0),
-       $8, $9::numeric`,
+         WHERE book = $3 AND book_epoch = $4 AND order_index = $6 AND payee = $5), 0),
+       $7, $8, $9::numeric`,
     [
       earned.task,
       earned.node_id,
       order.book,
       order.epoch,
       earned.payout,
-      payee,
       order.order_index,
+      total,
       String(earned.gross),
       String(earned.net),
     ],
   );
 }
 
-/** The org's own order; for operator credits also the operator's (the order that belongs to no org). */
-async function openOrder(tx: Sql, earned: Earned): Promise<OpenOrder | undefined> {
-  const [order] = await tx.query<OpenOrder>(
-    `SELECT o.book, o.order_index, e.epoch FROM chain_order o JOIN chain_epoch e ON e.book = o.book AND e.state = 'open'
-     WHERE o.state = 'open' AND (o.org_id = $1 OR (o.org_id IS NULL AND $2 = 'operator-credits'))
-     ORDER BY o.org_id NULLS LAST, o.book DESC, o.order_index DESC LIMIT 1 FOR SHARE OF e`,
-    [earned.org_id, earned.trust],
+/**
+ * Promises the charge on an order whose reserved lane still covers it: the org's own, else the operator's, who is the payer
+ * for credits and stands in where an org's order was closed under running work.
+ */
+async function chargeOrder(tx: Sql, earned: Earned): Promise<ChargedOrder | undefined> {
+  const epochs = await tx.query<{ book: string; epoch: string }>(
+    `SELECT e.book, e.epoch FROM chain_epoch e JOIN chain_book b ON b.book = e.book AND b.state = 'alive'
+     WHERE e.state = 'open' ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
   );
-  return order;
+  for (const { book, epoch } of epochs) {
+    const [charged] = await tx.query<{ order_index: number }>(
+      `UPDATE chain_order SET spent = spent + $4::numeric
+       WHERE (book, order_index) = (
+         SELECT book, order_index FROM chain_order
+         WHERE book = $1 AND (state = 'open' OR (state = 'closing' AND close_epoch >= $2::bigint))
+           AND (is_operator OR (org_id = $3 AND $5 = 'self-custody')) AND spent + $4::numeric <= reserved
+         ORDER BY is_operator, order_index LIMIT 1 FOR NO KEY UPDATE)
+       RETURNING order_index`,
+      [book, epoch, earned.org_id, String(earned.gross), earned.trust],
+    );
+    if (charged !== undefined) return { book, order_index: charged.order_index, epoch };
+  }
+  return undefined;
 }
 
-/** The payee's stable index in the book, its row locked. A newcomer gets the next one. */
-async function payeeIndex(tx: Sql, book: string, payout: string): Promise<number> {
-  const find = async (): Promise<number | undefined> => {
-    const [known] = await tx.query<{ payee_index: number }>(
-      'SELECT payee_index FROM chain_payee WHERE book = $1 AND payout = $2 FOR NO KEY UPDATE',
-      [book, payout],
-    );
-    return known?.payee_index;
-  };
-  const known = await find();
-  if (known !== undefined) return known;
-  await tx.query('SELECT pg_advisory_xact_lock($1, hashtext($2))', [PAYEE_LOCK, book]);
-  const meanwhile = await find();
-  if (meanwhile !== undefined) return meanwhile;
-  const [added] = await tx.query<{ payee_index: number }>(
-    `INSERT INTO chain_payee (book, payee_index, payout)
-     SELECT $1, coalesce(max(payee_index) + 1, 0), $2 FROM chain_payee WHERE book = $1 RETURNING payee_index`,
-    [book, payout],
+/** The payee's total in the epoch after this acceptance; its row stays locked until we commit. */
+async function raiseTotal(tx: Sql, order: ChargedOrder, earned: Earned): Promise<string> {
+  const [payee] = await tx.query<{ total: string }>(
+    `INSERT INTO chain_payee AS p (book, payee, book_epoch, total) VALUES ($1, $2, $3, $4)
+     ON CONFLICT (book, payee) DO UPDATE SET book_epoch = excluded.book_epoch,
+       total = excluded.total + CASE WHEN p.book_epoch = excluded.book_epoch THEN p.total ELSE 0 END
+     RETURNING total`,
+    [order.book, earned.payout, order.epoch, String(earned.net)],
   );
-  if (added === undefined) throw new Error(`No index for payee ${payout} in book ${book}: the insert returned nothing`);
-  return added.payee_index;
+  if (payee === undefined) throw new Error(`No total for payee ${earned.payout} in book ${order.book}: the insert returned nothing`);
+  return payee.total;
 }
