@@ -167,6 +167,7 @@ export function workQueueSuite(name: string, makeBench: () => Promise<WorkQueueB
       await queue.publish('place', messages(1, 400));
       await until(() => done.size > 20);
       await bench.loseData();
+      await pause(700);
       await queue.renew();
       await queue.publish('place', messages(1, 400).filter((message) => !done.has(message.outboxId)));
       await until(() => done.size === 400);
