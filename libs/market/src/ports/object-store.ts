@@ -37,3 +37,11 @@ export class ObjectMissing extends Error {
     this.name = 'ObjectMissing';
   }
 }
+
+/** No room is left where objects lie. What was there is untouched; the object that did not fit is not there. */
+export class ObjectStoreFull extends Error {
+  constructor(name: string) {
+    super(`no space left to store ${name}`);
+    this.name = 'ObjectStoreFull';
+  }
+}

@@ -24,7 +24,7 @@ export async function submitBatch(database: Database, batch: NewBatch, identity:
         [batch.id, batch.orgId, batch.keyId, batch.endpoint, batch.inputFileId, batch.completionWindow, JSON.stringify(batch.metadata), batch.verify, batch.region, batch.deadlineInMs],
       );
       if (made === undefined) throw new Error(`organisation ${batch.orgId} is not there`);
-      await fileWork(tx, [{ topic: 'validate', ids: { jobId: batch.id } }]);
+      await fileWork(tx, [{ topic: 'validate', ids: { job: batch.id } }]);
       return { outcome: 'made', value: jobView(made) };
     },
     { durable: true },
@@ -66,7 +66,7 @@ export async function startBatch(database: Database, jobId: string, plan: StartP
          WHERE id = $1`,
         [jobId, plan.model, plan.rowCount, String(plan.cap), JSON.stringify(unitsToJson(plan.rateCaps))],
       );
-      await fileWork(tx, [{ topic: 'place', ids: { jobId } }]);
+      await fileWork(tx, [{ topic: 'place', ids: { job: jobId } }]);
       return { started: true };
     },
     { durable: true },
@@ -109,7 +109,7 @@ export async function cancelBatch(database: Database, orgId: string, jobId: stri
         [jobId, isEarly ? 'cancelled' : 'cancelling'],
       );
       if (isEarly) await tx.query('DELETE FROM job_row WHERE job_id = $1', [jobId]);
-      else await fileWork(tx, [{ topic: 'finalize', ids: { jobId } }]);
+      else await fileWork(tx, [{ topic: 'finalize', ids: { job: jobId } }]);
       return { cancelled: true, job: jobView(moved ?? row) };
     },
     { durable: true },

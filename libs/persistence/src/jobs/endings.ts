@@ -27,10 +27,10 @@ export async function freeze(database: Database, jobId: string): Promise<boolean
         [jobId],
       );
       const waits = job.state === 'cancelling' && (facts?.judged ?? 0) > 0 && facts?.patient === true;
-      const ending = job.state === 'cancelling' || facts?.late !== true ? 'cancelled' : 'expired';
+      const ending = job.cancelling_at !== null || facts?.late !== true ? 'cancelled' : 'expired';
       await endTasks(tx, jobId, ending, waits);
       if (waits) {
-        await fileWork(tx, [{ topic: 'finalize', ids: { jobId }, delayMs: LOOK_AGAIN_MS }]);
+        await fileWork(tx, [{ topic: 'finalize', ids: { job: jobId }, delayMs: LOOK_AGAIN_MS }]);
         return false;
       }
       await endRows(tx, jobId, ending);
@@ -52,16 +52,23 @@ async function lockWaiting(tx: Sql, jobId: string): Promise<JobRecord | null> {
   return job ?? null;
 }
 
+/** Leases before tasks: the order in which every mover of tasks takes its locks. */
 async function endTasks(tx: Sql, jobId: string, ending: 'cancelled' | 'expired', spareDelivered: boolean): Promise<void> {
   const states = spareDelivered ? ['queued', 'leased', 'running'] : ['queued', 'leased', 'running', 'delivered'];
+  const params = [jobId, ending, states];
   await tx.query(
-    `WITH ended AS (
-       UPDATE task SET state = $2, ended_at = clock_timestamp(), why = 'the job was ' || $2
-       WHERE job_id = $1 AND state = ANY($3) RETURNING id, epoch
-     )
-     UPDATE lease SET ended_at = clock_timestamp(), outcome = $2, why = 'the job was ' || $2
-     FROM ended WHERE lease.task_id = ended.id AND lease.epoch = ended.epoch AND lease.ended_at IS NULL`,
-    [jobId, ending, states],
+    `SELECT 1 FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch
+     WHERE t.job_id = $1 AND t.state = ANY($2) AND l.ended_at IS NULL ORDER BY l.task_id FOR NO KEY UPDATE OF l`,
+    [jobId, states],
+  );
+  await tx.query(
+    `UPDATE lease l SET ended_at = clock_timestamp(), outcome = $2, why = 'the job was ' || $2 FROM task t
+     WHERE t.job_id = $1 AND t.state = ANY($3) AND l.task_id = t.id AND l.epoch = t.epoch AND l.ended_at IS NULL`,
+    params,
+  );
+  await tx.query(
+    `UPDATE task SET state = $2, ended_at = clock_timestamp(), why = 'the job was ' || $2 WHERE job_id = $1 AND state = ANY($3)`,
+    params,
   );
 }
 
@@ -138,7 +145,8 @@ export async function finish(database: Database, jobId: string, files: { readonl
 
 /** A batch whose rows all have their answer (a failure is one) is completed. */
 async function endState(tx: Sql, job: JobRecord): Promise<JobState> {
-  if (job.state === 'cancelling' || job.state === 'cancelled') return 'cancelled';
+  // It may have come to `finalizing` by way of `cancelling`, when the last verdict arrived.
+  if (job.cancelling_at !== null || job.state === 'cancelled') return 'cancelled';
   if (job.state === 'expired') return 'expired';
   const [ended] = await tx.query<{ state: 'expired' | 'cancelled' }>(
     `SELECT state FROM job_row WHERE job_id = $1 AND state IN ('expired', 'cancelled') ORDER BY state DESC LIMIT 1`,

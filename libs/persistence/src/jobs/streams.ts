@@ -4,7 +4,8 @@ import type { LeaseRef } from '@freehold/protocol';
 import { claimRequest } from '../accounts/request-claims.ts';
 import { reserve } from '../accounts/reserve.ts';
 import type { Database, Sql } from '../database.ts';
-import { releaseHolds } from '../ledger/ledger.ts';
+import { closeJobs, lockJobs } from '../leases/close-jobs.ts';
+import { failQueued } from '../leases/give-back.ts';
 
 const OPEN = `
 WITH opened AS (
@@ -78,14 +79,10 @@ async function forget(tx: Sql, stream: NewStream): Promise<void> {
 export async function moveStream(database: Database, lease: LeaseRef, why: string, to: StreamLease, leaseMs: number): Promise<LeaseRef | null> {
   return database.transaction(
     async (tx) => {
-      const moved = await tx.query(
-        `UPDATE task SET state = 'queued', epoch = epoch + 1, why = $3 WHERE id = $1 AND epoch = $2 AND state IN ('leased', 'running') RETURNING 1`,
-        [lease.task, lease.epoch, why],
-      );
-      if (moved.length === 0) return null;
-      await endLease(tx, lease, 'refused', why);
+      if (!(await endLease(tx, lease, 'refused', why))) return null;
       const epoch = lease.epoch + 1;
-      await tx.query(`UPDATE task SET state = 'leased', why = NULL WHERE id = $1 AND epoch = $2`, [lease.task, epoch]);
+      await tx.query(`UPDATE task SET state = 'queued', epoch = $2, why = $3 WHERE id = $1`, [lease.task, epoch, why]);
+      await tx.query(`UPDATE task SET state = 'leased', why = NULL WHERE id = $1`, [lease.task]);
       await tx.query(
         `INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)
          SELECT $1, $2, $3, job_id, $4, model, $5, $6, $7, 'stream', clock_timestamp() + $8 * interval '1 millisecond'
@@ -98,34 +95,32 @@ export async function moveStream(database: Database, lease: LeaseRef, why: strin
   );
 }
 
-/** Ends a request without an answer. Free for the requester, by compare-and-set on the epoch. */
+/** Ends a request without an answer. Free for the requester, by compare-and-set on the lease. */
 export async function failStream(database: Database, lease: LeaseRef, code: string, message: string): Promise<boolean> {
   return database.transaction(
     async (tx) => {
-      const [task] = await tx.query<{ job_id: string }>(
-        `UPDATE task SET state = 'queued', epoch = epoch + 1, why = $3 WHERE id = $1 AND epoch = $2 AND state IN ('leased', 'running') RETURNING job_id`,
-        [lease.task, lease.epoch, code],
-      );
-      if (task === undefined) return false;
-      await endLease(tx, lease, 'lost', code);
-      await tx.query(`UPDATE task SET state = 'failed', ended_at = clock_timestamp() WHERE id = $1`, [lease.task]);
-      await tx.query(
-        `UPDATE job_row SET state = 'failed', error_code = $2, error_message = $3 WHERE job_id = $1 AND state = 'pending'`,
-        [task.job_id, code, message],
-      );
-      await tx.query(`UPDATE job SET state = 'failed', failed_at = clock_timestamp(), rows_failed = 1 WHERE id = $1 AND state = 'in_progress'`, [task.job_id]);
-      await releaseHolds(tx, [task.job_id]);
+      const [of] = await tx.query<{ job_id: string }>('SELECT job_id FROM lease WHERE task_id = $1 AND epoch = $2', [lease.task, lease.epoch]);
+      if (of === undefined) return false;
+      await lockJobs(tx, [of.job_id]);
+      if (!(await endLease(tx, lease, 'lost', code))) return false;
+      await tx.query(`UPDATE task SET state = 'queued', epoch = epoch + 1, why = $2 WHERE id = $1`, [lease.task, code]);
+      await failQueued(tx, [lease.task], { code, message });
+      await closeJobs(tx, [of.job_id]);
       return true;
     },
     { durable: true },
   );
 }
 
-async function endLease(tx: Sql, lease: LeaseRef, outcome: 'refused' | 'lost', why: string): Promise<void> {
-  await tx.query(
-    `UPDATE lease SET ended_at = clock_timestamp(), outcome = $3, why = $4 WHERE task_id = $1 AND epoch = $2 AND ended_at IS NULL`,
+/** Takes the lease's lock, through which every move of its task goes. False when the lease had ended or committed before. */
+async function endLease(tx: Sql, lease: LeaseRef, outcome: 'refused' | 'lost', why: string): Promise<boolean> {
+  const ended = await tx.query(
+    `UPDATE lease l SET ended_at = clock_timestamp(), outcome = $3, why = $4 FROM task t
+     WHERE l.task_id = $1 AND l.epoch = $2 AND l.ended_at IS NULL AND l.committed_at IS NULL
+       AND t.id = l.task_id AND t.epoch = l.epoch AND t.state IN ('leased', 'running') RETURNING 1`,
     [lease.task, lease.epoch, outcome, why],
   );
+  return ended.length > 0;
 }
 
 interface AnswerRecord {
