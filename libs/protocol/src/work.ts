@@ -4,6 +4,8 @@ import { z } from 'zod';
 export const TEXT_BYTES_MAX = 1_048_576;
 export const CHAT_MESSAGES_MAX = 256;
 export const OUTPUT_TOKENS_MAX = 4_096;
+/** An engine that shows no token ids commits to the UTF-8 bytes of its text instead: up to eight per token. */
+export const OUTPUT_IDS_MAX = OUTPUT_TOKENS_MAX * 8;
 export const EMBEDDING_INPUTS_MAX = 2_048;
 
 export const ChatMessage = z.strictObject({
@@ -58,7 +60,7 @@ export const ChatOutput = z.strictObject({
         .min(0)
         .max(2 ** 32 - 1),
     )
-    .max(OUTPUT_TOKENS_MAX + 1),
+    .max(OUTPUT_IDS_MAX),
   text: z.string().max(TEXT_BYTES_MAX),
   finish: z.enum(['stop', 'length']),
   /** Prompt tokens, template included; the auditor recounts them. */
