@@ -3,30 +3,24 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 
+const EthereumAddress = z.string().regex(/^0x[0-9a-fA-F]{40}$/);
 const Port = z.coerce.number().int().min(0).max(65_535);
 
 /** Everything a coordinator process reads from its environment; nothing else reads `process.env`. */
 const Environment = z.object({
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
-  RPC_URL: z.url({ protocol: /^https?$/ }).optional(),
+  RPC_URL: z.url({ protocol: /^https?$/ }),
   DATA_DIR: z.string().min(1),
   HTTP_HOST: z.string().default('127.0.0.1'),
   HTTP_PORT: Port.default(8080),
   P2P_HOST: z.string().default('127.0.0.1'),
   P2P_PORT: Port.default(0),
   CHAIN_ID: z.coerce.number().int().min(0).default(31_337),
-  ESCROW_ADDRESS: z
-    .string()
-    .regex(/^0x[0-9a-fA-F]{40}$/)
-    .optional(),
-  TOKEN_ADDRESS: z
-    .string()
-    .regex(/^0x[0-9a-fA-F]{40}$/)
-    .optional(),
-  BOOK: z.coerce.bigint().optional(),
+  ESCROW_ADDRESS: EthereumAddress,
+  TOKEN_ADDRESS: EthereumAddress,
+  BOOK: z.string().regex(/^0x[0-9a-f]{64}$/),
   FEE_BPS: z.coerce.number().int().min(0).max(1_000).default(300),
-  EPOCH_SECONDS: z.coerce.number().int().min(1).default(86_400),
   COORDINATOR_NAME: z
     .string()
     .regex(/^[\w.-]{1,64}$/)
@@ -34,7 +28,6 @@ const Environment = z.object({
   /** Memory for the coordinator's own auditor engines; 0 turns them off. */
   AUDITOR_MIB: z.coerce.number().int().min(0).default(1_024),
   DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
-  READY_FD: z.coerce.number().int().min(1).optional(),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
 
@@ -46,16 +39,16 @@ export interface CoordinatorConfig {
   readonly databaseUrl: string;
   readonly databasePool: number;
   readonly redisUrl: string | null;
-  readonly rpcUrl: string | null;
+  readonly rpcUrl: string;
   readonly dataDir: string;
   readonly http: { readonly host: string; readonly port: number };
   readonly p2p: { readonly host: string; readonly port: number };
   readonly chainId: number;
-  readonly escrow: `0x${string}` | null;
-  readonly token: `0x${string}` | null;
-  readonly book: bigint | null;
+  readonly escrow: `0x${string}`;
+  readonly token: `0x${string}`;
+  /** The book in the escrow whose delegate this coordinator is. 32 bytes. */
+  readonly book: `0x${string}`;
   readonly feeBps: number;
-  readonly epochSeconds: number;
   readonly auditorMib: number;
   readonly logLevel: string;
   /** The delegate's key: signs countersignatures and vouchers. 0x… */
@@ -79,16 +72,15 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     databaseUrl: env.DATABASE_URL,
     databasePool: env.DATABASE_POOL,
     redisUrl: env.REDIS_URL ?? null,
-    rpcUrl: env.RPC_URL ?? null,
+    rpcUrl: env.RPC_URL,
     dataDir: env.DATA_DIR,
     http: { host: env.HTTP_HOST, port: env.HTTP_PORT },
     p2p: { host: env.P2P_HOST, port: env.P2P_PORT },
     chainId: env.CHAIN_ID,
     escrow: lowerHex(env.ESCROW_ADDRESS),
     token: lowerHex(env.TOKEN_ADDRESS),
-    book: env.BOOK ?? null,
+    book: lowerHex(env.BOOK),
     feeBps: env.FEE_BPS,
-    epochSeconds: env.EPOCH_SECONDS,
     auditorMib: env.AUDITOR_MIB,
     logLevel: env.LOG_LEVEL,
     delegateKey: `0x${key.toString('hex')}`,
@@ -130,6 +122,6 @@ function derive(key: Buffer, label: string): Uint8Array {
   return createHmac('sha256', key).update(`freehold/${label}`).digest();
 }
 
-function lowerHex(address: string | undefined): `0x${string}` | null {
-  return address === undefined ? null : (address.toLowerCase() as `0x${string}`);
+function lowerHex(hex: string): `0x${string}` {
+  return hex.toLowerCase() as `0x${string}`;
 }

@@ -19,6 +19,7 @@ const LAUNCHER = `
   setInterval(() => {}, 1000);
 `;
 
+let launchers = 0;
 let parent: string;
 let dataDir: string;
 
@@ -47,7 +48,7 @@ async function query(url: string, sql: string): Promise<unknown[]> {
 async function startLauncher(
   as: { uid?: number; gid?: number } = {},
 ): Promise<{ launcher: ChildProcess; url: string; pid: number }> {
-  const script = join(ROOT, 'libs/wiring', `.launcher-${process.pid}.ts`);
+  const script = join(ROOT, 'libs/wiring', `.launcher-${process.pid}-${(launchers += 1)}.ts`);
   writeFileSync(script, LAUNCHER);
   try {
     const flags = ['--import', join(ROOT, 'test/from-source.mjs'), '--conditions=source', script, dataDir];

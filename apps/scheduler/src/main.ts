@@ -1,0 +1,31 @@
+import 'reflect-metadata';
+import { NestFactory } from '@nestjs/core';
+import { Module } from '@nestjs/common';
+import { ProviderLink } from '@freehold/market';
+import { ConfigError, CoordinatorModule, endWithParent, Log, ProcessDirectory, readConfig } from '@freehold/wiring';
+import { Scheduler } from './scheduler.ts';
+
+@Module({ providers: [Scheduler] })
+class SchedulerModule {}
+
+async function main(): Promise<void> {
+  const config = readConfig('scheduler');
+  const app = await NestFactory.createApplicationContext(
+    { module: SchedulerModule, imports: [await CoordinatorModule.forRoot(config)] },
+    { logger: ['error', 'warn'] },
+  );
+  app.enableShutdownHooks(['SIGTERM', 'SIGINT']);
+  endWithParent();
+  const link = app.get(ProviderLink);
+  await app.get(ProcessDirectory).enter({ peer: link.peerId(), addresses: [...link.addresses()], role: 'scheduler' });
+  app.get(Log).info({ addresses: link.addresses() }, 'scheduler is up');
+  process.stdout.write(`${JSON.stringify({ ready: true, role: 'scheduler', p2p: link.addresses() })}\n`);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(
+    `${error instanceof ConfigError ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
+  );
+  process.exitCode = 1;
+  setTimeout(() => process.exit(1), 100).unref();
+});

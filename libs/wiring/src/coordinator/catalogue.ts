@@ -1,0 +1,7 @@
+import { readFileSync } from 'node:fs';
+import { Catalogue } from '@freehold/protocol';
+
+/** The models this coordinator lists, with the highest rates it admits by default. Checked at start: a typo must not price work. */
+export function readCatalogue(file: URL = new URL('../../../../models/catalogue.json', import.meta.url)): Catalogue {
+  return Catalogue.parse(JSON.parse(readFileSync(file, 'utf8')));
+}

@@ -1,0 +1,167 @@
+import { join } from 'node:path';
+import { Global, Module, type DynamicModule, type FactoryProvider, type Provider, type Type } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import {
+  AccountStore,
+  Blocks,
+  Entropy,
+  FileStore,
+  JobStore,
+  LeaseStore,
+  MonotonicClock,
+  ObjectStore,
+  OfferBook,
+  Outbox,
+  ProviderLink,
+  SignatureCheck,
+  Signer,
+  WorkQueue,
+} from '@freehold/market';
+import { Libp2pProviderLink } from '@freehold/p2p';
+import {
+  Database,
+  openDatabase,
+  PgAccountStore,
+  PgFileStore,
+  PgJobStore,
+  PgLeaseStore,
+  PgOfferBook,
+  PgOutbox,
+} from '@freehold/persistence';
+import { BullWorkQueue } from '@freehold/queue';
+import { DiskObjectStore } from '@freehold/storage';
+import { createSignatureCheck, createSigner, RpcBlocks } from '@freehold/chain';
+import type { CoordinatorConfig } from '../config.ts';
+import { LOCAL_MODELS } from '../models.ts';
+import { readCatalogue } from './catalogue.ts';
+import { createLog, Log } from './log.ts';
+import { LocalEngines } from './local-engines.ts';
+import { ProcessDirectory } from './process-directory.ts';
+import { createSettlement } from './chain-settlement.ts';
+import { SystemClock, SystemEntropy } from './surroundings.ts';
+import { CoordinatorUseCases } from './use-cases.ts';
+
+export const COORDINATOR_CONFIG = Symbol('coordinator configuration');
+export const CATALOGUE = Symbol('catalogue of models');
+
+/** Every port of the market bound to its adapter, for api and scheduler alike. Ports are abstract classes: each is its own token. */
+@Global()
+@Module({})
+export class CoordinatorModule {
+  static async forRoot(config: CoordinatorConfig): Promise<DynamicModule> {
+    const database = await openDatabase({
+      url: config.databaseUrl,
+      poolSize: config.databasePool,
+      applicationName: `freehold-${config.role}`,
+    });
+    const providers = coordinatorProviders(config, database);
+    return {
+      module: CoordinatorModule,
+      imports: [
+        TypeOrmModule.forRootAsync({
+          useFactory: () => ({ type: 'postgres' as const }),
+          dataSourceFactory: () => Promise.resolve(database.dataSource),
+        }),
+      ],
+      providers,
+      exports: providers.map(tokenOf),
+    };
+  }
+}
+
+function coordinatorProviders(config: CoordinatorConfig, database: Database): Provider[] {
+  const domain = { chainId: config.chainId, escrow: config.escrow };
+  const log = createLog(config.role, config.logLevel);
+  return [
+    { provide: COORDINATOR_CONFIG, useValue: config },
+    { provide: CATALOGUE, useFactory: () => readCatalogue() },
+    { provide: Log, useValue: log },
+    { provide: Database, useValue: database },
+    bind(AccountStore, () => new PgAccountStore(database)),
+    bind(FileStore, () => new PgFileStore(database)),
+    bind(JobStore, () => new PgJobStore(database)),
+    bind(OfferBook, () => new PgOfferBook(database)),
+    bind(LeaseStore, () => new PgLeaseStore(database)),
+    bind(Outbox, () => new PgOutbox(database)),
+    bind(ObjectStore, () => new DiskObjectStore(join(config.dataDir, 'objects'))),
+    bind(
+      WorkQueue,
+      () =>
+        new BullWorkQueue({
+          ...(config.redisUrl === null ? { databaseUrl: config.databaseUrl } : { redisUrl: config.redisUrl }),
+          onError: (error) => log.debug({ error: error.message }, 'queue'),
+        }),
+    ),
+    bind(Entropy, () => new SystemEntropy()),
+    bind(MonotonicClock, () => new SystemClock()),
+    bind(Signer, () => createSigner(config.delegateKey, domain)),
+    bind(SignatureCheck, () => createSignatureCheck(domain)),
+    bind(Blocks, () => new RpcBlocks(config.rpcUrl)),
+    {
+      provide: LocalEngines,
+      useFactory: () =>
+        new LocalEngines({ models: LOCAL_MODELS, memoryMib: config.auditorMib, dataDir: config.dataDir }),
+    },
+    { provide: ProcessDirectory, inject: [Outbox], useFactory: (outbox: Outbox) => new ProcessDirectory(outbox) },
+    {
+      provide: ProviderLink,
+      inject: [SignatureCheck, Signer, ProcessDirectory],
+      useFactory: (signatures: SignatureCheck, signer: Signer, directory: ProcessDirectory) =>
+        providerLink(config, log, signatures, signer, directory),
+    },
+    {
+      provide: CoordinatorUseCases,
+      inject: [JobStore, ObjectStore, OfferBook, CATALOGUE, Outbox, WorkQueue, ProviderLink, Signer],
+      useFactory: (
+        jobs: JobStore,
+        objects: ObjectStore,
+        offers: OfferBook,
+        catalogue: ReturnType<typeof readCatalogue>,
+        outbox: Outbox,
+        queue: WorkQueue,
+        link: ProviderLink,
+        signer: Signer,
+      ) =>
+        new CoordinatorUseCases({
+          jobs,
+          objects,
+          offers,
+          catalogue,
+          outbox,
+          queue,
+          drawKey: config.drawKey,
+          settlement: createSettlement({ config, database, link, signer, log }),
+        }),
+    },
+  ];
+}
+
+function providerLink(
+  config: CoordinatorConfig,
+  log: Log,
+  signatures: SignatureCheck,
+  signer: Signer,
+  directory: ProcessDirectory,
+): ProviderLink {
+  return new Libp2pProviderLink({
+    privateKeyHex: Buffer.from(config.peerKey).toString('hex'),
+    listen: [`/ip4/${config.p2p.host}/tcp/${config.p2p.port}`],
+    role: config.role,
+    coordinator: config.name,
+    delegate: signer.address,
+    chainId: config.chainId,
+    escrow: config.escrow,
+    processes: () => directory.entries(),
+    signatures,
+    note: (note) => log.debug(note, 'p2p'),
+  });
+}
+
+/** An abstract port and what stands behind it. */
+function bind<T>(port: abstract new (...args: never[]) => T, make: () => T): FactoryProvider<T> {
+  return { provide: port as unknown as Type<T>, useFactory: make };
+}
+
+function tokenOf(provider: Provider): FactoryProvider['provide'] {
+  return (provider as FactoryProvider).provide;
+}

@@ -1,0 +1,71 @@
+import { createHmac } from 'node:crypto';
+import type { Catalogue, LeaseRef, Work } from '@freehold/protocol';
+import { workOfLineBytes } from '@freehold/protocol';
+import {
+  detectQueueLoss,
+  relayOutbox,
+  type JobStore,
+  type ObjectStore,
+  type OfferBook,
+  type Outbox,
+  type WorkQueue,
+} from '@freehold/market';
+import type { Settlement } from './settlement.ts';
+
+export interface BatchPorts {
+  readonly jobs: JobStore;
+  readonly objects: ObjectStore;
+  readonly offers: OfferBook;
+  readonly catalogue: Catalogue;
+}
+
+interface Parts extends BatchPorts {
+  readonly outbox: Outbox;
+  readonly queue: WorkQueue;
+  readonly settlement: Settlement;
+  readonly drawKey: Uint8Array;
+}
+
+/** The coordinator's use cases with their ports already in hand: what the processors of an app call. */
+export class CoordinatorUseCases {
+  readonly batchPorts: BatchPorts;
+  readonly readWork: (line: Uint8Array) => Work = workOfLineBytes;
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.batchPorts = { jobs: parts.jobs, objects: parts.objects, offers: parts.offers, catalogue: parts.catalogue };
+  }
+
+  /** The coordinator's part of a lease's seed: fixed once the lease exists, unknown to anyone else until the receipt shows it. */
+  readonly drawSecret = (lease: LeaseRef): Uint8Array =>
+    createHmac('sha256', this.#parts.drawKey).update(`freehold/draw/v1 ${lease.task} ${lease.epoch}`).digest();
+
+  relayOutbox(limit: number): Promise<number> {
+    return relayOutbox(this.#parts, limit);
+  }
+
+  async detectQueueLoss(): Promise<void> {
+    await detectQueueLoss(this.#parts);
+  }
+
+  issueVoucher(task: string): Promise<void> {
+    return this.#parts.settlement.issueVoucher(task);
+  }
+
+  resendVouchers(nodeId: string): Promise<void> {
+    return this.#parts.settlement.resendVouchers(nodeId);
+  }
+
+  voucherKept(task: string): Promise<void> {
+    return this.#parts.settlement.voucherKept(task);
+  }
+
+  settleOnChain(): Promise<void> {
+    return this.#parts.settlement.settleOnChain();
+  }
+
+  followChain(): Promise<void> {
+    return this.#parts.settlement.followChain();
+  }
+}

@@ -1,0 +1,11 @@
+export * from './config.ts';
+export * from './models.ts';
+export * from './coordinator/coordinator.module.ts';
+export * from './coordinator/catalogue.ts';
+export * from './coordinator/local-engines.ts';
+export * from './coordinator/log.ts';
+export * from './coordinator/process-directory.ts';
+export * from './coordinator/settlement.ts';
+export * from './coordinator/surroundings.ts';
+export * from './coordinator/use-cases.ts';
+export { endWithParent } from './embedded/children.ts';
