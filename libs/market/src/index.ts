@@ -33,3 +33,5 @@ export * from './finalize-batch.ts';
 export * from './quote-job.ts';
 export * from './explain-job.ts';
 export * from './create-key.ts';
+export * from './relay-outbox.ts';
+export * from './detect-queue-loss.ts';

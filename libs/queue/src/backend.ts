@@ -91,7 +91,8 @@ export function redisBackend(url: string, onError: (error: Error) => void): Queu
   const working = connect(null);
   return {
     kind: 'redis',
-    queue: (name, options) => new Queue(name, { ...options, connection: publishing, prefix: REDIS_PREFIX }, createRedisBackend),
+    queue: (name, options) =>
+      new Queue(name, { ...options, connection: publishing, prefix: REDIS_PREFIX }, createRedisBackend),
     worker: (name, processor, options) =>
       new Worker(name, processor, { ...options, connection: working, prefix: REDIS_PREFIX }, createRedisBackend),
     migrate: () => Promise.resolve(),

@@ -35,7 +35,9 @@ async function postgresBench(): Promise<WorkQueueBench> {
 async function redisBench(): Promise<WorkQueueBench> {
   const port = await freePort();
   const dir = mkdtempSync(join(tmpdir(), 'freehold-redis-'));
-  const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', dir], { stdio: 'ignore' });
+  const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', dir], {
+    stdio: 'ignore',
+  });
   const url = `redis://127.0.0.1:${port}`;
   const admin = new Redis(url, { retryStrategy: () => 50 });
   admin.on('error', () => {

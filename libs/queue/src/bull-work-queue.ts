@@ -178,7 +178,9 @@ function jobOf(topic: Topic, message: QueueMessage): { name: string; data: Body;
       removeOnComplete: true,
       removeOnFail: true,
       stackTraceLimit: 1,
-      ...(message.notBeforeMs !== undefined && message.notBeforeMs > 0 ? { delay: Math.ceil(message.notBeforeMs) } : {}),
+      ...(message.notBeforeMs !== undefined && message.notBeforeMs > 0
+        ? { delay: Math.ceil(message.notBeforeMs) }
+        : {}),
     },
   };
 }

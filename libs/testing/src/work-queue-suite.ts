@@ -115,12 +115,16 @@ export function workQueueSuite(name: string, makeBench: () => Promise<WorkQueueB
       let running = 0;
       let most = 0;
       let handled = 0;
-      await listen(queue, async () => {
-        most = Math.max(most, ++running);
-        await pause(5);
-        running--;
-        handled++;
-      }, 3);
+      await listen(
+        queue,
+        async () => {
+          most = Math.max(most, ++running);
+          await pause(5);
+          running--;
+          handled++;
+        },
+        3,
+      );
       await queue.publish('place', messages(1, 40));
       await until(() => handled === 40);
       expect(most).toBe(3);
@@ -129,11 +133,15 @@ export function workQueueSuite(name: string, makeBench: () => Promise<WorkQueueB
     it('waits for a running handler when a consumer closes, and starts no other', async () => {
       let started = 0;
       let ended = 0;
-      const consumer = await listen(queue, async () => {
-        started++;
-        await pause(150);
-        ended++;
-      }, 1);
+      const consumer = await listen(
+        queue,
+        async () => {
+          started++;
+          await pause(150);
+          ended++;
+        },
+        1,
+      );
       await queue.publish('place', messages(1, 10));
       await until(() => started === 1);
       await consumer.close();
@@ -169,7 +177,10 @@ export function workQueueSuite(name: string, makeBench: () => Promise<WorkQueueB
       await bench.loseData();
       await pause(700);
       await queue.renew();
-      await queue.publish('place', messages(1, 400).filter((message) => !done.has(message.outboxId)));
+      await queue.publish(
+        'place',
+        messages(1, 400).filter((message) => !done.has(message.outboxId)),
+      );
       await until(() => done.size === 400);
     });
 

@@ -81,6 +81,7 @@ async function raiseTotal(tx: Sql, order: ChargedOrder, earned: Earned): Promise
      RETURNING total`,
     [order.book, earned.payout, order.epoch, String(earned.net)],
   );
-  if (payee === undefined) throw new Error(`No total for payee ${earned.payout} in book ${order.book}: the insert returned nothing`);
+  if (payee === undefined)
+    throw new Error(`No total for payee ${earned.payout} in book ${order.book}: the insert returned nothing`);
   return payee.total;
 }
