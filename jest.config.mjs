@@ -22,11 +22,13 @@ const base = {
 
 /** unit: beside the code, no service. integration: real Postgres, queue, chain, libp2p. e2e: real processes of the built house. */
 export default {
+  // Only for what hangs: tests wait for something of their own, on machines that do other things as well.
+  testTimeout: 60_000,
   projects: [
     {
       ...base,
       displayName: 'unit',
-      testMatch: ['<rootDir>/{libs,apps,models}/**/*.test.ts'],
+      testMatch: ['<rootDir>/{libs,apps,models}/**/*.test.ts', '<rootDir>/test/house/**/*.test.ts'],
       testPathIgnorePatterns: ['/node_modules/', '\\.integration\\.test\\.ts$'],
     },
     {

@@ -22,7 +22,7 @@ const PHASES = {
   unit: { budgetSeconds: 90, run: (context) => jest('unit', ['--maxWorkers=2'], context) },
   forge: { budgetSeconds: 90, run: (context) => lastLineCounts('contracts/scripts/test.mjs', [], context) },
   integration: { budgetSeconds: 120, run: integration },
-  e2e: { budgetSeconds: 180, run: (context) => jest('e2e', ['--runInBand'], context) },
+  e2e: { budgetSeconds: 180, run: (context) => jest('e2e', ['--runInBand', '--testTimeout=180000'], context) },
   faults: {
     budgetSeconds: 120,
     run: (context) => lastLineCounts('test/chaos/run.mjs', ['--profile', 'smoke', '--json'], context),
