@@ -1,0 +1,49 @@
+/**
+ * freehold-tiny through llama.cpp (node-llama-cpp): one sequence, one thread, greedy. What the proof of use, the
+ * accuracy bench, the comparison and the test share; the market's own engine lives in libs/runtime.
+ */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chatTokens, ensureGguf, manifest, tokenizer } from './index.mjs';
+import { END } from './tokenizer.mjs';
+
+/** Longest answer of any family, with room: 7 words to copy, spelled in single bytes. */
+const ANSWER_TOKENS_MAX = 160;
+
+/** @returns `{ model, context, sequence, path, answer(messages), close() }` */
+export async function openModel({ quantisation = 'Q8_0', dir } = {}) {
+  const { getLlama } = await import('node-llama-cpp');
+  const folder = dir ?? mkdtempSync(join(tmpdir(), 'freehold-tiny-'));
+  const { path, sha256 } = await ensureGguf({ quantisation, dir: folder });
+  const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 });
+  const model = await llama.loadModel({ modelPath: path });
+  const context = await model.createContext({ contextSize: manifest.config.context, sequences: 1, threads: 1 });
+  const sequence = context.getSequence();
+  return {
+    model,
+    context,
+    sequence,
+    path,
+    sha256,
+    /** The greedy answer: `{ text, ids, promptTokens }`. */
+    async answer(messages) {
+      const prompt = chatTokens(messages);
+      const ids = [];
+      await sequence.clearHistory();
+      const room = Math.min(ANSWER_TOKENS_MAX, manifest.config.context - prompt.length);
+      for await (const id of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
+        if (id === END || ids.length >= room) break;
+        ids.push(id);
+      }
+      return { text: tokenizer().decode(ids), ids, promptTokens: prompt.length };
+    },
+    async close() {
+      await context.dispose();
+      await model.dispose();
+      await llama.dispose();
+      if (dir === undefined) rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
