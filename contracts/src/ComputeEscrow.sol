@@ -298,12 +298,12 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     ) external {
         Book storage b = _posted(book);
         _requirePosting(b, Postings.hashOf(book, b.next, debits, Postings.hashList(credits)));
-        if (claim.epoch != b.next) revert EpochDiffers(b.next, claim.epoch);
-        _requireDelegateVoucher(book, b.delegate, _payee(book, payee).operator, claim);
+        uint256 epoch = b.next;
+        _requireDelegateVoucher(book, epoch, b.delegate, _payee(book, payee).operator, claim);
         uint256 posted = Postings.creditOf(credits, payee);
         if (claim.total <= posted) revert CreditCovers(posted, claim.total);
-        emit EpochStruck(book, claim.epoch, payee, claim.total, posted);
-        _punish(book, b, payee);
+        uint256 penalty = _punish(book, b, payee);
+        emit EpochStruck(book, epoch, payee, claim.total, posted, penalty);
         if (b.stage == Stage.Amended) {
             _die(book, b, "contested");
         } else {
@@ -349,15 +349,16 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     function cash(
         bytes32 book,
         uint16 payee,
+        uint32 epoch,
         DelegateClaim[] calldata claims,
         uint64 deadline,
         bytes calldata signature
     ) external {
         Payee storage p = _payee(book, payee);
         if (msg.sender != p.operator && msg.sender != _payout(p)) {
-            _requireCashing(book, p, claims, deadline, signature);
+            _requireCashing(book, p, epoch, claims, deadline, signature);
         }
-        _cash(book, payee, p.operator, claims);
+        _cash(book, payee, p.operator, epoch, claims);
     }
 
     // Money out
@@ -365,15 +366,21 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     /// @inheritdoc IComputeEscrow
     function withdraw(bytes32 book, uint16[] calldata payees) external nonReentrant {
         uint256 sum;
+        uint256[] memory sent = new uint256[](payees.length);
         for (uint256 i = 0; i < payees.length; ++i) {
-            sum += _withdraw(book, payees[i], _payee(book, payees[i]), 0);
+            uint256 payee = payees[i];
+            uint256 amount = _withdraw(book, payee, _payee(book, payee), 0);
+            sent[i] = (payee << 240) | amount;
+            sum += amount;
         }
         if (sum == 0) revert NothingDue();
+        emit Withdrawn(book, sent);
     }
 
     /// @inheritdoc IComputeEscrow
     function withdrawFor(bytes32 book, SignedWithdrawal[] calldata withdrawals) external nonReentrant {
         uint256 fees;
+        uint256[] memory sent = new uint256[](withdrawals.length);
         for (uint256 i = 0; i < withdrawals.length; ++i) {
             SignedWithdrawal calldata w = withdrawals[i];
             Payee storage p = _payee(book, w.payee);
@@ -382,8 +389,10 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
             if (balance < w.atLeast) revert PaysLess(w.payee, balance, w.atLeast);
             if (balance <= w.fee) revert RelayFeeAboveBalance(w.fee, balance);
             fees += w.fee;
-            _withdraw(book, w.payee, p, w.fee);
+            sent[i] = (uint256(w.payee) << 240) | _withdraw(book, w.payee, p, w.fee);
         }
+        emit Withdrawn(book, sent);
+        emit Relayed(book, msg.sender, fees);
         if (fees != 0) _pay(msg.sender, fees);
     }
 
@@ -565,22 +574,25 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
 
     function _requireDelegateVoucher(
         bytes32 book,
+        uint256 epoch,
         address delegate,
         address operator,
         DelegateClaim calldata claim
     ) private view {
-        bytes32 structHash = Messages
-            .DelegateVoucher({
-                book: book,
-                epoch: claim.epoch,
-                payee: operator,
-                order: claim.order,
-                orderParams: claim.orderParams,
-                cumulative: claim.cumulative,
-                total: claim.total,
-                receipt: claim.receipt
-            })
-            .hash();
+        // Encoded in place: building the struct in memory first would copy its eight words twice.
+        bytes32 structHash = keccak256(
+            abi.encode(
+                Messages.DELEGATE_VOUCHER_TYPEHASH,
+                book,
+                epoch,
+                operator,
+                claim.order,
+                claim.orderParams,
+                claim.cumulative,
+                claim.total,
+                claim.receipt
+            )
+        );
         _requireSigned(delegate, structHash, claim.r, claim.vs);
     }
 
@@ -607,13 +619,14 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     function _requireCashing(
         bytes32 book,
         Payee storage p,
+        uint32 epoch,
         DelegateClaim[] calldata claims,
         uint64 deadline,
         bytes calldata signature
     ) private view {
         _inTime(deadline);
         bytes32 structHash = Messages
-            .CashAuthorisation(book, p.operator, keccak256(abi.encode(claims)), deadline)
+            .CashAuthorisation(book, p.operator, epoch, keccak256(abi.encode(claims)), deadline)
             .hash();
         bytes32 digest = _hashTypedDataV4(structHash);
         if (
@@ -710,38 +723,64 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
         emit VoucherRedeemed(book, claim.order, claim.payee, gross, fee);
     }
 
-    function _cash(bytes32 book, uint256 payee, address operator, DelegateClaim[] calldata claims) private {
-        Book storage b = _book(book);
-        if (b.stage != Stage.Dead) revert BookAlive(book);
-        uint256 cashableAt = b.since + NOTICE;
-        _notBefore(cashableAt);
-        uint256 last = _epochAt(b, b.since);
-        uint256 sum;
+    function _cash(
+        bytes32 book,
+        uint256 payee,
+        address operator,
+        uint256 epoch,
+        DelegateClaim[] calldata claims
+    ) private {
+        address delegate = _requireCashable(book, epoch);
+        uint256[] memory paid = new uint256[](claims.length);
         for (uint256 i = 0; i < claims.length; ++i) {
             DelegateClaim calldata claim = claims[i];
-            if (claim.epoch < b.next) revert EpochFinalAlready(claim.epoch, b.next);
-            if (claim.epoch > last) revert EpochAfterDeath(claim.epoch, last);
-            _requireDelegateVoucher(book, b.delegate, operator, claim);
-            sum += _cashOne(book, payee, claim);
+            bytes8 params = _orders[book][claim.order].params;
+            if (params != claim.orderParams) revert OrderDiffers(claim.order, params, claim.orderParams);
+            _requireDelegateVoucher(book, epoch, delegate, operator, claim);
+            if (!_markOnce(_cashed[book][(payee << 32) | epoch], claim.order)) {
+                revert AlreadyCashed(payee, epoch, claim.order);
+            }
+            paid[i] = _takeLane(_reserved[book], claim.order, claim.cumulative, claim.atLeast);
+        }
+        uint256 sum;
+        for (uint256 i = 0; i < claims.length; ++i) {
+            sum += paid[i];
+            paid[i] |= uint256(claims[i].order) << 64;
         }
         if (sum == 0) revert NothingDue();
         _credit(book, payee, sum);
+        emit VouchersCashed(book, payee, epoch, paid);
     }
 
-    function _cashOne(bytes32 book, uint256 payee, DelegateClaim calldata claim) private returns (uint256 amount) {
-        _orderNamed(book, claim.order, claim.orderParams);
-        mapping(uint256 => uint256) storage bits = _cashed[book][(payee << 32) | claim.epoch];
-        uint256 bit = 1 << (claim.order & 0xff);
-        uint256 bitPlace = claim.order >> 8;
-        uint256 word = bits[bitPlace];
-        if (word & bit != 0) revert AlreadyCashed(payee, claim.epoch, claim.order);
-        uint256 place = Lanes.placeOf(claim.order);
-        uint256 reserved = _reserved[book][place];
-        amount = Pay.dueOf(claim.cumulative, 0, reserved.amountOf(claim.order));
-        if (amount == 0 || amount < claim.atLeast) revert PaysLess(claim.order, amount, claim.atLeast);
-        bits[bitPlace] = word | bit;
-        _reserved[book][place] = reserved.sub(claim.order, amount);
-        emit VoucherCashed(book, claim.order, payee, claim.epoch, amount);
+    function _requireCashable(bytes32 book, uint256 epoch) private view returns (address delegate) {
+        Book storage b = _book(book);
+        if (b.stage != Stage.Dead) revert BookAlive(book);
+        _notBefore(b.since + NOTICE);
+        if (epoch < b.next) revert EpochFinalAlready(epoch, b.next);
+        uint256 last = _epochAt(b, b.since);
+        if (epoch > last) revert EpochAfterDeath(epoch, last);
+        return b.delegate;
+    }
+
+    function _markOnce(mapping(uint256 => uint256) storage bits, uint256 index) private returns (bool marked) {
+        uint256 word = bits[index >> 8];
+        uint256 bit = 1 << (index & 0xff);
+        if (word & bit != 0) return false;
+        bits[index >> 8] = word | bit;
+        return true;
+    }
+
+    function _takeLane(
+        mapping(uint256 => uint256) storage lanes,
+        uint256 order,
+        uint256 wanted,
+        uint256 atLeast
+    ) private returns (uint256 amount) {
+        uint256 place = Lanes.placeOf(order);
+        uint256 word = lanes[place];
+        amount = Pay.dueOf(wanted, 0, word.amountOf(order));
+        if (amount == 0 || amount < atLeast) revert PaysLess(order, amount, atLeast);
+        lanes[place] = word.sub(order, amount);
     }
 
     function _withdraw(bytes32 book, uint256 payee, Payee storage p, uint256 fee) private returns (uint256 amount) {
@@ -750,7 +789,6 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
         amount = word.amountOf(payee);
         if (amount == 0) return 0;
         _balances[book][place] = word.sub(payee, amount);
-        emit Withdrawn(book, payee, amount, fee);
         uint256 net = amount - fee;
         if (p.bondShareBps != 0) net -= _bondShare(p, net);
         if (net != 0) _pay(_settlePayout(p), net);
@@ -778,14 +816,11 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
 
     /// @dev Half to the payee that was shortchanged, so that nobody gains by sending the contest in first; half to the
     /// treasury, so that a delegate contesting itself still loses.
-    function _punish(bytes32 book, Book storage b, uint256 payee) private {
-        uint256 penalty = b.penalty < b.bond ? b.penalty : b.bond;
-        if (penalty == 0) return;
-        uint256 toPayee = penalty / 2;
-        b.bond -= uint64(toPayee);
-        _credit(book, payee, toPayee);
-        emit BondTaken(book, _payees[book][payee].operator, toPayee, "contest");
-        _takeBond(book, b, TREASURY, penalty - toPayee, "contest");
+    function _punish(bytes32 book, Book storage b, uint256 payee) private returns (uint256 penalty) {
+        penalty = b.penalty < b.bond ? b.penalty : b.bond;
+        b.bond -= uint64(penalty);
+        _credit(book, payee, penalty / 2);
+        owed[TREASURY] += penalty - penalty / 2;
     }
 
     function _takeBond(bytes32 book, Book storage b, address to, uint256 amount, bytes32 why) private {

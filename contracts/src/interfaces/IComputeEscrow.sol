@@ -101,9 +101,8 @@ interface IComputeEscrow {
         bytes32 vs; // EIP-2098
     }
 
-    /// @notice A delegate's voucher as presented; its payee is read from the payee's index.
+    /// @notice A delegate's voucher as presented; its payee is read from the payee's index, its epoch stands in the call.
     struct DelegateClaim {
-        uint32 epoch;
         uint16 order;
         bytes8 orderParams;
         uint64 cumulative;
@@ -143,7 +142,6 @@ interface IComputeEscrow {
     event BookOpened(bytes32 indexed book, address indexed delegate, BookTerms terms);
     event BookDied(bytes32 indexed book, uint256 indexed epoch, bytes32 why);
     event BondAdded(bytes32 indexed book, address indexed from, uint256 amount);
-    /// @notice Taken from the bond: the payee's half of a penalty goes to its balance, all else to {owed}.
     event BondTaken(bytes32 indexed book, address indexed to, uint256 amount, bytes32 why);
     event PayeeAdded(
         bytes32 indexed book,
@@ -174,7 +172,15 @@ interface IComputeEscrow {
         uint256[] debits,
         uint256[] credits
     );
-    event EpochStruck(bytes32 indexed book, uint256 indexed epoch, uint256 payee, uint256 total, uint256 posted);
+    /// @notice Half of the penalty (rounded down) went to the payee's balance, the rest is owed to the treasury.
+    event EpochStruck(
+        bytes32 indexed book,
+        uint256 indexed epoch,
+        uint256 payee,
+        uint256 total,
+        uint256 posted,
+        uint256 penalty
+    );
     event EpochFinal(bytes32 indexed book, uint256 indexed epoch, uint256 debits, uint256 credits, uint256 fee);
     event VoucherRedeemed(
         bytes32 indexed book,
@@ -183,8 +189,11 @@ interface IComputeEscrow {
         uint256 gross,
         uint256 fee
     );
-    event VoucherCashed(bytes32 indexed book, uint256 indexed order, uint256 indexed payee, uint256 epoch, uint256 amount);
-    event Withdrawn(bytes32 indexed book, uint256 indexed payee, uint256 amount, uint256 fee);
+    /// @notice Each word: order << 64 | amount.
+    event VouchersCashed(bytes32 indexed book, uint256 indexed payee, uint256 indexed epoch, uint256[] cashed);
+    /// @notice Each word: payee << 240 | amount, relayer's fee and bonded share included.
+    event Withdrawn(bytes32 indexed book, uint256[] sent);
+    event Relayed(bytes32 indexed book, address indexed relayer, uint256 fees);
     event Collected(address indexed to, uint256 amount);
 
     error BookUnknown(bytes32 book);
@@ -304,13 +313,14 @@ interface IComputeEscrow {
     /// @notice Pays payers' vouchers from the free lanes into the payees' balances; anyone may send them.
     function redeem(bytes32 book, PayerClaim[] calldata claims) external;
 
-    /// @notice Pays delegate vouchers of epochs that never became final from the reserved lanes of a dead book, each at
-    /// most once. The payee's operator or payout may call it, or anyone with a signature of either over exactly these
+    /// @notice Pays delegate vouchers of an epoch that never became final from the reserved lanes of a dead book, each
+    /// order's at most once. The payee's operator or payout may call it, or anyone with a signature of either over exactly these
     /// claims: a stranger with an old voucher must not be able to use up the newer one's turn.
     /// @param deadline Of the signature; ignored, like the signature, when the payee itself calls.
     function cash(
         bytes32 book,
         uint16 payee,
+        uint32 epoch,
         DelegateClaim[] calldata claims,
         uint64 deadline,
         bytes calldata signature

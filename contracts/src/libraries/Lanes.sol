@@ -15,6 +15,7 @@ library Lanes {
     uint256 internal constant MAX = (1 << 60) - 1;
     uint256 private constant _BITS = 60;
     uint256 private constant _HEAD = 240;
+    uint256 private constant _LANES = (1 << 240) - 1;
 
     /// @return The word of a table that holds `index`.
     function placeOf(uint256 index) internal pure returns (uint256) {
@@ -34,6 +35,41 @@ library Lanes {
     /// @return Whether `index`'s lane was ever opened.
     function isMarked(uint256 word, uint256 index) internal pure returns (bool) {
         return (word >> (_HEAD + (index & 3))) & 1 == 1;
+    }
+
+    /// @notice Takes the four amounts of a posted `entry` from a stored word.
+    /// @dev Unchecked: four 60-bit amounts cannot overflow a sum, and no lane borrows from its neighbour once each holds
+    /// enough.
+    /// @return rest What is left of the word.
+    /// @return total The sum of what was taken.
+    /// @return short The first lane that holds too little, or {PER_WORD} when all suffice; the rest is void then.
+    function take(uint256 word, uint256 entry) internal pure returns (uint256 rest, uint256 total, uint256 short) {
+        unchecked {
+            for (uint256 shift = 0; shift < _HEAD; shift += _BITS) {
+                uint256 amount = (entry >> shift) & MAX;
+                if (amount > (word >> shift) & MAX) return (0, 0, shift / _BITS);
+                total += amount;
+            }
+            return (word - (entry & _LANES), total, PER_WORD);
+        }
+    }
+
+    /// @notice Adds the four amounts of a posted `entry` to a stored word.
+    /// @dev Unchecked for the reason of {take}: no lane carries into its neighbour once each sum fits.
+    /// @return sum The new word.
+    /// @return total The sum of what was added.
+    /// @return bad The first lane that is not open or would overflow, or {PER_WORD} when all fit; the sum is void then.
+    function give(uint256 word, uint256 entry) internal pure returns (uint256 sum, uint256 total, uint256 bad) {
+        unchecked {
+            for (uint256 lane = 0; lane < PER_WORD; ++lane) {
+                uint256 shift = lane * _BITS;
+                uint256 amount = (entry >> shift) & MAX;
+                if (amount == 0) continue;
+                if ((word >> (_HEAD + lane)) & 1 == 0 || ((word >> shift) & MAX) + amount > MAX) return (0, 0, lane);
+                total += amount;
+            }
+            return (word + (entry & _LANES), total, PER_WORD);
+        }
     }
 
     /// @return The word with `index`'s lane opened.

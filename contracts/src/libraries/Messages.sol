@@ -52,6 +52,7 @@ library Messages {
     struct CashAuthorisation {
         bytes32 book;
         address payee;
+        uint32 epoch;
         bytes32 claims;
         uint64 deadline;
     }
@@ -102,7 +103,7 @@ library Messages {
             "Withdrawal(bytes32 book,address payee,address relayer,uint64 fee,uint64 atLeast,uint64 nonce,uint64 deadline)"
         );
     bytes32 internal constant CASH_AUTHORISATION_TYPEHASH =
-        keccak256("CashAuthorisation(bytes32 book,address payee,bytes32 claims,uint64 deadline)");
+        keccak256("CashAuthorisation(bytes32 book,address payee,uint32 epoch,bytes32 claims,uint64 deadline)");
     bytes32 internal constant AWARD_TYPEHASH =
         keccak256("Award(address escrow,bytes32 book,bytes32 caseId,address to,uint64 amount,uint64 deadline)");
     bytes32 internal constant VERDICT_TYPEHASH =

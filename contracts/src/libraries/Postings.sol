@@ -11,10 +11,10 @@ library Postings {
     using Lanes for uint256;
 
     /// @notice Word `position` of a list does not follow the one before it.
-    error PostingOutOfOrder(uint256 position, uint256 previous, uint256 head);
+    error PostingOutOfOrder(uint256 position, uint256 lowest, uint256 head);
     /// @notice A lane holds less than is asked of it.
     error LaneShort(uint256 order, uint256 available, uint256 wanted);
-    /// @notice No payee is registered under this index.
+    /// @notice No payee is registered under this index (or its balance would pass 2^60 − 1).
     error PayeeUnknown(uint256 payee);
     /// @notice An epoch credits more than it debits.
     error CreditsAboveDebits(uint256 credits, uint256 debits);
@@ -37,22 +37,18 @@ library Postings {
         mapping(uint256 place => uint256 word) storage reserved,
         uint256[] calldata debits
     ) internal returns (uint256 total) {
-        uint256 previous;
+        uint256 lowest;
         for (uint256 i = 0; i < debits.length; ++i) {
             uint256 entry = debits[i];
-            uint256 place = entry.headOf();
-            if (i != 0 && place <= previous) revert PostingOutOfOrder(i, previous, place);
-            previous = place;
+            uint256 place = _placeOf(entry, i, lowest);
+            lowest = place + 1;
             uint256 word = reserved[place];
-            for (uint256 lane = 0; lane < Lanes.PER_WORD; ++lane) {
-                uint256 amount = entry.amountOf(lane);
-                if (amount == 0) continue;
-                uint256 available = word.amountOf(lane);
-                if (amount > available) revert LaneShort(place * Lanes.PER_WORD + lane, available, amount);
-                word = word.sub(lane, amount);
-                total += amount;
+            (uint256 rest, uint256 sum, uint256 short) = word.take(entry);
+            if (short != Lanes.PER_WORD) {
+                revert LaneShort(place * Lanes.PER_WORD + short, word.amountOf(short), entry.amountOf(short));
             }
-            reserved[place] = word;
+            reserved[place] = rest;
+            total += sum;
         }
     }
 
@@ -62,21 +58,15 @@ library Postings {
         mapping(uint256 place => uint256 word) storage balances,
         uint256[] calldata credits
     ) internal returns (uint256 total) {
-        uint256 previous;
+        uint256 lowest;
         for (uint256 i = 0; i < credits.length; ++i) {
             uint256 entry = credits[i];
-            uint256 place = entry.headOf();
-            if (i != 0 && place <= previous) revert PostingOutOfOrder(i, previous, place);
-            previous = place;
-            uint256 word = balances[place];
-            for (uint256 lane = 0; lane < Lanes.PER_WORD; ++lane) {
-                uint256 amount = entry.amountOf(lane);
-                if (amount == 0) continue;
-                if (!word.isMarked(lane)) revert PayeeUnknown(place * Lanes.PER_WORD + lane);
-                word = word.add(lane, amount);
-                total += amount;
-            }
+            uint256 place = _placeOf(entry, i, lowest);
+            lowest = place + 1;
+            (uint256 word, uint256 sum, uint256 bad) = balances[place].give(entry);
+            if (bad != Lanes.PER_WORD) revert PayeeUnknown(place * Lanes.PER_WORD + bad);
             balances[place] = word;
+            total += sum;
         }
     }
 
@@ -94,5 +84,10 @@ library Postings {
         fee = debits - credits;
         uint256 bound = Pay.feeOf(debits, feeBps);
         if (fee > bound) revert FeeAboveBound(fee, bound);
+    }
+
+    function _placeOf(uint256 entry, uint256 position, uint256 lowest) private pure returns (uint256 place) {
+        place = entry.headOf();
+        if (place < lowest) revert PostingOutOfOrder(position, lowest, place);
     }
 }

@@ -230,7 +230,6 @@ abstract contract Market is Check {
         uint256 cumulative,
         uint256 total
     ) internal view returns (IComputeEscrow.DelegateClaim memory claim) {
-        claim.epoch = uint32(epoch);
         claim.order = uint16(order);
         claim.orderParams = escrow.orderOf(book, uint16(order)).params;
         claim.cumulative = uint64(cumulative);
@@ -239,7 +238,7 @@ abstract contract Market is Check {
         claim.receipt = keccak256(abi.encode(epoch, payee, order, cumulative));
         Messages.DelegateVoucher memory voucher = Messages.DelegateVoucher({
             book: book,
-            epoch: claim.epoch,
+            epoch: uint32(epoch),
             payee: escrow.payeeOf(book, uint16(payee)).operator,
             order: claim.order,
             orderParams: claim.orderParams,

@@ -114,6 +114,7 @@ export const TYPES = {
   CashAuthorisation: [
     { name: 'book', type: 'bytes32' },
     { name: 'payee', type: 'address' },
+    { name: 'epoch', type: 'uint32' },
     { name: 'claims', type: 'bytes32' },
     { name: 'deadline', type: 'uint64' },
   ],
