@@ -75,12 +75,12 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await this.link.listen(desk);
     await this.useCases.detectQueueLoss();
     await this.#consume('validate', async (message) => {
-      await validateBatch(this.useCases.batchPorts, id(message, 'jobId'));
+      await validateBatch(this.useCases.batchPorts, id(message, 'job'));
     });
     await this.#consume('place', async () => desk.wake());
     await this.#consume('verify', (message, signal) => this.#verify(message, signal));
     await this.#consume('finalize', async (message) => {
-      await finalizeBatch(this.useCases.batchPorts, id(message, 'jobId'));
+      await finalizeBatch(this.useCases.batchPorts, id(message, 'job'));
     });
     await this.#consume('settle', async (message) => {
       await this.useCases.issueVoucher(id(message, 'task'));

@@ -1,0 +1,23 @@
+import { Command } from 'commander';
+import { addDoctor } from './doctor.ts';
+import { addNode } from './node.ts';
+
+const program = new Command('freehold')
+  .description('Freehold: GPU work with evidence per row and payment on chain.')
+  .showHelpAfterError()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  freehold node up --coordinator /ip4/127.0.0.1/tcp/4001/p2p/16Uiu2… --engine llama-cpp
+  freehold node status
+  freehold doctor --json`,
+  );
+
+addNode(program);
+addDoctor(program);
+
+program.parseAsync(process.argv).catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 2;
+});
