@@ -1,0 +1,45 @@
+import { Blocks } from '@freehold/market';
+import { BlockNotFoundError, createPublicClient, http, type PublicClient } from 'viem';
+
+const RPC_TIMEOUT_MS = 5_000;
+/** Many leases commit within one block: they share its height. */
+const HEIGHT_FRESH_MS = 250;
+const HASHES_KEPT = 512;
+
+/** Heights and hashes of a chain behind an RPC endpoint. */
+export class RpcBlocks extends Blocks {
+  readonly #client: PublicClient;
+  readonly #hashes = new Map<bigint, string>();
+  #height: { readonly at: number; readonly value: Promise<bigint> } | null = null;
+
+  constructor(rpcUrl: string) {
+    super();
+    this.#client = createPublicClient({ transport: http(rpcUrl, { timeout: RPC_TIMEOUT_MS, retryCount: 2 }) });
+  }
+
+  override height(): Promise<bigint> {
+    const now = performance.now();
+    if (this.#height === null || now - this.#height.at > HEIGHT_FRESH_MS) {
+      const value = this.#client.getBlockNumber({ cacheTime: 0 });
+      this.#height = { at: now, value };
+      // The failed answer is the caller's; the next caller asks anew.
+      value.catch(() => (this.#height = null));
+    }
+    return this.#height.value;
+  }
+
+  override async hash(height: bigint): Promise<string | null> {
+    const known = this.#hashes.get(height);
+    if (known !== undefined) return known;
+    try {
+      const block = await this.#client.getBlock({ blockNumber: height });
+      if (block.hash === null) return null;
+      if (this.#hashes.size >= HASHES_KEPT) this.#hashes.clear();
+      this.#hashes.set(height, block.hash);
+      return block.hash;
+    } catch (error) {
+      if (error instanceof BlockNotFoundError) return null;
+      throw error;
+    }
+  }
+}

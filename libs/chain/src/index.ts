@@ -1,0 +1,3 @@
+export * from './signer.ts';
+export * from './signing-pool.ts';
+export { RpcBlocks } from './blocks.ts';
