@@ -10,3 +10,4 @@ export * from './p2p/rows.ts';
 export * from './p2p/stream.ts';
 export * from './p2p/audit.ts';
 export * from './http/index.ts';
+export * from './typed-data/index.ts';
