@@ -63,7 +63,7 @@ export async function closeJobs(tx: Sql, jobIds: readonly string[]): Promise<rea
   await releaseHolds(tx, ended);
   await fileWork(
     tx,
-    finalizing.map(({ id }) => ({ topic: 'finalize', ids: { jobId: id } })),
+    finalizing.map(({ id }) => ({ topic: 'finalize', ids: { job: id } })),
   );
   return closed.map(({ id }) => id);
 }

@@ -48,7 +48,7 @@ export async function giveBack(
       await closeJobs(tx, [held.job_id]);
       return { moved: true, keptRows: 0, requeuedRows: 0 };
     }
-    await fileWork(tx, [{ topic: 'place', ids: { jobId: held.job_id } }]);
+    await fileWork(tx, [{ topic: 'place', ids: { job: held.job_id } }]);
     return { moved: true, keptRows: 0, requeuedRows: held.rows };
   });
 }
@@ -91,7 +91,7 @@ async function keepCheckpoint(
        FROM task t JOIN lease l ON l.task_id = t.id AND l.epoch = $2 WHERE t.id = $1`,
       [lease.task, lease.epoch, rest, event === 'lose' ? 1 : 0, why],
     );
-    await fileWork(tx, [{ topic: 'place', ids: { jobId: held.job_id } }]);
+    await fileWork(tx, [{ topic: 'place', ids: { job: held.job_id } }]);
   }
   return { moved: true, keptRows: kept, requeuedRows: rest };
 }

@@ -43,7 +43,7 @@ export async function reject(
     const jobs = new Set(open.filter(({ road }) => road === 'batch').map(({ job_id }) => job_id));
     await fileWork(
       tx,
-      [...jobs].map((jobId) => ({ topic: 'place', ids: { jobId } })),
+      [...jobs].map((job) => ({ topic: 'place', ids: { job } })),
     );
     return { moved: true, voided: open.map(({ task, epoch }) => ({ task, epoch })) };
   });

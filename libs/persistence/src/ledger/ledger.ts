@@ -39,7 +39,7 @@ export async function post(tx: Sql, entries: readonly LedgerEntry[]): Promise<re
        FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::numeric[])
          AS line (tx_kind, tx_ref, kind, owner, asset, amount)
        JOIN written ON written.kind = line.tx_kind AND written.ref = line.tx_ref
-       JOIN account USING (kind, owner, asset)
+       JOIN account ON (account.kind, account.owner, account.asset) = (line.kind, line.owner, line.asset)
        ORDER BY account.id
      )
      SELECT ref FROM written`,

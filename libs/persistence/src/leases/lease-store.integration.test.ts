@@ -1,0 +1,489 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ledger } from '@freehold/domain';
+import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
+import { BOOK, LEASE_MS, MarketWorld, ROW_PRICE } from '../../test/market-world.ts';
+import { balanceOfAccount, balanceOfOrg } from '../index.ts';
+import type { PgLeaseStore } from './pg-lease-store.ts';
+
+let market: MarketDatabase;
+let world: MarketWorld;
+let store: PgLeaseStore;
+beforeAll(async () => {
+  market = await marketDatabase({ poolSize: 10 });
+  world = new MarketWorld(market.database);
+  store = world.store;
+}, 30_000);
+afterAll(() => market.close());
+
+const fenced = { moved: false, why: 'moved-by-another' };
+
+describe('nodes', () => {
+  it('are known by their newest offer; an older one, or one that expired, is refused with the reason', async () => {
+    expect(await store.rememberNode(world.offer('nodeA', 2))).toEqual({ accepted: true, why: null });
+    expect(await store.rememberNode(world.offer('nodeA', 2))).toEqual({ accepted: true, why: null });
+    const older = await store.rememberNode(world.offer('nodeA', 1));
+    expect(older.accepted).toBe(false);
+    expect(older.why).toMatch(/not newer than offer 2/);
+    expect((await store.rememberNode(world.offer('nodeB', 1, -60))).why).toMatch(/expired/);
+  });
+
+  it('have their rows and leases in flight counted', async () => {
+    const [node, job] = [await world.node(), await world.batch(30)];
+    await world.lease(job, node, 0, 10);
+    await world.deliver(await world.lease(job, node, 10, 30));
+    const record = (await store.nodeRecords([node, 'stranger'])).get(node);
+    expect(record).toMatchObject({ rowsInFlight: 30, leasesInFlight: 1, rowsBad: 0, benchedForMs: 0 });
+  });
+});
+
+describe('demand and grants', () => {
+  it('show uncut rows and tasks that came back, and let orgs take turns', async () => {
+    const [node, org] = [await world.node(), await world.org()];
+    const jobs = [await world.batch(20, { org }), await world.batch(5, { org }), await world.batch(5)];
+    const lease = await world.lease(jobs[0] ?? '', node, 0, 8);
+    await store.giveBack(lease, 'yield', 'wanted');
+    const all = (await store.demand(100, 10)).filter(({ jobId }) => jobs.includes(jobId));
+    expect(all.map(({ jobId }) => jobId)).toEqual([jobs[0], jobs[2], jobs[1]]);
+    expect(all[0]).toMatchObject({ nextRow: 8, rowCount: 20, verify: 'spot', rateCaps: {} });
+    expect(all[0]?.queued).toEqual([
+      { taskId: lease.task, epoch: 2, rowFrom: 0, rowTo: 8, attempts: 0, lastNode: node },
+    ]);
+  });
+
+  it('chain several cuts of one job, and lease what came back, in one call', async () => {
+    const [node, job] = [await world.node(), await world.batch(30)];
+    const back = await world.lease(job, node, 0, 5);
+    await store.giveBack(back, 'refuse', 'busy');
+    const wishes = [
+      world.wish(job, node, 15, 30),
+      world.wish(job, node, 5, 15),
+      world.wish(job, node, 0, 5, { task: back.task, epoch: 2 }),
+    ];
+    const granted = await store.grant(wishes, LEASE_MS);
+    expect(granted.map(({ rowFrom, rowTo, epoch }) => [rowFrom, rowTo, epoch])).toEqual([
+      [0, 5, 2],
+      [5, 15, 1],
+      [15, 30, 1],
+    ]);
+    expect(granted[0]).toMatchObject({ task: back.task, jobId: job, nodeId: node, nonce: wishes[2]?.nonce });
+    expect(await store.grant(wishes, LEASE_MS)).toEqual([]);
+  });
+
+  it('refuse rows beyond the job, jobs that are over, and cuts that leave a hole', async () => {
+    const [node, job] = [await world.node(), await world.batch(10)];
+    expect(await store.grant([world.wish(job, node, 0, 11)], LEASE_MS)).toEqual([]);
+    expect(await store.grant([world.wish(job, node, 2, 4)], LEASE_MS)).toEqual([]);
+    const holed = await store.grant([world.wish(job, node, 0, 2), world.wish(job, node, 3, 4)], LEASE_MS);
+    expect(holed.map(({ rowFrom, rowTo }) => [rowFrom, rowTo])).toEqual([[0, 2]]);
+    await market.database.query(`UPDATE job SET state = 'cancelling' WHERE id = $1`, [job]);
+    expect(await store.grant([world.wish(job, node, 2, 4)], LEASE_MS)).toEqual([]);
+  });
+
+  it('never overlap when eight placements race over the same rows', async () => {
+    const nodes = await Promise.all([1, 2, 3, 4].map(() => world.node()));
+    const job = await world.batch(400);
+    const racer = async (seed: number): Promise<void> => {
+      for (let round = 0; round < 60; round += 1) {
+        const [open] = (await store.demand(500, 50)).filter(({ jobId }) => jobId === job);
+        if (open === undefined) return;
+        const size = 3 + ((seed * 7 + round) % 11);
+        const wishes = [];
+        for (let from = open.nextRow; from < open.rowCount && wishes.length < 3; from += size) {
+          const to = Math.min(from + size, open.rowCount);
+          wishes.push(world.wish(job, nodes[(seed + wishes.length) % 4] ?? '', from, to));
+        }
+        for (const task of open.queued.slice(0, 2)) {
+          const ref = { task: task.taskId, epoch: task.epoch };
+          wishes.push(world.wish(job, nodes[seed % 4] ?? '', task.rowFrom, task.rowTo, ref));
+        }
+        const granted = await store.grant(wishes, LEASE_MS);
+        if (granted[0] !== undefined && round % 3 === 0) await store.giveBack(granted[0], 'yield', 'race');
+      }
+    };
+    await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(racer));
+    const tasks = await market.database.query<{ row_from: number; row_to: number }>(
+      'SELECT row_from, row_to FROM task WHERE job_id = $1 ORDER BY row_from',
+      [job],
+    );
+    const edges = tasks.flatMap(({ row_from, row_to }) => [row_from, row_to]);
+    expect(edges[0]).toBe(0);
+    expect(edges.at(-1)).toBe((await world.job(job))['next_row']);
+    for (let i = 1; i + 1 < edges.length; i += 2) expect(edges[i]).toBe(edges[i + 1]);
+    const doubles = await market.database.query(
+      'SELECT 1 FROM lease WHERE job_id = $1 AND ended_at IS NULL GROUP BY task_id HAVING count(*) > 1',
+      [job],
+    );
+    expect(doubles).toEqual([]);
+  }, 60_000);
+});
+
+describe('a lease', () => {
+  it('hands out its inputs from any row on, to its holder only', async () => {
+    const [node, job] = [await world.node(), await world.batch(10)];
+    const lease = await world.lease(job, node, 2 - 2, 6);
+    const inputs = await store.inputs(lease, 4);
+    expect(inputs?.rows).toEqual([
+      { rowNo: 4, customId: 'row-4', offset: 400, length: 100 },
+      { rowNo: 5, customId: 'row-5', offset: 500, length: 100 },
+    ]);
+    await store.giveBack(lease, 'yield', 'wanted');
+    expect(await store.inputs(lease, 0)).toBeNull();
+  });
+
+  it('grows by checkpoints that continue exactly, and confirms one whose answer was lost', async () => {
+    const [node, job] = [await world.node(), await world.batch(10)];
+    const lease = await world.lease(job, node, 0, 10);
+    expect(await store.checkpoint(lease, world.rows(lease, 0, 4), world.at(lease, 4))).toEqual({ moved: true });
+    expect(await store.checkpoint(lease, world.rows(lease, 0, 4), world.at(lease, 4))).toEqual({ moved: true });
+    expect(await store.checkpoint(lease, world.rows(lease, 5, 8), { ...world.at(lease, 8), n: 8 })).toEqual(fenced);
+    expect(await store.checkpoint(lease, world.rows(lease, 4, 10), world.at(lease, 10))).toEqual({ moved: true });
+    expect(await store.checkpoint(lease, world.rows(lease, 4, 10), world.at(lease, 10))).toEqual({ moved: true });
+    expect(await store.delivered(lease)).toHaveLength(10);
+    expect(await store.view(lease)).toMatchObject({
+      state: 'delivered',
+      committed: true,
+      checkpointRows: 10,
+      drawHeight: 7n,
+    });
+    const filed = await market.database.query(
+      `SELECT 1 FROM outbox WHERE topic = 'verify' AND message ->> 'task' = $1`,
+      [lease.task],
+    );
+    expect(filed).toHaveLength(1);
+  });
+
+  it('is extended in bulk, resumed by its nonce, and lost only by silence', async () => {
+    const [node, job] = [await world.node(), await world.batch(30)];
+    const [a, b, c] = [
+      await world.lease(job, node, 0, 10),
+      await world.lease(job, node, 10, 20),
+      await world.lease(job, node, 20, 30),
+    ];
+    await store.giveBack(c, 'yield', 'wanted');
+    await Promise.all([a, b].map((lease) => world.silence(lease)));
+    expect((await store.expired(100)).map(({ task }) => task)).toEqual(expect.arrayContaining([a.task, b.task]));
+    const extended = await store.extend(
+      [a, c].map((lease) => ({ nodeId: node, lease })),
+      LEASE_MS,
+    );
+    expect(extended).toEqual([{ task: a.task, epoch: 1 }]);
+    expect(await store.extend([{ nodeId: 'another', lease: b }], LEASE_MS)).toEqual([]);
+    const claim = { task: b.task, epoch: 1, done: 0, committed: false };
+    expect(await store.resume(node, [{ ...claim, nonce: `0x${'ff'.repeat(16)}` }], LEASE_MS)).toEqual([]);
+    expect(await store.resume(node, [{ ...claim, nonce: b.nonce }], LEASE_MS)).toEqual([{ task: b.task, epoch: 1 }]);
+    expect((await store.expired(100)).filter(({ task }) => [a.task, b.task].includes(task))).toEqual([]);
+  });
+
+  it('outlives an absence of the coordinator, which takes nothing from the nodes', async () => {
+    const [node, job] = [await world.node(), await world.batch(20)];
+    const [alive, dead] = [await world.lease(job, node, 0, 10), await world.lease(job, node, 10, 20)];
+    await store.heartbeatSelf();
+    const back = (
+      table: string,
+      column: string,
+      where: string,
+      minutes: number,
+      ref: readonly unknown[],
+    ): Promise<unknown> =>
+      market.database.query(
+        `UPDATE ${table} SET ${column} = clock_timestamp() - ${minutes} * interval '1 minute' WHERE ${where}`,
+        ref,
+      );
+    await back('coordinator', 'updated_at', `key = 'alive'`, 10, []);
+    await back('lease', 'lease_until', 'task_id = $1', 9, [alive.task]);
+    await back('lease', 'lease_until', 'task_id = $1', 11, [dead.task]);
+    const expired = await store.expired(100);
+    expect(expired.map(({ task }) => task)).toContain(dead.task);
+    expect(expired.map(({ task }) => task)).not.toContain(alive.task);
+    expect((await store.forgiveOutage(30_000)).outageMs).toBeLessThan(5_000);
+    await market.database.query(`DELETE FROM coordinator WHERE key = 'alive'`);
+  });
+
+  it('is fenced on every method once its epoch is over', async () => {
+    const [node, job] = [await world.node(), await world.batch(10)];
+    const lease = await world.lease(job, node, 0, 10);
+    await world.deliver(lease);
+    const acceptance = await world.acceptance(lease);
+    await store.giveBack(lease, 'lose', 'its segment is gone');
+    expect(await store.start(lease)).toEqual(fenced);
+    expect(await store.checkpoint(lease, world.rows(lease, 0, 10), world.at(lease, 10))).toEqual(fenced);
+    expect(await store.giveBack(lease, 'lose', 'again')).toEqual(fenced);
+    expect(await store.saveDraw(lease, `0x${'00'.repeat(32)}`, [1])).toEqual(fenced);
+    expect(await store.accept(acceptance)).toEqual(fenced);
+    expect(await store.reject(lease, 'bad', 1, 1)).toEqual(fenced);
+    expect(await store.extend([{ nodeId: node, lease }], LEASE_MS)).toEqual([]);
+    expect(await store.inputs(lease, 0)).toBeNull();
+    expect((await store.view(lease))?.alive).toBe(false);
+    const nowhere = { task: '00000000-0000-4000-8000-000000000000', epoch: 1 };
+    expect(await store.start(nowhere)).toEqual({ moved: false, why: 'not-found' });
+    expect(await store.view(nowhere)).toBeNull();
+  });
+
+  it('is drawn once', async () => {
+    const [node, job] = [await world.node(), await world.batch(4)];
+    const lease = await world.lease(job, node, 0, 4);
+    await world.deliver(lease);
+    const [seed, other] = [`0x${'aa'.repeat(32)}`, `0x${'bb'.repeat(32)}`];
+    expect(await store.saveDraw(lease, seed, [1, 3])).toEqual({ moved: true });
+    expect(await store.saveDraw(lease, seed, [1, 3])).toEqual({ moved: true });
+    expect(await store.saveDraw(lease, other, [2])).toEqual(fenced);
+    expect(await store.view(lease)).toMatchObject({ drawSeed: seed, drawRows: [1, 3] });
+    const finding = {
+      rowNo: 1,
+      auditor: 'x',
+      auditorKind: 'node' as const,
+      verdict: 'good' as const,
+      score: { cosine: 1 },
+    };
+    await store.saveFindings(lease, [finding]);
+    await store.saveFindings(lease, [{ ...finding, verdict: 'bad' }]);
+    expect(await store.findings(lease)).toEqual([finding]);
+  });
+});
+
+describe('a lease that ends early', () => {
+  it('lost at row 37 of 64 is paid to its last checkpoint, and the rest is leased again', async () => {
+    const [first, second] = [await world.node(), await world.node()];
+    const job = await world.batch(64);
+    const lease = await world.lease(job, first, 0, 64);
+    await store.checkpoint(lease, world.rows(lease, 0, 32), world.at(lease, 32));
+    expect(await store.giveBack(lease, 'lose', 'silence')).toEqual({ moved: true, keptRows: 32, requeuedRows: 32 });
+    const [open] = (await store.demand(500, 5)).filter(({ jobId }) => jobId === job);
+    expect(open?.queued).toMatchObject([{ rowFrom: 32, rowTo: 64, epoch: 1, attempts: 1, lastNode: first }]);
+    expect(await store.view(lease)).toMatchObject({ state: 'delivered', committed: true, rowFrom: 0, rowTo: 32 });
+    expect(await world.accept(lease)).toEqual({ moved: true, charge: 32n * ROW_PRICE, fee: 16n, jobDone: false });
+    const task = open?.queued[0];
+    const wish = world.wish(job, second, 32, 64, { task: task?.taskId ?? '', epoch: 1 });
+    const [rest] = await store.grant([wish], LEASE_MS);
+    if (rest === undefined) throw new Error('the rest was not granted');
+    await world.deliver(rest);
+    expect(await world.accept(rest)).toMatchObject({ charge: 32n * ROW_PRICE, jobDone: true });
+    expect(await world.job(job)).toMatchObject({ state: 'finalizing', charged: '640', rows_succeeded: 64 });
+    expect((await store.nodeRecords([first])).get(first)).toMatchObject({ leasesLost: 1, rowsAccepted: 32 });
+  });
+
+  it('goes back whole without a checkpoint; refusals and yields are no attempts', async () => {
+    const [node, job] = [await world.node(), await world.batch(8)];
+    let lease = await world.lease(job, node, 0, 8);
+    const again = async (): Promise<void> => {
+      const [next] = await store.grant(
+        [world.wish(job, node, 0, 8, { task: lease.task, epoch: lease.epoch + 1 })],
+        LEASE_MS,
+      );
+      if (next === undefined) throw new Error('not granted again');
+      lease = next;
+    };
+    const attempts = async (): Promise<unknown> =>
+      (await market.database.query('SELECT attempts FROM task WHERE id = $1', [lease.task]))[0]?.['attempts'];
+    expect(await store.giveBack(lease, 'yield', 'wanted')).toEqual({ moved: true, keptRows: 0, requeuedRows: 8 });
+    await again();
+    await store.giveBack(lease, 'refuse', 'busy');
+    expect(await attempts()).toBe(0);
+    await again();
+    await store.giveBack(lease, 'lose', 'silence');
+    expect(await attempts()).toBe(1);
+  });
+
+  it('fails after too many attempts, rows and all, and the job goes on to its files', async () => {
+    const [node, job] = [await world.node(), await world.batch(4)];
+    const lease = await world.lease(job, node, 0, 4);
+    await store.giveBack(lease, 'lose', 'silence');
+    await market.database.query('UPDATE task SET attempts = 8 WHERE id = $1', [lease.task]);
+    expect(await store.failPoison(9)).toBe(0);
+    expect(await store.failPoison(8)).toBe(1);
+    expect(await world.rowStates(job)).toEqual({ failed: 4 });
+    expect(await world.job(job)).toMatchObject({ state: 'finalizing', rows_failed: 4, charged: '0' });
+    const [row] = await market.database.query('SELECT error_code FROM job_row WHERE job_id = $1 LIMIT 1', [job]);
+    expect(row).toEqual({ error_code: 'attempts_exhausted' });
+  });
+
+  it('fails a lost chat instead of asking another node for an answer nobody waits for, and frees its hold', async () => {
+    const [node, org] = [await world.node(), await world.org(500n)];
+    const job = await world.batch(1, { org, kind: 'chat', cap: 100n });
+    const lease = await world.lease(job, node, 0, 1);
+    expect(await balanceOfOrg(market.database, org)).toEqual({ available: 400n, held: 100n });
+    expect(await store.giveBack(lease, 'lose', 'silence')).toEqual({ moved: true, keptRows: 0, requeuedRows: 0 });
+    expect(await world.job(job)).toMatchObject({ state: 'failed', rows_failed: 1 });
+    expect(await balanceOfOrg(market.database, org)).toEqual({ available: 500n, held: 0n });
+  });
+});
+
+describe('acceptance', () => {
+  it('pays once when eight workers settle the same task', async () => {
+    const [node, org] = [await world.node(), await world.org()];
+    const job = await world.batch(10, { org });
+    const lease = await world.lease(job, node, 0, 10);
+    await world.deliver(lease, [3]);
+    const acceptance = await world.acceptance(lease);
+    const outcomes = await Promise.all(Array.from({ length: 8 }, () => store.accept(acceptance)));
+    expect(outcomes.filter(({ moved }) => moved)).toEqual([{ moved: true, charge: 90n, fee: 4n, jobDone: true }]);
+    expect(await world.rowStates(job)).toEqual({ succeeded: 9, failed: 1 });
+    expect(await world.job(job)).toMatchObject({
+      charged: '90',
+      rows_succeeded: 9,
+      rows_failed: 1,
+      state: 'finalizing',
+    });
+    const { payout } = world.offer(node, 1).offer;
+    expect(await balanceOfAccount(market.database, ledger.providerOf(payout))).toBe(86n);
+    const counts = await market.database.query(
+      `SELECT (SELECT count(*)::int FROM receipt WHERE job_id = $1) AS receipts,
+         (SELECT count(*)::int FROM outbox WHERE topic = 'finalize' AND message ->> 'job' = $1) AS finalize,
+         (SELECT count(*)::int FROM outbox WHERE topic = 'settle' AND message ->> 'task' = $2) AS settle`,
+      [job, lease.task],
+    );
+    expect(counts).toEqual([{ receipts: 1, finalize: 1, settle: 1 }]);
+  });
+
+  it('never charges above the cap, and gives a receipt for work beyond it', async () => {
+    const [node, job] = [await world.node(), await world.batch(30, { cap: 150n })];
+    const leases = [
+      await world.lease(job, node, 0, 10),
+      await world.lease(job, node, 10, 20),
+      await world.lease(job, node, 20, 30),
+    ];
+    for (const lease of leases) await world.deliver(lease);
+    const charges = await Promise.all(leases.map((lease) => world.accept(lease)));
+    expect(charges.map((done) => (done.moved ? done.charge : -1n)).sort()).toEqual([0n, 100n, 50n]);
+    expect(await world.job(job)).toMatchObject({ charged: '150', state: 'finalizing' });
+    const [entries] = await market.database.query(
+      `SELECT count(*)::int AS n FROM ledger_transaction WHERE kind = 'charge' AND ref = ANY($1)`,
+      [leases.map(({ task }) => task)],
+    );
+    expect(entries).toEqual({ n: 2 });
+  });
+
+  it('changes nothing at all when what it is told disagrees with what was delivered', async () => {
+    const [node, job] = [await world.node(), await world.batch(5)];
+    const lease = await world.lease(job, node, 0, 5);
+    await world.deliver(lease, [1]);
+    const acceptance = await world.acceptance(lease);
+    await expect(store.accept({ ...acceptance, rowsSucceeded: 5 })).rejects.toThrow(/Nothing was charged/);
+    expect(await store.accept({ ...acceptance, root: `0x${'99'.repeat(32)}` })).toEqual(fenced);
+    expect(await world.job(job)).toMatchObject({ charged: '0', rows_succeeded: 0 });
+    expect((await store.accept(acceptance)).moved).toBe(true);
+  });
+
+  it('hands out vouchers that rise by exactly the accepted net charge, per order and in total', async () => {
+    const [node, other] = [await world.node(), await world.node()];
+    const orgs = [await world.org(), await world.org()];
+    await world.openBook(orgs[0] ?? '', BOOK, 0);
+    await world.openBook(orgs[1] ?? '', BOOK, 1);
+    const jobs = [];
+    for (const org of orgs) jobs.push(await world.batch(40, { org, trust: 'self-custody' }));
+    const leases = [];
+    for (const job of jobs) {
+      for (const [i, who] of [node, node, node, other].entries()) {
+        const lease = await world.lease(job, who, i * 10, i * 10 + 10);
+        await world.deliver(lease);
+        leases.push(lease);
+      }
+    }
+    await Promise.all(leases.map((lease) => world.accept(lease)));
+    const vouchers = await market.database.query<{
+      node_id: string;
+      order_index: number;
+      cumulative: string;
+      total: string;
+    }>('SELECT node_id, order_index, cumulative, total FROM voucher WHERE node_id = ANY($1) ORDER BY total', [
+      [node, other],
+    ]);
+    const mine = vouchers.filter(({ node_id }) => node_id === node);
+    expect(vouchers.length - mine.length).toBe(2);
+    expect(mine.map(({ total }) => total)).toEqual(['95', '190', '285', '380', '475', '570']);
+    for (const order of [0, 1]) {
+      const cumulative = mine.filter(({ order_index }) => order_index === order).map((voucher) => voucher.cumulative);
+      expect(cumulative).toEqual(['95', '190', '285']);
+    }
+  });
+});
+
+describe('a verdict against a node', () => {
+  it('voids every unaccepted lease of it, benches it, and leaves accepted ones alone', async () => {
+    const [cheat, honest] = [await world.node(), await world.node()];
+    const job = await world.batch(50);
+    const [accepted, caught, delivered, running] = [
+      await world.lease(job, cheat, 0, 10),
+      await world.lease(job, cheat, 10, 20),
+      await world.lease(job, cheat, 20, 30),
+      await world.lease(job, cheat, 30, 40),
+    ];
+    const theirs = await world.lease(job, honest, 40, 50);
+    for (const lease of [accepted, caught, delivered, theirs]) await world.deliver(lease);
+    await store.checkpoint(running, world.rows(running, 0, 5), world.at(running, 5));
+    await world.accept(accepted);
+    const rejected = await store.reject(caught, 'audit: 2 bad rows proven', 2, 60_000);
+    if (!rejected.moved) throw new Error('the verdict was fenced');
+    expect(rejected.voided.map(({ task }) => task).sort()).toEqual(
+      [caught, delivered, running].map(({ task }) => task).sort(),
+    );
+    const record = (await store.nodeRecords([cheat])).get(cheat);
+    expect(record).toMatchObject({ rowsBad: 2, rowsInFlight: 0, benchedWhy: 'audit: 2 bad rows proven' });
+    expect(record?.benchedForMs).toBeGreaterThan(50_000);
+    const [open] = (await store.demand(500, 9)).filter(({ jobId }) => jobId === job);
+    expect(open?.queued.map(({ rowFrom, rowTo, attempts }) => [rowFrom, rowTo, attempts])).toEqual([
+      [10, 20, 1],
+      [20, 30, 1],
+      [30, 40, 1],
+    ]);
+    expect((await world.accept(theirs)).moved).toBe(true);
+    expect((await store.view(accepted))?.state).toBe('accepted');
+  });
+
+  it('voids only the lease in doubt when nothing is proven', async () => {
+    const [node, job] = [await world.node(), await world.batch(20)];
+    const [doubted, other] = [await world.lease(job, node, 0, 10), await world.lease(job, node, 10, 20)];
+    await world.deliver(doubted);
+    const rejected = await store.reject(doubted, 'in doubt', 0, 0);
+    expect(rejected).toEqual({ moved: true, voided: [{ task: doubted.task, epoch: 1 }] });
+    expect((await store.view(other))?.state).toBe('running');
+    expect((await store.nodeRecords([node])).get(node)).toMatchObject({ benchedForMs: 0 });
+  });
+});
+
+describe('jobs that end', () => {
+  it('past their deadline keep what was earned: checkpointed rows get their verdict, the others expire', async () => {
+    const [node, job] = [await world.node(), await world.batch(40)];
+    const [delivered, half, idle] = [
+      await world.lease(job, node, 0, 10),
+      await world.lease(job, node, 10, 20),
+      await world.lease(job, node, 20, 30),
+    ];
+    await world.deliver(delivered);
+    await store.checkpoint(half, world.rows(half, 0, 4), world.at(half, 4));
+    await market.database.query(`UPDATE job SET deadline = clock_timestamp() - interval '1 second' WHERE id = $1`, [
+      job,
+    ]);
+    expect(await store.expireJobs()).toEqual([]);
+    expect((await store.view(idle))?.state).toBe('expired');
+    expect(await world.rowStates(job)).toEqual({ pending: 14, expired: 26 });
+    expect((await world.accept(delivered)).moved).toBe(true);
+    expect(await world.accept(half)).toMatchObject({ charge: 40n, jobDone: true });
+    expect(await world.job(job)).toMatchObject({
+      state: 'finalizing',
+      rows_succeeded: 14,
+      rows_ended: 26,
+      charged: '140',
+    });
+  });
+
+  it('stop waiting for a verdict after the grace', async () => {
+    const [node, job] = [await world.node(), await world.batch(10)];
+    const lease = await world.lease(job, node, 0, 10);
+    await world.deliver(lease);
+    await market.database.query(`UPDATE job SET deadline = clock_timestamp() - interval '11 minutes' WHERE id = $1`, [
+      job,
+    ]);
+    expect(await store.expireJobs()).toEqual([job]);
+    expect((await world.accept(lease)).moved).toBe(false);
+  });
+
+  it('end cancelled rows of a cancelled batch and leave its state to who writes the files', async () => {
+    const [node, job] = [await world.node(), await world.batch(20)];
+    await world.lease(job, node, 0, 10);
+    await market.database.query(`UPDATE job SET state = 'cancelling', cancelling_at = now() WHERE id = $1`, [job]);
+    await store.expireJobs();
+    expect(await world.rowStates(job)).toEqual({ cancelled: 20 });
+    expect(await world.job(job)).toMatchObject({ state: 'cancelling', rows_ended: 20 });
+  });
+});
