@@ -35,3 +35,6 @@ export * from './explain-job.ts';
 export * from './create-key.ts';
 export * from './relay-outbox.ts';
 export * from './detect-queue-loss.ts';
+export * from './choose-stream-nodes.ts';
+export * from './run-stream.ts';
+export * from './stream-desk.ts';

@@ -1,0 +1,116 @@
+import { holdFor, unitsFromJson, type Rates, type Usage } from '@freehold/domain';
+import type { ConnectedNode } from './ports/provider-link.ts';
+import type { StreamLease } from './ports/job-store.ts';
+
+/** What a request of the stream road asks of a node. */
+export interface StreamAsk {
+  readonly model: string;
+  readonly kind: 'chat' | 'embedding';
+  readonly region: string | null;
+  /** Smallest token units the request may cost; null: whatever is posted. */
+  readonly maxCost: bigint | null;
+  readonly worst: Usage;
+}
+
+export interface StreamCandidate extends Omit<StreamLease, 'nonce'> {
+  readonly address: string;
+  readonly loaded: boolean;
+  readonly freeSlots: number;
+  readonly busyChats: number;
+  /** The worst case at this node's posted rates. */
+  readonly cost: bigint;
+}
+
+export interface Choice {
+  /** In the order to try. */
+  readonly candidates: readonly StreamCandidate[];
+  /** How many nodes each requirement left out, in the order in which they are asked. */
+  readonly eliminated: Readonly<Partial<Record<Obstacle, number>>>;
+  readonly nodes: number;
+  /** The smallest cap that would admit a node which only the cap keeps away. */
+  readonly priceThatWouldDo: bigint | null;
+}
+
+export type Obstacle = 'model' | 'region' | 'benched' | 'draining' | 'price';
+
+/** Nodes that are tried one after the other before the requester is told that none took it. */
+export const STREAM_ATTEMPTS_MAX = 3;
+
+/**
+ * Two random choices, the better one first: warm model, then a free slot, then more of them. Looking at two keeps the load
+ * nearly as even as looking at all, and no herd runs to the one node that looked idle a second ago.
+ *
+ * @param below Uniform in [0, bound).
+ */
+export function chooseStreamNodes(
+  ask: StreamAsk,
+  nodes: readonly ConnectedNode[],
+  isBenched: (nodeId: string) => boolean,
+  below: (bound: number) => number,
+): Choice {
+  const eliminated: Partial<Record<Obstacle, number>> = {};
+  const fitting: StreamCandidate[] = [];
+  let priceThatWouldDo: bigint | null = null;
+  for (const node of nodes) {
+    const candidate = candidateFor(ask, node);
+    const obstacle = obstacleOf(ask, node, candidate, isBenched);
+    if (obstacle === null && candidate !== null) fitting.push(candidate);
+    if (obstacle === null) continue;
+    eliminated[obstacle] = (eliminated[obstacle] ?? 0) + 1;
+    if (obstacle === 'price' && candidate !== null && (priceThatWouldDo === null || candidate.cost < priceThatWouldDo)) priceThatWouldDo = candidate.cost;
+  }
+  return { candidates: drawn(fitting, below), eliminated, nodes: nodes.length, priceThatWouldDo };
+}
+
+function obstacleOf(ask: StreamAsk, node: ConnectedNode, candidate: StreamCandidate | null, isBenched: (nodeId: string) => boolean): Obstacle | null {
+  if (candidate === null) return 'model';
+  if (ask.region !== null && node.offer.region !== ask.region) return 'region';
+  if (isBenched(node.id)) return 'benched';
+  if (node.draining) return 'draining';
+  return ask.maxCost !== null && candidate.cost > ask.maxCost ? 'price' : null;
+}
+
+function candidateFor(ask: StreamAsk, node: ConnectedNode): StreamCandidate | null {
+  for (const engine of node.offer.engines) {
+    const model = engine.models.find((offered) => offered.name === ask.model && offered.kind === ask.kind);
+    if (model === undefined) continue;
+    const rates: Rates = unitsFromJson(model.rates);
+    return {
+      nodeId: node.id,
+      address: node.address,
+      digest: model.digest,
+      engineClass: engine.class,
+      rates,
+      loaded: model.loaded,
+      freeSlots: node.freeSlots,
+      busyChats: node.busyChats,
+      cost: holdFor(ask.worst, rates),
+    };
+  }
+  return null;
+}
+
+function drawn(fitting: readonly StreamCandidate[], below: (bound: number) => number): StreamCandidate[] {
+  const left = [...fitting];
+  const order: StreamCandidate[] = [];
+  while (left.length > 0 && order.length < STREAM_ATTEMPTS_MAX) {
+    const best = Math.min(...left.map(tier));
+    const pool = left.filter((candidate) => tier(candidate) === best);
+    const one = pool[below(pool.length)];
+    const two = pool[below(pool.length)];
+    const chosen = one !== undefined && two !== undefined && load(two) < load(one) ? two : one;
+    if (chosen === undefined) return order;
+    order.push(chosen);
+    left.splice(left.indexOf(chosen), 1);
+  }
+  return order;
+}
+
+/** Lower is better. A cold start costs seconds, a wait for a slot at most a quarter of one. */
+function tier(candidate: StreamCandidate): number {
+  return (candidate.loaded ? 0 : 2) + (candidate.freeSlots > 0 ? 0 : 1);
+}
+
+function load(candidate: StreamCandidate): number {
+  return candidate.busyChats - candidate.freeSlots;
+}

@@ -1,0 +1,354 @@
+import { GrowingTree, type Amount } from '@freehold/domain';
+import {
+  ApiError,
+  formatMoney,
+  insufficientBalance,
+  rowLeafHash,
+  taskIdBytes,
+  usageOf,
+  worstUsage,
+  type BatchEndpoint,
+  type LeaseRef,
+  type MarketTerms,
+  type Work,
+  type WorkOutput,
+} from '@freehold/protocol';
+import { highestOf } from './batch-cap.ts';
+import { rowFault } from './check-row.ts';
+import { chooseStreamNodes, type Choice, type StreamCandidate } from './choose-stream-nodes.ts';
+import { outputOf } from './finalize-batch.ts';
+import { toHex } from './hex.ts';
+import type { Blocks } from './ports/blocks.ts';
+import { inputObject } from './ports/file-store.ts';
+import type { JobStore, NewStream, StreamLease } from './ports/job-store.ts';
+import type { LeaseStore } from './ports/lease-store.ts';
+import type { ObjectStore } from './ports/object-store.ts';
+import type { RequestIdentity } from './ports/once.ts';
+import { StreamRefused, type ProviderLink, type StreamEvent } from './ports/provider-link.ts';
+import type { SignatureCheck, Signer } from './ports/signer.ts';
+import type { Entropy } from './ports/surroundings.ts';
+import { keyReused } from './request-identity.ts';
+import { countersign, segmentName } from './run-lease.ts';
+
+/** A request of the stream road lives no longer: Node's fetch gives up after five idle minutes. */
+export const STREAM_MS_MAX = 280_000;
+const NONCE_BYTES = 16;
+
+export interface RunStreamPorts {
+  readonly jobs: JobStore;
+  readonly leases: LeaseStore;
+  readonly objects: ObjectStore;
+  readonly link: ProviderLink;
+  readonly signer: Signer;
+  readonly signatures: SignatureCheck;
+  readonly blocks: Blocks;
+  readonly entropy: Entropy;
+  readonly isBenched: (nodeId: string) => boolean;
+  /** Told what goes wrong after the requester has its answer; never with payloads. */
+  readonly report: (what: string, error: unknown) => void;
+}
+
+export interface StreamRequest {
+  /** Also the job's id and the row's custom_id. */
+  readonly requestId: string;
+  readonly orgId: string;
+  readonly keyId: string;
+  readonly kind: 'chat' | 'embedding';
+  readonly endpoint: BatchEndpoint;
+  readonly model: string;
+  readonly contextTokens: number | null;
+  readonly work: Work;
+  /** What is kept of the input, for audits: a line that reads back to the same work. */
+  readonly line: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly terms: MarketTerms;
+  readonly identity: RequestIdentity | null;
+}
+
+export interface RanBy {
+  readonly digest: string;
+  readonly engineClass: string;
+}
+
+export type StreamStep =
+  /** The request is taken: job, hold and lease are durable. */
+  | { readonly type: 'taken'; readonly requestId: string }
+  | { readonly type: 'delta'; readonly by: RanBy; readonly text: string }
+  /** The answer, checked and committed. `jobId` is an earlier request's when this one repeats it. */
+  | { readonly type: 'done'; readonly by: RanBy; readonly jobId: string; readonly output: WorkOutput };
+
+/**
+ * Runs one chat or embedding while the requester waits. The node gets the work while the transaction that lets it be billed
+ * still commits; nothing of the answer leaves before that. The answer goes out at once, is audited and charged afterwards.
+ *
+ * Leaving the generator early (the requester hung up) stops the node and ends the job free of charge.
+ *
+ * @throws {ApiError} Before `taken` as an answer of its own; after it as the end of the stream.
+ */
+export async function* runStream(ports: RunStreamPorts, request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamStep> {
+  const worst = worstUsage(request.work, request.contextTokens);
+  const ask = { model: request.model, kind: request.kind, region: request.terms.region, maxCost: request.terms.maxCost, worst };
+  const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.isBenched, (bound) => below(ports.entropy, bound));
+  const [first] = choice.candidates;
+  if (first === undefined) throw noCapacity(request, choice, []);
+  const run = new StreamRun(ports, request, choice, signal);
+  try {
+    const earlier = await run.open(first);
+    if (earlier !== null) {
+      yield earlier;
+      return;
+    }
+    yield { type: 'taken', requestId: request.requestId };
+    yield* run.answers();
+  } finally {
+    await run.close();
+  }
+}
+
+/** One request under way. */
+class StreamRun {
+  readonly #ports: RunStreamPorts;
+  readonly #request: StreamRequest;
+  readonly #choice: Choice;
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #input: Promise<unknown>;
+  readonly #refusals: { node: string; code: string }[] = [];
+  #candidate: StreamCandidate | null = null;
+  #lease: LeaseRef;
+  #events: AsyncIterator<StreamEvent> | null = null;
+  #next: Promise<IteratorResult<StreamEvent>> | null = null;
+  /** From the moment the hold exists until the request has its end. */
+  #open = false;
+  #failure: { code: string; message: string } = { code: 'client_gone', message: 'The requester hung up before the answer was complete.' };
+
+  constructor(ports: RunStreamPorts, request: StreamRequest, choice: Choice, signal: AbortSignal) {
+    this.#ports = ports;
+    this.#request = request;
+    this.#choice = choice;
+    this.#signal = AbortSignal.any([signal, this.#stop.signal]);
+    this.#lease = { task: uuidOf(ports.entropy.bytes(16)), epoch: 1 };
+    this.#input = ports.objects.append(inputObject(request.requestId), 0, [new TextEncoder().encode(request.line)]);
+    // Awaited before anything is billed; until then a failure must not count as unhandled.
+    this.#input.catch(() => undefined);
+  }
+
+  /** Sends the work and opens the job side by side. Returns the earlier answer when this request repeats one. */
+  async open(candidate: StreamCandidate): Promise<StreamStep | null> {
+    const nonce = toHex(this.#ports.entropy.bytes(NONCE_BYTES));
+    this.#send(candidate, nonce);
+    const opened = await this.#ports.jobs.openStream(this.#newStream(candidate, nonce));
+    if (opened.opened) {
+      this.#open = true;
+      return null;
+    }
+    if (opened.why === 'key-reused') throw keyReused();
+    if (opened.why === 'repeated') return this.#repeat(opened.jobId);
+    if (opened.why === 'insufficient-balance') throw insufficientBalance(this.#cap(), opened.balance, formatMoney);
+    throw new ApiError({
+      status: 402,
+      type: 'insufficient_quota',
+      code: 'daily_cap_reached',
+      message: `This may cost up to ${formatMoney(this.#cap())} and this key may spend ${formatMoney(opened.balance)} more today (UTC).`,
+    });
+  }
+
+  async *answers(): AsyncGenerator<StreamStep> {
+    let text = '';
+    for (;;) {
+      const event = await this.#nextEvent(text === '');
+      const by = this.#by();
+      if (event.type === 'delta') {
+        if (event.text === '') continue;
+        text += event.text;
+        yield { type: 'delta', by, text: event.text };
+        continue;
+      }
+      const { output } = event;
+      if (output.kind === 'chat' && !output.text.startsWith(text)) throw this.#failed('forged_answer', 'The node committed to another text than it sent.');
+      await this.#commit(event);
+      const rest = output.kind === 'chat' ? output.text.slice(text.length) : '';
+      if (rest !== '' && text !== '') yield { type: 'delta', by, text: rest };
+      yield { type: 'done', by, jobId: this.#request.requestId, output };
+      return;
+    }
+  }
+
+  /** Whatever way it ends: no node goes on working, no hold stays. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#next?.catch(() => undefined);
+    if (this.#open) {
+      this.#open = false;
+      await this.#ports.jobs.failStream(this.#lease, this.#failure.code, this.#failure.message);
+    }
+    // The iterator ends by the abort above; waiting for it would keep the requester waiting for the node.
+    void this.#events?.return?.().catch((error: unknown) => this.#ports.report('closing a stream', error));
+  }
+
+  #send(candidate: StreamCandidate, nonce: string): void {
+    this.#candidate = candidate;
+    const grant = { ...this.#lease, nodeId: candidate.nodeId, nonce, model: this.#request.model, digest: candidate.digest, engineClass: candidate.engineClass, rates: candidate.rates, rows: 1 };
+    this.#events = this.#ports.link.runStream(grant, this.#request.work, this.#signal)[Symbol.asyncIterator]();
+    this.#next = this.#events.next();
+    this.#next.catch(() => undefined);
+  }
+
+  /** The next event; while nothing was sent to the requester, another node is tried when this one refuses. */
+  async #nextEvent(mayMove: boolean): Promise<StreamEvent> {
+    for (;;) {
+      try {
+        const next = await (this.#next ?? this.#events?.next());
+        this.#next = null;
+        if (next === undefined || next.done === true) throw new StreamRefused('ENDED', 'The node ended the stream without an answer.', mayMove);
+        return next.value;
+      } catch (error) {
+        if (!(error instanceof StreamRefused)) throw this.#failed('node_failed', 'The node could not be heard.', error);
+        if (this.#signal.aborted) throw this.#failed('request_aborted', 'The request was given up.', error);
+        this.#refusals.push({ node: this.#candidate?.nodeId ?? '', code: error.code });
+        if (!mayMove || !error.retry) throw this.#failed('node_failed', `The node gave no answer (${error.code}).`, error);
+        await this.#move(error);
+      }
+    }
+  }
+
+  async #move(refusal: StreamRefused): Promise<void> {
+    const next = this.#choice.candidates[this.#refusals.length];
+    if (next === undefined) {
+      this.#failure = { code: 'no_capacity', message: 'No node took the request.' };
+      throw noCapacity(this.#request, this.#choice, this.#refusals);
+    }
+    const nonce = toHex(this.#ports.entropy.bytes(NONCE_BYTES));
+    const moved = await this.#ports.jobs.moveStream(this.#lease, refusal.code, { ...leaseOf(next), nonce }, STREAM_MS_MAX);
+    if (moved === null) throw this.#failed('lease_lost', 'The request was taken from us while another node was being asked.');
+    this.#lease = moved;
+    this.#send(next, nonce);
+  }
+
+  /** Checks the answer as every row is checked, makes it durable, and files it for verification and charge. */
+  async #commit(event: Extract<StreamEvent, { type: 'done' }>): Promise<void> {
+    const { output, root, signature } = event;
+    const fault = rowFault(this.#request.work, output) ?? (await this.#commitmentFault(event));
+    if (fault !== null) throw this.#failed('forged_answer', `The node's answer does not hold: ${fault}.`);
+    const piece = new TextEncoder().encode(JSON.stringify(output));
+    const leafHash = rowLeafHash(this.#lease.task, 0, this.#request.work, output);
+    const [drawHeight] = await Promise.all([this.#ports.blocks.height(), this.#ports.objects.append(segmentName(this.#lease), 0, [piece]), this.#input]);
+    const row = { rowNo: 0, offset: 0, length: piece.length, leafHash, succeeded: output.kind !== 'failed', usage: usageOf(output) };
+    const moved = await this.#ports.leases.checkpoint(this.#lease, [row], { n: 1, root, signature, last: true, drawHeight });
+    if (!moved.moved) throw this.#failed('lease_lost', 'The request was taken from its node before it answered.');
+    this.#open = false;
+    const lease = { ...this.#lease, nodeId: this.#candidate?.nodeId ?? '' };
+    // The verdict countersigns again: a node that misses this one gets it with its receipt.
+    countersign(this.#ports, lease, root, drawHeight).catch((error: unknown) => this.#ports.report('countersigning an answer', error));
+  }
+
+  async #commitmentFault({ output, root, signature }: Extract<StreamEvent, { type: 'done' }>): Promise<string | null> {
+    const tree = new GrowingTree();
+    tree.addHash(rowLeafHash(this.#lease.task, 0, this.#request.work, output));
+    const own = toHex(tree.root());
+    if (own !== root) return `its root is ${root.slice(0, 12)}…, what it sent hashes to ${own.slice(0, 12)}…`;
+    const message = { task: toHex(taskIdBytes(this.#lease.task)), epoch: BigInt(this.#lease.epoch), n: 1n, root };
+    const signer = await this.#ports.signatures.recover('LeaseCheckpoint', message, signature);
+    return signer === this.#candidate?.address ? null : 'its signature is not the node’s';
+  }
+
+  async #repeat(jobId: string): Promise<StreamStep> {
+    const answer = await this.#ports.jobs.streamAnswer(this.#request.orgId, jobId);
+    if (answer === null || answer.piece === null) {
+      throw new ApiError({
+        status: 409,
+        type: 'idempotency_error',
+        code: 'request_in_progress',
+        message: 'The first request with this identity is still running: ask again in a moment.',
+        retryAfterS: 1,
+      });
+    }
+    const [piece] = await this.#ports.objects.readPieces(segmentName(answer.lease), [answer.piece]);
+    return { type: 'done', by: answer, jobId, output: outputOf(piece) };
+  }
+
+  #newStream(candidate: StreamCandidate, nonce: string): NewStream {
+    const { requestId, orgId, keyId, kind, endpoint, model, metadata, terms, identity, line } = this.#request;
+    return {
+      ...leaseOf(candidate),
+      nonce,
+      jobId: requestId,
+      taskId: this.#lease.task,
+      orgId,
+      keyId,
+      kind,
+      endpoint,
+      model,
+      metadata,
+      verify: terms.verify,
+      region: terms.region,
+      cap: this.#cap(),
+      rateCaps: highestOf(this.#choice.candidates.map(({ rates }) => rates)),
+      inputLength: Buffer.byteLength(line),
+      leaseMs: STREAM_MS_MAX,
+      identity,
+    };
+  }
+
+  /** Covers every node that may be tried. */
+  #cap(): Amount {
+    return this.#choice.candidates.map(({ cost }) => cost).reduce((a, b) => (a > b ? a : b), 0n);
+  }
+
+  #by(): RanBy {
+    return { digest: this.#candidate?.digest ?? '', engineClass: this.#candidate?.engineClass ?? '' };
+  }
+
+  #failed(code: string, message: string, cause?: unknown): ApiError {
+    this.#failure = { code, message };
+    const error = new ApiError({ status: 502, type: 'server_error', code, message: `${message} Nothing was charged.`, retryAfterS: 1 });
+    if (cause !== undefined) error.cause = cause;
+    return error;
+  }
+}
+
+function leaseOf({ nodeId, digest, engineClass, rates }: StreamCandidate): Omit<StreamLease, 'nonce'> {
+  return { nodeId, digest, engineClass, rates };
+}
+
+/** Nobody runs it now. Says who was left out and why, and what would change that. */
+function noCapacity(request: StreamRequest, choice: Choice, refusals: readonly { node: string; code: string }[]): ApiError {
+  const { eliminated, nodes, priceThatWouldDo } = choice;
+  const detail = { nodes, eliminated, refused: refusals.map(({ code }) => code), ...(priceThatWouldDo === null ? {} : { price_that_would_do: formatMoney(priceThatWouldDo) }) };
+  if (priceThatWouldDo !== null && choice.candidates.length === 0) {
+    return new ApiError({
+      status: 400,
+      type: 'invalid_request_error',
+      code: 'cap_too_low',
+      message: `metadata.max_cost ${formatMoney(request.terms.maxCost ?? 0n)} does not cover the worst case of this request on any node: ${formatMoney(priceThatWouldDo)} would do.`,
+      param: 'metadata.max_cost',
+      detail,
+    });
+  }
+  const busy = refusals.length > 0;
+  const why = busy
+    ? `${refusals.length} of ${nodes} connected nodes were asked and took no more work (${refusals.map(({ code }) => code).join(', ')})`
+    : `none of ${nodes} connected nodes fits (${Object.entries(eliminated).map(([what, count]) => `${count} by ${what}`).join(', ') || 'none is connected'})`;
+  return new ApiError({
+    status: busy ? 429 : 503,
+    type: busy ? 'rate_limit_error' : 'server_error',
+    code: 'no_capacity',
+    message: `The model '${request.model}' cannot be run now: ${why}. Try again in a few seconds, or submit it as a batch, which waits for a node.`,
+    retryAfterS: busy ? 1 : 5,
+    detail,
+  });
+}
+
+function below(entropy: Entropy, bound: number): number {
+  const bytes = entropy.bytes(4);
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(0) % bound;
+}
+
+/** A version 4 uuid. */
+function uuidOf(random: Uint8Array): string {
+  const bytes = Uint8Array.from(random);
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const hex = toHex(bytes).slice(2);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}

@@ -1,0 +1,79 @@
+import { LEASE_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
+import type { LeaseStore } from './ports/lease-store.ts';
+import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
+import type { MonotonicClock } from './ports/surroundings.ts';
+
+/** A node that was just proven a cheat is left out of the stream road after this long at most. */
+const STANDING_MS = 1_000;
+
+export interface StreamDeskPorts {
+  readonly leases: LeaseStore;
+  readonly link: ProviderLink;
+  readonly clock: MonotonicClock;
+  readonly report: (what: string, error: unknown) => void;
+}
+
+/** The nodes of an api process: who they are, and who of them is benched. Batch leases belong to the scheduler's processes. */
+export class StreamDesk implements LinkEvents {
+  readonly #ports: StreamDeskPorts;
+  #benched: ReadonlySet<string> = new Set();
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+  #asking: Promise<void> | null = null;
+
+  constructor(ports: StreamDeskPorts) {
+    this.#ports = ports;
+  }
+
+  async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
+    const known = await this.#ports.leases.rememberNode(node);
+    if (!known.accepted) throw new Error(known.why ?? 'the offer was refused');
+    // Leases granted by another process of this coordinator are the node's all the same: it must not drop them.
+    const resumed = held.length === 0 ? [] : await this.#ports.leases.resume(node.offer.node, held, LEASE_MS);
+    this.#askedAtMs = Number.NEGATIVE_INFINITY;
+    return resumed;
+  }
+
+  heartbeat(): void {
+    // Only the scheduler extends leases; what this process needs of a heartbeat (free slots) the link keeps.
+  }
+
+  async refuse(_nodeId: string, lease: LeaseRef, code: string): Promise<void> {
+    await this.#ports.leases.giveBack(lease, 'refuse', code);
+  }
+
+  async yield(_nodeId: string, lease: LeaseRef): Promise<void> {
+    await this.#ports.leases.giveBack(lease, 'yield', 'the owner wanted the slot');
+  }
+
+  async kept(): Promise<void> {
+    // Vouchers are sent, and their keeping is noted, by the scheduler's processes.
+  }
+
+  gone(): void {
+    // Requests on the broken connection end by themselves.
+  }
+
+  /** What `isBenched` knows, renewed in the background; the first time it is waited for. */
+  async refreshed(): Promise<void> {
+    const isFirst = this.#askedAtMs === Number.NEGATIVE_INFINITY;
+    if (this.#ports.clock.nowMs() - this.#askedAtMs > STANDING_MS && this.#asking === null) {
+      this.#asking = this.#ask().finally(() => (this.#asking = null));
+    }
+    if (isFirst && this.#asking !== null) await this.#asking;
+  }
+
+  isBenched(nodeId: string): boolean {
+    return this.#benched.has(nodeId);
+  }
+
+  async #ask(): Promise<void> {
+    try {
+      const records = await this.#ports.leases.nodeRecords(this.#ports.link.nodes().map((node) => node.id));
+      this.#benched = new Set([...records.values()].filter((record) => record.benchedForMs > 0).map((record) => record.nodeId));
+      this.#askedAtMs = this.#ports.clock.nowMs();
+    } catch (error) {
+      // The last answer stands; the next request asks again.
+      this.#ports.report('asking for the standing of nodes', error);
+    }
+  }
+}
