@@ -27,7 +27,7 @@ export async function post(tx: Sql, entries: readonly LedgerEntry[]): Promise<re
      ON CONFLICT DO NOTHING`,
     accounts,
   );
-  // Lines go in by account id: every transaction touches balances in the same order, so none waits in a circle.
+  // Lines go in by account id, so that no two transactions wait in a circle; gains first, so that entries may build on each other.
   const written = await tx.query<{ ref: string }>(
     `WITH written AS (
        INSERT INTO ledger_transaction (kind, ref)
@@ -40,7 +40,7 @@ export async function post(tx: Sql, entries: readonly LedgerEntry[]): Promise<re
          AS line (tx_kind, tx_ref, kind, owner, asset, amount)
        JOIN written ON written.kind = line.tx_kind AND written.ref = line.tx_ref
        JOIN account ON (account.kind, account.owner, account.asset) = (line.kind, line.owner, line.asset)
-       ORDER BY account.id
+       ORDER BY account.id, line.amount DESC
      )
      SELECT ref FROM written`,
     [

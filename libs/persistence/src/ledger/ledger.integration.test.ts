@@ -1,0 +1,78 @@
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import { ledger } from '@freehold/domain';
+import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
+import { MarketWorld } from '../../test/market-world.ts';
+import { balanceOfAccount, balanceOfOrg, grantCredits, isCheckViolation, post, statement, statementCsv } from '../index.ts';
+
+let market: MarketDatabase;
+let world: MarketWorld;
+beforeAll(async () => {
+  market = await marketDatabase();
+  world = new MarketWorld(market.database);
+}, 30_000);
+afterAll(() => market.close());
+
+async function refused(work: Promise<unknown>): Promise<boolean> {
+  return isCheckViolation(await work.catch((error: unknown) => error));
+}
+
+it('grants credits once per reference, also when two ask at the same time', async () => {
+  const org = await world.org(0n);
+  const grants = await Promise.all([1, 2, 3].map(() => grantCredits(market.database, org, 50n, 'gift 1')));
+  expect(grants.filter(Boolean)).toHaveLength(1);
+  expect(await balanceOfOrg(market.database, org)).toEqual({ available: 50n, held: 0n });
+});
+
+it('keeps all accounts at zero in sum, whatever moves', async () => {
+  const org = await world.org(100n);
+  await market.database.transaction((tx) =>
+    post(tx, [
+      ledger.deposit(org, 7n, 'tx 1'),
+      ledger.hold(org, 'job-1', 60n),
+      ledger.charge({ job: 'job-1', task: 't-1', payout: '0xp', charge: 40n, fee: 2n }),
+      ledger.release(org, 'job-1', 20n),
+      ledger.payout('0xp', 38n, 'epoch 1'),
+      ledger.withdrawal('0xp', 30n, 'log 1'),
+    ]),
+  );
+  expect(await balanceOfOrg(market.database, org)).toEqual({ available: 67n, held: 0n });
+  expect(await balanceOfAccount(market.database, ledger.payoutOf('0xp'))).toBe(8n);
+  const [sum] = await market.database.query('SELECT sum(balance)::text AS sum FROM account');
+  expect(sum).toEqual({ sum: '0' });
+});
+
+it('refuses a transaction that does not add up, one that overdraws, and any rewriting', async () => {
+  const org = await world.org(10n);
+  const { query } = { query: market.database.query.bind(market.database) };
+  const crooked = market.database.transaction(async (tx) => {
+    await tx.query(`INSERT INTO ledger_transaction (kind, ref) VALUES ('credit', 'crooked')`);
+    await tx.query(
+      `INSERT INTO posting (transaction_id, account_id, asset, amount)
+       SELECT currval(pg_get_serial_sequence('ledger_transaction', 'id')), id, asset, 1 FROM account WHERE owner = $1`,
+      [org],
+    );
+  });
+  expect(await refused(crooked)).toBe(true);
+  expect(await refused(market.database.transaction((tx) => post(tx, [ledger.hold(org, 'job-2', 11n)])))).toBe(true);
+  expect(await balanceOfOrg(market.database, org)).toEqual({ available: 10n, held: 0n });
+  expect(await refused(query('UPDATE posting SET amount = amount * 2'))).toBe(true);
+  expect(await refused(query('DELETE FROM ledger_transaction'))).toBe(true);
+  expect(await refused(query('TRUNCATE posting'))).toBe(true);
+});
+
+it('prints statements in pages, with the running balance, as JSON and as CSV', async () => {
+  const org = await world.org(100n);
+  await market.database.transaction((tx) => post(tx, [ledger.hold(org, '=cmd("x")', 30n)]));
+  await market.database.transaction((tx) => post(tx, [ledger.release(org, '=cmd("x")', 5n)]));
+  const account = ledger.balanceOf(org);
+  const [first] = await statement(market.database, account, { limit: 1 });
+  expect(first).toMatchObject({ kind: 'credit', amount: '100', balance: '100' });
+  const rest = await statement(market.database, account, { after: first?.id ?? '' });
+  expect(rest.map(({ kind, amount, balance }) => [kind, amount, balance])).toEqual([
+    ['hold', '-30', '70'],
+    ['release', '5', '75'],
+  ]);
+  const csv = statementCsv(rest).split('\r\n');
+  expect(csv[0]).toBe('at,kind,ref,asset,amount,balance');
+  expect(csv[1]).toMatch(/,hold,"'=cmd\(""x""\)",money,-30,70$/);
+});
