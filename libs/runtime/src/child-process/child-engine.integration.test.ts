@@ -3,11 +3,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { ChatWork } from '@freehold/protocol';
 import { randomGguf } from '../llama-cpp/random-gguf.ts';
 import { childEngine, type ChildEngine, type ChildEngineSpec } from './child-engine.ts';
 
+/** Loading takes one second alone and several beside other suites. */
+jest.setTimeout(60_000);
 const folder = mkdtempSync(join(tmpdir(), 'freehold-child-'));
 const path = join(folder, 'random.gguf');
 const dist = new URL('../../dist/', import.meta.url);

@@ -1,12 +1,14 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll } from '@jest/globals';
+import { afterAll, jest } from '@jest/globals';
 import { engineSuite } from '@freehold/testing';
 import { randomGguf } from '../llama-cpp/random-gguf.ts';
 import type { ChatTemplate } from '../llama-cpp/options.ts';
 import { childEngine } from './child-engine.ts';
 
+/** Loading takes one second alone and several beside other suites. */
+jest.setTimeout(60_000);
 const folder = mkdtempSync(join(tmpdir(), 'freehold-engines-'));
 const path = join(folder, 'random.gguf');
 writeFileSync(path, randomGguf(1));

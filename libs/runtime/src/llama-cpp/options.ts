@@ -18,6 +18,14 @@ export const ChatTemplate = z.discriminatedUnion('kind', [
 ]);
 export type ChatTemplate = z.infer<typeof ChatTemplate>;
 
+/** The marks of freehold-tiny, as its training had them. */
+export const FREEHOLD_TINY_TEMPLATE: ChatTemplate = {
+  kind: 'turns',
+  begin: '<s>',
+  before: { system: '<|system|>', user: '<|user|>', assistant: '<|assistant|>' },
+  after: { system: '', user: '', assistant: '</s>' },
+};
+
 export const LlamaCppModel = z.strictObject({
   name: z.string().min(1).max(128),
   /** The GGUF file. */

@@ -25,9 +25,13 @@ export function promptParts(
   return parts.filter((part) => part.text !== '');
 }
 
+/** System messages come first, joined, wherever they stood: models of fixed marks know them at the front only. */
 function turns(messages: readonly ChatMessage[], template: Extract<ChatTemplate, { kind: 'turns' }>): PromptPart[] {
+  const system = messages.filter(({ role }) => role === 'system').map(({ content }) => content);
+  const rest = messages.filter(({ role }) => role !== 'system');
+  const ordered = system.length === 0 ? rest : [{ role: 'system' as const, content: system.join('\n') }, ...rest];
   const parts: PromptPart[] = [{ text: template.begin, special: true }];
-  for (const { role, content } of messages) {
+  for (const { role, content } of ordered) {
     parts.push({ text: template.before[role], special: true });
     parts.push({ text: content, special: false });
     parts.push({ text: template.after[role], special: true });

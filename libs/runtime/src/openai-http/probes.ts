@@ -106,7 +106,7 @@ async function modelOf(
   const { tokens, logprobs, promptLogprobs } = CAPS[dialect];
   return {
     name: listed.id,
-    digest: details.digest ?? `declared:${listed.id}`,
+    digest: details.digest ?? declaredDigest(listed.id),
     kind,
     quantisation: details.quantisation ?? 'unknown',
     contextTokens: details.contextTokens ?? listed.max_model_len ?? CONTEXT_TOKENS_UNKNOWN,
@@ -244,4 +244,9 @@ async function ask<T>(server: Server, path: string, answer: z.ZodType<T>, body?:
     if (error instanceof HttpRefusal || error instanceof EngineError) return undefined;
     throw error;
   }
+}
+
+/** The server's word for the model, in the letters that offers allow. */
+function declaredDigest(id: string): string {
+  return `declared:${id.replaceAll(/[^\x21-\x7e]/gu, '_').slice(0, 128)}`;
 }

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { Engine, EngineError, type EngineDescription } from '@freehold/market';
 import type {
   ChatOutput,
@@ -12,19 +11,12 @@ import type {
 import { scoreEmbedding } from '../score-embedding.ts';
 import { encodeVector } from '../vectors.ts';
 import { DIMENSIONS, Encoder } from './encoder.ts';
+import { USE_LITE_DIGEST, USE_LITE_MODEL, USE_LITE_TOKENS_MAX, USE_LITE_VERSION } from './model.ts';
 import type { UseLiteOptions } from './options.ts';
 import { loadTensorLibrary } from './tensors.ts';
 import { UnigramTokenizer } from './tokenizer.ts';
-import { MODEL_FILES_SHA256, readModel } from './weights.ts';
-import { pooled, WINDOW_RULE, windowsOf } from './windows.ts';
-
-export const USE_LITE_MODEL = 'use-lite';
-/** As long as OpenAI's embedding inputs may be: 64 windows, two seconds of one core. */
-export const USE_LITE_TOKENS_MAX = 8_192;
-const VERSION = '0.2.0';
-
-/** The model is its files and what is done with long texts. */
-export const USE_LITE_DIGEST = `sha256:${createHash('sha256').update(`${MODEL_FILES_SHA256}\n${WINDOW_RULE}`).digest('hex')}`;
+import { readModel } from './weights.ts';
+import { pooled, windowsOf } from './windows.ts';
 
 /** Universal Sentence Encoder lite inside this process. Only a child process should call it: see `childEngine`. */
 export async function useLiteEngine(_options: UseLiteOptions): Promise<Engine> {
@@ -52,9 +44,9 @@ class UseLiteEngine extends Engine {
   async describe(): Promise<EngineDescription> {
     return {
       engine: 'use-lite',
-      version: VERSION,
+      version: USE_LITE_VERSION,
       // WebAssembly rounds alike on every machine, so the hardware is no part of the class.
-      engineClass: `use-lite/${VERSION}/${this.#backend}`,
+      engineClass: `use-lite/${USE_LITE_VERSION}/${this.#backend}`,
       models: [
         {
           name: USE_LITE_MODEL,
