@@ -10,3 +10,4 @@ export * from './jobs/pg-job-store.ts';
 export * from './jobs/pg-offer-book.ts';
 export { PgLeaseStore } from './leases/pg-lease-store.ts';
 export { closeJobs, lockJobs } from './leases/close-jobs.ts';
+export * from './facts/run-facts.ts';

@@ -57,8 +57,13 @@ export function servedModel(ask: Ask, node: Candidate): ServedModel | undefined 
   return node.models.find((model) => model.name === ask.model);
 }
 
+/**
+ * Whether a node's rates stay below the job's caps, for the kinds of unit that the job can use: a node may well ask money for
+ * kinds that this job never counts. A job without any cap admits nobody.
+ */
 export function withinCaps(rates: Rates, caps: Rates): boolean {
-  return UNIT_KINDS.every((kind) => (rates[kind] ?? 0n) <= (caps[kind] ?? 0n));
+  const capped = UNIT_KINDS.filter((kind) => caps[kind] !== undefined);
+  return capped.length > 0 && capped.every((kind) => (rates[kind] ?? 0n) <= (caps[kind] ?? 0n));
 }
 
 /**

@@ -36,35 +36,30 @@ export async function nodeFacts(sql: Sql, nodeId: string): Promise<NodeFacts> {
   };
 }
 
-/** Of rows that a node had in hand when it died: those that have their answer all the same, from whomever. */
-export async function rowsAnswered(
-  sql: Sql,
-  rows: readonly { readonly task: string; readonly rowNo: number }[],
-): Promise<number> {
+/** Of the rows of these tasks (a node died over them): those that have their answer all the same, from whomever. */
+export async function rowsAnswered(sql: Sql, tasks: readonly string[]): Promise<number> {
   const [row] = await sql.query<{ rows: string }>(
     `SELECT count(DISTINCT (jr.job_id, jr.row_no)) AS rows
-       FROM unnest($1::uuid[], $2::int[]) AS held (task_id, row_no)
+       FROM unnest($1::uuid[]) AS held (task_id)
        JOIN task t ON t.id = held.task_id
-       JOIN job_row jr ON jr.job_id = t.job_id AND jr.row_no = held.row_no
+       JOIN job_row jr ON jr.job_id = t.job_id AND jr.row_no >= t.row_from AND jr.row_no < t.row_to
       WHERE jr.state = 'succeeded' AND jr.task_id IS NOT NULL`,
-    [rows.map((held) => held.task), rows.map((held) => held.rowNo)],
+    [tasks],
   );
   return Number(row?.rows ?? 0);
 }
 
-/** Of rows that a node forged, by its own log: those that were delivered under the forging lease. Must be none. */
-export async function forgedRowsDelivered(
+/** Rows whose terminal record came from this node: by job, their numbers and names. */
+export async function rowsDeliveredBy(
   sql: Sql,
-  forged: readonly { readonly task: string; readonly epoch: number; readonly rowNo: number }[],
-): Promise<number> {
-  const [row] = await sql.query<{ rows: string }>(
-    `SELECT count(*) AS rows
-       FROM unnest($1::uuid[], $2::int[], $3::int[]) AS forged (task_id, epoch, row_no)
-       JOIN task t ON t.id = forged.task_id
-       JOIN job_row jr ON jr.job_id = t.job_id AND jr.row_no = forged.row_no AND jr.task_id = forged.task_id AND jr.epoch = forged.epoch`,
-    [forged.map((row) => row.task), forged.map((row) => row.epoch), forged.map((row) => row.rowNo)],
+  nodeId: string,
+): Promise<readonly { readonly jobId: string; readonly customId: string }[]> {
+  const rows = await sql.query<{ job_id: string; custom_id: string }>(
+    `SELECT jr.job_id, jr.custom_id FROM job_row jr JOIN lease l ON l.task_id = jr.task_id AND l.epoch = jr.epoch
+      WHERE l.node_id = $1 AND jr.state = 'succeeded' ORDER BY jr.job_id, jr.row_no`,
+    [nodeId],
   );
-  return Number(row?.rows ?? 0);
+  return rows.map((row) => ({ jobId: row.job_id, customId: row.custom_id }));
 }
 
 export interface AuditFacts {
@@ -91,15 +86,6 @@ export async function jobMoney(sql: Sql): Promise<JobMoney> {
     `SELECT coalesce(sum(charged), 0) AS charged, coalesce(sum(cap), 0) AS cap FROM job`,
   );
   return { charged: row?.charged ?? '0', cap: row?.cap ?? '0' };
-}
-
-/** The lease under which each of these rows won: `task.epoch` by row number, for rows that have a result. */
-export async function winningLeases(sql: Sql, jobId: string): Promise<ReadonlyMap<number, string>> {
-  const rows = await sql.query<{ row_no: number; task_id: string; epoch: number }>(
-    `SELECT row_no, task_id, epoch FROM job_row WHERE job_id = $1 AND task_id IS NOT NULL`,
-    [jobId],
-  );
-  return new Map(rows.map((row) => [row.row_no, `${row.task_id}.${row.epoch}`]));
 }
 
 /** Work that is neither final nor waiting for anybody: null when all is settled inside the market. */

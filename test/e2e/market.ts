@@ -1,0 +1,103 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** The first line of `npm start -- --json`: everything an outsider needs. */
+export interface Ready {
+  readonly ready: true;
+  readonly baseURL: string;
+  readonly apiKey: string;
+  readonly rpcUrl: string;
+  readonly databaseUrl: string;
+  readonly contracts: {
+    readonly chainId: number;
+    readonly token: string;
+    readonly escrow: string;
+    readonly book: string;
+  };
+  readonly dataDir: string;
+}
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const DEVNET = join(ROOT, 'apps/devnet/dist/main.js');
+const LINE_TIMEOUT_MS = 170_000;
+
+/** The whole market as an outsider sees it: a command, its JSON lines, its exit code. Nothing of ours is imported. */
+export class Market {
+  readonly dataDir: string;
+  readonly #child: ChildProcess;
+  readonly #lines: string[] = [];
+  readonly #waiting: ((line: string) => void)[] = [];
+  readonly exited: Promise<number | null>;
+  stderr = '';
+
+  private constructor(child: ChildProcess, dataDir: string) {
+    this.#child = child;
+    this.dataDir = dataDir;
+    this.exited = new Promise((resolve) => child.once('exit', resolve));
+    if (child.stdout === null || child.stderr === null) throw new Error('the market has no output');
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const waiting = this.#waiting.shift();
+      if (waiting === undefined) this.#lines.push(line);
+      else waiting(line);
+    });
+    child.stderr.on('data', (chunk: Buffer) => (this.stderr += chunk.toString()));
+  }
+
+  static start(flags: readonly string[] = [], dataDir = mkdtempSync(join(tmpdir(), 'freehold-e2e-'))): Market {
+    const args = [DEVNET, '--json', '--port', '0', '--data', dataDir, ...flags];
+    return new Market(spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] }), dataDir);
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  async line<T>(): Promise<T> {
+    const ready = this.#lines.shift();
+    if (ready !== undefined) return JSON.parse(ready) as T;
+    const text = await new Promise<string>((resolve, reject) => {
+      const timer = setTimeout(
+        () =>
+          reject(
+            new Error(`no line within ${LINE_TIMEOUT_MS / 1_000} s. Standard error:\n${this.stderr.slice(-4_000)}`),
+          ),
+        LINE_TIMEOUT_MS,
+      );
+      this.#waiting.push((line) => {
+        clearTimeout(timer);
+        resolve(line);
+      });
+      void this.exited.then((code) => {
+        clearTimeout(timer);
+        reject(
+          new Error(
+            `the market ended with ${String(code)} before its next line. Standard error:\n${this.stderr.slice(-4_000)}`,
+          ),
+        );
+      });
+    });
+    return JSON.parse(text) as T;
+  }
+
+  interrupt(): void {
+    this.#child.kill('SIGINT');
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  /** Processes whose command line names this market's data directory. */
+  processes(): string[] {
+    const { stdout } = spawnSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' });
+    return stdout.split('\n').filter((line) => line.includes(this.dataDir) && !line.includes('ps -eo'));
+  }
+
+  remove(): void {
+    rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
