@@ -1,0 +1,78 @@
+import { canonicalHash, type CoordinatorMessage } from '@freehold/protocol';
+import { toHex } from './hex.ts';
+import type { ProviderLink } from './ports/provider-link.ts';
+import type { AcceptanceForNode, SettlementStore, VoucherClaim } from './ports/settlement-store.ts';
+import type { Signer } from './ports/signer.ts';
+
+export interface IssueVoucherPorts {
+  readonly settlement: SettlementStore;
+  readonly signer: Signer;
+  readonly link: ProviderLink;
+}
+
+/** Sent again at one hello; the rest follows at the next. */
+const RESENT_MAX = 256;
+
+export type Issued =
+  { readonly issued: true; readonly told: boolean } | { readonly issued: false; readonly why: 'no-receipt' };
+
+/**
+ * Tells a node that its lease is accepted, in one message that is also the delegate voucher: what it can prove is what it can
+ * cash. The signature is saved before it leaves, and a second run sends the saved one: no two vouchers for one acceptance.
+ */
+export async function issueVoucher(ports: IssueVoucherPorts, task: string): Promise<Issued> {
+  const acceptance = await ports.settlement.acceptance(task);
+  if (acceptance === null) return { issued: false, why: 'no-receipt' };
+  const claim = acceptance.claim === null ? null : await signed(ports, acceptance, acceptance.claim);
+  return { issued: true, told: ports.link.tell(acceptance.nodeId, acceptedMessage({ ...acceptance, claim })) };
+}
+
+/** At a hello: everything that the node has not confirmed, oldest first. */
+export async function resendVouchers(ports: IssueVoucherPorts, nodeId: string): Promise<number> {
+  const unkept = await ports.settlement.unkept(nodeId, RESENT_MAX);
+  for (const acceptance of unkept) ports.link.tell(nodeId, acceptedMessage(acceptance));
+  return unkept.length;
+}
+
+async function signed(
+  ports: IssueVoucherPorts,
+  acceptance: AcceptanceForNode,
+  claim: VoucherClaim,
+): Promise<VoucherClaim> {
+  if (claim.signature !== null) return claim;
+  const receipt = toHex(canonicalHash(acceptance.document));
+  const signature = await ports.signer.sign('DelegateVoucher', voucherMessage(claim, receipt));
+  return { ...claim, ...(await ports.settlement.saveSignature(acceptance.task, receipt, signature)) };
+}
+
+/** The EIP-712 message of a voucher. Its `receipt` is the sha256 of the receipt document's canonical JSON. */
+export function voucherMessage(claim: VoucherClaim, receipt: string): Readonly<Record<string, unknown>> {
+  return {
+    book: claim.book,
+    epoch: claim.epoch,
+    payee: claim.payee,
+    order: BigInt(claim.order),
+    orderParams: claim.orderParams,
+    cumulative: claim.cumulative,
+    total: claim.total,
+    receipt,
+  };
+}
+
+function acceptedMessage({ document, claim }: AcceptanceForNode): CoordinatorMessage {
+  const voucher =
+    claim === null
+      ? null
+      : {
+          book: claim.book,
+          epoch: String(claim.epoch),
+          payee: claim.payee,
+          order: claim.order,
+          orderParams: claim.orderParams,
+          cumulative: String(claim.cumulative),
+          total: String(claim.total),
+          receipt: claim.receipt,
+          signature: claim.signature,
+        };
+  return { type: 'accepted', receipt: { ...document }, voucher };
+}

@@ -1,0 +1,63 @@
+/** One accepted lease with its claim: what is signed, told to the node, and kept by it. */
+export interface AcceptanceForNode {
+  readonly task: string;
+  readonly nodeId: string;
+  /** The receipt's whole document. */
+  readonly document: Readonly<Record<string, unknown>>;
+  /** Null when nothing is owed, or no order on chain stands behind the job. */
+  readonly claim: VoucherClaim | null;
+}
+
+export interface VoucherClaim {
+  readonly book: string;
+  readonly epoch: bigint;
+  readonly payee: string;
+  readonly order: number;
+  readonly orderParams: string;
+  /** Net of fee, over this order in this epoch. */
+  readonly cumulative: bigint;
+  /** Net of fee, over all orders in this epoch. */
+  readonly total: bigint;
+  /** sha256 of the receipt's canonical JSON, once signed. */
+  readonly receipt: string | null;
+  readonly signature: string | null;
+}
+
+export interface EpochAmounts {
+  readonly epoch: bigint;
+  readonly state: 'open' | 'closed' | 'posted' | 'final';
+  /** Gross by order index. Empty while open. */
+  readonly debits: ReadonlyMap<number, bigint>;
+  /** Net by payee address. Empty while open. */
+  readonly credits: ReadonlyMap<string, bigint>;
+}
+
+/** Vouchers and epochs of a book. Every move is a compare-and-set. */
+export abstract class SettlementStore {
+  abstract acceptance(task: string): Promise<AcceptanceForNode | null>;
+  /** Saves the first signature of a voucher; whoever comes later gets that one. */
+  abstract saveSignature(
+    task: string,
+    receipt: string,
+    signature: string,
+  ): Promise<{ readonly receipt: string; readonly signature: string }>;
+  /** Signed vouchers that the node has not confirmed, oldest first. */
+  abstract unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]>;
+  abstract markKept(nodeId: string, task: string): Promise<void>;
+
+  /** The epoch that work is accepted into; null before the book is known. */
+  abstract openEpoch(book: string): Promise<bigint | null>;
+  /** Fixes the epoch's debits and credits (sums of its vouchers) and opens the next one. False when it was not open. */
+  abstract closeEpoch(book: string, epoch: bigint): Promise<boolean>;
+  abstract epoch(book: string, epoch: bigint): Promise<EpochAmounts | null>;
+  /** Indices on chain, of those payees that have one. */
+  abstract payeeIndices(book: string, payees: readonly string[]): Promise<ReadonlyMap<string, number>>;
+  /** Payees whose credit on chain, as far as we have read it, is at least so much. */
+  abstract payable(
+    book: string,
+    atLeast: bigint,
+    limit: number,
+  ): Promise<readonly { readonly index: number; readonly amount: bigint }[]>;
+  /** Closing orders whose last epoch is final when the book stands at `next`. */
+  abstract refundable(book: string, next: bigint, limit: number): Promise<readonly number[]>;
+}

@@ -1,0 +1,35 @@
+import { closeEpoch } from './close-epoch.ts';
+import { finaliseEpoch } from './finalise-epoch.ts';
+import { postEpoch } from './post-epoch.ts';
+import { refundOrders } from './refund-orders.ts';
+import type { SettlePorts, Step } from './settlement-step.ts';
+import { withdrawPayouts } from './withdraw-payouts.ts';
+
+export interface BookSettled {
+  readonly close: Step;
+  readonly post: Step;
+  readonly finalise: Step;
+  readonly withdraw: Step;
+  readonly refund: Step;
+}
+
+/**
+ * One turn of the road of an epoch: close → post → window → finalise → withdraw; refunds of closed orders behind it.
+ *
+ * Every step reads where the chain stands and does at most what is next: a turn may be cut anywhere and run again.
+ */
+export async function settleBook(ports: SettlePorts): Promise<BookSettled> {
+  const head = await ports.escrow.head();
+  const now = await ports.escrow.bookNow();
+  if (now.stage === 'dead') return allWait('the book is dead: payees cash their vouchers themselves');
+  const close = await closeEpoch(ports, now, head.timestamp);
+  const post = await postEpoch(ports, now, head.timestamp);
+  const finalise = await finaliseEpoch(ports, now, head.timestamp);
+  const withdraw = await withdrawPayouts(ports, now);
+  const refund = await refundOrders(ports, now);
+  return { close, post, finalise, withdraw, refund };
+}
+
+function allWait(waits: string): BookSettled {
+  return { close: { waits }, post: { waits }, finalise: { waits }, withdraw: { waits }, refund: { waits } };
+}

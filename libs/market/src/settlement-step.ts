@@ -1,0 +1,24 @@
+import type { ChainSender, SendState } from './ports/chain-sender.ts';
+import type { BookNow, Escrow } from './ports/escrow.ts';
+import type { SettlementStore } from './ports/settlement-store.ts';
+
+export interface SettlePorts {
+  readonly escrow: Escrow;
+  readonly sender: ChainSender;
+  readonly settlement: SettlementStore;
+  /** Credits below this wait for more: a withdrawal costs gas. */
+  readonly payoutMin: bigint;
+}
+
+/** What a step of settlement did, or why it did nothing. */
+export type Step = { readonly did: string } | { readonly waits: string };
+
+export function stepOf(what: string, sent: SendState): Step {
+  if (sent.state === 'refused') return { waits: `${what}: refused, ${sent.why}` };
+  return { did: `${what}: ${sent.state} ${sent.hash}` };
+}
+
+/** First second of chain time after an epoch. */
+export function endOfEpoch(now: BookNow, epoch: bigint): bigint {
+  return now.startsAt + (epoch + 1n) * now.epochSeconds;
+}

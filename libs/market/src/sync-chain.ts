@@ -1,0 +1,73 @@
+import type { ChainBlock, ChainHistory } from './ports/chain-store.ts';
+import type { Escrow } from './ports/escrow.ts';
+
+export interface SyncChainPorts {
+  readonly escrow: Escrow;
+  readonly history: ChainHistory;
+  /** First block worth reading: where the escrow was deployed. */
+  readonly fromBlock: bigint;
+  /** Blocks that are read only when so many stand on them; 0 reads up to the head and lets reorganisations be undone. */
+  readonly depth: bigint;
+}
+
+/** Blocks of one step: a request that every RPC endpoint answers, and a transaction that stays short. */
+const STEP_BLOCKS = 2_000n;
+/** How many remembered blocks are looked through for the fork: more than any reorganisation of a chain worth using. */
+const REMEMBERED_MAX = 1_000;
+
+export interface Synced {
+  readonly applied: number;
+  readonly undone: number;
+  /** The last block whose events are in the ledger; null before the first. */
+  readonly at: bigint | null;
+}
+
+/**
+ * Reads what happened to our book since the last time, undoing first what the chain took back.
+ *
+ * May run twice, late, or at once with itself: a step is refused unless it starts where the last one ended.
+ */
+export async function syncChain(ports: SyncChainPorts): Promise<Synced> {
+  const total = { applied: 0, undone: 0 };
+  for (;;) {
+    const step = await syncStep(ports);
+    total.applied += step.applied;
+    total.undone += step.undone;
+    if (!step.more) return { ...total, at: step.at };
+  }
+}
+
+async function syncStep(ports: SyncChainPorts): Promise<Synced & { readonly more: boolean }> {
+  const head = await ports.escrow.head();
+  const last = (await ports.history.blocks(1))[0] ?? null;
+  const fork = await forkOf(ports, last);
+  const end = head.number - ports.depth;
+  const nothing = { applied: 0, undone: 0, at: last?.number ?? null, more: false };
+  const isForked = fork !== null && last !== null && fork !== last.number;
+  const from = (fork ?? ports.fromBlock - 1n) + 1n;
+  // A chain that became shorter is read up to its end, which may be nothing new.
+  if (from > end && !isForked) return nothing;
+  const to = from > end ? (fork ?? 0n) : min(end, from + STEP_BLOCKS - 1n);
+  const events = from > to ? [] : await ports.escrow.events(from, to);
+  const hash = await ports.escrow.hashOf(to);
+  // The chain changed while we read: look again at the next turn.
+  if (hash === null || events.some((event) => event.blockNumber === to && event.blockHash !== hash)) return nothing;
+  const step = { from: last, forkedAt: isForked ? fork : null, events, to: { number: to, hash } };
+  const { absorbed, applied, undone } = await ports.history.absorb(step);
+  if (!absorbed) return { ...nothing, more: false };
+  return { applied, undone, at: to, more: to < end };
+}
+
+/** The newest remembered block that is still on the chain; one below the first when none is; null when nothing is remembered. */
+async function forkOf(ports: SyncChainPorts, last: ChainBlock | null): Promise<bigint | null> {
+  if (last === null) return null;
+  if ((await ports.escrow.hashOf(last.number)) === last.hash) return last.number;
+  for (const block of await ports.history.blocks(REMEMBERED_MAX)) {
+    if ((await ports.escrow.hashOf(block.number)) === block.hash) return block.number;
+  }
+  return ports.fromBlock - 1n;
+}
+
+function min(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
+}
