@@ -1,0 +1,50 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
+import { AccessGuard } from './accounts/access.guard.ts';
+import { AccountController } from './accounts/account.controller.ts';
+import { KeyRing } from './accounts/key-ring.ts';
+import { HealthController } from './health/health.controller.ts';
+import { ApiMetrics } from './http/metrics.ts';
+import { Housekeeping } from './housekeeping.ts';
+import { JobsController } from './market/jobs.controller.ts';
+import { OffersController } from './market/offers.controller.ts';
+import { QuotesController } from './market/quotes.controller.ts';
+import { BatchesController } from './openai/batches.controller.ts';
+import { ChatController } from './openai/chat.controller.ts';
+import { EmbeddingsController } from './openai/embeddings.controller.ts';
+import { FilesController } from './openai/files.controller.ts';
+import { Inference, Reporter } from './openai/inference.ts';
+import { ModelsController } from './openai/models.controller.ts';
+import { API_SETTINGS, type ApiSettings } from './settings.ts';
+
+/** The HTTP side of the house. Its ports come from outside: {@link ApiModule.over} a module that exports them. */
+@Module({})
+export class ApiModule {
+  static over(ports: DynamicModule, settings: ApiSettings, reporter: Reporter): DynamicModule {
+    return {
+      module: ApiModule,
+      imports: [ports],
+      controllers: [
+        FilesController,
+        BatchesController,
+        ChatController,
+        EmbeddingsController,
+        ModelsController,
+        QuotesController,
+        OffersController,
+        JobsController,
+        AccountController,
+        HealthController,
+      ],
+      providers: [
+        { provide: API_SETTINGS, useValue: settings },
+        { provide: Reporter, useValue: reporter },
+        { provide: APP_GUARD, useClass: AccessGuard },
+        { provide: ApiMetrics, useValue: new ApiMetrics() },
+        KeyRing,
+        Inference,
+        Housekeeping,
+      ],
+    };
+  }
+}

@@ -1,0 +1,71 @@
+import { Controller, Get, Inject, Res } from '@nestjs/common';
+import type { Response } from 'express';
+import { AccountStore, ObjectStore, ProviderLink } from '@freehold/market';
+import { Needs, PUBLIC } from '../accounts/needs.ts';
+import { ApiMetrics } from '../http/metrics.ts';
+import { API_SETTINGS, type ApiSettings } from '../settings.ts';
+
+const CHECK_MS = 3_000;
+const NO_KEY = new Uint8Array(32);
+
+@Controller()
+@Needs(PUBLIC)
+export class HealthController {
+  readonly #accounts: AccountStore;
+  readonly #objects: ObjectStore;
+  readonly #link: ProviderLink;
+  readonly #metrics: ApiMetrics;
+  readonly #settings: ApiSettings;
+
+  constructor(accounts: AccountStore, objects: ObjectStore, link: ProviderLink, metrics: ApiMetrics, @Inject(API_SETTINGS) settings: ApiSettings) {
+    this.#accounts = accounts;
+    this.#objects = objects;
+    this.#link = link;
+    this.#metrics = metrics;
+    this.#settings = settings;
+  }
+
+  /** The process turns its wheel. Says nothing about anything outside it: a restart would not help there. */
+  @Get('healthz')
+  live(): Record<string, unknown> {
+    return { status: 'ok' };
+  }
+
+  /** Whether requests should be sent here. */
+  @Get('readyz')
+  async ready(@Res() response: Response): Promise<void> {
+    const checks = await Promise.all([
+      check('database', () => this.#accounts.findKey(NO_KEY)),
+      check('objects', () => this.#objects.size('files/none')),
+      check('link', async () => {
+        if (this.#link.addresses().length === 0) throw new Error('not listening');
+      }),
+    ]);
+    const notReady = this.#settings.notReady();
+    const isReady = notReady.length === 0 && checks.every(({ ok }) => ok);
+    response.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : 'not ready', checks, reasons: notReady, nodes: this.#link.nodes().length });
+  }
+
+  @Get('metrics')
+  async metrics(@Res() response: Response): Promise<void> {
+    response.setHeader('content-type', this.#metrics.registry.contentType);
+    response.end(await this.#metrics.registry.metrics());
+  }
+}
+
+/** Names what fails, never how: details belong into the log, this is public. */
+async function check(name: string, ask: () => Promise<unknown>): Promise<{ name: string; ok: boolean }> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error('late')), CHECK_MS);
+  });
+  try {
+    await Promise.race([ask(), late]);
+    return { name, ok: true };
+  } catch {
+    // Any failure is the answer to this question.
+    return { name, ok: false };
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,79 @@
+import { Controller, Get, Param } from '@nestjs/common';
+import { JOB_STATES } from '@freehold/domain';
+import { explainJob, JobStore, LeaseStore, ProviderLink, type JobView, type KeyRecord } from '@freehold/market';
+import { formatMoney, notFound } from '@freehold/protocol';
+import { Caller, Needs } from '../accounts/needs.ts';
+import { marketBody } from '../openai/batch-body.ts';
+
+const MOVES_SHOWN_MAX = 1_000;
+const RECEIPTS_SHOWN_MAX = 1_000;
+
+/** What happened to a job and why, what it cost, and the proof of it. */
+@Controller('market/v1/jobs')
+@Needs('market')
+export class JobsController {
+  readonly #jobs: JobStore;
+  readonly #leases: LeaseStore;
+  readonly #link: ProviderLink;
+
+  constructor(jobs: JobStore, leases: LeaseStore, link: ProviderLink) {
+    this.#jobs = jobs;
+    this.#leases = leases;
+    this.#link = link;
+  }
+
+  @Get(':id')
+  async get(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
+    const job = await this.#found(caller, id);
+    const moves = await this.#jobs.timeline(caller.orgId, id, MOVES_SHOWN_MAX);
+    return {
+      object: 'job',
+      id: job.id,
+      kind: job.kind,
+      state: job.state,
+      endpoint: job.endpoint,
+      model: job.model,
+      deadline: iso(job.deadlineAtMs),
+      ...marketBody(job),
+      states: JOB_STATES.flatMap((state) => {
+        const atMs = job.enteredAtMs[state];
+        return atMs === undefined ? [] : [{ state, at: iso(atMs) }];
+      }).sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0)),
+      /** The newest moves of its tasks, oldest first. */
+      timeline: moves.map((move) => ({ at: iso(move.atMs), task: move.taskId, epoch: move.epoch, from: move.from, to: move.to, why: move.why })),
+    };
+  }
+
+  @Get(':id/receipts')
+  async receipts(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
+    await this.#found(caller, id);
+    const receipts = await this.#jobs.receipts(caller.orgId, id, RECEIPTS_SHOWN_MAX + 1);
+    const data = receipts.slice(0, RECEIPTS_SHOWN_MAX).map((receipt) => ({
+      object: 'receipt',
+      task: receipt.taskId,
+      epoch: receipt.epoch,
+      rows: receipt.rows,
+      charge: formatMoney(receipt.charge),
+      accepted_at: iso(receipt.acceptedAtMs),
+      document: receipt.document,
+    }));
+    return { object: 'list', data, has_more: receipts.length > RECEIPTS_SHOWN_MAX };
+  }
+
+  @Get(':id/explain')
+  async explain(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
+    const job = await this.#found(caller, id);
+    const explanation = await explainJob({ leases: this.#leases, link: this.#link }, job);
+    return { object: 'explanation', job: job.id, state: job.state, ...(explanation ?? { summary: 'The job has no model yet: its input is still being validated, or was refused.' }) };
+  }
+
+  async #found(caller: KeyRecord, id: string): Promise<JobView> {
+    const job = await this.#jobs.get(caller.orgId, id);
+    if (job === null) throw notFound('job', id);
+    return job;
+  }
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,69 @@
+import { Body, Controller, HttpCode, Inject, Post } from '@nestjs/common';
+import { z } from 'zod';
+import { FileStore, ObjectStore, OfferBook, quoteJob, type KeyRecord, type QuoteSubject } from '@freehold/market';
+import { unitsToJson } from '@freehold/domain';
+import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf } from '@freehold/protocol';
+import { Caller, Needs } from '../accounts/needs.ts';
+import { API_SETTINGS, type ApiSettings } from '../settings.ts';
+
+const QuoteRequest = z.union([
+  z.strictObject({ input_file_id: z.string().min(1).max(64) }),
+  z.strictObject({
+    model: z.string().min(1).max(128),
+    rows: z.int().min(1).max(BATCH_ROWS_MAX).default(1),
+    input_tokens: z.int().min(0).max(1_000_000),
+    output_tokens: z.int().min(0).max(1_000_000).default(0),
+  }),
+]);
+
+@Controller('market/v1/quotes')
+@Needs('market')
+export class QuotesController {
+  readonly #files: FileStore;
+  readonly #objects: ObjectStore;
+  readonly #offers: OfferBook;
+  readonly #settings: ApiSettings;
+
+  constructor(files: FileStore, objects: ObjectStore, offers: OfferBook, @Inject(API_SETTINGS) settings: ApiSettings) {
+    this.#files = files;
+    this.#objects = objects;
+    this.#offers = offers;
+    this.#settings = settings;
+  }
+
+  /** What a job would cost: an uploaded file, or so many rows of so many tokens. Promises nothing but the cap. */
+  @Post()
+  @HttpCode(200)
+  async quote(@Caller() caller: KeyRecord, @Body() body: unknown): Promise<Record<string, unknown>> {
+    const parsed = QuoteRequest.safeParse(body);
+    if (!parsed.success) {
+      const { code, message } = problemOf(parsed.error);
+      throw invalidRequest(code, `${message} Expected { input_file_id }, or { model, rows, input_tokens, output_tokens }.`);
+    }
+    const subject = await this.#subjectOf(caller, parsed.data);
+    const quote = await quoteJob({ objects: this.#objects, offers: this.#offers, catalogue: this.#settings.catalogue }, subject);
+    if (quote === null) throw invalidRequest('model_not_found', 'No row of this names a model that is served here: GET /v1/models lists those that are.', 'model');
+    const { posted, expected } = quote;
+    return {
+      object: 'quote',
+      model: quote.model,
+      kind: quote.kind,
+      rows: quote.rows,
+      refused_rows: quote.refusedRows,
+      nodes_offering: quote.nodesOffering,
+      posted_rates: posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
+      expected: expected === null ? null : { low: formatMoney(expected.low), high: formatMoney(expected.high), basis: 'posted prices and the size of the input; not yet past jobs' },
+      cap: quote.cap === null ? null : formatMoney(quote.cap),
+      smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
+      audit: { level: 'spot', share_floor_percent: 3, first_rows_of_a_node: 30, paid_by: 'the market fee' },
+      trust: caller.trust,
+    };
+  }
+
+  async #subjectOf(caller: KeyRecord, asked: z.infer<typeof QuoteRequest>): Promise<QuoteSubject> {
+    if (!('input_file_id' in asked)) return { by: 'rows', model: asked.model, rows: asked.rows, inputTokens: asked.input_tokens, outputTokens: asked.output_tokens };
+    const file = await this.#files.get(caller.orgId, asked.input_file_id);
+    if (file === null) throw notFound('file', asked.input_file_id);
+    return { by: 'file', fileId: file.id };
+  }
+}

@@ -1,0 +1,57 @@
+import type { KnownModel } from '@freehold/market';
+import { unitsToJson, type Rates } from '@freehold/domain';
+import { formatUnitPrice } from '@freehold/protocol';
+
+/** A model in OpenAI's shape; price, context, quantisation, licence and supply as extra keys. */
+export function modelBody(model: KnownModel): Record<string, unknown> {
+  const { listed, offered } = model;
+  const cheapest = cheapestOf(model);
+  return {
+    id: model.name,
+    object: 'model',
+    created: listed?.created ?? 0,
+    owned_by: listed?.ownedBy ?? 'provider',
+    kind: model.kind,
+    description: listed?.description ?? null,
+    licence: listed?.licence ?? null,
+    context_tokens: model.contextTokens,
+    dimensions: listed?.dimensions ?? null,
+    quantisations: [...new Set(offered.map((offer) => offer.model.quantisation))],
+    digests: [...new Set(offered.map((offer) => offer.model.digest))],
+    nodes_offering: new Set(offered.map(({ offer }) => offer.node)).size,
+    /** Smallest token units per million units of work. */
+    rates: { lowest: cheapest === null ? null : unitsToJson(cheapest), ceiling: model.ceiling === null ? null : unitsToJson(model.ceiling) },
+  };
+}
+
+/** OpenRouter's listing of a provider's models: prices per token as decimal strings. */
+export function openRouterBody(model: KnownModel): Record<string, unknown> {
+  const rates = cheapestOf(model) ?? model.ceiling ?? {};
+  const quantisation = model.offered[0]?.model.quantisation ?? model.listed?.quantisation ?? 'unknown';
+  return {
+    id: model.name,
+    hugging_face_id: '',
+    name: model.name,
+    created: model.listed?.created ?? 0,
+    description: model.listed?.description ?? '',
+    input_modalities: ['text'],
+    output_modalities: [model.kind === 'chat' ? 'text' : 'embeddings'],
+    quantization: quantisation.toLowerCase(),
+    context_length: model.contextTokens,
+    max_output_length: model.kind === 'chat' ? model.contextTokens : 0,
+    pricing: {
+      prompt: formatUnitPrice((model.kind === 'chat' ? rates.inputToken : rates.embeddingToken) ?? 0n),
+      completion: formatUnitPrice(rates.outputToken ?? 0n),
+      image: '0',
+      request: '0',
+    },
+    supported_sampling_parameters: model.kind === 'chat' ? ['temperature', 'top_p', 'seed', 'stop', 'max_tokens', 'logprobs', 'top_logprobs'] : [],
+    supported_features: model.kind === 'chat' ? ['logprobs'] : [],
+    is_ready: model.offered.length > 0,
+  };
+}
+
+function cheapestOf({ offered }: KnownModel): Rates | null {
+  const total = (rates: Rates): bigint => Object.values(rates).reduce((sum, rate) => sum + rate, 0n);
+  return offered.map(({ rates }) => rates).sort((a, b) => (total(a) < total(b) ? -1 : 1))[0] ?? null;
+}

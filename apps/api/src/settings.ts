@@ -1,0 +1,15 @@
+import type { Catalogue } from '@freehold/protocol';
+
+/** What the api's composition decides. */
+export interface ApiSettings {
+  readonly catalogue: Catalogue;
+  /** Requests per minute and key, over all routes. */
+  readonly requestsPerMinute: number;
+  /** Says why this process should get no requests now; empty when it should. */
+  readonly notReady: () => readonly string[];
+}
+
+export const API_SETTINGS = Symbol('ApiSettings');
+
+/** A program that polls every 100 ms beside a few hundred streamed requests stays below. */
+export const REQUESTS_PER_MINUTE_DEFAULT = 6_000;
