@@ -57,7 +57,7 @@ describe('freehold-tiny in llama.cpp', () => {
   };
   const margin = async (quantisation: string, asked: ChatWork, output: ChatOutput): Promise<number> => {
     const score = await the(quantisation).score('freehold-tiny', 0, asked, output, never);
-    if (score.kind !== 'chat') throw new Error(score.code);
+    if (score.kind !== 'chat') throw new Error(`expected a chat score, got ${score.kind}`);
     expect(score.text).toBe(output.text);
     expect(score.unitsIn).toBe(output.unitsIn);
     return Math.max(...score.tokens.map((token) => token.bestLogprob - token.logprob));
