@@ -11,7 +11,7 @@ import {
 import { Channel, ChannelError, isViolation } from '../channel.ts';
 import { FrameStream } from '../frames.ts';
 import { CellRate } from '../rate-limit.ts';
-import { Signal } from '../signal.ts';
+import { Changes } from '../changes.ts';
 import type { LinkLimits } from './limits.ts';
 
 type ChatChannel = Channel<StreamFromNode, StreamFromCoordinator>;
@@ -24,7 +24,7 @@ interface Line {
 /** What has come of one answer and was not taken yet. */
 class Answer {
   readonly #frames: StreamFromNode[] = [];
-  readonly #changed = new Signal();
+  readonly #changed = new Changes();
   readonly #bytesMax: number;
   #bytes = 0;
   #cut: Error | null = null;

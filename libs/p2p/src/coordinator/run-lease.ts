@@ -5,7 +5,7 @@ import { ROW_FRAME_BYTES_MAX, ROWS_PROTOCOL, RowsFromNode, type RowsFromCoordina
 import { Channel, ChannelError, faultOf, isViolation } from '../channel.ts';
 import { FrameStream } from '../frames.ts';
 import { CellRate } from '../rate-limit.ts';
-import { Signal } from '../signal.ts';
+import { Changes } from '../changes.ts';
 import type { LinkLimits } from './limits.ts';
 
 type RowsChannel = Channel<RowsFromNode, RowsFromCoordinator>;
@@ -22,7 +22,7 @@ export class LeaseStream {
   readonly #channel: RowsChannel;
   readonly #sink: RowSink;
   readonly #rate: CellRate;
-  readonly #changed = new Signal();
+  readonly #changed = new Changes();
   readonly #inFlight: { index: number; bytes: number }[] = [];
   #inFlightBytes = 0;
   #fed: number;

@@ -1,5 +1,5 @@
 /** Wakes whoever waits for a condition over plain variables; `raise` after changing them. */
-export class Signal {
+export class Changes {
   readonly #waiting = new Set<() => void>();
 
   raise(): void {

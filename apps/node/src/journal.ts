@@ -1,0 +1,220 @@
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { Digest, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
+import { FOLDER_MODE, readIfThere, syncFolder, writeDurably } from './durable-files.ts';
+
+/** What a lease is, as long as the node holds anything of it. */
+export const LeaseHead = z.object({
+  /** Which coordinator granted it: its chain, contract and delegate in one word. */
+  coordinator: z.string(),
+  chainId: z.number(),
+  escrow: z.string().nullable(),
+  task: Uuid,
+  epoch: z.number(),
+  nonce: z.string(),
+  model: z.string(),
+  digest: Digest,
+  engineClass: z.string(),
+  rates: UnitsJson,
+  rows: z.number(),
+});
+export type LeaseHead = z.infer<typeof LeaseHead>;
+
+export type JournalInput = Extract<RowsFromCoordinator, { type: 'input' }>;
+const InputLine = z.object({ index: z.number(), rowNo: z.number(), work: Work });
+const ResultLine = z.object({ index: z.number(), leaf: z.string().regex(/^[0-9a-f]{64}$/), output: WorkOutput });
+
+export interface JournalResult {
+  readonly index: number;
+  readonly leaf: Uint8Array;
+  readonly output: WorkOutput;
+}
+
+export interface Restored {
+  readonly journal: LeaseJournal;
+  readonly inputs: readonly Omit<JournalInput, 'type'>[];
+  readonly results: readonly { readonly leaf: Uint8Array; readonly output: WorkOutput }[];
+}
+
+export const leaseKey = (lease: { readonly task: string; readonly epoch: number }): string =>
+  `${lease.task}.${lease.epoch}`;
+
+interface Piece {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * One lease on disk: its head, its inputs, and its results in row order. Results are on the disk before they are sent, so
+ * that what was sent once can always be sent again: a second run of a row need not give the same bytes, and the signed roots
+ * bind the first. Inputs are not forced to the disk: the coordinator sends again what is missing.
+ */
+export class LeaseJournal {
+  readonly head: LeaseHead;
+  readonly #folder: string;
+  readonly #inputs: FileHandle;
+  readonly #results: FileHandle;
+  readonly #pieces: Piece[];
+  #inputBytes: number;
+  #resultBytes: number;
+
+  private constructor(
+    folder: string,
+    head: LeaseHead,
+    files: { inputs: FileHandle; results: FileHandle },
+    sizes: { inputBytes: number; resultBytes: number },
+    pieces: Piece[],
+  ) {
+    this.#folder = folder;
+    this.head = head;
+    this.#inputs = files.inputs;
+    this.#results = files.results;
+    this.#inputBytes = sizes.inputBytes;
+    this.#resultBytes = sizes.resultBytes;
+    this.#pieces = pieces;
+  }
+
+  get bytes(): number {
+    return this.#inputBytes + this.#resultBytes;
+  }
+
+  static async create(root: string, head: LeaseHead): Promise<LeaseJournal> {
+    const folder = join(root, leaseKey(head));
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+    await writeDurably(join(folder, 'lease.json'), JSON.stringify(head));
+    await syncFolder(root);
+    return new LeaseJournal(folder, head, await openBoth(folder), { inputBytes: 0, resultBytes: 0 }, []);
+  }
+
+  /** Opens what a crash left. A torn last line is cut off. Null when there is no readable head: then there is nothing to resume. */
+  static async open(folder: string): Promise<Restored | null> {
+    const head = LeaseHead.safeParse(jsonOf(await readIfThere(join(folder, 'lease.json'))));
+    if (!head.success) return null;
+    const inputs = await wholeLines(join(folder, 'inputs.jsonl'), InputLine, (line, at) => line.index === at);
+    const results = await wholeLines(join(folder, 'results.jsonl'), ResultLine, (line, at) => line.index === at);
+    const files = await openBoth(folder);
+    const sizes = { inputBytes: endOf(inputs.at(-1)?.piece), resultBytes: endOf(results.at(-1)?.piece) };
+    await files.inputs.truncate(sizes.inputBytes);
+    await files.results.truncate(sizes.resultBytes);
+    const pieces = results.map(({ piece }) => piece);
+    return {
+      journal: new LeaseJournal(folder, head.data, files, sizes, pieces),
+      inputs: inputs.map(({ value }) => value),
+      results: results.map(({ value }) => ({
+        leaf: Uint8Array.from(Buffer.from(value.leaf, 'hex')),
+        output: value.output,
+      })),
+    };
+  }
+
+  /** Returns how many bytes it took. */
+  async addInput(input: Omit<JournalInput, 'type'>): Promise<number> {
+    const line = Buffer.from(`${JSON.stringify({ index: input.index, rowNo: input.rowNo, work: input.work })}\n`);
+    const at = this.#inputBytes;
+    this.#inputBytes += line.length;
+    await this.#inputs.write(line, 0, line.length, at);
+    return line.length;
+  }
+
+  /** Resolves when the results are on the disk. Called for one batch after the other. */
+  async addResults(results: readonly JournalResult[]): Promise<void> {
+    const lines = results.map(({ index, leaf, output }) =>
+      Buffer.from(`${JSON.stringify({ index, leaf: Buffer.from(leaf).toString('hex'), output })}\n`),
+    );
+    const bytes = Buffer.concat(lines);
+    await this.#results.write(bytes, 0, bytes.length, this.#resultBytes);
+    await this.#results.datasync();
+    for (const line of lines) {
+      this.#pieces.push({ offset: this.#resultBytes, length: line.length });
+      this.#resultBytes += line.length;
+    }
+  }
+
+  async result(index: number): Promise<WorkOutput> {
+    const piece = this.#pieces[index];
+    if (piece === undefined) throw new RangeError(`result ${index} of ${this.#pieces.length}`);
+    const bytes = Buffer.alloc(piece.length);
+    await this.#results.read(bytes, 0, piece.length, piece.offset);
+    return ResultLine.parse(JSON.parse(bytes.toString())).output;
+  }
+
+  async close(): Promise<void> {
+    await this.#inputs.close();
+    await this.#results.close();
+  }
+
+  /** Payloads are the requester's: they go as soon as nobody can ask for them again. */
+  async wipe(): Promise<void> {
+    await this.close();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** Folders of leases under `root`, with the time of their last change. */
+export async function leaseFolders(root: string): Promise<{ readonly folder: string; readonly changedMs: number }[]> {
+  const names = await readdir(root);
+  return await Promise.all(
+    names.map(async (name) => {
+      const folder = join(root, name);
+      return { folder, changedMs: (await stat(folder)).mtimeMs };
+    }),
+  );
+}
+
+async function openBoth(folder: string): Promise<{ inputs: FileHandle; results: FileHandle }> {
+  // 'a+' would write at the end whatever offset is asked for; 'r+' needs the file to exist.
+  for (const name of ['inputs.jsonl', 'results.jsonl']) await (await open(join(folder, name), 'a', 0o600)).close();
+  return {
+    inputs: await open(join(folder, 'inputs.jsonl'), 'r+'),
+    results: await open(join(folder, 'results.jsonl'), 'r+'),
+  };
+}
+
+function endOf(piece: Piece | undefined): number {
+  return piece === undefined ? 0 : piece.offset + piece.length;
+}
+
+function jsonOf(text: string | null): unknown {
+  try {
+    return JSON.parse(text ?? 'null');
+  } catch {
+    // Half a head: the crash came before the lease was started, and the coordinator will ask anew.
+    return null;
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+/** The lines of a file up to the first that is torn, malformed or out of order. */
+async function wholeLines<T>(
+  path: string,
+  schema: z.ZodType<T>,
+  follows: (value: T, at: number) => boolean,
+): Promise<{ value: T; piece: Piece }[]> {
+  if (!(await isThere(path))) return [];
+  const lines: { value: T; piece: Piece }[] = [];
+  let rest = Buffer.alloc(0);
+  let offset = 0;
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+    rest = Buffer.concat([rest, chunk]);
+    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
+      const parsed = schema.safeParse(jsonOf(rest.subarray(0, end).toString()));
+      if (!parsed.success || !follows(parsed.data, lines.length)) return lines;
+      lines.push({ value: parsed.data, piece: { offset, length: end + 1 } });
+      offset += end + 1;
+      rest = rest.subarray(end + 1);
+    }
+  }
+  return lines;
+}

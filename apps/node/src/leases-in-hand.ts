@@ -1,0 +1,201 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { HeldLease, LeaseRef } from '@freehold/protocol';
+import type { LeaseFrame, RowsCall } from '@freehold/wiring/node';
+import type { Coordinator, Coordinators } from './coordinators.ts';
+import { FOLDER_MODE } from './durable-files.ts';
+import { LeaseJournal, leaseFolders, leaseKey, type LeaseHead } from './journal.ts';
+import { LeaseRun, type LeaseSurroundings } from './lease-run.ts';
+import type { Seat, Seats } from './seats.ts';
+
+/** What no coordinator has asked about for a day is nobody's any more. */
+const FORGOTTEN_AFTER_MS = 24 * 3_600_000;
+/** Payloads of all leases together. */
+const JOURNAL_BYTES_MAX = 2 * 1_073_741_824;
+/** Leases with rows still to run, per slot of the model: one that works, one whose inputs are already here. */
+const LEASES_PER_SLOT = 2;
+const LEASES_MAX = 200;
+const STARVED_MS = 2_000;
+
+export interface LeaseHooks {
+  readonly onRows: (key: string, done: number) => void;
+  readonly onChange: () => void;
+  readonly log: (event: string, detail: Record<string, unknown>) => void;
+  readonly starvedMs?: number;
+}
+
+/** Every lease this node holds anything of: running, or committed and waiting for its verdict. All of it is on the disk. */
+export class LeasesInHand {
+  readonly #folder: string;
+  readonly #seats: Seats;
+  readonly #coordinators: Coordinators;
+  readonly #hooks: LeaseHooks;
+  readonly #runs = new Map<string, LeaseRun>();
+  /** Grants whose journal is being made: a second stream of the same lease waits for it. */
+  readonly #starting = new Map<string, Promise<LeaseRun>>();
+
+  private constructor(folder: string, seats: Seats, coordinators: Coordinators, hooks: LeaseHooks) {
+    this.#folder = folder;
+    this.#seats = seats;
+    this.#coordinators = coordinators;
+    this.#hooks = hooks;
+  }
+
+  /** Opens the journals that are there and goes on with them, coordinator or not. */
+  static async open(
+    dataDir: string,
+    seats: Seats,
+    coordinators: Coordinators,
+    hooks: LeaseHooks,
+    nowMs: number,
+  ): Promise<LeasesInHand> {
+    const folder = join(dataDir, 'leases');
+    await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+    const leases = new LeasesInHand(folder, seats, coordinators, hooks);
+    for (const { folder: lease, changedMs } of await leaseFolders(folder))
+      await leases.#restore(lease, nowMs - changedMs);
+    return leases;
+  }
+
+  get all(): readonly LeaseRun[] {
+    return [...this.#runs.values()];
+  }
+
+  get active(): number {
+    return this.all.filter((run) => run.active).length;
+  }
+
+  held(coordinator: string): HeldLease[] {
+    return this.all
+      .filter((run) => run.head.coordinator === coordinator && (run.active || run.state === 'committed'))
+      .map((run) => run.held());
+  }
+
+  find(lease: LeaseRef): LeaseRun | null {
+    return this.#runs.get(leaseKey(lease)) ?? null;
+  }
+
+  /** The run behind a granted or resumed lease; or the words of a refusal. */
+  async take(
+    call: RowsCall,
+    coordinator: Coordinator,
+    refusal: (frame: LeaseFrame) => Seat | { code: string; message: string },
+  ): Promise<LeaseRun | { code: string; message: string }> {
+    const { lease } = call;
+    const key = leaseKey(lease);
+    const known = this.#runs.get(key) ?? (await this.#starting.get(key));
+    if (known !== undefined) return resumable(known, lease, coordinator);
+    if (lease.from > 0)
+      return {
+        code: 'LEASE_UNKNOWN',
+        message: `Nothing of this lease is here, so that row ${lease.from} has no rows before it to sign.`,
+      };
+    const seat = refusal(lease);
+    if ('code' in seat) return seat;
+    const busy = this.#runs.size + this.#starting.size;
+    const onSeat = this.all.filter((run) => run.active && run.head.digest === lease.digest).length;
+    if (busy >= LEASES_MAX || onSeat >= seat.slots.total * LEASES_PER_SLOT)
+      return { code: 'NODE_BUSY', message: `${onSeat} leases are under way on ${seat.slots.total} slots.` };
+    const bytes = this.all.reduce((sum, run) => sum + run.bytes, 0);
+    if (bytes > JOURNAL_BYTES_MAX)
+      return {
+        code: 'DISK_FULL',
+        message: `${bytes} bytes of leases are kept already; at most ${JOURNAL_BYTES_MAX} are.`,
+      };
+    return await this.#start(key, lease, coordinator, seat);
+  }
+
+  async drop(lease: LeaseRef, why: string): Promise<void> {
+    const key = leaseKey(lease);
+    const run = this.#runs.get(key);
+    if (run === undefined) return;
+    this.#runs.delete(key);
+    this.#hooks.log('lease-dropped', { lease: key, why, done: run.done });
+    await run.drop();
+    this.#hooks.onChange();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.all.map(async (run) => await run.close()));
+  }
+
+  async #start(key: string, lease: LeaseFrame, coordinator: Coordinator, seat: Seat): Promise<LeaseRun> {
+    const { task, epoch, nonce, model, digest, engineClass, rates, rows } = lease;
+    const head: LeaseHead = {
+      coordinator: coordinator.key,
+      chainId: coordinator.chainId,
+      escrow: coordinator.escrow,
+      task,
+      epoch,
+      nonce,
+      model,
+      digest,
+      engineClass,
+      rates,
+      rows,
+    };
+    const starting = LeaseJournal.create(this.#folder, head).then((journal) => {
+      const run = new LeaseRun(journal, this.#around(coordinator, seat));
+      this.#runs.set(key, run);
+      return run;
+    });
+    this.#starting.set(key, starting);
+    try {
+      return await starting;
+    } finally {
+      this.#starting.delete(key);
+      this.#hooks.onChange();
+    }
+  }
+
+  async #restore(folder: string, ageMs: number): Promise<void> {
+    const restored = await LeaseJournal.open(folder);
+    const head = restored?.journal.head;
+    const seat = head === undefined ? null : this.#seats.find(head.model, head.digest);
+    if (restored === null || head === undefined || seat === null || ageMs > FORGOTTEN_AFTER_MS) {
+      this.#hooks.log('lease-forgotten', {
+        folder,
+        why: ageMs > FORGOTTEN_AFTER_MS ? 'too old' : 'unreadable, or its model is not served any more',
+      });
+      await restored?.journal.close();
+      await rm(folder, { recursive: true, force: true });
+      return;
+    }
+    const [, , delegate = ''] = head.coordinator.split('/');
+    const coordinator = this.#coordinators.at(head.chainId, head.escrow, delegate);
+    const run = new LeaseRun(restored.journal, this.#around(coordinator, seat), restored);
+    this.#runs.set(run.key, run);
+    this.#hooks.log('lease-restored', { lease: run.key, done: run.done, rows: head.rows });
+    run.pump();
+  }
+
+  #around(coordinator: Coordinator, seat: Seat): LeaseSurroundings {
+    return {
+      engine: seat.engine,
+      slots: seat.slots,
+      signer: coordinator.signer,
+      starvedMs: this.#hooks.starvedMs ?? STARVED_MS,
+      onRows: (key, done) => this.#hooks.onRows(key, done),
+      onEnd: (run) => void this.#ended(run),
+    };
+  }
+
+  /** A commit waits for its verdict with its payloads; anything else has said its last word, and goes. */
+  async #ended(run: LeaseRun): Promise<void> {
+    this.#hooks.log('lease-ended', { lease: run.key, state: run.state, done: run.done, rows: run.head.rows });
+    if (run.state === 'committed') return this.#hooks.onChange();
+    await this.drop(run.head, run.state);
+  }
+}
+
+function resumable(
+  run: LeaseRun,
+  lease: LeaseFrame,
+  coordinator: Coordinator,
+): LeaseRun | { code: string; message: string } {
+  if (run.head.nonce !== lease.nonce || run.head.coordinator !== coordinator.key)
+    return { code: 'LEASE_OF_ANOTHER', message: 'The nonce or the coordinator is not that of the lease held here.' };
+  if (lease.from > run.done)
+    return { code: 'JOURNAL_BEHIND', message: `Row ${lease.from} was asked for; ${run.done} rows are here.` };
+  return run;
+}

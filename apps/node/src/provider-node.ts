@@ -1,0 +1,339 @@
+import { microCost, UNITS_PER_RATE, unitsFromJson } from '@freehold/domain';
+import type { Engine } from '@freehold/market';
+import type { CoordinatorAbout, LeaseRef } from '@freehold/protocol';
+import {
+  NodeLink,
+  type AuditCall,
+  type ChatCall,
+  type CoordinatorNews,
+  type HelloState,
+  type Identity,
+  type LeaseFrame,
+  type NodeDuties,
+  type NodeLinkOptions,
+  type PulseState,
+  type RowsCall,
+  type Welcome,
+} from '@freehold/wiring/node';
+import { Coordinators, type Coordinator, type Signing } from './coordinators.ts';
+import { LeasesInHand } from './leases-in-hand.ts';
+import { OfferDesk, OFFER_RENEW_MS, type OfferFacts } from './offer.ts';
+import { Receipts, type Accepted } from './receipts.ts';
+import { Seats, type Refusal, type Seat } from './seats.ts';
+import { serveAudit } from './serve-audit.ts';
+import { serveChat } from './serve-chat.ts';
+
+export type NodeLog = (event: string, detail: Record<string, unknown>) => void;
+
+export interface ProviderNodeParts {
+  readonly dataDir: string;
+  readonly privateKeyHex: string;
+  readonly identity: Identity;
+  readonly payout: string;
+  readonly coordinators: readonly string[];
+  readonly engines: readonly Engine[];
+  readonly seats: {
+    readonly rates: Parameters<typeof Seats.describe>[1]['rates'];
+    readonly slots: number | null;
+    readonly chatSharePercent: number;
+    readonly model: string | null;
+  };
+  readonly machine: Pick<OfferFacts, 'gpus' | 'cpuMilli' | 'memoryMib' | 'diskMib' | 'isolation'>;
+  readonly region: string;
+  readonly noticeS: number;
+  readonly exposureMax: bigint;
+  readonly signing: Signing;
+  readonly pinned: { readonly chainId: number | null; readonly escrow: string | null };
+  /** Told after rows of a lease are on the disk; the flapper dies here. */
+  readonly onRows?: (lease: string, done: number) => void;
+  readonly log: NodeLog;
+  readonly link?: NodeLinkOptions['limits'];
+  readonly starvedMs?: number;
+}
+
+const EXPOSURE_LOOK_MS = 5_000;
+/** A stopping node lets leases finish for this share of its time, then hands the rest back. */
+const FINISH_SHARE = 0.7;
+const YIELD_MS = 2_000;
+
+/** The provider's node: what it offers, what it admits, what it works on, and what it is owed. */
+export class ProviderNode implements NodeDuties {
+  readonly #parts: ProviderNodeParts;
+  readonly #seats: Seats;
+  readonly #coordinators: Coordinators;
+  readonly #leases: LeasesInHand;
+  readonly #receipts: Receipts;
+  readonly #offers: OfferDesk;
+  readonly #link: NodeLink;
+  readonly #timers: NodeJS.Timeout[] = [];
+  /** Leases named in the hello to a process: what its welcome does not name again is stale. */
+  readonly #named = new Map<string, readonly LeaseRef[]>();
+  #uncashed = 0n;
+  #draining = false;
+
+  private constructor(
+    parts: ProviderNodeParts,
+    rooms: { seats: Seats; coordinators: Coordinators; leases: LeasesInHand; receipts: Receipts; offers: OfferDesk },
+  ) {
+    this.#parts = parts;
+    this.#seats = rooms.seats;
+    this.#coordinators = rooms.coordinators;
+    this.#leases = rooms.leases;
+    this.#receipts = rooms.receipts;
+    this.#offers = rooms.offers;
+    this.#link = new NodeLink({
+      privateKeyHex: parts.privateKeyHex,
+      coordinators: parts.coordinators,
+      agent: 'freehold-node/0.1',
+      duties: this,
+      ...(parts.link === undefined ? {} : { limits: parts.link }),
+      note: ({ event, ...note }) => parts.log(`link-${event}`, note),
+    });
+  }
+
+  static async start(parts: ProviderNodeParts): Promise<ProviderNode> {
+    let changed = (): void => undefined;
+    const seats = await Seats.describe(parts.engines, { ...parts.seats, onChange: () => changed() });
+    const coordinators = new Coordinators(parts.signing, parts.pinned);
+    const receipts = await Receipts.open(parts.dataDir);
+    const offers = await OfferDesk.open(parts.dataDir, () => factsOf(parts, seats));
+    await offers.renew(nowS());
+    const hooks = {
+      onRows: (key: string, done: number): void => parts.onRows?.(key, done),
+      onChange: (): void => changed(),
+      log: parts.log,
+      ...(parts.starvedMs === undefined ? {} : { starvedMs: parts.starvedMs }),
+    };
+    const leases = await LeasesInHand.open(parts.dataDir, seats, coordinators, hooks, Date.now());
+    const node = new ProviderNode(parts, { seats, coordinators, leases, receipts, offers });
+    changed = () => node.#link.pulseSoon();
+    await node.#begin();
+    return node;
+  }
+
+  get models(): readonly string[] {
+    return this.#seats.all.map(({ model }) => model.name);
+  }
+
+  /** What `status` shows. */
+  status(): Record<string, unknown> {
+    return {
+      node: this.#parts.identity.peerId,
+      address: this.#parts.identity.address,
+      payout: this.#parts.payout,
+      state: this.#draining ? 'draining' : 'up',
+      coordinators: this.#link
+        .connected()
+        .map(({ peer, welcome }) => ({ peer, coordinator: welcome.coordinator, process: welcome.process })),
+      models: this.#seats.all.map(({ model, slots, description }) => ({
+        name: model.name,
+        digest: model.digest,
+        engineClass: description.engineClass,
+        slots: slots.total,
+        free: slots.free,
+        chats: slots.chats,
+      })),
+      leases: this.#leases.all.map((run) => ({
+        lease: run.key,
+        state: run.state,
+        done: run.done,
+        rows: run.head.rows,
+      })),
+      receipts: this.#receipts.count,
+      uncashed: String(this.#uncashed),
+      exposureMax: String(this.#parts.exposureMax),
+    };
+  }
+
+  /** No new work from now on; resolves when what is in hand is done. */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    this.#link.pulseSoon();
+    while (this.#leases.active > 0 || this.#seats.busyChats > 0)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
+  /** Drains for as long as there is time, hands back the rest, and closes. */
+  async stop(timeoutMs: number): Promise<void> {
+    const finishing = this.#link.connected().length > 0 ? timeoutMs * FINISH_SHARE : 0;
+    this.#draining = true;
+    this.#link.pulseSoon();
+    await Promise.race([this.drain(), new Promise((resolve) => setTimeout(resolve, finishing).unref())]);
+    await this.#handBack();
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.#link.close();
+    await this.#leases.close();
+    await Promise.all(this.#parts.engines.map(async (engine) => await engine.close()));
+  }
+
+  // What the link asks of the node.
+
+  async hello(peer: string, about: CoordinatorAbout): Promise<HelloState> {
+    const coordinator = this.#coordinators.meet(peer, about);
+    const leases = this.#leases.held(coordinator.key);
+    this.#named.set(peer, leases);
+    const offer = await this.#offers.signedFor(coordinator.key, coordinator.signer);
+    return { offer, leases, vouchers: this.#receipts.totals(coordinator.key), draining: this.#draining };
+  }
+
+  pulse(peer: string): PulseState {
+    const coordinator = this.#coordinators.of(peer);
+    return {
+      leases: coordinator === null ? [] : this.#leases.held(coordinator.key),
+      freeSlots: this.#refusesAll() === null ? this.#seats.freeSlots : 0,
+      busyChats: this.#seats.busyChats,
+      draining: this.#draining,
+    };
+  }
+
+  async welcomed(peer: string, welcome: Welcome): Promise<void> {
+    const resumed = new Set(welcome.resumed.map(({ task, epoch }) => `${task}.${epoch}`));
+    for (const lease of this.#named.get(peer) ?? []) {
+      if (!resumed.has(`${lease.task}.${lease.epoch}`)) await this.#leases.drop(lease, 'not in the welcome');
+    }
+  }
+
+  async told(peer: string, news: CoordinatorNews): Promise<void> {
+    const coordinator = this.#coordinators.of(peer);
+    if (coordinator === null) return;
+    switch (news.type) {
+      case 'drop':
+        return await this.#leases.drop(news.lease, news.why);
+      case 'countersigned':
+        return await this.#receipts.keepCommit(news.lease, { ...news, coordinator: coordinator.key });
+      case 'rejected':
+        this.#parts.log('lease-rejected', { lease: `${news.lease.task}.${news.lease.epoch}`, why: news.why });
+        await this.#receipts.forgetCommit(news.lease);
+        return await this.#leases.drop(news.lease, 'rejected');
+      case 'accepted':
+        return await this.#accepted(peer, coordinator, news);
+    }
+  }
+
+  async rows(call: RowsCall): Promise<void> {
+    const coordinator = this.#coordinators.of(call.peer);
+    if (coordinator === null) return call.abort('streams come after the welcome');
+    const taken = await this.#leases.take(call, coordinator, (lease) => this.#seatOrRefusal(lease));
+    if ('code' in taken) {
+      this.#parts.log('lease-refused', { lease: `${call.lease.task}.${call.lease.epoch}`, ...taken });
+      await call.send({ type: 'refused', code: taken.code, message: taken.message.slice(0, 512) });
+      await call.close();
+      // The coordinator reads the refusal and closes its half; then the stream may go.
+      await call.receive().catch(() => null);
+      return;
+    }
+    await taken.serve(call);
+  }
+
+  async chat(call: ChatCall): Promise<void> {
+    const coordinator = this.#coordinators.of(call.peer);
+    if (coordinator === null) throw new Error('requests come after the welcome');
+    await serveChat(call, coordinator, this.#seatOrRefusal(call.request));
+  }
+
+  async audit(call: AuditCall): Promise<void> {
+    await serveAudit(call, this.#seats.find(call.request.model, call.request.digest), this.#draining);
+  }
+
+  async #begin(): Promise<void> {
+    await this.#look();
+    this.#timers.push(
+      setInterval(() => void this.#look(), EXPOSURE_LOOK_MS),
+      setInterval(() => void this.#renew(), OFFER_RENEW_MS),
+    );
+    for (const timer of this.#timers) timer.unref();
+    await this.#link.start();
+  }
+
+  async #look(): Promise<void> {
+    try {
+      this.#uncashed = await this.#receipts.uncashed();
+    } catch (error) {
+      // A file somebody edited: the last figure stands, and the owner is told.
+      this.#parts.log('exposure-unreadable', { message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  async #renew(): Promise<void> {
+    await this.#offers.renew(nowS());
+    for (const { peer } of this.#link.connected()) {
+      const coordinator = this.#coordinators.of(peer);
+      if (coordinator === null) continue;
+      await this.#link.tell(peer, {
+        type: 'offer',
+        offer: await this.#offers.signedFor(coordinator.key, coordinator.signer),
+      });
+    }
+  }
+
+  #refusesAll(): Refusal | null {
+    if (this.#draining) return { code: 'NODE_DRAINING', message: 'The owner asked for no new work.' };
+    if (this.#uncashed < this.#parts.exposureMax) return null;
+    return {
+      code: 'EXPOSURE',
+      message: `${this.#uncashed} is promised and not cashed; this node serves up to ${this.#parts.exposureMax}.`,
+    };
+  }
+
+  #seatOrRefusal(asked: Pick<LeaseFrame, 'model' | 'digest' | 'rates'>): Seat | Refusal {
+    return this.#refusesAll() ?? this.#seats.seatFor(asked.model, asked.digest, asked.rates as Record<string, string>);
+  }
+
+  async #accepted(peer: string, coordinator: Coordinator, accepted: Accepted): Promise<void> {
+    const terms = {
+      coordinator: coordinator.key,
+      delegate: coordinator.delegate,
+      payout: this.#parts.payout,
+      ownPayout: this.#parts.payout === this.#parts.identity.address,
+      signatures: coordinator.signatures,
+    };
+    for (const kept of await this.#receipts.keep(accepted, terms)) {
+      if (kept.kept) await this.#link.tell(peer, { type: 'kept', task: kept.task });
+      else this.#parts.log('voucher-refused', { ...kept });
+    }
+    const { task, epoch } = accepted.receipt;
+    if (typeof task !== 'string' || typeof epoch !== 'number') return;
+    this.#compareCharge({ task, epoch }, accepted.receipt);
+    await this.#receipts.forgetCommit({ task, epoch });
+    await this.#leases.drop({ task, epoch }, 'accepted');
+    await this.#look();
+  }
+
+  /** Less than the rates say can be right (the requester's cap was reached), but the owner wants to know. */
+  #compareCharge(lease: LeaseRef, receipt: Record<string, unknown>): void {
+    const run = this.#leases.find(lease);
+    const usage = run?.usageOf(run.done);
+    if (run === null || usage === null || usage === undefined) return;
+    const due = microCost(usage, unitsFromJson(run.head.rates as Record<string, string>)) / UNITS_PER_RATE;
+    if (String(due) !== String(receipt['charge']))
+      this.#parts.log('charge-differs', { lease: run.key, expected: String(due), charge: String(receipt['charge']) });
+  }
+
+  async #handBack(): Promise<void> {
+    const running = this.#leases.all.filter((run) => run.active);
+    for (const run of running) run.yield();
+    for (const run of running.filter((candidate) => !candidate.attached)) {
+      const [peer] = this.#coordinators.peersOf(run.head.coordinator);
+      if (peer !== undefined)
+        await this.#link.tell(peer, { type: 'yield', lease: { task: run.head.task, epoch: run.head.epoch } });
+    }
+    await Promise.all(running.filter((run) => run.attached).map(async (run) => await run.settled(YIELD_MS)));
+  }
+}
+
+const nowS = (): number => Math.floor(Date.now() / 1_000);
+
+function factsOf(parts: ProviderNodeParts, seats: Seats): OfferFacts {
+  return {
+    node: parts.identity.peerId,
+    address: parts.identity.address,
+    payout: parts.payout,
+    region: parts.region,
+    ...parts.machine,
+    engines: seats.offerEngines(),
+    pools: [],
+    noticeS: parts.noticeS,
+    exposureMax: String(parts.exposureMax),
+    chatSharePercent: parts.seats.chatSharePercent,
+  };
+}

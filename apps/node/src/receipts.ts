@@ -1,0 +1,250 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { SignatureCheck } from '@freehold/market';
+import { Address, AmountText, type LeaseRef } from '@freehold/protocol';
+import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
+import { leaseKey } from './journal.ts';
+
+/** Book epochs whose highest total is presented in a hello. */
+const HEADS_IN_HELLO_MAX = 16;
+/** Vouchers that wait for an earlier one which is still on its way. */
+const EARLY_MAX = 1_024;
+
+const Amount = z.union([AmountText, z.int().min(0).transform(String)]);
+const ReceiptView = z.looseObject({ task: z.string(), epoch: z.int(), charge: Amount, fee: Amount });
+/** DelegateVoucher as it comes: amounts as decimal strings, and the delegate's signature over it. */
+const VoucherView = z.looseObject({
+  book: z.string(),
+  epoch: Amount,
+  payee: z.string(),
+  order: z.union([z.int(), z.string()]).transform(String),
+  cumulative: Amount,
+  total: Amount,
+  signature: z.string(),
+});
+type Voucher = z.infer<typeof VoucherView>;
+
+const Heads = z.record(
+  z.string(),
+  z.object({
+    coordinator: z.string(),
+    bookEpoch: AmountText,
+    total: AmountText,
+    orders: z.record(z.string(), AmountText),
+  }),
+);
+type Heads = z.infer<typeof Heads>;
+
+export interface Accepted {
+  readonly receipt: Record<string, unknown>;
+  readonly voucher: Record<string, unknown> | null;
+}
+
+/** Whom a voucher must be from, and to. */
+export interface Terms {
+  readonly coordinator: string;
+  readonly delegate: string;
+  readonly payout: string;
+  /** False when other nodes are paid at the same address: then the total also rises by their work, and only a fall is wrong. */
+  readonly ownPayout: boolean;
+  readonly signatures: SignatureCheck;
+}
+
+export type Kept =
+  | { readonly kept: true; readonly task: string; readonly fresh: boolean }
+  | { readonly kept: false; readonly code: string; readonly message: string };
+
+/**
+ * What the node can prove and cash, as files: `receipts/<task>.json`. A voucher counts only when it rises over the last one
+ * by exactly what the receipt pays (charge − fee), in the order and in all: a coordinator that loses count, or tries to, is
+ * told no, and the last good voucher stays.
+ */
+export class Receipts {
+  readonly #folder: string;
+  readonly #refused: string;
+  readonly #commits: string;
+  readonly #headsPath: string;
+  readonly #settledPath: string;
+  #heads: Heads;
+  #queue: Promise<unknown> = Promise.resolve();
+  readonly #early = new Map<string, { accepted: Accepted; terms: Terms }>();
+  count = 0;
+
+  private constructor(dataDir: string, heads: Heads, count: number) {
+    this.#folder = join(dataDir, 'receipts');
+    this.#refused = join(dataDir, 'receipts-refused');
+    this.#commits = join(dataDir, 'commits');
+    this.#headsPath = join(dataDir, 'vouchers.json');
+    this.#settledPath = join(dataDir, 'settled.json');
+    this.#heads = heads;
+    this.count = count;
+  }
+
+  static async open(dataDir: string): Promise<Receipts> {
+    for (const name of ['receipts', 'receipts-refused', 'commits'])
+      await mkdir(join(dataDir, name), { recursive: true, mode: FOLDER_MODE });
+    const heads = Heads.parse(JSON.parse((await readIfThere(join(dataDir, 'vouchers.json'))) ?? '{}'));
+    const count = (await readdir(join(dataDir, 'receipts'))).filter((name) => name.endsWith('.json')).length;
+    return new Receipts(dataDir, heads, count);
+  }
+
+  /** Highest total kept, per book epoch of one coordinator, newest first. */
+  totals(coordinator: string): { bookEpoch: string; total: string }[] {
+    return Object.values(this.#heads)
+      .filter((head) => head.coordinator === coordinator)
+      .map(({ bookEpoch, total }) => ({ bookEpoch, total }))
+      .sort((a, b) => (BigInt(a.bookEpoch) < BigInt(b.bookEpoch) ? 1 : -1))
+      .slice(0, HEADS_IN_HELLO_MAX);
+  }
+
+  /** Promised and not yet marked as settled on chain: what is lost if every promise is broken. `settled.json` maps `<book>/<epoch>` to an amount. */
+  async uncashed(): Promise<bigint> {
+    const settled = z.record(z.string(), AmountText).parse(JSON.parse((await readIfThere(this.#settledPath)) ?? '{}'));
+    let sum = 0n;
+    for (const [key, { total }] of Object.entries(this.#heads)) {
+      const open = BigInt(total) - BigInt(settled[key] ?? '0');
+      if (open > 0n) sum += open;
+    }
+    return sum;
+  }
+
+  /** The coordinator's signed word that it has the commitment: evidence, should it fall silent afterwards. */
+  async keepCommit(lease: LeaseRef, evidence: Record<string, unknown>): Promise<void> {
+    await writeDurably(join(this.#commits, `${leaseKey(lease)}.json`), JSON.stringify(evidence));
+  }
+
+  async forgetCommit(lease: LeaseRef): Promise<void> {
+    await rm(join(this.#commits, `${leaseKey(lease)}.json`), { force: true });
+  }
+
+  /** Keeps one acceptance; resolves when it is on the disk, together with those that waited for it. */
+  async keep(accepted: Accepted, terms: Terms): Promise<Kept[]> {
+    const work = this.#queue.then(async () => await this.#keepWithEarly(accepted, terms));
+    this.#queue = work.catch(() => undefined);
+    return await work;
+  }
+
+  async #keepWithEarly(accepted: Accepted, terms: Terms): Promise<Kept[]> {
+    const outcomes = [await this.#keepOne(accepted, terms)];
+    let moved = outcomes[0]?.kept === true;
+    while (moved) {
+      moved = false;
+      for (const [task, early] of this.#early) {
+        const outcome = await this.#keepOne(early.accepted, early.terms);
+        if (!outcome.kept) continue;
+        this.#early.delete(task);
+        outcomes.push(outcome);
+        moved = true;
+      }
+    }
+    return outcomes;
+  }
+
+  async #keepOne(accepted: Accepted, terms: Terms): Promise<Kept> {
+    const receipt = ReceiptView.safeParse(accepted.receipt);
+    if (!receipt.success)
+      return {
+        kept: false,
+        code: 'RECEIPT_MALFORMED',
+        message: `The receipt lacks what it must say: ${receipt.error.issues[0]?.path.join('.') ?? ''}`,
+      };
+    const { task } = receipt.data;
+    if (!/^[0-9a-f-]{36}$/.test(task))
+      return { kept: false, code: 'RECEIPT_MALFORMED', message: 'The receipt names no task.' };
+    const path = join(this.#folder, `${task}.json`);
+    const text = JSON.stringify({ coordinator: terms.coordinator, delegate: terms.delegate, ...accepted });
+    const before = await readIfThere(path);
+    if (before !== null && (accepted.voucher === null || sameVoucher(before, accepted.voucher)))
+      return { kept: true, task, fresh: false };
+    if (accepted.voucher !== null) {
+      const fault = await this.#voucherFault(receipt.data, accepted.voucher, terms);
+      if (fault !== null) return await this.#refuse(task, accepted, terms, fault);
+    }
+    await writeDurably(path, text);
+    if (accepted.voucher !== null) await this.#advance(VoucherView.parse(accepted.voucher), terms.coordinator);
+    if (before === null) this.count += 1;
+    return { kept: true, task, fresh: true };
+  }
+
+  async #voucherFault(
+    receipt: z.infer<typeof ReceiptView>,
+    raw: Record<string, unknown>,
+    terms: Terms,
+  ): Promise<{ code: string; message: string } | null> {
+    const parsed = VoucherView.safeParse(raw);
+    if (!parsed.success)
+      return {
+        code: 'VOUCHER_MALFORMED',
+        message: `The voucher lacks what it must say: ${parsed.error.issues[0]?.path.join('.') ?? ''}`,
+      };
+    const voucher = parsed.data;
+    if (voucher.payee.toLowerCase() !== terms.payout)
+      return {
+        code: 'VOUCHER_PAYEE',
+        message: `The voucher pays ${voucher.payee}; this node is paid at ${terms.payout}.`,
+      };
+    const net = BigInt(receipt.charge) - BigInt(receipt.fee);
+    const head = this.#heads[headKey(voucher)];
+    const total = BigInt(head?.total ?? '0');
+    const cumulative = BigInt(head?.orders[voucher.order] ?? '0');
+    const rises = terms.ownPayout
+      ? BigInt(voucher.total) === total + net && BigInt(voucher.cumulative) === cumulative + net
+      : BigInt(voucher.total) >= total + net && BigInt(voucher.cumulative) >= cumulative + net;
+    if (!rises) {
+      const code = BigInt(voucher.total) > total + net ? 'VOUCHER_AHEAD' : 'VOUCHER_RISE';
+      return {
+        code,
+        message: `${net} was earned: expected total ${total + net} and ${cumulative + net} of order ${voucher.order}; the voucher says ${voucher.total} and ${voucher.cumulative}.`,
+      };
+    }
+    const signer = await terms.signatures.recover('DelegateVoucher', voucherMessage(voucher), voucher.signature);
+    if (signer?.toLowerCase() !== terms.delegate)
+      return {
+        code: 'VOUCHER_FORGED',
+        message: `The voucher is signed by ${signer ?? 'nobody'}; expected the delegate ${terms.delegate}.`,
+      };
+    return null;
+  }
+
+  /** What was refused is kept aside, because it may be evidence. One that is ahead of its predecessor waits for it. */
+  async #refuse(
+    task: string,
+    accepted: Accepted,
+    terms: Terms,
+    fault: { code: string; message: string },
+  ): Promise<Kept> {
+    if (fault.code === 'VOUCHER_AHEAD' && this.#early.size < EARLY_MAX) this.#early.set(task, { accepted, terms });
+    else await writeDurably(join(this.#refused, `${task}.json`), JSON.stringify({ ...fault, ...accepted }));
+    return { kept: false, ...fault };
+  }
+
+  async #advance(voucher: Voucher, coordinator: string): Promise<void> {
+    const key = headKey(voucher);
+    const orders = { ...this.#heads[key]?.orders, [voucher.order]: voucher.cumulative };
+    this.#heads = { ...this.#heads, [key]: { coordinator, bookEpoch: voucher.epoch, total: voucher.total, orders } };
+    await writeDurably(this.#headsPath, JSON.stringify(this.#heads));
+  }
+}
+
+const headKey = (voucher: { readonly book: string; readonly epoch: string }): string =>
+  `${voucher.book}/${voucher.epoch}`;
+
+function sameVoucher(kept: string, voucher: Record<string, unknown>): boolean {
+  const before = z.object({ voucher: z.looseObject({ signature: z.string() }).nullable() }).safeParse(JSON.parse(kept));
+  return before.success && before.data.voucher?.signature === voucher['signature'];
+}
+
+/** The signed fields, with numbers as EIP-712 wants them. Unknown fields are left as they came. */
+function voucherMessage(voucher: Voucher): Record<string, unknown> {
+  const { signature, ...rest } = voucher;
+  void signature;
+  return {
+    ...rest,
+    payee: Address.parse(voucher.payee.toLowerCase()),
+    epoch: BigInt(voucher.epoch),
+    order: BigInt(voucher.order),
+    cumulative: BigInt(voucher.cumulative),
+    total: BigInt(voucher.total),
+  };
+}

@@ -1,0 +1,114 @@
+import { unitsFromJson, unitsToJson, type Rates } from '@freehold/domain';
+import type { Engine, EngineDescription, EngineModel } from '@freehold/market';
+import type { OfferModel } from '@freehold/protocol';
+import { Slots } from './slots.ts';
+
+/** One model that this node serves: its engine, its slots, its price. */
+export interface Seat {
+  readonly engine: Engine;
+  readonly description: EngineDescription;
+  readonly model: EngineModel;
+  readonly slots: Slots;
+  readonly rates: Rates;
+}
+
+export interface Refusal {
+  readonly code: string;
+  readonly message: string;
+}
+
+const KINDS = {
+  chat: ['inputToken', 'cachedInputToken', 'outputToken'],
+  embedding: ['embeddingToken'],
+} as const;
+
+/** All models of all engines. The first engine that has a (name, digest) serves it. */
+export class Seats {
+  readonly all: readonly Seat[];
+
+  private constructor(all: readonly Seat[]) {
+    this.all = all;
+  }
+
+  static async describe(
+    engines: readonly Engine[],
+    setting: {
+      readonly rates: Rates;
+      readonly slots: number | null;
+      readonly chatSharePercent: number;
+      readonly model: string | null;
+      readonly onChange: () => void;
+    },
+  ): Promise<Seats> {
+    const seats: Seat[] = [];
+    for (const engine of engines) {
+      const description = await engine.describe();
+      for (const model of description.models) {
+        if (setting.model !== null && model.kind === 'chat' && model.name !== setting.model) continue;
+        if (seats.some((seat) => seat.model.name === model.name && seat.model.digest === model.digest)) continue;
+        seats.push({
+          engine,
+          description,
+          model,
+          slots: new Slots(setting.slots ?? model.slots, setting.chatSharePercent, setting.onChange),
+          rates: ratesOf(model.kind, setting.rates),
+        });
+      }
+    }
+    return new Seats(seats);
+  }
+
+  get freeSlots(): number {
+    return this.all.reduce((sum, { slots }) => sum + slots.free, 0);
+  }
+
+  get busyChats(): number {
+    return this.all.reduce((sum, { slots }) => sum + slots.chats, 0);
+  }
+
+  find(name: string, digest: string): Seat | null {
+    return this.all.find(({ model }) => model.name === name && model.digest === digest) ?? null;
+  }
+
+  /** The seat for work at these rates, or why not: no such model here, or less than the offer's price. */
+  seatFor(name: string, digest: string, rates: Readonly<Record<string, string>>): Seat | Refusal {
+    const seat = this.find(name, digest);
+    if (seat === null)
+      return {
+        code: 'MODEL_UNKNOWN',
+        message: `This node has no ${name} with digest ${digest}; it serves ${this.all.map(({ model }) => model.name).join(', ')}.`,
+      };
+    const offered = unitsFromJson(rates);
+    for (const [kind, rate] of Object.entries(unitsToJson(seat.rates))) {
+      const got = offered[kind as keyof Rates] ?? 0n;
+      if (got < BigInt(rate))
+        return { code: 'RATE_TOO_LOW', message: `${kind} at ${got} per million: this node asks ${rate}.` };
+    }
+    return seat;
+  }
+
+  offerEngines(): { class: string; models: OfferModel[] }[] {
+    const byClass = new Map<string, OfferModel[]>();
+    for (const { description, model, slots, rates } of this.all) {
+      const models = byClass.get(description.engineClass) ?? [];
+      models.push({
+        name: model.name,
+        digest: model.digest,
+        kind: model.kind,
+        quantisation: model.quantisation,
+        contextTokens: model.contextTokens,
+        slots: slots.total,
+        loaded: true,
+        caps: { ...model.caps },
+        rates: unitsToJson(rates),
+        rowsPerSecond: 0,
+      });
+      byClass.set(description.engineClass, models);
+    }
+    return [...byClass].map(([name, models]) => ({ class: name, models }));
+  }
+}
+
+function ratesOf(kind: 'chat' | 'embedding', rates: Rates): Rates {
+  return Object.fromEntries(KINDS[kind].flatMap((unit) => (rates[unit] === undefined ? [] : [[unit, rates[unit]]])));
+}
