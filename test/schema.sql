@@ -1,0 +1,673 @@
+-- The sum of migrations/, read back from the catalogue. Generated: node scripts/schema.mjs
+
+-- tables
+
+CREATE TABLE account (
+  id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  kind text NOT NULL,
+  owner text NOT NULL,
+  asset text NOT NULL DEFAULT 'money'::text,
+  balance numeric(78,0) NOT NULL DEFAULT 0,
+  CONSTRAINT account_check CHECK (((balance >= (0)::numeric) OR (kind = ANY (ARRAY['escrow'::text, 'operator'::text])))),
+  CONSTRAINT account_kind_check CHECK ((kind = ANY (ARRAY['balance'::text, 'hold'::text, 'provider'::text, 'fees'::text, 'escrow'::text, 'operator'::text, 'payout'::text, 'bond'::text, 'treasury'::text]))),
+  CONSTRAINT account_kind_owner_asset_key UNIQUE (kind, owner, asset),
+  CONSTRAINT account_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE api_key (
+  id text NOT NULL,
+  org_id text NOT NULL,
+  hash bytea NOT NULL,
+  hint text NOT NULL,
+  scopes text[] NOT NULL DEFAULT '{all}'::text[],
+  daily_cap numeric(78,0),
+  revoked_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT api_key_daily_cap_check CHECK ((daily_cap >= (0)::numeric)),
+  CONSTRAINT api_key_hash_key UNIQUE (hash),
+  CONSTRAINT api_key_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT api_key_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE audit (
+  task_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  row_no integer NOT NULL,
+  auditor text NOT NULL,
+  auditor_kind text NOT NULL,
+  verdict text NOT NULL,
+  score jsonb NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT audit_auditor_kind_check CHECK ((auditor_kind = ANY (ARRAY['node'::text, 'coordinator'::text]))),
+  CONSTRAINT audit_pkey PRIMARY KEY (task_id, epoch, row_no, auditor),
+  CONSTRAINT audit_task_id_epoch_fkey FOREIGN KEY (task_id, epoch) REFERENCES lease(task_id, epoch),
+  CONSTRAINT audit_verdict_check CHECK ((verdict = ANY (ARRAY['good'::text, 'bad'::text, 'unsure'::text])))
+);
+
+CREATE TABLE chain_block (
+  number bigint NOT NULL,
+  hash bytea NOT NULL,
+  CONSTRAINT chain_block_hash_check CHECK ((length(hash) = 32)),
+  CONSTRAINT chain_block_pkey PRIMARY KEY (number)
+);
+
+CREATE TABLE chain_book (
+  book text NOT NULL,
+  escrow text NOT NULL,
+  delegate text NOT NULL,
+  fee_bps integer NOT NULL,
+  starts_at bigint NOT NULL,
+  epoch_seconds integer NOT NULL,
+  window_seconds integer NOT NULL,
+  grace_seconds integer NOT NULL,
+  state text NOT NULL DEFAULT 'alive'::text,
+  opened_block bigint NOT NULL,
+  CONSTRAINT chain_book_book_check CHECK ((book ~ '^0x[0-9a-f]{64}$'::text)),
+  CONSTRAINT chain_book_escrow_check CHECK ((escrow ~ '^0x[0-9a-f]{40}$'::text)),
+  CONSTRAINT chain_book_pkey PRIMARY KEY (book),
+  CONSTRAINT chain_book_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'dead'::text])))
+);
+
+CREATE TABLE chain_epoch (
+  book text NOT NULL,
+  epoch bigint NOT NULL,
+  state text NOT NULL DEFAULT 'open'::text,
+  debits jsonb,
+  credits jsonb,
+  fee numeric(78,0) NOT NULL DEFAULT 0,
+  opened_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  closed_at timestamp with time zone,
+  CONSTRAINT chain_epoch_book_fkey FOREIGN KEY (book) REFERENCES chain_book(book),
+  CONSTRAINT chain_epoch_check CHECK ((((state = 'open'::text) = (debits IS NULL)) AND ((debits IS NULL) = (credits IS NULL)))),
+  CONSTRAINT chain_epoch_epoch_check CHECK ((epoch >= 0)),
+  CONSTRAINT chain_epoch_fee_check CHECK ((fee >= (0)::numeric)),
+  CONSTRAINT chain_epoch_pkey PRIMARY KEY (book, epoch),
+  CONSTRAINT chain_epoch_state_check CHECK ((state = ANY (ARRAY['open'::text, 'closed'::text, 'posted'::text, 'final'::text])))
+);
+
+CREATE TABLE chain_event (
+  block_hash bytea NOT NULL,
+  log_index integer NOT NULL,
+  block_number bigint NOT NULL,
+  name text NOT NULL,
+  args jsonb NOT NULL,
+  removed boolean NOT NULL DEFAULT false,
+  applied integer NOT NULL DEFAULT 1,
+  entries jsonb NOT NULL DEFAULT '[]'::jsonb,
+  seen_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT chain_event_applied_check CHECK ((applied >= 1)),
+  CONSTRAINT chain_event_pkey PRIMARY KEY (block_hash, log_index)
+);
+
+CREATE TABLE chain_order (
+  book text NOT NULL,
+  order_index integer NOT NULL,
+  params bytea NOT NULL,
+  org_id text,
+  is_operator boolean NOT NULL DEFAULT false,
+  payer text NOT NULL,
+  refund_to text NOT NULL,
+  reserved numeric(78,0) NOT NULL,
+  free numeric(78,0) NOT NULL DEFAULT 0,
+  spent numeric(78,0) NOT NULL DEFAULT 0,
+  state text NOT NULL DEFAULT 'open'::text,
+  close_epoch bigint,
+  opened_block bigint NOT NULL,
+  CONSTRAINT chain_order_book_fkey FOREIGN KEY (book) REFERENCES chain_book(book),
+  CONSTRAINT chain_order_check CHECK (((spent <= reserved) OR (state = 'gone'::text))),
+  CONSTRAINT chain_order_free_check CHECK ((free >= (0)::numeric)),
+  CONSTRAINT chain_order_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT chain_order_params_check CHECK ((length(params) = 8)),
+  CONSTRAINT chain_order_pkey PRIMARY KEY (book, order_index),
+  CONSTRAINT chain_order_reserved_check CHECK ((reserved >= (0)::numeric)),
+  CONSTRAINT chain_order_spent_check CHECK ((spent >= (0)::numeric)),
+  CONSTRAINT chain_order_state_check CHECK ((state = ANY (ARRAY['open'::text, 'closing'::text, 'refunded'::text, 'gone'::text])))
+);
+
+CREATE TABLE chain_payee (
+  book text NOT NULL,
+  payee text NOT NULL,
+  payee_index integer,
+  book_epoch bigint NOT NULL DEFAULT 0,
+  total numeric(78,0) NOT NULL DEFAULT 0,
+  CONSTRAINT chain_payee_book_fkey FOREIGN KEY (book) REFERENCES chain_book(book),
+  CONSTRAINT chain_payee_payee_check CHECK ((payee ~ '^0x[0-9a-f]{40}$'::text)),
+  CONSTRAINT chain_payee_payee_index_check CHECK ((payee_index >= 0)),
+  CONSTRAINT chain_payee_pkey PRIMARY KEY (book, payee),
+  CONSTRAINT chain_payee_total_check CHECK ((total >= (0)::numeric))
+);
+
+CREATE TABLE chain_shortage (
+  kind text NOT NULL,
+  owner text NOT NULL,
+  amount numeric(78,0) NOT NULL,
+  CONSTRAINT chain_shortage_amount_check CHECK ((amount >= (0)::numeric)),
+  CONSTRAINT chain_shortage_pkey PRIMARY KEY (kind, owner)
+);
+
+CREATE TABLE chain_transaction (
+  id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  sender text NOT NULL,
+  nonce bigint NOT NULL,
+  purpose text NOT NULL,
+  ref text NOT NULL,
+  raw bytea NOT NULL,
+  hash bytea NOT NULL,
+  state text NOT NULL DEFAULT 'saved'::text,
+  gas_used bigint,
+  block_number bigint,
+  block_hash bytea,
+  sent_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  confirmed_at timestamp with time zone,
+  CONSTRAINT chain_transaction_check CHECK (((state <> ALL (ARRAY['confirmed'::text, 'failed'::text])) OR ((block_number IS NOT NULL) AND (block_hash IS NOT NULL) AND (gas_used IS NOT NULL)))),
+  CONSTRAINT chain_transaction_hash_check CHECK ((length(hash) = 32)),
+  CONSTRAINT chain_transaction_hash_key UNIQUE (hash),
+  CONSTRAINT chain_transaction_nonce_check CHECK ((nonce >= 0)),
+  CONSTRAINT chain_transaction_pkey PRIMARY KEY (id),
+  CONSTRAINT chain_transaction_state_check CHECK ((state = ANY (ARRAY['saved'::text, 'sent'::text, 'confirmed'::text, 'failed'::text, 'replaced'::text])))
+);
+
+CREATE TABLE coordinator (
+  key text NOT NULL,
+  value jsonb NOT NULL,
+  updated_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT coordinator_pkey PRIMARY KEY (key)
+);
+
+CREATE TABLE delivered_row (
+  task_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  row_no integer NOT NULL,
+  segment_offset bigint NOT NULL,
+  segment_length integer NOT NULL,
+  leaf_hash bytea NOT NULL,
+  succeeded boolean NOT NULL,
+  usage jsonb NOT NULL,
+  CONSTRAINT delivered_row_leaf_hash_check CHECK ((length(leaf_hash) = 32)),
+  CONSTRAINT delivered_row_pkey PRIMARY KEY (task_id, epoch, row_no),
+  CONSTRAINT delivered_row_task_id_epoch_fkey FOREIGN KEY (task_id, epoch) REFERENCES lease(task_id, epoch)
+);
+
+CREATE TABLE file (
+  id text NOT NULL,
+  org_id text NOT NULL,
+  purpose text NOT NULL,
+  filename text NOT NULL,
+  bytes bigint NOT NULL,
+  sha256 bytea NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  expires_at timestamp with time zone,
+  deleted_at timestamp with time zone,
+  CONSTRAINT file_bytes_check CHECK ((bytes >= 0)),
+  CONSTRAINT file_id_check CHECK ((id ~ '^file-[0-9a-z]{8,36}$'::text)),
+  CONSTRAINT file_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT file_pkey PRIMARY KEY (id),
+  CONSTRAINT file_purpose_check CHECK ((purpose = ANY (ARRAY['batch'::text, 'batch_output'::text, 'fine-tune'::text, 'fine-tune-results'::text, 'assistants'::text, 'vision'::text, 'user_data'::text, 'evals'::text]))),
+  CONSTRAINT file_sha256_check CHECK ((length(sha256) = 32))
+);
+
+CREATE TABLE idempotency (
+  org_id text NOT NULL,
+  key text NOT NULL,
+  route text NOT NULL,
+  body_hash bytea NOT NULL,
+  status integer,
+  response jsonb,
+  subject text,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT idempotency_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT idempotency_pkey PRIMARY KEY (org_id, key)
+);
+
+CREATE TABLE job (
+  id text NOT NULL,
+  org_id text NOT NULL,
+  api_key_id text,
+  kind text NOT NULL,
+  state text NOT NULL,
+  endpoint text NOT NULL,
+  model text,
+  input_file_id text,
+  output_file_id text,
+  error_file_id text,
+  completion_window text NOT NULL DEFAULT '24h'::text,
+  metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
+  verify text NOT NULL DEFAULT 'spot'::text,
+  region text,
+  pool_id text,
+  asset text NOT NULL DEFAULT 'money'::text,
+  trust text NOT NULL DEFAULT 'operator-credits'::text,
+  cap numeric(78,0),
+  charged numeric(78,0) NOT NULL DEFAULT 0,
+  rate_caps jsonb NOT NULL DEFAULT '{}'::jsonb,
+  row_count integer NOT NULL DEFAULT 0,
+  next_row integer NOT NULL DEFAULT 0,
+  rows_succeeded integer NOT NULL DEFAULT 0,
+  rows_failed integer NOT NULL DEFAULT 0,
+  rows_ended integer NOT NULL DEFAULT 0,
+  errors jsonb,
+  deadline timestamp with time zone NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  in_progress_at timestamp with time zone,
+  finalizing_at timestamp with time zone,
+  completed_at timestamp with time zone,
+  failed_at timestamp with time zone,
+  expired_at timestamp with time zone,
+  cancelling_at timestamp with time zone,
+  cancelled_at timestamp with time zone,
+  CONSTRAINT job_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES api_key(id),
+  CONSTRAINT job_cap_check CHECK ((cap >= (0)::numeric)),
+  CONSTRAINT job_check CHECK (((charged >= (0)::numeric) AND (charged <= COALESCE(cap, (0)::numeric)))),
+  CONSTRAINT job_check1 CHECK (((next_row >= 0) AND (next_row <= row_count))),
+  CONSTRAINT job_check2 CHECK ((((rows_succeeded + rows_failed) + rows_ended) <= row_count)),
+  CONSTRAINT job_error_file_id_fkey FOREIGN KEY (error_file_id) REFERENCES file(id),
+  CONSTRAINT job_id_check CHECK ((length(id) <= 40)),
+  CONSTRAINT job_input_file_id_fkey FOREIGN KEY (input_file_id) REFERENCES file(id),
+  CONSTRAINT job_kind_check CHECK ((kind = ANY (ARRAY['batch'::text, 'chat'::text, 'embedding'::text, 'fine-tune'::text]))),
+  CONSTRAINT job_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT job_output_file_id_fkey FOREIGN KEY (output_file_id) REFERENCES file(id),
+  CONSTRAINT job_pkey PRIMARY KEY (id),
+  CONSTRAINT job_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pool(id),
+  CONSTRAINT job_row_count_check CHECK ((row_count >= 0)),
+  CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY['validating'::text, 'failed'::text, 'in_progress'::text, 'finalizing'::text, 'completed'::text, 'expired'::text, 'cancelling'::text, 'cancelled'::text]))),
+  CONSTRAINT job_trust_check CHECK ((trust = ANY (ARRAY['self-custody'::text, 'operator-credits'::text]))),
+  CONSTRAINT job_verify_check CHECK ((verify = ANY (ARRAY['off'::text, 'spot'::text, 'quorum'::text, 'strict'::text])))
+);
+
+CREATE TABLE job_row (
+  job_id text NOT NULL,
+  row_no integer NOT NULL,
+  custom_id text NOT NULL,
+  input_offset bigint NOT NULL,
+  input_length integer NOT NULL,
+  state text NOT NULL DEFAULT 'pending'::text,
+  task_id uuid,
+  epoch integer,
+  result_offset bigint,
+  result_length integer,
+  error_code text,
+  error_message text,
+  CONSTRAINT job_row_custom_id_check CHECK (((length(custom_id) >= 1) AND (length(custom_id) <= 512))),
+  CONSTRAINT job_row_input_length_check CHECK ((input_length >= 0)),
+  CONSTRAINT job_row_input_offset_check CHECK ((input_offset >= 0)),
+  CONSTRAINT job_row_job_id_custom_id_key UNIQUE (job_id, custom_id),
+  CONSTRAINT job_row_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
+  CONSTRAINT job_row_pkey PRIMARY KEY (job_id, row_no),
+  CONSTRAINT job_row_row_no_check CHECK ((row_no >= 0)),
+  CONSTRAINT job_row_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'succeeded'::text, 'failed'::text, 'expired'::text, 'cancelled'::text])))
+);
+
+CREATE TABLE lease (
+  task_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  node_id text NOT NULL,
+  job_id text NOT NULL,
+  nonce bytea NOT NULL,
+  model text NOT NULL,
+  model_digest text NOT NULL,
+  engine_class text NOT NULL,
+  rates jsonb NOT NULL,
+  road text NOT NULL,
+  granted_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  lease_until timestamp with time zone NOT NULL,
+  started_at timestamp with time zone,
+  checkpoint_rows integer NOT NULL DEFAULT 0,
+  checkpoint_root bytea,
+  checkpoint_signature bytea,
+  committed_at timestamp with time zone,
+  draw_height bigint,
+  draw_seed bytea,
+  draw_rows integer[],
+  ended_at timestamp with time zone,
+  outcome text,
+  why text,
+  CONSTRAINT lease_checkpoint_rows_check CHECK ((checkpoint_rows >= 0)),
+  CONSTRAINT lease_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
+  CONSTRAINT lease_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
+  CONSTRAINT lease_nonce_check CHECK ((length(nonce) = 16)),
+  CONSTRAINT lease_outcome_check CHECK ((outcome = ANY (ARRAY['accepted'::text, 'rejected'::text, 'refused'::text, 'yielded'::text, 'lost'::text, 'cancelled'::text, 'expired'::text]))),
+  CONSTRAINT lease_pkey PRIMARY KEY (task_id, epoch),
+  CONSTRAINT lease_road_check CHECK ((road = ANY (ARRAY['batch'::text, 'stream'::text]))),
+  CONSTRAINT lease_task_id_fkey FOREIGN KEY (task_id) REFERENCES task(id)
+);
+
+CREATE TABLE ledger_transaction (
+  id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  kind text NOT NULL,
+  ref text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT ledger_transaction_kind_check CHECK ((kind = ANY (ARRAY['deposit'::text, 'credit'::text, 'hold'::text, 'release'::text, 'charge'::text, 'payout'::text, 'withdrawal'::text, 'fee'::text, 'refund'::text, 'forfeit'::text, 'reversal'::text, 'audit-fee'::text]))),
+  CONSTRAINT ledger_transaction_kind_ref_key UNIQUE (kind, ref),
+  CONSTRAINT ledger_transaction_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE node (
+  id text NOT NULL,
+  address text NOT NULL,
+  payout text NOT NULL,
+  offer jsonb NOT NULL,
+  offer_signature text,
+  offer_seq bigint NOT NULL,
+  offer_expires_at timestamp with time zone NOT NULL,
+  pool_id text,
+  rows_accepted bigint NOT NULL DEFAULT 0,
+  rows_audited bigint NOT NULL DEFAULT 0,
+  rows_bad bigint NOT NULL DEFAULT 0,
+  leases_lost bigint NOT NULL DEFAULT 0,
+  speed jsonb NOT NULL DEFAULT '{}'::jsonb,
+  benched_until timestamp with time zone,
+  benched_why text,
+  last_seen_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  first_seen_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT node_address_check CHECK ((address ~ '^0x[0-9a-f]{40}$'::text)),
+  CONSTRAINT node_address_key UNIQUE (address),
+  CONSTRAINT node_leases_lost_check CHECK ((leases_lost >= 0)),
+  CONSTRAINT node_payout_check CHECK ((payout ~ '^0x[0-9a-f]{40}$'::text)),
+  CONSTRAINT node_pkey PRIMARY KEY (id),
+  CONSTRAINT node_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pool(id),
+  CONSTRAINT node_rows_accepted_check CHECK ((rows_accepted >= 0)),
+  CONSTRAINT node_rows_audited_check CHECK ((rows_audited >= 0)),
+  CONSTRAINT node_rows_bad_check CHECK ((rows_bad >= 0))
+);
+
+CREATE TABLE org (
+  id text NOT NULL,
+  name text NOT NULL,
+  trust text NOT NULL DEFAULT 'operator-credits'::text,
+  wallet text,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT org_id_check CHECK ((id ~ '^org_[0-9a-z]{4,36}$'::text)),
+  CONSTRAINT org_pkey PRIMARY KEY (id),
+  CONSTRAINT org_trust_check CHECK ((trust = ANY (ARRAY['self-custody'::text, 'operator-credits'::text]))),
+  CONSTRAINT org_wallet_check CHECK ((wallet ~ '^0x[0-9a-f]{40}$'::text))
+);
+
+CREATE TABLE outbox (
+  id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  topic text NOT NULL,
+  message jsonb NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  not_before timestamp with time zone,
+  claimed_until timestamp with time zone,
+  sent_at timestamp with time zone,
+  done_at timestamp with time zone,
+  CONSTRAINT outbox_pkey PRIMARY KEY (id),
+  CONSTRAINT outbox_topic_check CHECK ((topic = ANY (ARRAY['validate'::text, 'place'::text, 'verify'::text, 'finalize'::text, 'settle'::text, 'chain'::text])))
+);
+
+CREATE TABLE pool (
+  id text NOT NULL,
+  name text NOT NULL,
+  half_life_hours integer NOT NULL DEFAULT 168,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT pool_half_life_hours_check CHECK ((half_life_hours > 0)),
+  CONSTRAINT pool_name_key UNIQUE (name),
+  CONSTRAINT pool_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE pool_member (
+  pool_id text NOT NULL,
+  org_id text NOT NULL,
+  shares integer NOT NULL DEFAULT 1,
+  role text NOT NULL DEFAULT 'member'::text,
+  CONSTRAINT pool_member_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT pool_member_pkey PRIMARY KEY (pool_id, org_id),
+  CONSTRAINT pool_member_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pool(id),
+  CONSTRAINT pool_member_role_check CHECK ((role = ANY (ARRAY['member'::text, 'owner'::text]))),
+  CONSTRAINT pool_member_shares_check CHECK ((shares > 0))
+);
+
+CREATE TABLE pool_node (
+  pool_id text NOT NULL,
+  node_id text NOT NULL,
+  guarantee_percent integer NOT NULL DEFAULT 100,
+  sell_idle boolean NOT NULL DEFAULT true,
+  CONSTRAINT pool_node_guarantee_percent_check CHECK (((guarantee_percent >= 0) AND (guarantee_percent <= 100))),
+  CONSTRAINT pool_node_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
+  CONSTRAINT pool_node_pkey PRIMARY KEY (pool_id, node_id),
+  CONSTRAINT pool_node_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pool(id)
+);
+
+CREATE TABLE posting (
+  id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  transaction_id bigint NOT NULL,
+  account_id bigint NOT NULL,
+  asset text NOT NULL,
+  amount numeric(78,0) NOT NULL,
+  CONSTRAINT ledger_is_zero_sum TRIGGER DEFERRABLE INITIALLY DEFERRED,
+  CONSTRAINT posting_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(id),
+  CONSTRAINT posting_amount_check CHECK ((amount <> (0)::numeric)),
+  CONSTRAINT posting_pkey PRIMARY KEY (id),
+  CONSTRAINT posting_transaction_id_fkey FOREIGN KEY (transaction_id) REFERENCES ledger_transaction(id)
+);
+
+CREATE TABLE receipt (
+  task_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  job_id text NOT NULL,
+  org_id text NOT NULL,
+  node_id text NOT NULL,
+  payout text NOT NULL,
+  root bytea NOT NULL,
+  rows integer NOT NULL,
+  rows_succeeded integer NOT NULL,
+  audited integer NOT NULL,
+  draw text NOT NULL,
+  usage jsonb NOT NULL,
+  rates jsonb NOT NULL,
+  charge numeric(78,0) NOT NULL,
+  fee numeric(78,0) NOT NULL,
+  document jsonb NOT NULL,
+  accepted_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT receipt_audited_check CHECK ((audited >= 0)),
+  CONSTRAINT receipt_charge_check CHECK ((charge >= (0)::numeric)),
+  CONSTRAINT receipt_check CHECK (((fee >= (0)::numeric) AND (fee <= charge))),
+  CONSTRAINT receipt_draw_check CHECK ((draw = ANY (ARRAY['none'::text, 'coordinator'::text, 'requester'::text]))),
+  CONSTRAINT receipt_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
+  CONSTRAINT receipt_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
+  CONSTRAINT receipt_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT receipt_pkey PRIMARY KEY (task_id),
+  CONSTRAINT receipt_rows_check CHECK ((rows > 0)),
+  CONSTRAINT receipt_task_id_epoch_fkey FOREIGN KEY (task_id, epoch) REFERENCES lease(task_id, epoch)
+);
+
+CREATE TABLE task (
+  id uuid NOT NULL DEFAULT gen_random_uuid(),
+  job_id text NOT NULL,
+  org_id text NOT NULL,
+  row_from integer NOT NULL,
+  row_to integer NOT NULL,
+  state text NOT NULL DEFAULT 'queued'::text,
+  epoch integer NOT NULL DEFAULT 1,
+  attempts integer NOT NULL DEFAULT 0,
+  pool_id text,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  queued_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  ended_at timestamp with time zone,
+  why text,
+  last_node text,
+  CONSTRAINT task_attempts_check CHECK ((attempts >= 0)),
+  CONSTRAINT task_check CHECK ((row_to > row_from)),
+  CONSTRAINT task_epoch_check CHECK ((epoch >= 1)),
+  CONSTRAINT task_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
+  CONSTRAINT task_last_node_fkey FOREIGN KEY (last_node) REFERENCES node(id),
+  CONSTRAINT task_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT task_pkey PRIMARY KEY (id),
+  CONSTRAINT task_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pool(id),
+  CONSTRAINT task_row_from_check CHECK ((row_from >= 0)),
+  CONSTRAINT task_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'leased'::text, 'running'::text, 'delivered'::text, 'accepted'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+);
+
+CREATE TABLE task_event (
+  id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  task_id uuid NOT NULL,
+  job_id text NOT NULL,
+  epoch integer NOT NULL,
+  from_state text,
+  to_state text NOT NULL,
+  why text,
+  at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT task_event_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE voucher (
+  task_id uuid NOT NULL,
+  node_id text NOT NULL,
+  book text NOT NULL,
+  book_epoch bigint NOT NULL,
+  payee text NOT NULL,
+  order_index integer NOT NULL,
+  cumulative numeric(78,0) NOT NULL,
+  total numeric(78,0) NOT NULL,
+  gross numeric(78,0) NOT NULL,
+  net numeric(78,0) NOT NULL,
+  receipt_hash bytea,
+  signature bytea,
+  delivered_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT voucher_book_order_index_fkey FOREIGN KEY (book, order_index) REFERENCES chain_order(book, order_index),
+  CONSTRAINT voucher_check CHECK ((total >= cumulative)),
+  CONSTRAINT voucher_check1 CHECK (((net >= (0)::numeric) AND (net <= gross))),
+  CONSTRAINT voucher_check2 CHECK (((signature IS NULL) = (receipt_hash IS NULL))),
+  CONSTRAINT voucher_cumulative_check CHECK ((cumulative >= (0)::numeric)),
+  CONSTRAINT voucher_gross_check CHECK ((gross >= (0)::numeric)),
+  CONSTRAINT voucher_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
+  CONSTRAINT voucher_payee_check CHECK ((payee ~ '^0x[0-9a-f]{40}$'::text)),
+  CONSTRAINT voucher_pkey PRIMARY KEY (task_id),
+  CONSTRAINT voucher_receipt_hash_check CHECK ((length(receipt_hash) = 32)),
+  CONSTRAINT voucher_signature_check CHECK ((length(signature) = 65)),
+  CONSTRAINT voucher_task_id_fkey FOREIGN KEY (task_id) REFERENCES receipt(task_id)
+);
+
+-- indexes
+
+CREATE UNIQUE INDEX chain_epoch_one_open ON public.chain_epoch USING btree (book) WHERE (state = 'open'::text);
+
+CREATE INDEX chain_event_by_block ON public.chain_event USING btree (block_number, log_index) WHERE (NOT removed);
+
+CREATE INDEX chain_order_by_org ON public.chain_order USING btree (org_id) WHERE (state = ANY (ARRAY['open'::text, 'closing'::text]));
+
+CREATE UNIQUE INDEX chain_payee_index ON public.chain_payee USING btree (book, payee_index) WHERE (payee_index IS NOT NULL);
+
+CREATE UNIQUE INDEX chain_transaction_nonce ON public.chain_transaction USING btree (sender, nonce) WHERE (state <> 'replaced'::text);
+
+CREATE INDEX chain_transaction_open ON public.chain_transaction USING btree (sender, nonce) WHERE (state = ANY (ARRAY['saved'::text, 'sent'::text]));
+
+CREATE UNIQUE INDEX chain_transaction_purpose ON public.chain_transaction USING btree (purpose, ref) WHERE (state <> ALL (ARRAY['replaced'::text, 'failed'::text]));
+
+CREATE INDEX file_by_org ON public.file USING btree (org_id, created_at DESC, id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX file_expiring ON public.file USING btree (expires_at) WHERE ((deleted_at IS NULL) AND (expires_at IS NOT NULL));
+
+CREATE INDEX job_by_input ON public.job USING btree (input_file_id) WHERE (input_file_id IS NOT NULL);
+
+CREATE INDEX job_by_key ON public.job USING btree (api_key_id, created_at) WHERE (api_key_id IS NOT NULL);
+
+CREATE INDEX job_by_org ON public.job USING btree (org_id, kind, created_at DESC, id);
+
+CREATE INDEX job_open ON public.job USING btree (deadline) WHERE (state = ANY (ARRAY['validating'::text, 'in_progress'::text, 'finalizing'::text, 'cancelling'::text]));
+
+CREATE INDEX lease_alive ON public.lease USING btree (lease_until) WHERE ((ended_at IS NULL) AND (committed_at IS NULL));
+
+CREATE INDEX lease_by_job ON public.lease USING btree (job_id);
+
+CREATE INDEX lease_by_node ON public.lease USING btree (node_id) WHERE (ended_at IS NULL);
+
+CREATE INDEX outbox_undone ON public.outbox USING btree (id) WHERE (done_at IS NULL);
+
+CREATE INDEX outbox_unsent ON public.outbox USING btree (id) WHERE ((sent_at IS NULL) AND (done_at IS NULL));
+
+CREATE INDEX posting_by_account ON public.posting USING btree (account_id, id);
+
+CREATE INDEX posting_by_transaction ON public.posting USING btree (transaction_id);
+
+CREATE INDEX receipt_by_job ON public.receipt USING btree (job_id);
+
+CREATE INDEX receipt_by_node ON public.receipt USING btree (node_id, accepted_at);
+
+CREATE INDEX task_by_job ON public.task USING btree (job_id, row_from);
+
+CREATE INDEX task_queued ON public.task USING btree (job_id, row_from) WHERE (state = 'queued'::text);
+
+CREATE INDEX task_worn ON public.task USING btree (attempts) WHERE ((state = 'queued'::text) AND (attempts > 0));
+
+CREATE INDEX task_event_by_job ON public.task_event USING btree (job_id, id);
+
+CREATE INDEX voucher_by_epoch ON public.voucher USING btree (book, book_epoch, order_index, payee, cumulative);
+
+CREATE UNIQUE INDEX voucher_total ON public.voucher USING btree (book, book_epoch, payee, total) WHERE (net > (0)::numeric);
+
+CREATE INDEX voucher_undelivered ON public.voucher USING btree (node_id, total) WHERE (delivered_at IS NULL);
+
+-- functions
+
+CREATE OR REPLACE FUNCTION public.ledger_is_zero_sum()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+DECLARE off record;
+BEGIN
+  SELECT asset, sum(amount) AS total INTO off FROM posting WHERE transaction_id = NEW.transaction_id GROUP BY asset HAVING sum(amount) <> 0 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'ledger transaction % is off by % %', NEW.transaction_id, off.total, off.asset USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.posting_moves_balance()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  UPDATE account SET balance = balance + NEW.amount WHERE id = NEW.account_id AND asset = NEW.asset;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'posting in asset % to account % of another asset', NEW.asset, NEW.account_id;
+  END IF;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.refuse_rewrite()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  RAISE EXCEPTION '% is append only', TG_TABLE_NAME USING ERRCODE = 'check_violation';
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.task_logs_its_moves()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why) VALUES (NEW.id, NEW.job_id, NEW.epoch, NULL, NEW.state, NEW.why);
+  ELSIF NEW.state <> OLD.state OR NEW.epoch <> OLD.epoch THEN
+    INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why) VALUES (NEW.id, NEW.job_id, NEW.epoch, OLD.state, NEW.state, NEW.why);
+  END IF;
+  RETURN NULL;
+END $function$
+;
+
+-- triggers
+
+CREATE TRIGGER ledger_transaction_append_only BEFORE DELETE OR UPDATE ON public.ledger_transaction FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
+
+CREATE TRIGGER ledger_transaction_never_truncated BEFORE TRUNCATE ON public.ledger_transaction FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
+
+CREATE CONSTRAINT TRIGGER ledger_is_zero_sum AFTER INSERT ON public.posting DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_is_zero_sum();
+
+CREATE TRIGGER posting_append_only BEFORE DELETE OR UPDATE ON public.posting FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
+
+CREATE TRIGGER posting_moves_balance AFTER INSERT ON public.posting FOR EACH ROW EXECUTE FUNCTION posting_moves_balance();
+
+CREATE TRIGGER posting_never_truncated BEFORE TRUNCATE ON public.posting FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
+
+CREATE TRIGGER receipt_append_only BEFORE DELETE OR UPDATE ON public.receipt FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
+
+CREATE TRIGGER receipt_never_truncated BEFORE TRUNCATE ON public.receipt FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
+
+CREATE TRIGGER task_logs_its_moves AFTER INSERT OR UPDATE ON public.task FOR EACH ROW EXECUTE FUNCTION task_logs_its_moves();
