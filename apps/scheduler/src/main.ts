@@ -15,7 +15,7 @@ async function main(): Promise<void> {
     { logger: ['error', 'warn'] },
   );
   app.enableShutdownHooks(['SIGTERM', 'SIGINT']);
-  endWithParent();
+  endWithParent(() => void app.close().finally(() => process.exit(0)));
   const link = app.get(ProviderLink);
   await app.get(ProcessDirectory).enter({ peer: link.peerId(), addresses: [...link.addresses()], role: 'scheduler' });
   app.get(Log).info({ addresses: link.addresses() }, 'scheduler is up');

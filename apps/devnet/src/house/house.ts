@@ -139,6 +139,7 @@ export class House {
     const httpPort = before?.baseURL === undefined ? this.#options.httpPort : Number(new URL(before.baseURL).port);
     const child = await startReady(this.children, {
       name: role,
+      ipc: true,
       args: ['--enable-source-maps', '--max-old-space-size=512', entryOf(role)],
       env: {
         DATABASE_URL: this.databaseUrl,

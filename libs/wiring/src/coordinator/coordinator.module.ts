@@ -1,5 +1,15 @@
 import { join } from 'node:path';
-import { Global, Module, type DynamicModule, type FactoryProvider, type Provider, type Type } from '@nestjs/common';
+import {
+  Global,
+  Inject,
+  Injectable,
+  Module,
+  type DynamicModule,
+  type FactoryProvider,
+  type OnApplicationShutdown,
+  type Provider,
+  type Type,
+} from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import {
   AccountStore,
@@ -45,6 +55,22 @@ export const COORDINATOR_CONFIG = Symbol('coordinator configuration');
 export const CATALOGUE = Symbol('catalogue of models');
 
 /** Every port of the market bound to its adapter, for api and scheduler alike. Ports are abstract classes: each is its own token. */
+/** What outlives every handler is closed last: queue, engines, then the database with TypeORM's own shutdown. */
+@Injectable()
+class AdapterShutdown implements OnApplicationShutdown {
+  readonly #queue: WorkQueue;
+  readonly #engines: LocalEngines;
+
+  constructor(@Inject(WorkQueue) queue: WorkQueue, @Inject(LocalEngines) engines: LocalEngines) {
+    this.#queue = queue;
+    this.#engines = engines;
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await Promise.all([this.#queue.close(), this.#engines.close()]);
+  }
+}
+
 @Global()
 @Module({})
 export class CoordinatorModule {
@@ -63,7 +89,7 @@ export class CoordinatorModule {
           dataSourceFactory: () => Promise.resolve(database.dataSource),
         }),
       ],
-      providers,
+      providers: [...providers, AdapterShutdown],
       exports: providers.map(tokenOf),
     };
   }
@@ -83,7 +109,7 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
     bind(OfferBook, () => new PgOfferBook(database)),
     bind(LeaseStore, () => new PgLeaseStore(database)),
     bind(Outbox, () => new PgOutbox(database)),
-    bind(ObjectStore, () => new DiskObjectStore(join(config.dataDir, 'objects'))),
+    bind(ObjectStore, () => new DiskObjectStore(join(config.dataDir, 'objects'), config.role)),
     bind(
       WorkQueue,
       () =>
