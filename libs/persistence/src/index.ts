@@ -11,3 +11,4 @@ export * from './jobs/pg-offer-book.ts';
 export { PgLeaseStore } from './leases/pg-lease-store.ts';
 export { closeJobs, lockJobs } from './leases/close-jobs.ts';
 export * from './facts/run-facts.ts';
+export * from './doctor/index.ts';

@@ -23,10 +23,7 @@ interface EndingJob {
  * @returns jobs that were closed now.
  */
 export async function expireJobs(database: Database): Promise<readonly string[]> {
-  await database.query(
-    `UPDATE job SET state = 'expired', expired_at = clock_timestamp()
-     WHERE state = 'validating' AND deadline < clock_timestamp()`,
-  );
+  await expireValidating(database);
   return database.transaction(async (tx) => {
     const jobs = await tx.query<EndingJob>(
       `SELECT id, state,
@@ -46,6 +43,17 @@ export async function expireJobs(database: Database): Promise<readonly string[]>
       jobs.map(({ id }) => id),
     );
   });
+}
+
+/** A batch that was never validated has no price, no hold and no rows that anybody was promised. */
+async function expireValidating(database: Database): Promise<void> {
+  await database.query(
+    `WITH expired AS (
+       UPDATE job SET state = 'expired', expired_at = clock_timestamp()
+       WHERE state = 'validating' AND deadline < clock_timestamp() RETURNING id
+     )
+     DELETE FROM job_row USING expired WHERE job_row.job_id = expired.id`,
+  );
 }
 
 async function endWork(

@@ -2,7 +2,15 @@ import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { ledger } from '@freehold/domain';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { MarketWorld } from '../../test/market-world.ts';
-import { balanceOfAccount, balanceOfOrg, grantCredits, isCheckViolation, post, statement, statementCsv } from '../index.ts';
+import {
+  balanceOfAccount,
+  balanceOfOrg,
+  grantCredits,
+  isCheckViolation,
+  post,
+  statement,
+  statementCsv,
+} from '../index.ts';
 
 let market: MarketDatabase;
 let world: MarketWorld;
