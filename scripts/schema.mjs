@@ -72,7 +72,9 @@ async function readSchema() {
       for (const file of migrations()) {
         await client
           .query(`BEGIN;\n${readFileSync(at('migrations', file), 'utf8')}\n;COMMIT`)
-          .catch((error) => giveUp(`migrations/${file}: ${error.message}`));
+          .catch((cause) => {
+            throw new Error(`migrations/${file} does not apply: ${cause.message}`, { cause });
+          });
       }
       return await describe(client);
     } finally {
