@@ -47,10 +47,14 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
        AND NOT EXISTS (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state IN ${OPEN_TASK})
      UNION ALL
      SELECT 'job ' || job.id || ' is ' || state || ' and no message moves it on'
-     FROM job, given WHERE state IN ('validating', 'finalizing', 'cancelling')
-       AND coalesce(finalizing_at, cancelling_at, created_at) < clock_timestamp() - given.stuck
+     FROM job, given WHERE state IN ('validating', 'finalizing')
+       AND coalesce(finalizing_at, created_at) < clock_timestamp() - given.stuck
        AND NOT EXISTS (SELECT 1 FROM outbox WHERE done_at IS NULL AND message ->> 'job' = job.id
-         AND topic = CASE state WHEN 'validating' THEN 'validate' ELSE 'finalize' END)`,
+         AND topic = CASE state WHEN 'validating' THEN 'validate' ELSE 'finalize' END)
+     UNION ALL
+     SELECT 'job ' || job.id || ' is being cancelled since ' || cancelling_at || ' and nothing of it waits for a verdict'
+     FROM job, given WHERE state = 'cancelling' AND cancelling_at < clock_timestamp() - given.stuck
+       AND NOT EXISTS (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state = 'delivered')`,
   ),
   sqlCheck(
     'lease-unreaped',

@@ -29,7 +29,7 @@ export async function failRows(tx: Sql, taskIds: readonly string[], failure: Row
 /**
  * Closes those of the jobs that have a terminal record for every row and no task in flight. A batch goes to `finalizing`
  * and its files are written by whoever takes the message; a streamed job has no files, so it ends here and now and its
- * hold goes back. A batch that is being cancelled keeps its state: its own `finalize` was filed when it was cancelled.
+ * hold goes back. A cancelled batch has files too (of what was answered before); `cancelling_at` remembers what it was.
  *
  * @returns the jobs closed now.
  */
@@ -51,7 +51,7 @@ export async function closeJobs(tx: Sql, jobIds: readonly string[]): Promise<rea
          ELSE 'failed' END AS state
        FROM job WHERE id = ANY($1)
      ) AS ending
-     WHERE job.id = ending.job_id AND (job.state = 'in_progress' OR (job.state = 'cancelling' AND ending.state <> 'finalizing'))
+     WHERE job.id = ending.job_id AND job.state IN ('in_progress', 'cancelling')
        AND rows_succeeded + rows_failed + rows_ended = row_count
        AND NOT EXISTS (
          SELECT 1 FROM task WHERE task.job_id = job.id AND task.state IN ('queued', 'leased', 'running', 'delivered'))

@@ -478,12 +478,12 @@ describe('jobs that end', () => {
     expect((await world.accept(lease)).moved).toBe(false);
   });
 
-  it('end cancelled rows of a cancelled batch and leave its state to who writes the files', async () => {
+  it('end the open rows of a cancelled batch and hand it on to who writes the files', async () => {
     const [node, job] = [await world.node(), await world.batch(20)];
     await world.lease(job, node, 0, 10);
     await market.database.query(`UPDATE job SET state = 'cancelling', cancelling_at = now() WHERE id = $1`, [job]);
-    await store.expireJobs();
+    expect(await store.expireJobs()).toEqual([job]);
     expect(await world.rowStates(job)).toEqual({ cancelled: 20 });
-    expect(await world.job(job)).toMatchObject({ state: 'cancelling', rows_ended: 20 });
+    expect(await world.job(job)).toMatchObject({ state: 'finalizing', rows_ended: 20 });
   });
 });
