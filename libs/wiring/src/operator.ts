@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { openDatabase, type Database } from '@freehold/persistence';
+import { openDatabase, runDoctor, type Database, type DoctorReport } from '@freehold/persistence';
 import { startPostgres, type EmbeddedPostgres } from './embedded/index.ts';
 import { readMarketRecord, type MarketRecord } from './market-record.ts';
 
@@ -65,4 +65,13 @@ function reached(database: Database, record: MarketRecord | null, postgres: Embe
       await postgres?.stop();
     },
   };
+}
+
+export { auditFacts, jobMoney, nodeFacts, openWork, rowsAnswered, rowsDeliveredBy, type NodeFacts } from '@freehold/persistence';
+
+export type Examination = DoctorReport;
+
+/** Every check that the reached market's surroundings allow. */
+export function examine(market: ReachedMarket): Promise<Examination> {
+  return runDoctor(market.database);
 }

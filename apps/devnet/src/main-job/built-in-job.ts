@@ -25,6 +25,8 @@ export interface BuiltInResult {
   readonly rowsIn: readonly number[];
   readonly search: SearchResult;
   readonly answers: { readonly correct: number; readonly total: number };
+  /** What was embedded, by custom_id. */
+  readonly texts: ReadonlyMap<string, string>;
 }
 
 /** Embeddings of real text and chats with checkable answers, as two batches side by side; then 64 known-item queries. */
@@ -39,6 +41,7 @@ export async function runBuiltInJob(context: JobContext): Promise<BuiltInResult>
     rowsIn: [readmes.length, questions.length],
     search,
     answers: { correct, total: questions.length },
+    texts: new Map(readmes.map((readme) => [readme.name, readme.text])),
   };
 }
 

@@ -1,0 +1,113 @@
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import OpenAI from 'openai';
+import { readFlags, type Flags } from './flags.ts';
+import { House } from './house/house.ts';
+import { CAST } from './main-job/cast.ts';
+import { runBuiltInJob, type JobContext } from './main-job/built-in-job.ts';
+import { runGivenBatches } from './main-job/given-batches.ts';
+import { Narrator } from './progress.ts';
+import { measure, type Run } from './measure.ts';
+import { renderScorecard, scorecardFaults } from './scorecard.ts';
+
+const HOME = fileURLToPath(new URL('../../..', import.meta.url));
+const NODE_MODULES = join(HOME, 'node_modules');
+/** The SDK's own patience with one request; batches are polled, so no request of the job takes longer. */
+const REQUEST_TIMEOUT_MS = 60_000;
+
+async function main(): Promise<void> {
+  const flags = readFlags(process.argv.slice(2), HOME);
+  const narrator = new Narrator(flags.json);
+  const house = await House.open({
+    dataDir: flags.dataDir,
+    httpPort: flags.port,
+    fresh: flags.fresh,
+    say: (text) => narrator.say(text),
+    databaseUrl: process.env['DATABASE_URL'],
+    redisUrl: process.env['REDIS_URL'],
+    rpcUrl: process.env['RPC_URL'],
+  });
+  house.closeOnSignals();
+  try {
+    process.exitCode = await runMarket(house, flags, narrator);
+  } catch (error) {
+    process.exitCode = 1;
+    narrator.say(`FAILED: ${error instanceof Error ? error.message : String(error)}`);
+    narrator.print(`Logs: ${join(flags.dataDir, 'logs')}`);
+    await house.close();
+    throw error;
+  } finally {
+    narrator.close();
+  }
+}
+
+/** Coordinator, nodes, job, scorecard. Returns the exit code; without --once the market stays up behind it. */
+async function runMarket(house: House, flags: Flags, narrator: Narrator): Promise<number> {
+  const baseURL = await house.startCoordinator();
+  narrator.say(`the API answers at ${baseURL}`);
+  await startCast(house, narrator);
+  if (flags.json) printJson({ ready: true, baseURL, apiKey: house.requester.apiKey, rpcUrl: house.rpcUrl, databaseUrl: house.databaseUrl, contracts: house.chain, dataDir: house.dataDir });
+  const run = await runJob(house, flags, narrator, baseURL);
+  narrator.say('every row has its terminal record; settling on chain');
+  const card = await measure(house, run, narrator);
+  const faults = scorecardFaults(card, { builtIn: flags.batches.length === 0, rowsIn: run.rowsIn });
+  narrator.print(renderScorecard(card, faults, money));
+  if (flags.json) printJson({ ...card, holds: faults.length === 0, faults });
+  if (flags.once) {
+    await house.close();
+    narrator.say('stopped');
+  } else {
+    narrator.print(invitation(baseURL, house));
+  }
+  return faults.length === 0 ? 0 : 1;
+}
+
+async function startCast(house: House, narrator: Narrator): Promise<void> {
+  // Two at a time: each node costs a second of CPU to start, and this may be a machine with two cores.
+  for (let at = 0; at < CAST.length; at += 2) await Promise.all(CAST.slice(at, at + 2).map((spec) => house.startNode(spec)));
+  narrator.say(`${CAST.length} nodes are up: ${CAST.map((spec) => spec.name).join(', ')}`);
+}
+
+async function runJob(house: House, flags: Flags, narrator: Narrator, baseURL: string): Promise<Run> {
+  const context: JobContext = {
+    client: new OpenAI({ baseURL, apiKey: house.requester.apiKey, timeout: REQUEST_TIMEOUT_MS }),
+    narrator,
+    workDir: join(house.dataDir, 'work'),
+    nodeModules: NODE_MODULES,
+    signal: new AbortController().signal,
+  };
+  if (flags.batches.length > 0) return { builtIn: null, ...(await runGivenBatches(context, flags.batches)) };
+  const builtIn = await runBuiltInJob(context);
+  for (const shown of builtIn.search.shown) narrator.print(`  "${shown.query.slice(0, 70)}" → ${shown.rank <= 5 ? 'hit' : 'miss'}: ${shown.wanted} at rank ${shown.rank}${shown.rank === 1 ? '' : `, first ${shown.first}`}`);
+  return { builtIn, batches: builtIn.batches, rowsIn: builtIn.rowsIn };
+}
+
+const SMALLEST_PER_TOKEN = 1_000_000n;
+
+/** The devnet token has six decimals. */
+function money(smallest: string): string {
+  const value = BigInt(smallest);
+  return `${value / SMALLEST_PER_TOKEN}.${String(value % SMALLEST_PER_TOKEN).padStart(6, '0')} FDV`;
+}
+
+function invitation(baseURL: string, house: House): string {
+  return `
+The market stays up. Try it:
+
+  curl ${baseURL}/chat/completions -H 'authorization: Bearer ${house.requester.apiKey}' \\
+    -H 'content-type: application/json' -d '{"model":"freehold-tiny","messages":[{"role":"user","content":"What is 12 plus 30?"}]}'
+
+  npm run doctor                 proves the books while it runs
+  logs and data: ${house.dataDir}
+  Ctrl-C stops everything.
+`;
+}
+
+function printJson(value: object): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? (error.name === 'InUseError' ? error.message : (error.stack ?? error.message)) : String(error)}\n`);
+  process.exit(1);
+});
