@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Children, type ChildSpec } from './children.ts';
 import { goneWithin, identityOf, isAlive, type ProcessIdentity } from './process-identity.ts';
@@ -96,6 +97,30 @@ describe('the children of a launcher', () => {
     await once(other, 'exit');
     const taken = await Children.open(dataDir);
     await taken.close();
+  });
+
+  it('are stopped in order when the process that started their launcher is killed', async () => {
+    const launcher = join(import.meta.dirname, `../../.launcher-of-children-${process.pid}.ts`);
+    const flags = ['--import', join(import.meta.dirname, '../../../../test/from-source.mjs'), '--conditions=source'];
+    writeFileSync(
+      launcher,
+      `import { Children } from ${JSON.stringify(join(import.meta.dirname, 'children.ts'))};
+       const children = await Children.open(${JSON.stringify(dataDir)});
+       children.closeOnSignals(undefined, async () => process.stdout.write('closed\\n'));
+       process.stdout.write(children.start({ name: 'child', args: ['-e', ${JSON.stringify(FOREVER)}] }).pid + '\\n');`,
+    );
+    const grandparent = `const c = require('node:child_process').spawn(process.execPath, ${JSON.stringify([...flags, launcher])}, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }); ${FOREVER}`;
+    try {
+      const top = spawn(process.execPath, ['-e', grandparent], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const said = createInterface({ input: top.stdout })[Symbol.asyncIterator]();
+      const child = identity(Number((await said.next()).value));
+      top.kill('SIGKILL');
+      expect((await said.next()).value).toBe('closed');
+      expect(isAlive(child)).toBe(false);
+      expect(existsSync(join(dataDir, 'launcher.json'))).toBe(false);
+    } finally {
+      rmSync(launcher, { force: true });
+    }
   });
 
   it('stay down when they die, unless a restart was asked for', async () => {

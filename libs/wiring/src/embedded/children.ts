@@ -124,7 +124,7 @@ export class Children {
   /**
    * On SIGINT, SIGTERM or SIGHUP: `before`, then {@link close}, then `after` (e.g. stop the embedded services, which the
    * children need until their end), then exit with 128 + the signal's number. A second signal, a second or more later,
-   * kills everything at once.
+   * kills everything at once. A launcher that was itself started with an IPC channel stops in order when its parent is gone.
    */
   closeOnSignals(
     before: () => Promise<void> = () => Promise.resolve(),
@@ -151,6 +151,7 @@ export class Children {
         );
     };
     process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onSignal);
+    endWithParent(() => onSignal('SIGHUP'));
   }
 
   async #stopAll(): Promise<void> {
