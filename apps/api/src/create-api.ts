@@ -21,14 +21,26 @@ const REQUEST_MS = 30 * 60_000;
 const KEEP_ALIVE_MS = 75_000;
 
 /** The api over its ports, ready to `listen`. */
-export async function createApi(ports: DynamicModule, settings: ApiSettings, reporter: Reporter): Promise<INestApplication<Server>> {
-  const app = await NestFactory.create<INestApplication<Server>>(ApiModule.over(ports, settings, reporter), new ExpressAdapter(), {
-    bodyParser: false,
-    logger: ['error', 'fatal'],
-    abortOnError: false,
-  });
+export async function createApi(
+  ports: DynamicModule,
+  settings: ApiSettings,
+  reporter: Reporter,
+): Promise<INestApplication<Server>> {
+  const app = await NestFactory.create<INestApplication<Server>>(
+    ApiModule.over(ports, settings, reporter),
+    new ExpressAdapter(),
+    {
+      bodyParser: false,
+      logger: ['error', 'fatal'],
+      abortOnError: false,
+    },
+  );
   const http: unknown = app.getHttpAdapter().getInstance();
-  (http as express.Express).disable('x-powered-by').disable('etag').set('query parser', 'simple').set('trust proxy', false);
+  (http as express.Express)
+    .disable('x-powered-by')
+    .disable('etag')
+    .set('query parser', 'simple')
+    .set('trust proxy', false);
   app.use(requestId);
   app.use(requestLog(reporter));
   app.use(app.get(ApiMetrics).middleware);

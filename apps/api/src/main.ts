@@ -3,7 +3,15 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { INestApplication } from '@nestjs/common';
 import { ProviderLink } from '@freehold/market';
-import { ConfigError, CoordinatorModule, createLog, endWithParent, ProcessDirectory, readCatalogue, readConfig } from '@freehold/wiring';
+import {
+  ConfigError,
+  CoordinatorModule,
+  createLog,
+  endWithParent,
+  ProcessDirectory,
+  readCatalogue,
+  readConfig,
+} from '@freehold/wiring';
 import { createApi } from './create-api.ts';
 import { REQUESTS_PER_MINUTE_DEFAULT } from './settings.ts';
 
@@ -59,7 +67,9 @@ function hostOf(host: string): string {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof ConfigError ? error.message : String(error instanceof Error ? error.stack : error)}\n`);
+  process.stderr.write(
+    `${error instanceof ConfigError ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
+  );
   process.exitCode = 1;
   setTimeout(() => process.exit(1), 100).unref();
 });

@@ -12,7 +12,11 @@ describe('capFor', () => {
     expect(capFor(worst, null, [cheap], dear)).toEqual({ ok: true, cap: 14n, rateCaps: dear });
   });
   it('takes the highest posted rate of each kind where the catalogue has no ceiling', () => {
-    expect(capFor(worst, null, [cheap, { inputToken: 4n }], null)).toEqual({ ok: true, cap: 6n, rateCaps: { inputToken: 4n, outputToken: 2n } });
+    expect(capFor(worst, null, [cheap, { inputToken: 4n }], null)).toEqual({
+      ok: true,
+      cap: 6n,
+      rateCaps: { inputToken: 4n, outputToken: 2n },
+    });
   });
   it('admits only price lists that the cap covers in the worst case', () => {
     expect(capFor(worst, 13n, [cheap], dear)).toEqual({ ok: true, cap: 13n, rateCaps: cheap });
@@ -28,10 +32,16 @@ describe('capFor', () => {
     const rates = fc.record({ inputToken: fc.bigInt(0n, 1_000n), outputToken: fc.bigInt(0n, 1_000n) });
     const usage = fc.record({ inputToken: fc.bigInt(0n, 10n ** 9n), outputToken: fc.bigInt(0n, 10n ** 9n) });
     fc.assert(
-      fc.property(usage, fc.option(fc.bigInt(0n, 10n ** 6n)), fc.array(rates, { maxLength: 5 }), fc.option(rates), (used, maxCost, posted, ceiling) => {
-        const cap = capFor(used, maxCost, posted, ceiling);
-        return !cap.ok || (holdFor(used, cap.rateCaps) <= cap.cap && (maxCost === null || cap.cap === maxCost));
-      }),
+      fc.property(
+        usage,
+        fc.option(fc.bigInt(0n, 10n ** 6n)),
+        fc.array(rates, { maxLength: 5 }),
+        fc.option(rates),
+        (used, maxCost, posted, ceiling) => {
+          const cap = capFor(used, maxCost, posted, ceiling);
+          return !cap.ok || (holdFor(used, cap.rateCaps) <= cap.cap && (maxCost === null || cap.cap === maxCost));
+        },
+      ),
     );
   });
 });

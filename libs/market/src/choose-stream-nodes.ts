@@ -57,12 +57,18 @@ export function chooseStreamNodes(
     if (obstacle === null && candidate !== null) fitting.push(candidate);
     if (obstacle === null) continue;
     eliminated[obstacle] = (eliminated[obstacle] ?? 0) + 1;
-    if (obstacle === 'price' && candidate !== null && (priceThatWouldDo === null || candidate.cost < priceThatWouldDo)) priceThatWouldDo = candidate.cost;
+    if (obstacle === 'price' && candidate !== null && (priceThatWouldDo === null || candidate.cost < priceThatWouldDo))
+      priceThatWouldDo = candidate.cost;
   }
   return { candidates: drawn(fitting, below), eliminated, nodes: nodes.length, priceThatWouldDo };
 }
 
-function obstacleOf(ask: StreamAsk, node: ConnectedNode, candidate: StreamCandidate | null, isBenched: (nodeId: string) => boolean): Obstacle | null {
+function obstacleOf(
+  ask: StreamAsk,
+  node: ConnectedNode,
+  candidate: StreamCandidate | null,
+  isBenched: (nodeId: string) => boolean,
+): Obstacle | null {
   if (candidate === null) return 'model';
   if (ask.region !== null && node.offer.region !== ask.region) return 'region';
   if (isBenched(node.id)) return 'benched';

@@ -29,7 +29,11 @@ export async function createOrg(
   ports: CreateKeyPorts,
   org: { readonly name: string; readonly trust?: Trust; readonly wallet?: string | null; readonly credit?: Amount },
 ): Promise<{ readonly orgId: string }> {
-  const orgId = await ports.accounts.createOrg({ name: org.name, trust: org.trust ?? 'operator-credits', wallet: org.wallet ?? null });
+  const orgId = await ports.accounts.createOrg({
+    name: org.name,
+    trust: org.trust ?? 'operator-credits',
+    wallet: org.wallet ?? null,
+  });
   if (org.credit !== undefined && org.credit > 0n) await ports.accounts.credit(orgId, org.credit, `welcome/${orgId}`);
   return { orgId };
 }

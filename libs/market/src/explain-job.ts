@@ -5,7 +5,10 @@ import type { ProviderLink } from './ports/provider-link.ts';
 import { candidateOf } from './place-tasks.ts';
 
 /** Why a job's rows are (not) being placed now, over the nodes this process sees. Null before its model is known. */
-export async function explainJob(ports: { readonly leases: LeaseStore; readonly link: ProviderLink }, job: JobView): Promise<Explanation | null> {
+export async function explainJob(
+  ports: { readonly leases: LeaseStore; readonly link: ProviderLink },
+  job: JobView,
+): Promise<Explanation | null> {
   if (job.model === null) return null;
   const nodes = ports.link.nodes();
   const records = await ports.leases.nodeRecords(nodes.map((node) => node.id));
@@ -13,5 +16,15 @@ export async function explainJob(ports: { readonly leases: LeaseStore; readonly 
     const record = records.get(node.id);
     return record === undefined ? [] : [candidateOf(node, record)];
   });
-  return explainPlacement({ jobId: job.id, model: job.model, region: job.region, poolId: job.poolId, verify: job.verify, rateCaps: job.rateCaps }, candidates);
+  return explainPlacement(
+    {
+      jobId: job.id,
+      model: job.model,
+      region: job.region,
+      poolId: job.poolId,
+      verify: job.verify,
+      rateCaps: job.rateCaps,
+    },
+    candidates,
+  );
 }

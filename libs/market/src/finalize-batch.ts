@@ -32,12 +32,11 @@ export type Finalized = 'finished' | 'not-waiting';
  * harmlessly: what is written follows from the rows, the files' ids from the job's, and the state moves once.
  */
 export async function finalizeBatch(ports: FinalizeBatchPorts, jobId: string): Promise<Finalized> {
-  if (!(await ports.jobs.freeze(jobId))) return 'not-waiting';
   const job = await ports.jobs.find(jobId);
-  if (job === null) return 'not-waiting';
-  const isBatch = job.kind === 'batch';
-  const output = isBatch && job.rowsSucceeded > 0 ? await writeFile(ports, job, 'output') : null;
-  const errors = isBatch && job.rowCount > job.rowsSucceeded ? await writeFile(ports, job, 'error') : null;
+  // Every row has its terminal record once a job is finalizing, so nothing moves under this.
+  if (job === null || job.state !== 'finalizing') return 'not-waiting';
+  const output = job.rowsSucceeded > 0 ? await writeFile(ports, job, 'output') : null;
+  const errors = job.rowCount > job.rowsSucceeded ? await writeFile(ports, job, 'error') : null;
   return (await ports.jobs.finish(jobId, { output, errors })) ? 'finished' : 'not-waiting';
 }
 
@@ -51,7 +50,7 @@ async function writeFile(ports: FinalizeBatchPorts, job: JobView, which: Which):
 
 async function* lines(ports: FinalizeBatchPorts, job: JobView, which: Which): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder();
-  for (let from = 0; from < job.rowCount; ) {
+  for (let from = 0; from < job.rowCount;) {
     const rows = await ports.jobs.results(job.id, from, ROWS_PER_PAGE);
     if (rows.length === 0) return;
     from = (rows.at(-1)?.rowNo ?? from) + 1;
@@ -59,7 +58,9 @@ async function* lines(ports: FinalizeBatchPorts, job: JobView, which: Which): As
     for (const part of parts(wanted)) {
       const outputs = await readOutputs(ports.objects, part);
       const encodings = await readEncodings(ports.objects, job, part);
-      const text = part.map((row, i) => `${JSON.stringify(resultLine(job, row, outputs[i] ?? null, encodings[i] ?? 'float'))}\n`);
+      const text = part.map(
+        (row, i) => `${JSON.stringify(resultLine(job, row, outputs[i] ?? null, encodings[i] ?? 'float'))}\n`,
+      );
       if (text.length > 0) yield encoder.encode(text.join(''));
     }
   }
@@ -89,7 +90,10 @@ async function readOutputs(objects: ObjectStore, rows: readonly ResultRow[]): Pr
   for (const [index, row] of rows.entries()) {
     if (row.result === null) continue;
     const name = segmentName(row.result);
-    bySegment.set(name, [...(bySegment.get(name) ?? []), { index, offset: row.result.offset, length: row.result.length }]);
+    bySegment.set(name, [
+      ...(bySegment.get(name) ?? []),
+      { index, offset: row.result.offset, length: row.result.length },
+    ]);
   }
   for (const [name, pieces] of bySegment) {
     const bytes = await objects.readPieces(name, pieces);
@@ -104,7 +108,11 @@ export function outputOf(piece: Uint8Array | undefined): WorkOutput {
 }
 
 /** How each row wants its vectors: only the input line knows. */
-async function readEncodings(objects: ObjectStore, job: JobView, rows: readonly ResultRow[]): Promise<VectorEncoding[]> {
+async function readEncodings(
+  objects: ObjectStore,
+  job: JobView,
+  rows: readonly ResultRow[],
+): Promise<VectorEncoding[]> {
   if (job.endpoint !== '/v1/embeddings' || job.inputFileId === null || rows.length === 0) return [];
   const decoder = new TextDecoder();
   const encodings: VectorEncoding[] = [];
@@ -135,10 +143,21 @@ function* inputParts(rows: readonly ResultRow[]): Generator<readonly ResultRow[]
 }
 
 /** One line of an output or error file, in OpenAI's shape. */
-export function resultLine(job: JobView, row: ResultRow, output: WorkOutput | null, encoding: VectorEncoding): Record<string, unknown> {
+export function resultLine(
+  job: JobView,
+  row: ResultRow,
+  output: WorkOutput | null,
+  encoding: VectorEncoding,
+): Record<string, unknown> {
   const id = shortHash(`${job.id}/${row.rowNo}`);
-  const line = (response: unknown, error: unknown): Record<string, unknown> => ({ id: `batch_req_${id}`, custom_id: row.customId, response, error });
-  const answer = (status: number, body: unknown): Record<string, unknown> => line({ status_code: status, request_id: `req_${id}`, body }, null);
+  const line = (response: unknown, error: unknown): Record<string, unknown> => ({
+    id: `batch_req_${id}`,
+    custom_id: row.customId,
+    response,
+    error,
+  });
+  const answer = (status: number, body: unknown): Record<string, unknown> =>
+    line({ status_code: status, request_id: `req_${id}`, body }, null);
   const head = {
     id: `chatcmpl-${id}`,
     created: Math.floor(job.createdAtMs / 1_000),
@@ -146,16 +165,21 @@ export function resultLine(job: JobView, row: ResultRow, output: WorkOutput | nu
     fingerprint: row.result === null ? undefined : fingerprintOf(row.result.digest, row.result.engineClass),
   };
   if (row.state === 'succeeded' && output?.kind === 'chat') return answer(200, chatCompletionBody(head, output));
-  if (row.state === 'succeeded' && output?.kind === 'embedding') return answer(200, embeddingListBody(head.model, output, encoding));
+  if (row.state === 'succeeded' && output?.kind === 'embedding')
+    return answer(200, embeddingListBody(head.model, output, encoding));
   if (output?.kind === 'failed') {
-    return answer(400, { error: { message: output.message, type: 'invalid_request_error', param: null, code: output.code } });
+    return answer(400, {
+      error: { message: output.message, type: 'invalid_request_error', param: null, code: output.code },
+    });
   }
   const { code, message } = endedWithout(row);
   return line(null, { code, message });
 }
 
 function endedWithout(row: ResultRow): { code: string; message: string } {
-  if (row.state === 'cancelled') return { code: 'batch_cancelled', message: 'This request was not run: the batch was cancelled.' };
-  if (row.state === 'expired') return { code: 'batch_expired', message: 'This request could not be run before the completion window expired.' };
+  if (row.state === 'cancelled')
+    return { code: 'batch_cancelled', message: 'This request was not run: the batch was cancelled.' };
+  if (row.state === 'expired')
+    return { code: 'batch_expired', message: 'This request could not be run before the completion window expired.' };
   return { code: row.errorCode ?? 'request_failed', message: row.errorMessage ?? 'This request failed.' };
 }

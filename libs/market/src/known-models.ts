@@ -13,7 +13,10 @@ export interface KnownModel {
 
 /** Everything that can be asked for: listed, offered, or both. Sorted by name. */
 export function knownModels(catalogue: Catalogue, offers: readonly Offer[]): KnownModel[] {
-  const names = new Set([...catalogue.models.map((m) => m.name), ...offers.flatMap((o) => o.engines.flatMap((e) => e.models.map((m) => m.name)))]);
+  const names = new Set([
+    ...catalogue.models.map((m) => m.name),
+    ...offers.flatMap((o) => o.engines.flatMap((e) => e.models.map((m) => m.name))),
+  ]);
   return [...names].sort().flatMap((name) => knownModel(name, catalogue, offers) ?? []);
 }
 

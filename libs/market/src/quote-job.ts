@@ -21,7 +21,13 @@ export interface QuoteJobPorts {
 /** What is to be priced: an uploaded input file, or so many rows of a kind. */
 export type QuoteSubject =
   | { readonly by: 'file'; readonly fileId: string }
-  | { readonly by: 'rows'; readonly model: string; readonly rows: number; readonly inputTokens: number; readonly outputTokens: number };
+  | {
+      readonly by: 'rows';
+      readonly model: string;
+      readonly rows: number;
+      readonly inputTokens: number;
+      readonly outputTokens: number;
+    };
 
 export interface Quote {
   readonly model: string;
@@ -68,13 +74,20 @@ export async function quoteJob(ports: QuoteJobPorts, subject: QuoteSubject): Pro
     refusedRows: work.refusedRows,
     nodesOffering: new Set(model.offered.map(({ offer }) => offer.node)).size,
     posted: posted.length === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
-    expected: lowest === undefined || highest === undefined ? null : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
+    expected:
+      lowest === undefined || highest === undefined
+        ? null
+        : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
     cap: cap.ok ? cap.cap : null,
     smallestCap: lowest === undefined ? null : holdFor(work.worst, lowest),
   };
 }
 
-async function measureFile(ports: QuoteJobPorts, fileId: string, offers: Parameters<typeof knownModel>[2]): Promise<Measured | null> {
+async function measureFile(
+  ports: QuoteJobPorts,
+  fileId: string,
+  offers: Parameters<typeof knownModel>[2],
+): Promise<Measured | null> {
   let context: number | null = null;
   let modelName: string | null = null;
   const sum = { rows: 0, refusedRows: 0, worst: {} as Usage, low: {} as Usage, high: {} as Usage };
@@ -101,7 +114,10 @@ async function measureFile(ports: QuoteJobPorts, fileId: string, offers: Paramet
 function likelyUsage(work: Work, worst: Usage, bytesPerToken: bigint, answerDivisor: bigint): Usage {
   const perToken = (units: bigint | undefined): bigint => ((units ?? 0n) + bytesPerToken - 1n) / bytesPerToken;
   if (work.kind === 'embedding') return { embeddingToken: perToken(worst.embeddingToken) };
-  return { inputToken: perToken(worst.inputToken), outputToken: ((worst.outputToken ?? 0n) + answerDivisor - 1n) / answerDivisor };
+  return {
+    inputToken: perToken(worst.inputToken),
+    outputToken: ((worst.outputToken ?? 0n) + answerDivisor - 1n) / answerDivisor,
+  };
 }
 
 function measureRows(kind: 'chat' | 'embedding', subject: Extract<QuoteSubject, { by: 'rows' }>): Measured {
@@ -109,6 +125,9 @@ function measureRows(kind: 'chat' | 'embedding', subject: Extract<QuoteSubject, 
   const input = rows * BigInt(subject.inputTokens);
   const output = rows * BigInt(subject.outputTokens);
   const worst: Usage = kind === 'chat' ? { inputToken: input, outputToken: output } : { embeddingToken: input };
-  const low: Usage = kind === 'chat' ? { inputToken: input, outputToken: (output + SHORT_ANSWER_DIVISOR - 1n) / SHORT_ANSWER_DIVISOR } : worst;
+  const low: Usage =
+    kind === 'chat'
+      ? { inputToken: input, outputToken: (output + SHORT_ANSWER_DIVISOR - 1n) / SHORT_ANSWER_DIVISOR }
+      : worst;
   return { model: subject.model, rows: subject.rows, refusedRows: 0, worst, low, high: worst };
 }

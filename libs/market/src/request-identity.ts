@@ -36,7 +36,12 @@ export function identityOf(facts: RequestFacts): RequestIdentity | null {
   }
   if (facts.retryCount === null) return null;
   const hash = Buffer.from(canonicalHash({ key: facts.keyId, route, body: Buffer.from(bodyHash).toString('hex') }));
-  return { key: `retry:${hash.toString('hex')}`, route, bodyHash, replayWithinMs: facts.retryCount >= 1 ? RETRY_WINDOW_MS : 0 };
+  return {
+    key: `retry:${hash.toString('hex')}`,
+    route,
+    bodyHash,
+    replayWithinMs: facts.retryCount >= 1 ? RETRY_WINDOW_MS : 0,
+  };
 }
 
 /** The key was used for something else: doing either would be wrong. */

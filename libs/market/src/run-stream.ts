@@ -85,9 +85,19 @@ export type StreamStep =
  *
  * @throws {ApiError} Before `taken` as an answer of its own; after it as the end of the stream.
  */
-export async function* runStream(ports: RunStreamPorts, request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamStep> {
+export async function* runStream(
+  ports: RunStreamPorts,
+  request: StreamRequest,
+  signal: AbortSignal,
+): AsyncGenerator<StreamStep> {
   const worst = worstUsage(request.work, request.contextTokens);
-  const ask = { model: request.model, kind: request.kind, region: request.terms.region, maxCost: request.terms.maxCost, worst };
+  const ask = {
+    model: request.model,
+    kind: request.kind,
+    region: request.terms.region,
+    maxCost: request.terms.maxCost,
+    worst,
+  };
   const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.isBenched, (bound) => below(ports.entropy, bound));
   const [first] = choice.candidates;
   if (first === undefined) throw noCapacity(request, choice, []);
@@ -120,7 +130,10 @@ class StreamRun {
   #next: Promise<IteratorResult<StreamEvent>> | null = null;
   /** From the moment the hold exists until the request has its end. */
   #open = false;
-  #failure: { code: string; message: string } = { code: 'client_gone', message: 'The requester hung up before the answer was complete.' };
+  #failure: { code: string; message: string } = {
+    code: 'client_gone',
+    message: 'The requester hung up before the answer was complete.',
+  };
 
   constructor(ports: RunStreamPorts, request: StreamRequest, choice: Choice, signal: AbortSignal) {
     this.#ports = ports;
@@ -165,7 +178,8 @@ class StreamRun {
         continue;
       }
       const { output } = event;
-      if (output.kind === 'chat' && !output.text.startsWith(text)) throw this.#failed('forged_answer', 'The node committed to another text than it sent.');
+      if (output.kind === 'chat' && !output.text.startsWith(text))
+        throw this.#failed('forged_answer', 'The node committed to another text than it sent.');
       await this.#commit(event);
       const rest = output.kind === 'chat' ? output.text.slice(text.length) : '';
       if (rest !== '' && text !== '') yield { type: 'delta', by, text: rest };
@@ -188,7 +202,16 @@ class StreamRun {
 
   #send(candidate: StreamCandidate, nonce: string): void {
     this.#candidate = candidate;
-    const grant = { ...this.#lease, nodeId: candidate.nodeId, nonce, model: this.#request.model, digest: candidate.digest, engineClass: candidate.engineClass, rates: candidate.rates, rows: 1 };
+    const grant = {
+      ...this.#lease,
+      nodeId: candidate.nodeId,
+      nonce,
+      model: this.#request.model,
+      digest: candidate.digest,
+      engineClass: candidate.engineClass,
+      rates: candidate.rates,
+      rows: 1,
+    };
     this.#events = this.#ports.link.runStream(grant, this.#request.work, this.#signal)[Symbol.asyncIterator]();
     this.#next = this.#events.next();
     this.#next.catch(() => undefined);
@@ -200,13 +223,15 @@ class StreamRun {
       try {
         const next = await (this.#next ?? this.#events?.next());
         this.#next = null;
-        if (next === undefined || next.done === true) throw new StreamRefused('ENDED', 'The node ended the stream without an answer.', mayMove);
+        if (next === undefined || next.done === true)
+          throw new StreamRefused('ENDED', 'The node ended the stream without an answer.', mayMove);
         return next.value;
       } catch (error) {
         if (!(error instanceof StreamRefused)) throw this.#failed('node_failed', 'The node could not be heard.', error);
         if (this.#signal.aborted) throw this.#failed('request_aborted', 'The request was given up.', error);
         this.#refusals.push({ node: this.#candidate?.nodeId ?? '', code: error.code });
-        if (!mayMove || !error.retry) throw this.#failed('node_failed', `The node gave no answer (${error.code}).`, error);
+        if (!mayMove || !error.retry)
+          throw this.#failed('node_failed', `The node gave no answer (${error.code}).`, error);
         await this.#move(error);
       }
     }
@@ -219,8 +244,14 @@ class StreamRun {
       throw noCapacity(this.#request, this.#choice, this.#refusals);
     }
     const nonce = toHex(this.#ports.entropy.bytes(NONCE_BYTES));
-    const moved = await this.#ports.jobs.moveStream(this.#lease, refusal.code, { ...leaseOf(next), nonce }, STREAM_MS_MAX);
-    if (moved === null) throw this.#failed('lease_lost', 'The request was taken from us while another node was being asked.');
+    const moved = await this.#ports.jobs.moveStream(
+      this.#lease,
+      refusal.code,
+      { ...leaseOf(next), nonce },
+      STREAM_MS_MAX,
+    );
+    if (moved === null)
+      throw this.#failed('lease_lost', 'The request was taken from us while another node was being asked.');
     this.#lease = moved;
     this.#send(next, nonce);
   }
@@ -232,14 +263,33 @@ class StreamRun {
     if (fault !== null) throw this.#failed('forged_answer', `The node's answer does not hold: ${fault}.`);
     const piece = new TextEncoder().encode(JSON.stringify(output));
     const leafHash = rowLeafHash(this.#lease.task, 0, this.#request.work, output);
-    const [drawHeight] = await Promise.all([this.#ports.blocks.height(), this.#ports.objects.append(segmentName(this.#lease), 0, [piece]), this.#input]);
-    const row = { rowNo: 0, offset: 0, length: piece.length, leafHash, succeeded: output.kind !== 'failed', usage: usageOf(output) };
-    const moved = await this.#ports.leases.checkpoint(this.#lease, [row], { n: 1, root, signature, last: true, drawHeight });
+    const [drawHeight] = await Promise.all([
+      this.#ports.blocks.height(),
+      this.#ports.objects.append(segmentName(this.#lease), 0, [piece]),
+      this.#input,
+    ]);
+    const row = {
+      rowNo: 0,
+      offset: 0,
+      length: piece.length,
+      leafHash,
+      succeeded: output.kind !== 'failed',
+      usage: usageOf(output),
+    };
+    const moved = await this.#ports.leases.checkpoint(this.#lease, [row], {
+      n: 1,
+      root,
+      signature,
+      last: true,
+      drawHeight,
+    });
     if (!moved.moved) throw this.#failed('lease_lost', 'The request was taken from its node before it answered.');
     this.#open = false;
     const lease = { ...this.#lease, nodeId: this.#candidate?.nodeId ?? '' };
     // The verdict countersigns again: a node that misses this one gets it with its receipt.
-    countersign(this.#ports, lease, root, drawHeight).catch((error: unknown) => this.#ports.report('countersigning an answer', error));
+    countersign(this.#ports, lease, root, drawHeight).catch((error: unknown) =>
+      this.#ports.report('countersigning an answer', error),
+    );
   }
 
   async #commitmentFault({ output, root, signature }: Extract<StreamEvent, { type: 'done' }>): Promise<string | null> {
@@ -301,7 +351,13 @@ class StreamRun {
 
   #failed(code: string, message: string, cause?: unknown): ApiError {
     this.#failure = { code, message };
-    const error = new ApiError({ status: 502, type: 'server_error', code, message: `${message} Nothing was charged.`, retryAfterS: 1 });
+    const error = new ApiError({
+      status: 502,
+      type: 'server_error',
+      code,
+      message: `${message} Nothing was charged.`,
+      retryAfterS: 1,
+    });
     if (cause !== undefined) error.cause = cause;
     return error;
   }
@@ -312,9 +368,18 @@ function leaseOf({ nodeId, digest, engineClass, rates }: StreamCandidate): Omit<
 }
 
 /** Nobody runs it now. Says who was left out and why, and what would change that. */
-function noCapacity(request: StreamRequest, choice: Choice, refusals: readonly { node: string; code: string }[]): ApiError {
+function noCapacity(
+  request: StreamRequest,
+  choice: Choice,
+  refusals: readonly { node: string; code: string }[],
+): ApiError {
   const { eliminated, nodes, priceThatWouldDo } = choice;
-  const detail = { nodes, eliminated, refused: refusals.map(({ code }) => code), ...(priceThatWouldDo === null ? {} : { price_that_would_do: formatMoney(priceThatWouldDo) }) };
+  const detail = {
+    nodes,
+    eliminated,
+    refused: refusals.map(({ code }) => code),
+    ...(priceThatWouldDo === null ? {} : { price_that_would_do: formatMoney(priceThatWouldDo) }),
+  };
   if (priceThatWouldDo !== null && choice.candidates.length === 0) {
     return new ApiError({
       status: 400,
@@ -328,7 +393,11 @@ function noCapacity(request: StreamRequest, choice: Choice, refusals: readonly {
   const busy = refusals.length > 0;
   const why = busy
     ? `${refusals.length} of ${nodes} connected nodes were asked and took no more work (${refusals.map(({ code }) => code).join(', ')})`
-    : `none of ${nodes} connected nodes fits (${Object.entries(eliminated).map(([what, count]) => `${count} by ${what}`).join(', ') || 'none is connected'})`;
+    : `none of ${nodes} connected nodes fits (${
+        Object.entries(eliminated)
+          .map(([what, count]) => `${count} by ${what}`)
+          .join(', ') || 'none is connected'
+      })`;
   return new ApiError({
     status: busy ? 429 : 503,
     type: busy ? 'rate_limit_error' : 'server_error',

@@ -33,7 +33,15 @@ export async function storeFile(ports: StoreFilePorts, upload: Upload): Promise<
     const bodyHash = canonicalHash({ content: toHex(stored.sha256), purpose, filename: upload.filename });
     const identity = identityOf({ ...upload.request, bodyHash });
     const made = await ports.files.insert(
-      { id, orgId: upload.orgId, purpose, filename: upload.filename, bytes: stored.bytes, sha256: stored.sha256, expiresInMs },
+      {
+        id,
+        orgId: upload.orgId,
+        purpose,
+        filename: upload.filename,
+        bytes: stored.bytes,
+        sha256: stored.sha256,
+        expiresInMs,
+      },
       identity,
     );
     if (made.outcome === 'key-reused') throw keyReused();
@@ -47,7 +55,11 @@ export async function storeFile(ports: StoreFilePorts, upload: Upload): Promise<
   }
 }
 
-async function put(objects: ObjectStore, name: string, body: AsyncIterable<Uint8Array>): Promise<{ bytes: number; sha256: Uint8Array }> {
+async function put(
+  objects: ObjectStore,
+  name: string,
+  body: AsyncIterable<Uint8Array>,
+): Promise<{ bytes: number; sha256: Uint8Array }> {
   try {
     return await objects.put(name, body, FILE_BYTES_MAX);
   } catch (error) {

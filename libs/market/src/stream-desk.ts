@@ -69,7 +69,9 @@ export class StreamDesk implements LinkEvents {
   async #ask(): Promise<void> {
     try {
       const records = await this.#ports.leases.nodeRecords(this.#ports.link.nodes().map((node) => node.id));
-      this.#benched = new Set([...records.values()].filter((record) => record.benchedForMs > 0).map((record) => record.nodeId));
+      this.#benched = new Set(
+        [...records.values()].filter((record) => record.benchedForMs > 0).map((record) => record.nodeId),
+      );
       this.#askedAtMs = this.#ports.clock.nowMs();
     } catch (error) {
       // The last answer stands; the next request asks again.

@@ -44,7 +44,13 @@ export async function validateBatch(ports: ValidateBatchPorts, jobId: string): P
   try {
     const size = await ports.objects.size(fileObject(job.inputFileId));
     if (size === null) throw new ObjectMissing(fileObject(job.inputFileId));
-    if (size > BATCH_BYTES_MAX) reading.fault('file_too_large', `The file has ${size} bytes: a batch reads at most ${BATCH_BYTES_MAX}. Split it.`, null, null);
+    if (size > BATCH_BYTES_MAX)
+      reading.fault(
+        'file_too_large',
+        `The file has ${size} bytes: a batch reads at most ${BATCH_BYTES_MAX}. Split it.`,
+        null,
+        null,
+      );
     else if (!(await reading.read(ports.objects.read(fileObject(job.inputFileId))))) return 'not-validating';
   } catch (error) {
     if (!(error instanceof ObjectMissing)) throw error;
@@ -58,18 +64,44 @@ async function start(ports: ValidateBatchPorts, job: JobView, reading: BatchRead
   const { model, worst, rows } = reading;
   if (model === null) throw new Error(`batch ${job.id} has rows and no model`);
   const maxCost = parseMoney(job.metadata['max_cost'] ?? '');
-  const cap = capFor(worst, maxCost, model.offered.map(({ rates }) => rates), model.ceiling);
+  const cap = capFor(
+    worst,
+    maxCost,
+    model.offered.map(({ rates }) => rates),
+    model.ceiling,
+  );
   const failWith = async (code: string, message: string, param: string | null): Promise<Validated> =>
     (await ports.jobs.fail(job.id, [{ code, message, param, line: null }])) ? 'failed' : 'not-validating';
-  if (!cap.ok && cap.why === 'no-price') return failWith('no_price', `Nobody posts a price for '${model.name}' now, and the catalogue has no ceiling for it: submit again when a node offers it.`, 'model');
+  if (!cap.ok && cap.why === 'no-price')
+    return failWith(
+      'no_price',
+      `Nobody posts a price for '${model.name}' now, and the catalogue has no ceiling for it: submit again when a node offers it.`,
+      'model',
+    );
   if (!cap.ok) {
-    return failWith('cap_too_low', `metadata.max_cost ${formatMoney(maxCost ?? 0n)} does not cover the worst case of these ${rows} rows: ${formatMoney(cap.needed)} would do. Raise it, lower max_tokens, or send fewer rows.`, 'metadata.max_cost');
+    return failWith(
+      'cap_too_low',
+      `metadata.max_cost ${formatMoney(maxCost ?? 0n)} does not cover the worst case of these ${rows} rows: ${formatMoney(cap.needed)} would do. Raise it, lower max_tokens, or send fewer rows.`,
+      'metadata.max_cost',
+    );
   }
-  const started = await ports.jobs.start(job.id, { model: model.name, rowCount: rows, cap: cap.cap, rateCaps: cap.rateCaps });
+  const started = await ports.jobs.start(job.id, {
+    model: model.name,
+    rowCount: rows,
+    cap: cap.cap,
+    rateCaps: cap.rateCaps,
+  });
   if (started.started) return 'started';
   if (started.why === 'moved-by-another') return 'not-validating';
-  const [code, what] = started.why === 'daily-cap' ? ['daily_cap_reached', "this key's daily cap leaves"] : ['insufficient_balance', 'the balance is'];
-  return failWith(code, `This batch may cost up to ${formatMoney(cap.cap)} and ${what} ${formatMoney(started.balance)}. Add funds, set metadata.max_cost, or send fewer rows.`, null);
+  const [code, what] =
+    started.why === 'daily-cap'
+      ? ['daily_cap_reached', "this key's daily cap leaves"]
+      : ['insufficient_balance', 'the balance is'];
+  return failWith(
+    code,
+    `This batch may cost up to ${formatMoney(cap.cap)} and ${what} ${formatMoney(started.balance)}. Add funds, set metadata.max_cost, or send fewer rows.`,
+    null,
+  );
 }
 
 /** What one reading of an input file finds. */
@@ -96,14 +128,20 @@ class BatchReading {
   async read(body: AsyncIterable<Uint8Array>): Promise<boolean> {
     for await (const line of inputLines(body, LINE_BYTES_MAX)) {
       if (this.rows === BATCH_ROWS_MAX) {
-        this.fault('too_many_requests', `The file has more than ${BATCH_ROWS_MAX} requests: split it.`, null, line.line);
+        this.fault(
+          'too_many_requests',
+          `The file has more than ${BATCH_ROWS_MAX} requests: split it.`,
+          null,
+          line.line,
+        );
         break;
       }
       this.#take(line);
       if (this.faults.length >= FAULTS_MAX) break;
       if (this.#pending.length >= ROWS_PER_INSERT && !(await this.#flush())) return false;
     }
-    if (this.rows === 0 && this.faults.length === 0) this.fault('empty_file', 'The input file is empty: expected one JSON request per line.', null, null);
+    if (this.rows === 0 && this.faults.length === 0)
+      this.fault('empty_file', 'The input file is empty: expected one JSON request per line.', null, null);
     return this.#flush();
   }
 
@@ -112,13 +150,24 @@ class BatchReading {
   }
 
   #take(line: InputLine): void {
-    if (line.fault === 'too-long') return this.fault('line_too_long', `This line has ${line.length} bytes: at most ${LINE_BYTES_MAX} are read.`, null, line.line);
+    if (line.fault === 'too-long')
+      return this.fault(
+        'line_too_long',
+        `This line has ${line.length} bytes: at most ${LINE_BYTES_MAX} are read.`,
+        null,
+        line.line,
+      );
     if (line.text === null) return this.fault('invalid_encoding', 'This line is not valid UTF-8.', null, line.line);
     const parsed = parseBatchLine(line.text, this.#job.endpoint as BatchEndpoint);
     if (!parsed.ok) return this.fault(parsed.problem.code, parsed.problem.message, parsed.problem.param, line.line);
     const first = this.#seen.get(parsed.value.customId);
     if (first !== undefined) {
-      return this.fault('duplicate_custom_id', `This custom_id was used on line ${first}: each request needs its own.`, 'custom_id', line.line);
+      return this.fault(
+        'duplicate_custom_id',
+        `This custom_id was used on line ${first}: each request needs its own.`,
+        'custom_id',
+        line.line,
+      );
     }
     this.#seen.set(parsed.value.customId, line.line);
     if (!this.#isServed(parsed.value, line.line)) return;
@@ -133,15 +182,30 @@ class BatchReading {
       this.model = knownModel(row.model, this.#ports.catalogue, this.#offers);
     }
     if (row.model !== this.#modelName) {
-      this.fault('mismatched_model', `Every request of a batch names the same model: expected '${this.#modelName}' as on the first line, got '${row.model}'.`, 'body.model', line);
+      this.fault(
+        'mismatched_model',
+        `Every request of a batch names the same model: expected '${this.#modelName}' as on the first line, got '${row.model}'.`,
+        'body.model',
+        line,
+      );
       return false;
     }
     if (this.model === null) {
-      this.fault('model_not_found', `The model '${row.model}' is not served here: GET /v1/models lists those that are.`, 'body.model', line);
+      this.fault(
+        'model_not_found',
+        `The model '${row.model}' is not served here: GET /v1/models lists those that are.`,
+        'body.model',
+        line,
+      );
       return false;
     }
     if (this.model.kind !== row.work.kind) {
-      this.fault('model_not_supported', `The model '${row.model}' does not serve ${row.url}: it makes ${this.model.kind === 'chat' ? 'text' : 'vectors'}.`, 'body.model', line);
+      this.fault(
+        'model_not_supported',
+        `The model '${row.model}' does not serve ${row.url}: it makes ${this.model.kind === 'chat' ? 'text' : 'vectors'}.`,
+        'body.model',
+        line,
+      );
       return false;
     }
     if (row.dimensions !== null && row.dimensions !== this.model.listed?.dimensions) {

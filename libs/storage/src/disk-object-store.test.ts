@@ -62,7 +62,9 @@ describe('DiskObjectStore', () => {
       { offset: 0, length: 2 },
     ];
     const found = await store.readPieces('files/d', pieces);
-    expect(found.map((piece) => Buffer.from(piece).toString())).toEqual(pieces.map(({ offset, length }) => text.slice(offset, offset + length)));
+    expect(found.map((piece) => Buffer.from(piece).toString())).toEqual(
+      pieces.map(({ offset, length }) => text.slice(offset, offset + length)),
+    );
     await expect(store.readPieces('files/d', [{ offset: 59_999, length: 2 }])).rejects.toThrow(/ends at/);
   });
 
@@ -81,9 +83,12 @@ describe('DiskObjectStore', () => {
     await store.remove('files/none');
   });
 
-  it.each(['../x', 'files/../x', 'files/.x', '/etc/passwd', 'files/a/b', 'files/', 'Files/x', 'files/a\0'])('refuses the name %j', async (name) => {
-    await expect(store.put(name, bytesOf('x'), 10)).rejects.toThrow(/expected folder\/name/);
-  });
+  it.each(['../x', 'files/../x', 'files/.x', '/etc/passwd', 'files/a/b', 'files/', 'Files/x', 'files/a\0'])(
+    'refuses the name %j',
+    async (name) => {
+      await expect(store.put(name, bytesOf('x'), 10)).rejects.toThrow(/expected folder\/name/);
+    },
+  );
 
   it('clears what an earlier process of the same name left unfinished, and nothing of others', () => {
     writeFileSync(join(root, '.unfinished', 'test', 'left'), 'x');

@@ -35,7 +35,11 @@ export class DiskObjectStore extends ObjectStore {
     for (const left of readdirSync(this.#unfinished)) rmSync(join(this.#unfinished, left), { force: true });
   }
 
-  async put(name: string, body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<{ readonly bytes: number; readonly sha256: Uint8Array }> {
+  async put(
+    name: string,
+    body: AsyncIterable<Uint8Array>,
+    bytesMax: number,
+  ): Promise<{ readonly bytes: number; readonly sha256: Uint8Array }> {
     const path = objectPath(this.#root, name);
     const draft = join(this.#unfinished, randomUUID());
     const hash = createHash('sha256');
@@ -68,7 +72,7 @@ export class DiskObjectStore extends ObjectStore {
     try {
       const { size } = await file.stat();
       const to = Math.min(range?.to ?? size, size);
-      for (let at = range?.from ?? 0; at < to; ) {
+      for (let at = range?.from ?? 0; at < to;) {
         const buffer = Buffer.allocUnsafe(Math.min(READ_CHUNK_BYTES, to - at));
         const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
         if (bytesRead === 0) return;
@@ -87,7 +91,8 @@ export class DiskObjectStore extends ObjectStore {
       const found: Uint8Array[] = [];
       for (const run of runs(pieces)) {
         const bytes = await readExactly(file, run.from, run.to - run.from, name);
-        for (const piece of run.pieces) found.push(bytes.subarray(piece.offset - run.from, piece.offset - run.from + piece.length));
+        for (const piece of run.pieces)
+          found.push(bytes.subarray(piece.offset - run.from, piece.offset - run.from + piece.length));
       }
       return found;
     } finally {
@@ -156,7 +161,11 @@ function* runs(pieces: readonly Piece[]): Generator<Run> {
   let run: Run | null = null;
   for (const piece of pieces) {
     const end = piece.offset + piece.length;
-    const joins = run !== null && piece.offset >= run.to && piece.offset - run.to <= GAP_BYTES_MAX && end - run.from <= RUN_BYTES_MAX;
+    const joins =
+      run !== null &&
+      piece.offset >= run.to &&
+      piece.offset - run.to <= GAP_BYTES_MAX &&
+      end - run.from <= RUN_BYTES_MAX;
     if (run !== null && joins) {
       run.to = end;
       run.pieces.push(piece);
@@ -170,7 +179,7 @@ function* runs(pieces: readonly Piece[]): Generator<Run> {
 
 async function readExactly(file: FileHandle, from: number, length: number, name: string): Promise<Uint8Array> {
   const bytes = Buffer.allocUnsafe(length);
-  for (let at = 0; at < length; ) {
+  for (let at = 0; at < length;) {
     const { bytesRead } = await file.read(bytes, at, length - at, from + at);
     if (bytesRead === 0) throw new RangeError(`${name} ends at ${from + at}: expected ${from + length} bytes`);
     at += bytesRead;
@@ -182,7 +191,7 @@ async function readExactly(file: FileHandle, from: number, length: number, name:
 async function writeAll(file: FileHandle, pieces: readonly Uint8Array[], position: number | null): Promise<number> {
   let end = position ?? 0;
   const bytes = pieces.length === 1 ? (pieces[0] ?? Buffer.alloc(0)) : Buffer.concat(pieces);
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position === null ? null : end);
     at += bytesWritten;
     end += bytesWritten;
@@ -206,5 +215,7 @@ function explained(error: unknown, name: string): unknown {
 
 /** By shape, not by class: an error may come from another realm. */
 function codeOf(error: unknown): string | undefined {
-  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined;
 }

@@ -27,11 +27,15 @@ export class AccessGuard implements CanActivate {
   }
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    const needed = this.#reflector.getAllAndOverride<string | undefined>(SCOPE_NEEDED, [context.getHandler(), context.getClass()]);
+    const needed = this.#reflector.getAllAndOverride<string | undefined>(SCOPE_NEEDED, [
+      context.getHandler(),
+      context.getClass(),
+    ]);
     if (needed === PUBLIC) return true;
     const request = context.switchToHttp().getRequest<ApiRequest>();
     const caller = await this.#authenticated(request);
-    if (needed === undefined || !(caller.scopes.includes('all') || caller.scopes.includes(needed))) throw wrongScope(needed, caller);
+    if (needed === undefined || !(caller.scopes.includes('all') || caller.scopes.includes(needed)))
+      throw wrongScope(needed, caller);
     await this.#counted(caller, context.switchToHttp().getResponse<Response>());
     request.caller = caller;
     return true;
@@ -41,7 +45,10 @@ export class AccessGuard implements CanActivate {
     const header = request.header('authorization');
     const key = header === undefined ? null : /^Bearer\s+(\S+)\s*$/i.exec(header)?.[1];
     if (key === undefined || key === null) {
-      throw refusedKey(header === undefined ? 'missing_api_key' : 'invalid_api_key', "You didn't provide an API key: send it as 'Authorization: Bearer fh_…'.");
+      throw refusedKey(
+        header === undefined ? 'missing_api_key' : 'invalid_api_key',
+        "You didn't provide an API key: send it as 'Authorization: Bearer fh_…'.",
+      );
     }
     const caller = await this.#keys.find(key);
     if (caller === null) throw refusedKey('invalid_api_key', 'Incorrect API key provided.');

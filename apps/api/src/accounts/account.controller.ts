@@ -19,7 +19,13 @@ export class AccountController {
   @Needs('market')
   async account(@Caller() caller: KeyRecord): Promise<Record<string, unknown>> {
     const { balance, held } = await this.#accounts.balance(caller.orgId);
-    return { object: 'account', org: caller.orgId, balance: formatMoney(balance), held: formatMoney(held), trust: caller.trust };
+    return {
+      object: 'account',
+      org: caller.orgId,
+      balance: formatMoney(balance),
+      held: formatMoney(held),
+      trust: caller.trust,
+    };
   }
 
   @Get('keys')

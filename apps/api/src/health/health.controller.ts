@@ -17,7 +17,13 @@ export class HealthController {
   readonly #metrics: ApiMetrics;
   readonly #settings: ApiSettings;
 
-  constructor(accounts: AccountStore, objects: ObjectStore, link: ProviderLink, metrics: ApiMetrics, @Inject(API_SETTINGS) settings: ApiSettings) {
+  constructor(
+    accounts: AccountStore,
+    objects: ObjectStore,
+    link: ProviderLink,
+    metrics: ApiMetrics,
+    @Inject(API_SETTINGS) settings: ApiSettings,
+  ) {
     this.#accounts = accounts;
     this.#objects = objects;
     this.#link = link;
@@ -43,7 +49,9 @@ export class HealthController {
     ]);
     const notReady = this.#settings.notReady();
     const isReady = notReady.length === 0 && checks.every(({ ok }) => ok);
-    response.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : 'not ready', checks, reasons: notReady, nodes: this.#link.nodes().length });
+    response
+      .status(isReady ? 200 : 503)
+      .json({ status: isReady ? 'ready' : 'not ready', checks, reasons: notReady, nodes: this.#link.nodes().length });
   }
 
   @Get('metrics')

@@ -19,7 +19,13 @@ export class ErrorFilter implements ExceptionFilter {
     const request = host.switchToHttp().getRequest<ApiRequest>();
     const response = host.switchToHttp().getResponse<Response>();
     const error = apiErrorOf(thrown, request);
-    if (error.status >= 500) this.#report('request failed', { requestId: request.requestId, status: error.status, code: error.code, error: describe(thrown) });
+    if (error.status >= 500)
+      this.#report('request failed', {
+        requestId: request.requestId,
+        status: error.status,
+        code: error.code,
+        error: describe(thrown),
+      });
     if (response.headersSent) {
       response.destroy();
       return;
@@ -43,25 +49,59 @@ export function writeError(response: Response, error: ApiError): void {
 export function apiErrorOf(thrown: unknown, request: { readonly method: string; readonly path: string }): ApiError {
   if (thrown instanceof ApiError) return thrown;
   if (thrown instanceof ObjectMissing) {
-    return new ApiError({ status: 404, type: 'invalid_request_error', code: 'content_gone', message: 'The content of this file is not stored any more.' });
+    return new ApiError({
+      status: 404,
+      type: 'invalid_request_error',
+      code: 'content_gone',
+      message: 'The content of this file is not stored any more.',
+    });
   }
   if (thrown instanceof ObjectStoreFull) {
-    return new ApiError({ status: 507, type: 'server_error', code: 'storage_full', message: 'The coordinator has no room left for this. Nothing was stored or charged.', retryAfterS: 60 });
+    return new ApiError({
+      status: 507,
+      type: 'server_error',
+      code: 'storage_full',
+      message: 'The coordinator has no room left for this. Nothing was stored or charged.',
+      retryAfterS: 60,
+    });
   }
-  return bodyError(thrown) ?? httpError(thrown, request) ?? new ApiError({ status: 500, type: 'server_error', code: 'internal_error', message: 'The coordinator failed at this request. It is safe to send it again.' });
+  return (
+    bodyError(thrown) ??
+    httpError(thrown, request) ??
+    new ApiError({
+      status: 500,
+      type: 'server_error',
+      code: 'internal_error',
+      message: 'The coordinator failed at this request. It is safe to send it again.',
+    })
+  );
 }
 
 /** What express's body parsers throw. */
 function bodyError(thrown: unknown): ApiError | null {
-  const type = typeof thrown === 'object' && thrown !== null && 'type' in thrown && typeof thrown.type === 'string' ? thrown.type : null;
+  const type =
+    typeof thrown === 'object' && thrown !== null && 'type' in thrown && typeof thrown.type === 'string'
+      ? thrown.type
+      : null;
   if (type === 'entity.too.large') {
-    return new ApiError({ status: 413, type: 'invalid_request_error', code: 'request_too_large', message: 'The body is larger than this route takes. Upload files, or send fewer inputs at once.' });
+    return new ApiError({
+      status: 413,
+      type: 'invalid_request_error',
+      code: 'request_too_large',
+      message: 'The body is larger than this route takes. Upload files, or send fewer inputs at once.',
+    });
   }
   if (type === 'entity.parse.failed') return invalidRequest('invalid_json', 'The body is not valid JSON.');
   if (type === 'encoding.unsupported' || type === 'charset.unsupported') {
-    return new ApiError({ status: 415, type: 'invalid_request_error', code: 'unsupported_encoding', message: 'Send the body as UTF-8, plain or with gzip, deflate or br.' });
+    return new ApiError({
+      status: 415,
+      type: 'invalid_request_error',
+      code: 'unsupported_encoding',
+      message: 'Send the body as UTF-8, plain or with gzip, deflate or br.',
+    });
   }
-  if (type === 'request.aborted' || type === 'request.size.invalid') return invalidRequest('incomplete_body', 'The body ended early.');
+  if (type === 'request.aborted' || type === 'request.size.invalid')
+    return invalidRequest('incomplete_body', 'The body ended early.');
   return null;
 }
 
@@ -69,20 +109,34 @@ function bodyError(thrown: unknown): ApiError | null {
 function httpError(thrown: unknown, request: { readonly method: string; readonly path: string }): ApiError | null {
   const status = thrown instanceof HttpException ? thrown.getStatus() : statusOf(thrown);
   if (status === 404) {
-    return new ApiError({ status, type: 'invalid_request_error', code: 'unknown_url', message: `Unknown request URL: ${request.method} ${request.path.slice(0, 200)}.` });
+    return new ApiError({
+      status,
+      type: 'invalid_request_error',
+      code: 'unknown_url',
+      message: `Unknown request URL: ${request.method} ${request.path.slice(0, 200)}.`,
+    });
   }
   // Body parsers of Nest's adapter wrap a SyntaxError into a plain 400.
   if (status === 400) return invalidRequest('invalid_json', 'The body is not valid JSON, or the URL is malformed.');
   if (status === null || status >= 500) return null;
-  return new ApiError({ status, type: 'invalid_request_error', code: 'bad_request', message: `The request was refused with status ${status}.` });
+  return new ApiError({
+    status,
+    type: 'invalid_request_error',
+    code: 'bad_request',
+    message: `The request was refused with status ${status}.`,
+  });
 }
 
 function statusOf(thrown: unknown): number | null {
-  return typeof thrown === 'object' && thrown !== null && 'status' in thrown && typeof thrown.status === 'number' ? thrown.status : null;
+  return typeof thrown === 'object' && thrown !== null && 'status' in thrown && typeof thrown.status === 'number'
+    ? thrown.status
+    : null;
 }
 
 /** Name and place of a bug; messages of our own errors carry ids and counts, those of others may carry data and are cut. */
 function describe(thrown: unknown): string {
   const error = thrown instanceof ApiError && thrown.cause instanceof Error ? thrown.cause : thrown;
-  return error instanceof Error ? `${error.name}: ${error.message.slice(0, 300)}\n${(error.stack ?? '').split('\n').slice(1, 6).join('\n')}` : typeof error;
+  return error instanceof Error
+    ? `${error.name}: ${error.message.slice(0, 300)}\n${(error.stack ?? '').split('\n').slice(1, 6).join('\n')}`
+    : typeof error;
 }

@@ -4,13 +4,20 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 /** Routes by their pattern, never by their path: ids would make a series each. */
 function routeOf(request: Request): string {
   const route: unknown = request.route;
-  return typeof route === 'object' && route !== null && 'path' in route && typeof route.path === 'string' ? route.path : 'unknown';
+  return typeof route === 'object' && route !== null && 'path' in route && typeof route.path === 'string'
+    ? route.path
+    : 'unknown';
 }
 
 /** What Prometheus reads at /metrics. */
 export class ApiMetrics {
   readonly registry = new Registry();
-  readonly #requests = new Counter({ name: 'freehold_http_requests_total', help: 'Requests by route and status.', labelNames: ['method', 'route', 'status'], registers: [this.registry] });
+  readonly #requests = new Counter({
+    name: 'freehold_http_requests_total',
+    help: 'Requests by route and status.',
+    labelNames: ['method', 'route', 'status'],
+    registers: [this.registry],
+  });
   readonly #seconds = new Histogram({
     name: 'freehold_http_request_seconds',
     help: 'Time from the first byte of a request to the last of its answer.',
@@ -24,7 +31,11 @@ export class ApiMetrics {
     buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15],
     registers: [this.registry],
   });
-  readonly inFlight = new Gauge({ name: 'freehold_http_requests_in_flight', help: 'Requests under way.', registers: [this.registry] });
+  readonly inFlight = new Gauge({
+    name: 'freehold_http_requests_in_flight',
+    help: 'Requests under way.',
+    registers: [this.registry],
+  });
 
   readonly middleware = (request: Request, response: Response, next: NextFunction): void => {
     const startedMs = performance.now();

@@ -40,7 +40,14 @@ export class JobsController {
         return atMs === undefined ? [] : [{ state, at: iso(atMs) }];
       }).sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0)),
       /** The newest moves of its tasks, oldest first. */
-      timeline: moves.map((move) => ({ at: iso(move.atMs), task: move.taskId, epoch: move.epoch, from: move.from, to: move.to, why: move.why })),
+      timeline: moves.map((move) => ({
+        at: iso(move.atMs),
+        task: move.taskId,
+        epoch: move.epoch,
+        from: move.from,
+        to: move.to,
+        why: move.why,
+      })),
     };
   }
 
@@ -64,7 +71,12 @@ export class JobsController {
   async explain(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
     const job = await this.#found(caller, id);
     const explanation = await explainJob({ leases: this.#leases, link: this.#link }, job);
-    return { object: 'explanation', job: job.id, state: job.state, ...(explanation ?? { summary: 'The job has no model yet: its input is still being validated, or was refused.' }) };
+    return {
+      object: 'explanation',
+      job: job.id,
+      state: job.state,
+      ...(explanation ?? { summary: 'The job has no model yet: its input is still being validated, or was refused.' }),
+    };
   }
 
   async #found(caller: KeyRecord, id: string): Promise<JobView> {

@@ -38,11 +38,22 @@ export class QuotesController {
     const parsed = QuoteRequest.safeParse(body);
     if (!parsed.success) {
       const { code, message } = problemOf(parsed.error);
-      throw invalidRequest(code, `${message} Expected { input_file_id }, or { model, rows, input_tokens, output_tokens }.`);
+      throw invalidRequest(
+        code,
+        `${message} Expected { input_file_id }, or { model, rows, input_tokens, output_tokens }.`,
+      );
     }
     const subject = await this.#subjectOf(caller, parsed.data);
-    const quote = await quoteJob({ objects: this.#objects, offers: this.#offers, catalogue: this.#settings.catalogue }, subject);
-    if (quote === null) throw invalidRequest('model_not_found', 'No row of this names a model that is served here: GET /v1/models lists those that are.', 'model');
+    const quote = await quoteJob(
+      { objects: this.#objects, offers: this.#offers, catalogue: this.#settings.catalogue },
+      subject,
+    );
+    if (quote === null)
+      throw invalidRequest(
+        'model_not_found',
+        'No row of this names a model that is served here: GET /v1/models lists those that are.',
+        'model',
+      );
     const { posted, expected } = quote;
     return {
       object: 'quote',
@@ -51,8 +62,16 @@ export class QuotesController {
       rows: quote.rows,
       refused_rows: quote.refusedRows,
       nodes_offering: quote.nodesOffering,
-      posted_rates: posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
-      expected: expected === null ? null : { low: formatMoney(expected.low), high: formatMoney(expected.high), basis: 'posted prices and the size of the input; not yet past jobs' },
+      posted_rates:
+        posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
+      expected:
+        expected === null
+          ? null
+          : {
+              low: formatMoney(expected.low),
+              high: formatMoney(expected.high),
+              basis: 'posted prices and the size of the input; not yet past jobs',
+            },
       cap: quote.cap === null ? null : formatMoney(quote.cap),
       smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
       audit: { level: 'spot', share_floor_percent: 3, first_rows_of_a_node: 30, paid_by: 'the market fee' },
@@ -61,7 +80,14 @@ export class QuotesController {
   }
 
   async #subjectOf(caller: KeyRecord, asked: z.infer<typeof QuoteRequest>): Promise<QuoteSubject> {
-    if (!('input_file_id' in asked)) return { by: 'rows', model: asked.model, rows: asked.rows, inputTokens: asked.input_tokens, outputTokens: asked.output_tokens };
+    if (!('input_file_id' in asked))
+      return {
+        by: 'rows',
+        model: asked.model,
+        rows: asked.rows,
+        inputTokens: asked.input_tokens,
+        outputTokens: asked.output_tokens,
+      };
     const file = await this.#files.get(caller.orgId, asked.input_file_id);
     if (file === null) throw notFound('file', asked.input_file_id);
     return { by: 'file', fileId: file.id };

@@ -3,7 +3,15 @@ import type { JobView } from '@freehold/market';
 import { formatMoney } from '@freehold/protocol';
 import { seconds } from './file-body.ts';
 
-const MOMENTS: readonly JobState[] = ['in_progress', 'finalizing', 'completed', 'failed', 'expired', 'cancelling', 'cancelled'];
+const MOMENTS: readonly JobState[] = [
+  'in_progress',
+  'finalizing',
+  'completed',
+  'failed',
+  'expired',
+  'cancelling',
+  'cancelled',
+];
 
 /** A batch in OpenAI's shape; what the market knows beyond it stands under `freehold`. */
 export function batchBody(job: JobView): Record<string, unknown> {
@@ -40,6 +48,11 @@ export function marketBody(job: JobView): Record<string, unknown> {
     verify: job.verify,
     region: job.region,
     trust: job.trust,
-    rows: { succeeded: job.rowsSucceeded, failed: job.rowsFailed, ended_without_answer: job.rowsEnded, pending: job.rowCount - job.rowsSucceeded - job.rowsFailed - job.rowsEnded },
+    rows: {
+      succeeded: job.rowsSucceeded,
+      failed: job.rowsFailed,
+      ended_without_answer: job.rowsEnded,
+      pending: job.rowCount - job.rowsSucceeded - job.rowsFailed - job.rowsEnded,
+    },
   };
 }

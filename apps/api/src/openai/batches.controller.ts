@@ -23,7 +23,11 @@ export class BatchesController {
 
   @Post()
   @HttpCode(200)
-  async create(@Caller() caller: KeyRecord, @Req() request: ApiRequest, @Body() body: unknown): Promise<Record<string, unknown>> {
+  async create(
+    @Caller() caller: KeyRecord,
+    @Req() request: ApiRequest,
+    @Body() body: unknown,
+  ): Promise<Record<string, unknown>> {
     const identity = identityOf({ ...requestFacts(request, caller), bodyHash: request.bodyHash ?? new Uint8Array(32) });
     const job = await submitBatch(
       { jobs: this.#jobs, files: this.#files, entropy: this.#entropy },

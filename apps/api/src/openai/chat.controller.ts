@@ -1,7 +1,18 @@
 import { Body, Controller, Post, Req, Res } from '@nestjs/common';
 import type { Response } from 'express';
 import type { KeyRecord, RanBy, StreamStep } from '@freehold/market';
-import { ApiError, chatChunkBody, chatCompletionBody, fingerprintOf, invalidRequest, normaliseChat, usageBody, type AnswerHead, type ChatOutput, type ChatRequest } from '@freehold/protocol';
+import {
+  ApiError,
+  chatChunkBody,
+  chatCompletionBody,
+  fingerprintOf,
+  invalidRequest,
+  normaliseChat,
+  usageBody,
+  type AnswerHead,
+  type ChatOutput,
+  type ChatRequest,
+} from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import type { ApiRequest } from '../http/api-request.ts';
 import { apiErrorOf } from '../http/error.filter.ts';
@@ -24,7 +35,12 @@ export class ChatController {
   }
 
   @Post()
-  async create(@Caller() caller: KeyRecord, @Req() request: ApiRequest, @Res() response: Response, @Body() body: unknown): Promise<void> {
+  async create(
+    @Caller() caller: KeyRecord,
+    @Req() request: ApiRequest,
+    @Res() response: Response,
+    @Body() body: unknown,
+  ): Promise<void> {
     const startedMs = performance.now();
     const requestId = this.#inference.newId('chatcmpl');
     const chat = normaliseChat(body, requestId);
@@ -32,12 +48,22 @@ export class ChatController {
     const model = await this.#inference.model(chat.value.model, 'chat');
     warnIgnored(response, chat.value.ignored);
     const steps = this.#inference.run(
-      { caller, request, endpoint: '/v1/chat/completions', requestId, model, work: chat.value.work, metadata: chat.value.metadata },
+      {
+        caller,
+        request,
+        endpoint: '/v1/chat/completions',
+        requestId,
+        model,
+        work: chat.value.work,
+        metadata: chat.value.metadata,
+      },
       untilGone(response),
     );
     const head = { id: requestId, created: Math.floor(Date.now() / 1_000), model: chat.value.model };
     if (!chat.value.stream) return answerAtOnce(response, head, steps);
-    const stream = new ChatStream(response, head, chat.value, () => this.#metrics.firstByteSeconds.observe((performance.now() - startedMs) / 1_000));
+    const stream = new ChatStream(response, head, chat.value, () =>
+      this.#metrics.firstByteSeconds.observe((performance.now() - startedMs) / 1_000),
+    );
     await stream.run(steps, request);
   }
 }
@@ -45,7 +71,9 @@ export class ChatController {
 async function answerAtOnce(response: Response, head: AnswerHead, steps: AsyncGenerator<StreamStep>): Promise<void> {
   for await (const step of steps) {
     if (step.type !== 'done') continue;
-    response.status(200).json(chatCompletionBody({ ...head, id: step.jobId, fingerprint: fingerprint(step.by) }, chatOutput(step)));
+    response
+      .status(200)
+      .json(chatCompletionBody({ ...head, id: step.jobId, fingerprint: fingerprint(step.by) }, chatOutput(step)));
   }
 }
 
@@ -106,7 +134,8 @@ class ChatStream {
     // A repeated or very short answer comes in one piece.
     if (isWhole && output.text !== '') await this.#chunk({ delta: { content: output.text }, finish: null });
     await this.#chunk({ delta: {}, finish: output.finish, logprobs: output.logprobs });
-    if (this.#chat.includeUsage) await this.#events.send(chatChunkBody(this.#head, null, usageBody(output.unitsIn, output.unitsOut)));
+    if (this.#chat.includeUsage)
+      await this.#events.send(chatChunkBody(this.#head, null, usageBody(output.unitsIn, output.unitsOut)));
     await this.#events.end();
   }
 
@@ -125,6 +154,15 @@ function chatOutput(step: Extract<StreamStep, { type: 'done' }>): ChatOutput {
 }
 
 /** The engine itself refused the request (too long for the context, say): the requester's to mend, and free. */
-export function refusedByEngine(output: { readonly kind: string; readonly code?: string; readonly message?: string }): ApiError {
-  return new ApiError({ status: 400, type: 'invalid_request_error', code: output.code ?? 'wrong_answer', message: output.message ?? `The engine answered with ${output.kind}.` });
+export function refusedByEngine(output: {
+  readonly kind: string;
+  readonly code?: string;
+  readonly message?: string;
+}): ApiError {
+  return new ApiError({
+    status: 400,
+    type: 'invalid_request_error',
+    code: output.code ?? 'wrong_answer',
+    message: output.message ?? `The engine answered with ${output.kind}.`,
+  });
 }

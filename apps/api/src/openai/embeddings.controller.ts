@@ -17,14 +17,28 @@ export class EmbeddingsController {
   }
 
   @Post()
-  async create(@Caller() caller: KeyRecord, @Req() request: ApiRequest, @Res() response: Response, @Body() body: unknown): Promise<void> {
+  async create(
+    @Caller() caller: KeyRecord,
+    @Req() request: ApiRequest,
+    @Res() response: Response,
+    @Body() body: unknown,
+  ): Promise<void> {
     const parsed = normaliseEmbedding(body);
     if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
     const { work, encoding, dimensions, metadata, ignored } = parsed.value;
     const model = await this.#inference.model(parsed.value.model, 'embedding');
-    if (dimensions !== null && dimensions !== model.listed?.dimensions) throw invalidRequest('unsupported_value', dimensionsMessage(model), 'dimensions');
+    if (dimensions !== null && dimensions !== model.listed?.dimensions)
+      throw invalidRequest('unsupported_value', dimensionsMessage(model), 'dimensions');
     warnIgnored(response, ignored);
-    const asked = { caller, request, endpoint: '/v1/embeddings', requestId: this.#inference.newId('embd'), model, work, metadata } as const;
+    const asked = {
+      caller,
+      request,
+      endpoint: '/v1/embeddings',
+      requestId: this.#inference.newId('embd'),
+      model,
+      work,
+      metadata,
+    } as const;
     for await (const step of this.#inference.run(asked, untilGone(response))) {
       if (step.type !== 'done') continue;
       if (step.output.kind !== 'embedding') throw refusedByEngine(step.output);

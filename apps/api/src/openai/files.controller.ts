@@ -1,6 +1,15 @@
 import { Controller, Delete, Get, HttpCode, Param, Post, Query, Req, Res } from '@nestjs/common';
 import type { Response } from 'express';
-import { Entropy, fileObject, FileStore, ObjectMissing, ObjectStore, storeFile, type FileRecord, type KeyRecord } from '@freehold/market';
+import {
+  Entropy,
+  fileObject,
+  FileStore,
+  ObjectMissing,
+  ObjectStore,
+  storeFile,
+  type FileRecord,
+  type KeyRecord,
+} from '@freehold/market';
 import { ApiError, invalidRequest, notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
@@ -31,7 +40,13 @@ export class FilesController {
     const form = await receiveForm(request);
     const file = await storeFile(
       { files: this.#files, objects: this.#objects, entropy: this.#entropy },
-      { orgId: caller.orgId, filename: form.filename, body: form.body, fields: () => fieldsOf(form.fields()), request: requestFacts(request, caller) },
+      {
+        orgId: caller.orgId,
+        filename: form.filename,
+        body: form.body,
+        fields: () => fieldsOf(form.fields()),
+        request: requestFacts(request, caller),
+      },
     );
     return fileBody(file);
   }
@@ -39,7 +54,8 @@ export class FilesController {
   @Get()
   async list(@Caller() caller: KeyRecord, @Query() query: Record<string, unknown>): Promise<Record<string, unknown>> {
     const { purpose } = query;
-    if (purpose !== undefined && typeof purpose !== 'string') throw invalidRequest('invalid_value', "Invalid 'purpose'.", 'purpose');
+    if (purpose !== undefined && typeof purpose !== 'string')
+      throw invalidRequest('invalid_value', "Invalid 'purpose'.", 'purpose');
     const listed = await this.#files.list(caller.orgId, pageOf(query, PAGE), purpose ?? null);
     if (listed === null) throw unknownCursor();
     return listBody(listed, fileBody);
@@ -69,7 +85,12 @@ export class FilesController {
     const removed = await this.#files.remove(caller.orgId, id);
     if (removed === 'not-found') throw notFound('file', id);
     if (removed === 'in-use') {
-      throw new ApiError({ status: 409, type: 'invalid_request_error', code: 'file_in_use', message: 'A batch that is not over reads this file: cancel the batch, or wait for its end.' });
+      throw new ApiError({
+        status: 409,
+        type: 'invalid_request_error',
+        code: 'file_in_use',
+        message: 'A batch that is not over reads this file: cancel the batch, or wait for its end.',
+      });
     }
     await this.#objects.remove(fileObject(id));
     return { id, object: 'file', deleted: true };
@@ -96,8 +117,10 @@ function drain(response: Response): Promise<void> {
 
 function fieldsOf(fields: Readonly<Record<string, string>>): { purpose: string; expiresInMs: number | null } {
   const { purpose } = fields;
-  if (purpose === undefined) throw invalidRequest('missing_required_parameter', "Missing required parameter: 'purpose'.", 'purpose');
-  if (!PURPOSES.includes(purpose)) throw invalidRequest('invalid_value', `Invalid 'purpose': expected one of ${PURPOSES.join(', ')}.`, 'purpose');
+  if (purpose === undefined)
+    throw invalidRequest('missing_required_parameter', "Missing required parameter: 'purpose'.", 'purpose');
+  if (!PURPOSES.includes(purpose))
+    throw invalidRequest('invalid_value', `Invalid 'purpose': expected one of ${PURPOSES.join(', ')}.`, 'purpose');
   return { purpose, expiresInMs: expiryOf(fields) };
 }
 
@@ -108,7 +131,11 @@ function expiryOf(fields: Readonly<Record<string, string>>): number | null {
   if (anchor === undefined && text === undefined) return null;
   const expiresS = Number(text);
   if (anchor !== 'created_at' || !Number.isInteger(expiresS) || expiresS < EXPIRES_S.min || expiresS > EXPIRES_S.max) {
-    throw invalidRequest('invalid_value', `Invalid 'expires_after': expected anchor 'created_at' and seconds from ${EXPIRES_S.min} to ${EXPIRES_S.max}.`, 'expires_after');
+    throw invalidRequest(
+      'invalid_value',
+      `Invalid 'expires_after': expected anchor 'created_at' and seconds from ${EXPIRES_S.min} to ${EXPIRES_S.max}.`,
+      'expires_after',
+    );
   }
   return expiresS * 1_000;
 }

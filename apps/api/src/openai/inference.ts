@@ -20,7 +20,14 @@ import {
   type KnownModel,
   type StreamStep,
 } from '@freehold/market';
-import { ApiError, invalidRequest, lineOfRequest, parseMarketTerms, type BatchEndpoint, type Work } from '@freehold/protocol';
+import {
+  ApiError,
+  invalidRequest,
+  lineOfRequest,
+  parseMarketTerms,
+  type BatchEndpoint,
+  type Work,
+} from '@freehold/protocol';
 import type { Response } from 'express';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
@@ -92,12 +99,24 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
   /** The model by its name; connected nodes and catalogue are at hand, posted offers elsewhere are asked for only then. */
   async model(name: string, kind: 'chat' | 'embedding'): Promise<KnownModel> {
     const live = this.#ports.link.nodes().map((node) => node.offer);
-    const known = knownModel(name, this.#settings.catalogue, live) ?? knownModel(name, this.#settings.catalogue, await this.#offers.offers());
+    const known =
+      knownModel(name, this.#settings.catalogue, live) ??
+      knownModel(name, this.#settings.catalogue, await this.#offers.offers());
     if (known === null) {
-      throw new ApiError({ status: 404, type: 'invalid_request_error', code: 'model_not_found', message: `The model '${name}' does not exist here: GET /v1/models lists those that do.`, param: 'model' });
+      throw new ApiError({
+        status: 404,
+        type: 'invalid_request_error',
+        code: 'model_not_found',
+        message: `The model '${name}' does not exist here: GET /v1/models lists those that do.`,
+        param: 'model',
+      });
     }
     if (known.kind !== kind) {
-      throw invalidRequest('model_not_supported', `The model '${name}' makes ${known.kind === 'chat' ? 'text' : 'vectors'}: it does not serve this endpoint.`, 'model');
+      throw invalidRequest(
+        'model_not_supported',
+        `The model '${name}' makes ${known.kind === 'chat' ? 'text' : 'vectors'}: it does not serve this endpoint.`,
+        'model',
+      );
     }
     return known;
   }
@@ -110,7 +129,11 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
     const identity = identityOf({ ...requestFacts(request, caller), bodyHash: request.bodyHash ?? new Uint8Array(32) });
     await this.#desk.refreshed();
     yield* runStream(
-      { ...this.#ports, isBenched: (nodeId) => this.#desk.isBenched(nodeId), report: (what, error) => this.#note(what, error) },
+      {
+        ...this.#ports,
+        isBenched: (nodeId) => this.#desk.isBenched(nodeId),
+        report: (what, error) => this.#note(what, error),
+      },
       {
         requestId,
         orgId: caller.orgId,

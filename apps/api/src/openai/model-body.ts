@@ -20,7 +20,10 @@ export function modelBody(model: KnownModel): Record<string, unknown> {
     digests: [...new Set(offered.map((offer) => offer.model.digest))],
     nodes_offering: new Set(offered.map(({ offer }) => offer.node)).size,
     /** Smallest token units per million units of work. */
-    rates: { lowest: cheapest === null ? null : unitsToJson(cheapest), ceiling: model.ceiling === null ? null : unitsToJson(model.ceiling) },
+    rates: {
+      lowest: cheapest === null ? null : unitsToJson(cheapest),
+      ceiling: model.ceiling === null ? null : unitsToJson(model.ceiling),
+    },
   };
 }
 
@@ -45,7 +48,8 @@ export function openRouterBody(model: KnownModel): Record<string, unknown> {
       image: '0',
       request: '0',
     },
-    supported_sampling_parameters: model.kind === 'chat' ? ['temperature', 'top_p', 'seed', 'stop', 'max_tokens', 'logprobs', 'top_logprobs'] : [],
+    supported_sampling_parameters:
+      model.kind === 'chat' ? ['temperature', 'top_p', 'seed', 'stop', 'max_tokens', 'logprobs', 'top_logprobs'] : [],
     supported_features: model.kind === 'chat' ? ['logprobs'] : [],
     is_ready: model.offered.length > 0,
   };

@@ -23,9 +23,12 @@ export class ModelsController {
 
   @Get()
   async list(@Query('format') format: unknown): Promise<Record<string, unknown>> {
-    if (format !== undefined && format !== 'openai' && format !== 'openrouter') throw invalidRequest('invalid_value', "Invalid 'format': expected 'openrouter', or leave it out.", 'format');
+    if (format !== undefined && format !== 'openai' && format !== 'openrouter')
+      throw invalidRequest('invalid_value', "Invalid 'format': expected 'openrouter', or leave it out.", 'format');
     const models = await this.#known();
-    return format === 'openrouter' ? { data: models.map(openRouterBody) } : { object: 'list', data: models.map(modelBody) };
+    return format === 'openrouter'
+      ? { data: models.map(openRouterBody) }
+      : { object: 'list', data: models.map(modelBody) };
   }
 
   @Get('*name')
@@ -36,7 +39,13 @@ export class ModelsController {
   @Delete('*name')
   async remove(@Req() request: ApiRequest): Promise<never> {
     const model = await this.#found(request);
-    throw new ApiError({ status: 403, type: 'permission_error', code: 'model_not_owned', message: `The model '${model.name}' is not a fine-tune of this organisation: it cannot be deleted.`, param: 'model' });
+    throw new ApiError({
+      status: 403,
+      type: 'permission_error',
+      code: 'model_not_owned',
+      message: `The model '${model.name}' is not a fine-tune of this organisation: it cannot be deleted.`,
+      param: 'model',
+    });
   }
 
   async #found(request: ApiRequest): Promise<KnownModel> {

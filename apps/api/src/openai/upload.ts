@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import busboy from 'busboy';
 import type { Request } from 'express';
@@ -20,7 +19,12 @@ export interface ReceivedForm {
 export async function receiveForm(request: Request): Promise<ReceivedForm> {
   const type = request.header('content-type') ?? '';
   if (!/^multipart\/form-data\s*;/i.test(type)) {
-    throw new ApiError({ status: 415, type: 'invalid_request_error', code: 'unsupported_content_type', message: "Expected a multipart/form-data body with the parts 'file' and 'purpose'." });
+    throw new ApiError({
+      status: 415,
+      type: 'invalid_request_error',
+      code: 'unsupported_content_type',
+      message: "Expected a multipart/form-data body with the parts 'file' and 'purpose'.",
+    });
   }
   const parser = startParser(request);
   const fields: Record<string, string> = {};
@@ -34,22 +38,33 @@ export async function receiveForm(request: Request): Promise<ReceivedForm> {
       request.resume();
     };
     parser.on('field', (name, value, info) => {
-      if (info.valueTruncated || info.nameTruncated) return fail(invalidRequest('invalid_value', `The form field '${name.slice(0, 40)}' is longer than ${FIELD_BYTES_MAX} bytes.`, name.slice(0, 40)));
+      if (info.valueTruncated || info.nameTruncated)
+        return fail(
+          invalidRequest(
+            'invalid_value',
+            `The form field '${name.slice(0, 40)}' is longer than ${FIELD_BYTES_MAX} bytes.`,
+            name.slice(0, 40),
+          ),
+        );
       fields[name] = value;
     });
     parser.on('file', (name, part, info) => {
-      if (name !== 'file' || filename !== null) return fail(invalidRequest('invalid_form', "Expected one file, in the part named 'file'."));
+      if (name !== 'file' || filename !== null)
+        return fail(invalidRequest('invalid_form', "Expected one file, in the part named 'file'."));
       filename = cleanFilename(info.filename);
-      part.on('error', fail);
+      part.on('error', () => fail(malformed()));
       // Not `pipe` with its own end: the content ends when the form has.
       part.pipe(content, { end: false });
       resolve(filename);
     });
-    parser.on('fieldsLimit', () => fail(invalidRequest('invalid_form', `The form has more than ${FIELDS_MAX} fields.`)));
+    parser.on('fieldsLimit', () =>
+      fail(invalidRequest('invalid_form', `The form has more than ${FIELDS_MAX} fields.`)),
+    );
     parser.on('filesLimit', () => fail(invalidRequest('invalid_form', "Expected one file, in the part named 'file'.")));
-    parser.on('error', () => fail(invalidRequest('invalid_form', 'The form is malformed or ended early.')));
+    parser.on('error', () => fail(malformed()));
     parser.on('close', () => {
-      if (filename === null) fail(invalidRequest('missing_required_parameter', "Missing required parameter: 'file'.", 'file'));
+      if (filename === null)
+        fail(invalidRequest('missing_required_parameter', "Missing required parameter: 'file'.", 'file'));
       else content.end();
     });
     request.once('aborted', () => fail(invalidRequest('incomplete_body', 'The upload was broken off.')));
@@ -60,11 +75,22 @@ export async function receiveForm(request: Request): Promise<ReceivedForm> {
   return { filename: await found, body: content, fields: () => fields };
 }
 
+function malformed(): ApiError {
+  return invalidRequest('invalid_form', 'The form is malformed or ended early.');
+}
+
 function startParser(request: Request): busboy.Busboy {
   try {
     return busboy({
       headers: request.headers,
-      limits: { files: 1, fields: FIELDS_MAX, parts: FIELDS_MAX + 2, fieldSize: FIELD_BYTES_MAX, fieldNameSize: 100, headerPairs: 32 },
+      limits: {
+        files: 1,
+        fields: FIELDS_MAX,
+        parts: FIELDS_MAX + 2,
+        fieldSize: FIELD_BYTES_MAX,
+        fieldNameSize: 100,
+        headerPairs: 32,
+      },
       defParamCharset: 'utf8',
     });
   } catch {
@@ -79,11 +105,4 @@ function cleanFilename(name: string | undefined): string {
   // eslint-disable-next-line no-control-regex -- removing control characters is what this is for
   const printable = last.replace(/[\u0000-\u001f\u007f]/g, '').slice(0, FILENAME_CHARS_MAX);
   return printable === '' ? 'upload' : printable;
-}
-
-/** Lets what is left of a refused upload flow away, so that the client reads its answer instead of a broken pipe. */
-export async function drained(request: Request, timeoutMs: number): Promise<void> {
-  if (request.readableEnded || request.destroyed) return;
-  request.resume();
-  await Promise.race([once(request, 'close'), new Promise((resolve) => setTimeout(resolve, timeoutMs).unref())]);
 }

@@ -176,16 +176,11 @@ export abstract class JobStore {
   ): Promise<Started>;
   /** validating → failed; the rows go. */
   abstract fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean>;
-  /** in_progress → cancelling (or validating → cancelled). Null when there is no such batch; what is over stays as it is. */
+  /** in_progress → cancelling (or validating → cancelled at once); the lease clock then ends what runs. Null when there is no such batch; what is over stays as it is. */
   abstract cancel(orgId: string, jobId: string): Promise<{ readonly cancelled: boolean; readonly job: JobView } | null>;
 
-  /**
-   * Before the files are written: ends the tasks of a job that was cancelled or expired and gives their rows their terminal
-   * record. False when the job is not waiting for its files.
-   */
-  abstract freeze(jobId: string): Promise<boolean>;
   abstract results(jobId: string, fromRow: number, limit: number): Promise<readonly ResultRow[]>;
-  /** Writes the files, moves the job to its end and releases what is left of the hold: one transaction. False when done before. */
+  /** finalizing → its end: records the files, moves the job to its end and releases what is left of the hold: one transaction. False when done before. */
   abstract finish(
     jobId: string,
     files: { readonly output: OutputFile | null; readonly errors: OutputFile | null },

@@ -1,6 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import type { Amount } from '@freehold/domain';
-import { AccountStore, IDEMPOTENCY_KEY_MS, RETRY_WINDOW_MS, type KeyRecord, type NewKey, type Trust } from '@freehold/market';
+import {
+  AccountStore,
+  IDEMPOTENCY_KEY_MS,
+  RETRY_WINDOW_MS,
+  type KeyRecord,
+  type NewKey,
+  type Trust,
+} from '@freehold/market';
 import type { Database } from '../database.ts';
 import { balanceOfOrg, grantCredits } from '../ledger/ledger.ts';
 
@@ -28,9 +35,18 @@ export class PgAccountStore extends AccountStore {
     this.#database = database;
   }
 
-  async createOrg(org: { readonly name: string; readonly trust: Trust; readonly wallet: string | null }): Promise<string> {
+  async createOrg(org: {
+    readonly name: string;
+    readonly trust: Trust;
+    readonly wallet: string | null;
+  }): Promise<string> {
     const id = `org_${randomBytes(8).toString('hex')}`;
-    await this.#database.query('INSERT INTO org (id, name, trust, wallet) VALUES ($1, $2, $3, $4)', [id, org.name, org.trust, org.wallet]);
+    await this.#database.query('INSERT INTO org (id, name, trust, wallet) VALUES ($1, $2, $3, $4)', [
+      id,
+      org.name,
+      org.trust,
+      org.wallet,
+    ]);
     return id;
   }
 
@@ -49,7 +65,9 @@ export class PgAccountStore extends AccountStore {
   }
 
   async keys(orgId: string): Promise<readonly KeyRecord[]> {
-    const rows = await this.#database.query<KeyRow>(`${KEY_SELECT} WHERE k.org_id = $1 ORDER BY k.created_at, k.id`, [orgId]);
+    const rows = await this.#database.query<KeyRow>(`${KEY_SELECT} WHERE k.org_id = $1 ORDER BY k.created_at, k.id`, [
+      orgId,
+    ]);
     return rows.map(keyRecord);
   }
 

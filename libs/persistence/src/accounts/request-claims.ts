@@ -1,7 +1,10 @@
 import type { RequestIdentity } from '@freehold/market';
 import type { Sql } from '../database.ts';
 
-export type Claim = { readonly outcome: 'claimed' } | { readonly outcome: 'repeated'; readonly subject: string } | { readonly outcome: 'key-reused' };
+export type Claim =
+  | { readonly outcome: 'claimed' }
+  | { readonly outcome: 'repeated'; readonly subject: string }
+  | { readonly outcome: 'key-reused' };
 
 /**
  * Claims a request's identity for `subject`, in the transaction that makes the subject. Of requests that come at once, one

@@ -1,4 +1,12 @@
-import { FileStore, type FileRecord, type Listed, type NewFile, type Once, type Page, type RequestIdentity } from '@freehold/market';
+import {
+  FileStore,
+  type FileRecord,
+  type Listed,
+  type NewFile,
+  type Once,
+  type Page,
+  type RequestIdentity,
+} from '@freehold/market';
 import { claimRequest } from '../accounts/request-claims.ts';
 import type { Database } from '../database.ts';
 
@@ -27,7 +35,8 @@ export class PgFileStore extends FileStore {
     return this.#database.transaction(
       async (tx) => {
         const isGone = async (id: string): Promise<boolean> =>
-          (await tx.query(`SELECT 1 FROM file WHERE id = $1 AND org_id = $2 AND ${THERE}`, [id, file.orgId])).length === 0;
+          (await tx.query(`SELECT 1 FROM file WHERE id = $1 AND org_id = $2 AND ${THERE}`, [id, file.orgId])).length ===
+          0;
         const claim = await claimRequest(tx, file.orgId, identity, file.id, isGone);
         if (claim.outcome === 'key-reused') return claim;
         if (claim.outcome === 'claimed') {
@@ -38,7 +47,10 @@ export class PgFileStore extends FileStore {
           );
         }
         const id = claim.outcome === 'claimed' ? file.id : claim.subject;
-        const [row] = await tx.query<FileRow>(`SELECT ${COLUMNS} FROM file WHERE id = $1 AND org_id = $2`, [id, file.orgId]);
+        const [row] = await tx.query<FileRow>(`SELECT ${COLUMNS} FROM file WHERE id = $1 AND org_id = $2`, [
+          id,
+          file.orgId,
+        ]);
         if (row === undefined) throw new Error(`file ${id} is not there after it was written`);
         return { outcome: claim.outcome === 'claimed' ? 'made' : 'repeated', value: fileRecord(row) };
       },
@@ -47,7 +59,10 @@ export class PgFileStore extends FileStore {
   }
 
   async get(orgId: string, fileId: string): Promise<FileRecord | null> {
-    const [row] = await this.#database.query<FileRow>(`SELECT ${COLUMNS} FROM file WHERE id = $1 AND org_id = $2 AND ${THERE}`, [fileId, orgId]);
+    const [row] = await this.#database.query<FileRow>(
+      `SELECT ${COLUMNS} FROM file WHERE id = $1 AND org_id = $2 AND ${THERE}`,
+      [fileId, orgId],
+    );
     return row === undefined ? null : fileRecord(row);
   }
 

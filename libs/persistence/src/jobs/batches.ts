@@ -7,13 +7,20 @@ import { fileWork } from '../outbox.ts';
 import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
 
 /** The job, its message and the request's identity commit together: an accepted batch is not lost, and not taken twice. */
-export async function submitBatch(database: Database, batch: NewBatch, identity: RequestIdentity | null): Promise<Once<JobView>> {
+export async function submitBatch(
+  database: Database,
+  batch: NewBatch,
+  identity: RequestIdentity | null,
+): Promise<Once<JobView>> {
   return database.transaction(
     async (tx) => {
       const claim = await claimRequest(tx, batch.orgId, identity, batch.id);
       if (claim.outcome === 'key-reused') return claim;
       if (claim.outcome === 'repeated') {
-        const [earlier] = await tx.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`, [claim.subject, batch.orgId]);
+        const [earlier] = await tx.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`, [
+          claim.subject,
+          batch.orgId,
+        ]);
         return earlier === undefined ? { outcome: 'key-reused' } : { outcome: 'repeated', value: jobView(earlier) };
       }
       const [made] = await tx.query<JobRecord>(
@@ -21,7 +28,18 @@ export async function submitBatch(database: Database, batch: NewBatch, identity:
          SELECT $1, org.id, $3, 'batch', 'validating', $4, $5, $6, $7, $8, $9, org.trust, clock_timestamp() + $10 * interval '1 millisecond'
          FROM org WHERE org.id = $2
          RETURNING ${JOB_COLUMNS}`,
-        [batch.id, batch.orgId, batch.keyId, batch.endpoint, batch.inputFileId, batch.completionWindow, JSON.stringify(batch.metadata), batch.verify, batch.region, batch.deadlineInMs],
+        [
+          batch.id,
+          batch.orgId,
+          batch.keyId,
+          batch.endpoint,
+          batch.inputFileId,
+          batch.completionWindow,
+          JSON.stringify(batch.metadata),
+          batch.verify,
+          batch.region,
+          batch.deadlineInMs,
+        ],
       );
       if (made === undefined) throw new Error(`organisation ${batch.orgId} is not there`);
       await fileWork(tx, [{ topic: 'validate', ids: { job: batch.id } }]);
@@ -41,7 +59,13 @@ export async function addRows(database: Database, jobId: string, rows: readonly 
        SELECT $1, row_no, custom_id, input_offset, input_length
        FROM unnest($2::int[], $3::text[], $4::bigint[], $5::int[]) AS line (row_no, custom_id, input_offset, input_length)
        ON CONFLICT DO NOTHING`,
-      [jobId, rows.map((r) => r.rowNo), rows.map((r) => r.customId), rows.map((r) => r.offset), rows.map((r) => r.length)],
+      [
+        jobId,
+        rows.map((r) => r.rowNo),
+        rows.map((r) => r.customId),
+        rows.map((r) => r.offset),
+        rows.map((r) => r.length),
+      ],
     );
     return true;
   });
@@ -59,7 +83,12 @@ export async function startBatch(database: Database, jobId: string, plan: StartP
     async (tx) => {
       const job = await lockValidating(tx, jobId, plan.rowCount);
       if (job === null) return { started: false, why: 'moved-by-another' };
-      const refused: NoMoney | null = await reserve(tx, { orgId: job.org_id, keyId: job.api_key_id, jobId, amount: plan.cap });
+      const refused: NoMoney | null = await reserve(tx, {
+        orgId: job.org_id,
+        keyId: job.api_key_id,
+        jobId,
+        amount: plan.cap,
+      });
       if (refused !== null) return { started: false, ...refused };
       await tx.query(
         `UPDATE job SET state = 'in_progress', model = $2, row_count = $3, cap = $4, rate_caps = $5, in_progress_at = clock_timestamp()
@@ -73,14 +102,19 @@ export async function startBatch(database: Database, jobId: string, plan: StartP
   );
 }
 
-async function lockValidating(tx: Sql, jobId: string, rowCount: number): Promise<{ org_id: string; api_key_id: string | null } | null> {
+async function lockValidating(
+  tx: Sql,
+  jobId: string,
+  rowCount: number,
+): Promise<{ org_id: string; api_key_id: string | null } | null> {
   const [job] = await tx.query<{ org_id: string; api_key_id: string | null }>(
     `SELECT org_id, api_key_id FROM job WHERE id = $1 AND state = 'validating' FOR UPDATE`,
     [jobId],
   );
   if (job === undefined) return null;
   const [rows] = await tx.query<{ count: string }>('SELECT count(*) AS count FROM job_row WHERE job_id = $1', [jobId]);
-  if (Number(rows?.count) !== rowCount) throw new Error(`batch ${jobId} has ${rows?.count ?? 'no'} rows stored where its file has ${rowCount}`);
+  if (Number(rows?.count) !== rowCount)
+    throw new Error(`batch ${jobId} has ${rows?.count ?? 'no'} rows stored where its file has ${rowCount}`);
   return job;
 }
 
@@ -96,10 +130,17 @@ export async function failBatch(database: Database, jobId: string, faults: reado
   });
 }
 
-export async function cancelBatch(database: Database, orgId: string, jobId: string): Promise<{ cancelled: boolean; job: JobView } | null> {
+export async function cancelBatch(
+  database: Database,
+  orgId: string,
+  jobId: string,
+): Promise<{ cancelled: boolean; job: JobView } | null> {
   return database.transaction(
     async (tx) => {
-      const [row] = await tx.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2 AND kind = 'batch' FOR UPDATE`, [jobId, orgId]);
+      const [row] = await tx.query<JobRecord>(
+        `SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2 AND kind = 'batch' FOR UPDATE`,
+        [jobId, orgId],
+      );
       if (row === undefined) return null;
       if (row.state !== 'validating' && row.state !== 'in_progress') return { cancelled: false, job: jobView(row) };
       const isEarly = row.state === 'validating';
@@ -108,8 +149,8 @@ export async function cancelBatch(database: Database, orgId: string, jobId: stri
          WHERE id = $1 RETURNING ${JOB_COLUMNS}`,
         [jobId, isEarly ? 'cancelled' : 'cancelling'],
       );
+      // What runs is ended by the lease clock's next tick, which also files the writing of the files.
       if (isEarly) await tx.query('DELETE FROM job_row WHERE job_id = $1', [jobId]);
-      else await fileWork(tx, [{ topic: 'finalize', ids: { job: jobId } }]);
       return { cancelled: true, job: jobView(moved ?? row) };
     },
     { durable: true },

@@ -21,7 +21,7 @@ import {
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { addRows, cancelBatch, failBatch, startBatch, submitBatch, type StartPlan } from './batches.ts';
-import { finish, freeze, results } from './endings.ts';
+import { finish, results } from './endings.ts';
 import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
 import { failStream, moveStream, openStream, streamAnswer } from './streams.ts';
 
@@ -39,7 +39,10 @@ export class PgJobStore extends JobStore {
   }
 
   async get(orgId: string, jobId: string): Promise<JobView | null> {
-    const [row] = await this.#database.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`, [jobId, orgId]);
+    const [row] = await this.#database.query<JobRecord>(
+      `SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`,
+      [jobId, orgId],
+    );
     return row === undefined ? null : jobView(row);
   }
 
@@ -75,13 +78,13 @@ export class PgJobStore extends JobStore {
     return cancelBatch(this.#database, orgId, jobId);
   }
 
-  freeze(jobId: string): Promise<boolean> {
-    return freeze(this.#database, jobId);
-  }
   results(jobId: string, fromRow: number, limit: number): Promise<readonly ResultRow[]> {
     return results(this.#database, jobId, fromRow, limit);
   }
-  finish(jobId: string, files: { readonly output: OutputFile | null; readonly errors: OutputFile | null }): Promise<boolean> {
+  finish(
+    jobId: string,
+    files: { readonly output: OutputFile | null; readonly errors: OutputFile | null },
+  ): Promise<boolean> {
     return finish(this.#database, jobId, files);
   }
 
@@ -99,19 +102,49 @@ export class PgJobStore extends JobStore {
   }
 
   async timeline(orgId: string, jobId: string, limit: number): Promise<readonly TaskMove[]> {
-    const rows = await this.#database.query<{ task_id: string; epoch: number; from_state: TaskMove['from']; to_state: TaskMove['to']; why: string | null; at: Date }>(
+    const rows = await this.#database.query<{
+      task_id: string;
+      epoch: number;
+      from_state: TaskMove['from'];
+      to_state: TaskMove['to'];
+      why: string | null;
+      at: Date;
+    }>(
       `SELECT e.task_id, e.epoch, e.from_state, e.to_state, e.why, e.at FROM task_event e
        JOIN job ON job.id = e.job_id AND job.org_id = $1 WHERE e.job_id = $2 ORDER BY e.id DESC LIMIT $3`,
       [orgId, jobId, limit],
     );
-    return rows.reverse().map((row) => ({ taskId: row.task_id, epoch: row.epoch, from: row.from_state, to: row.to_state, why: row.why, atMs: row.at.getTime() }));
+    return rows
+      .reverse()
+      .map((row) => ({
+        taskId: row.task_id,
+        epoch: row.epoch,
+        from: row.from_state,
+        to: row.to_state,
+        why: row.why,
+        atMs: row.at.getTime(),
+      }));
   }
 
   async receipts(orgId: string, jobId: string, limit: number): Promise<readonly ReceiptView[]> {
-    const rows = await this.#database.query<{ task_id: string; epoch: number; rows: number; charge: string; accepted_at: Date; document: Record<string, unknown> }>(
+    const rows = await this.#database.query<{
+      task_id: string;
+      epoch: number;
+      rows: number;
+      charge: string;
+      accepted_at: Date;
+      document: Record<string, unknown>;
+    }>(
       `SELECT task_id, epoch, rows, charge, accepted_at, document FROM receipt WHERE org_id = $1 AND job_id = $2 ORDER BY accepted_at, task_id LIMIT $3`,
       [orgId, jobId, limit],
     );
-    return rows.map((row) => ({ taskId: row.task_id, epoch: row.epoch, rows: row.rows, charge: BigInt(row.charge), acceptedAtMs: row.accepted_at.getTime(), document: row.document }));
+    return rows.map((row) => ({
+      taskId: row.task_id,
+      epoch: row.epoch,
+      rows: row.rows,
+      charge: BigInt(row.charge),
+      acceptedAtMs: row.accepted_at.getTime(),
+      document: row.document,
+    }));
   }
 }

@@ -29,10 +29,17 @@ VALUES ($14, 1, $15, $1, $16, $6, $17, $18, $19, 'stream', clock_timestamp() + $
 export async function openStream(database: Database, stream: NewStream): Promise<StreamOpened> {
   return database.transaction(
     async (tx) => {
-      const claim = await claimRequest(tx, stream.orgId, stream.identity, stream.jobId, (jobId) => endedEmpty(tx, stream.orgId, jobId));
+      const claim = await claimRequest(tx, stream.orgId, stream.identity, stream.jobId, (jobId) =>
+        endedEmpty(tx, stream.orgId, jobId),
+      );
       if (claim.outcome === 'key-reused') return { opened: false, why: 'key-reused' };
       if (claim.outcome === 'repeated') return { opened: false, why: 'repeated', jobId: claim.subject };
-      const refused = await reserve(tx, { orgId: stream.orgId, keyId: stream.keyId, jobId: stream.jobId, amount: stream.cap });
+      const refused = await reserve(tx, {
+        orgId: stream.orgId,
+        keyId: stream.keyId,
+        jobId: stream.jobId,
+        amount: stream.cap,
+      });
       if (refused !== null) {
         await forget(tx, stream);
         return { opened: false, ...refused };
@@ -61,12 +68,21 @@ export async function openStream(database: Database, stream: NewStream): Promise
 }
 
 function leaseParams(lease: StreamLease): unknown[] {
-  return [lease.nodeId, Buffer.from(lease.nonce.slice(2), 'hex'), lease.digest, lease.engineClass, JSON.stringify(unitsToJson(lease.rates))];
+  return [
+    lease.nodeId,
+    Buffer.from(lease.nonce.slice(2), 'hex'),
+    lease.digest,
+    lease.engineClass,
+    JSON.stringify(unitsToJson(lease.rates)),
+  ];
 }
 
 /** A request that came to nothing is done anew when it is repeated: nothing was charged for it. */
 async function endedEmpty(tx: Sql, orgId: string, jobId: string): Promise<boolean> {
-  const [job] = await tx.query<{ state: string }>('SELECT state FROM job WHERE id = $1 AND org_id = $2', [jobId, orgId]);
+  const [job] = await tx.query<{ state: string }>('SELECT state FROM job WHERE id = $1 AND org_id = $2', [
+    jobId,
+    orgId,
+  ]);
   return job === undefined || job.state === 'failed' || job.state === 'expired' || job.state === 'cancelled';
 }
 
@@ -76,7 +92,13 @@ async function forget(tx: Sql, stream: NewStream): Promise<void> {
 }
 
 /** A refusal before the first byte, and the next node's lease: one move, so that no placement sees the task in between. */
-export async function moveStream(database: Database, lease: LeaseRef, why: string, to: StreamLease, leaseMs: number): Promise<LeaseRef | null> {
+export async function moveStream(
+  database: Database,
+  lease: LeaseRef,
+  why: string,
+  to: StreamLease,
+  leaseMs: number,
+): Promise<LeaseRef | null> {
   return database.transaction(
     async (tx) => {
       if (!(await endLease(tx, lease, 'refused', why))) return null;
@@ -99,7 +121,10 @@ export async function moveStream(database: Database, lease: LeaseRef, why: strin
 export async function failStream(database: Database, lease: LeaseRef, code: string, message: string): Promise<boolean> {
   return database.transaction(
     async (tx) => {
-      const [of] = await tx.query<{ job_id: string }>('SELECT job_id FROM lease WHERE task_id = $1 AND epoch = $2', [lease.task, lease.epoch]);
+      const [of] = await tx.query<{ job_id: string }>('SELECT job_id FROM lease WHERE task_id = $1 AND epoch = $2', [
+        lease.task,
+        lease.epoch,
+      ]);
       if (of === undefined) return false;
       await lockJobs(tx, [of.job_id]);
       if (!(await endLease(tx, lease, 'lost', code))) return false;

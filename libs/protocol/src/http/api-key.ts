@@ -9,7 +9,8 @@ export const SCOPES = ['all', 'inference', 'batches', 'files', 'models', 'market
 export type Scope = (typeof SCOPES)[number];
 
 export function apiKeyOf(random: Uint8Array): string {
-  if (random.length !== API_KEY_BYTES) throw new RangeError(`an API key needs ${API_KEY_BYTES} random bytes, got ${random.length}`);
+  if (random.length !== API_KEY_BYTES)
+    throw new RangeError(`an API key needs ${API_KEY_BYTES} random bytes, got ${random.length}`);
   return `fh_${Buffer.from(random).toString('base64url')}`;
 }
 

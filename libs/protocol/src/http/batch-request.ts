@@ -7,7 +7,7 @@ const Body = z.looseObject({
   input_file_id: z.string().min(1).max(64),
   endpoint: z.string().max(256),
   completion_window: z.string().max(16),
-  metadata: z.unknown(),
+  metadata: z.unknown().optional(),
 });
 
 export interface BatchRequest {

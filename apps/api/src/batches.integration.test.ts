@@ -1,0 +1,433 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { toFile } from 'openai';
+import type { Batch } from 'openai/resources/batches';
+import { finalizeBatch, fileObject, validateBatch } from '@freehold/market';
+import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
+import { acceptRows } from '../test/accept-rows.ts';
+
+let house: ApiHouse;
+beforeAll(async () => {
+  house = await apiHouse();
+  await house.link.connect(1, 'answers');
+}, 60_000);
+afterAll(() => house.close());
+
+const chatLine = (id: string, content = 'hello there', extra: object = {}): string =>
+  JSON.stringify({
+    custom_id: id,
+    method: 'POST',
+    url: '/v1/chat/completions',
+    body: { model: 'freehold-tiny', messages: [{ role: 'user', content }], max_tokens: 8, ...extra },
+  });
+
+async function submit(
+  tenant: Tenant,
+  lines: string,
+  more: { metadata?: Record<string, string>; endpoint?: '/v1/chat/completions' | '/v1/embeddings' } = {},
+): Promise<Batch> {
+  const file = await tenant.client.files.create({
+    file: await toFile(Buffer.from(lines), 'in.jsonl'),
+    purpose: 'batch',
+  });
+  return tenant.client.batches.create({
+    input_file_id: file.id,
+    endpoint: more.endpoint ?? '/v1/chat/completions',
+    completion_window: '24h',
+    ...(more.metadata === undefined ? {} : { metadata: more.metadata }),
+  });
+}
+const validate = (id: string): Promise<string> =>
+  validateBatch({ jobs: house.jobs, objects: house.objects, offers: house.offers, catalogue: CATALOGUE }, id);
+async function contentOf(tenant: Tenant, id: string): Promise<Record<string, unknown>[]> {
+  const text = await (await tenant.client.files.content(id)).text();
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+describe('files', () => {
+  it('come back as they were sent, are listed page by page, and are gone when deleted', async () => {
+    const tenant = await house.org();
+    const made: string[] = [];
+    for (const n of [1, 2, 3]) {
+      const file = await tenant.client.files.create({
+        file: await toFile(Buffer.from(`content ${n}`), `f${n}.jsonl`),
+        purpose: 'batch',
+        expires_after: { anchor: 'created_at', seconds: 3_600 },
+      });
+      expect(file).toMatchObject({
+        object: 'file',
+        bytes: 9,
+        filename: `f${n}.jsonl`,
+        purpose: 'batch',
+        status: 'processed',
+      });
+      expect((file.expires_at ?? 0) - file.created_at).toBe(3_600);
+      made.push(file.id);
+    }
+    expect(await (await tenant.client.files.content(made[1] ?? '')).text()).toBe('content 2');
+    const page = await tenant.client.files.list({ limit: 2, order: 'asc' });
+    expect(page.data.map((f) => f.id)).toEqual(made.slice(0, 2));
+    expect(page.has_more).toBe(true);
+    const all: string[] = [];
+    for await (const file of tenant.client.files.list({ limit: 1 })) all.push(file.id);
+    expect(all).toEqual([...made].reverse());
+    expect(await tenant.client.files.delete(made[0] ?? '')).toEqual({ id: made[0], object: 'file', deleted: true });
+    await expect(tenant.client.files.retrieve(made[0] ?? '')).rejects.toMatchObject({
+      status: 404,
+      code: 'file_not_found',
+    });
+    expect(await house.objects.size(fileObject(made[0] ?? ''))).toBeNull();
+  });
+
+  it('refuse a form without purpose, with a wrong one, without a file, and what is no form', async () => {
+    const tenant = await house.org();
+    const post = (body: BodyInit, headers: Record<string, string> = {}): Promise<Response> =>
+      fetch(`${house.url}/v1/files`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${tenant.key}`, ...headers },
+        body,
+      });
+    const form = (fields: Record<string, string | Blob>): FormData => {
+      const data = new FormData();
+      for (const [name, value] of Object.entries(fields)) data.append(name, value);
+      return data;
+    };
+    const cases: [BodyInit, Record<string, string>, number, string][] = [
+      [form({ file: new Blob(['x']) }), {}, 400, 'missing_required_parameter'],
+      [form({ file: new Blob(['x']), purpose: 'spam' }), {}, 400, 'invalid_value'],
+      [form({ purpose: 'batch' }), {}, 400, 'missing_required_parameter'],
+      [form({ other: new Blob(['x']), purpose: 'batch' }), {}, 400, 'invalid_form'],
+      ['{}', { 'content-type': 'application/json' }, 415, 'unsupported_content_type'],
+      ['x', { 'content-type': 'multipart/form-data' }, 415, 'unsupported_content_type'],
+      [
+        '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\nhalf',
+        { 'content-type': 'multipart/form-data; boundary=b' },
+        400,
+        'invalid_form',
+      ],
+    ];
+    for (const [body, headers, status, code] of cases) {
+      const answer = await post(body, headers);
+      expect([answer.status, ((await answer.json()) as { error: { code: string } }).error.code]).toEqual([
+        status,
+        code,
+      ]);
+    }
+    expect(await house.database.query('SELECT 1 FROM file WHERE org_id = $1', [tenant.orgId])).toEqual([]);
+  });
+});
+
+describe('a batch', () => {
+  it('goes from validating to completed, with output and error file in input order', async () => {
+    const tenant = await house.org();
+    const batch = await submit(
+      tenant,
+      [chatLine('a'), chatLine('b'), chatLine('c', 'fail me'), chatLine('d')].join('\n'),
+    );
+    expect(batch).toMatchObject({
+      object: 'batch',
+      status: 'validating',
+      output_file_id: null,
+      request_counts: { total: 0, completed: 0, failed: 0 },
+    });
+    expect(await validate(batch.id)).toBe('started');
+    expect(await validate(batch.id)).toBe('not-validating');
+    const running = await tenant.client.batches.retrieve(batch.id);
+    expect(running).toMatchObject({
+      status: 'in_progress',
+      model: 'freehold-tiny',
+      request_counts: { total: 4, completed: 0, failed: 0 },
+    });
+    const held = await house.accounts.balance(tenant.orgId);
+    expect(held.held).toBeGreaterThan(0n);
+
+    await acceptRows(house, batch.id);
+    const ports = { jobs: house.jobs, objects: house.objects };
+    expect(await Promise.all([finalizeBatch(ports, batch.id), finalizeBatch(ports, batch.id)])).toContain('finished');
+    expect(await finalizeBatch(ports, batch.id)).toBe('not-waiting');
+
+    const done = await tenant.client.batches.retrieve(batch.id);
+    expect(done).toMatchObject({ status: 'completed', request_counts: { total: 4, completed: 3, failed: 1 } });
+    const output = await contentOf(tenant, done.output_file_id ?? '');
+    expect(output.map((line) => line['custom_id'])).toEqual(['a', 'b', 'd']);
+    expect(output[0]).toMatchObject({
+      error: null,
+      response: {
+        status_code: 200,
+        body: {
+          object: 'chat.completion',
+          model: 'freehold-tiny',
+          choices: [{ index: 0, finish_reason: 'stop', message: { role: 'assistant', content: 'HELLO THERE' } }],
+        },
+      },
+    });
+    const errors = await contentOf(tenant, done.error_file_id ?? '');
+    expect(errors).toMatchObject([
+      {
+        custom_id: 'c',
+        response: { status_code: 400, body: { error: { code: 'context_length_exceeded' } } },
+        error: null,
+      },
+    ]);
+    const after = await house.accounts.balance(tenant.orgId);
+    expect(after.held).toBe(0n);
+    const [job] = await house.database.query<{ charged: string; cap: string }>(
+      'SELECT charged, cap FROM job WHERE id = $1',
+      [batch.id],
+    );
+    expect(after.balance).toBe(1_000_000_000n - BigInt(job?.charged ?? 0));
+    expect(BigInt(job?.charged ?? 0)).toBeGreaterThan(0n);
+    expect(BigInt(job?.charged ?? 0)).toBeLessThanOrEqual(BigInt(job?.cap ?? 0));
+    const receipts = await fetch(`${house.url}/market/v1/jobs/${batch.id}/receipts`, {
+      headers: { authorization: `Bearer ${tenant.key}` },
+    });
+    expect(((await receipts.json()) as { data: unknown[] }).data).toHaveLength(1);
+  });
+
+  it('writes vectors as each row asked for them', async () => {
+    const tenant = await house.org();
+    const line = (id: string, encoding: string): string =>
+      JSON.stringify({
+        custom_id: id,
+        method: 'POST',
+        url: '/v1/embeddings',
+        body: { model: 'use-lite', input: 'abcd', encoding_format: encoding },
+      });
+    const batch = await submit(tenant, `${line('f', 'float')}\n${line('b', 'base64')}\n`, {
+      endpoint: '/v1/embeddings',
+    });
+    expect(await validate(batch.id)).toBe('started');
+    await acceptRows(house, batch.id);
+    await finalizeBatch(house, batch.id);
+    const done = await tenant.client.batches.retrieve(batch.id);
+    expect(done.error_file_id).toBeNull();
+    const [float, base64] = await contentOf(tenant, done.output_file_id ?? '');
+    expect(float).toMatchObject({ response: { body: { data: [{ embedding: [4, 2, expect.closeTo(1.3333), 1] }] } } });
+    expect(base64).toMatchObject({
+      response: {
+        body: { data: [{ embedding: Buffer.from(Float32Array.of(4, 2, 4 / 3, 1).buffer).toString('base64') }] },
+      },
+    });
+  });
+
+  it('has no output file when every row failed, and says so', async () => {
+    const tenant = await house.org();
+    const batch = await submit(tenant, chatLine('x', 'fail me'));
+    await validate(batch.id);
+    await acceptRows(house, batch.id);
+    await finalizeBatch(house, batch.id);
+    const done = await tenant.client.batches.retrieve(batch.id);
+    expect(done).toMatchObject({
+      status: 'completed',
+      output_file_id: null,
+      request_counts: { total: 1, completed: 0, failed: 1 },
+    });
+    expect(await contentOf(tenant, done.error_file_id ?? '')).toHaveLength(1);
+  });
+
+  it('fails with every faulty line named', async () => {
+    const tenant = await house.org();
+    const lines = [
+      chatLine('a'),
+      '{"custom_id": "b", broken',
+      chatLine('a'),
+      JSON.stringify({ custom_id: 'c', method: 'POST', url: '/v1/embeddings', body: {} }),
+      chatLine('d', 'x', { model: 'other' }),
+      chatLine('e', 'x', { n: 5 }),
+      chatLine('f', 'x', { temperature: 9 }),
+      JSON.stringify({ method: 'POST', url: '/v1/chat/completions', body: {} }),
+      chatLine('g', 'y'.repeat(1_100_000)),
+    ];
+    const batch = await submit(tenant, lines.join('\n'));
+    expect(await validate(batch.id)).toBe('failed');
+    const failed = await tenant.client.batches.retrieve(batch.id);
+    expect(failed.status).toBe('failed');
+    expect(failed.errors?.data?.map((e) => [e.line, e.code])).toEqual([
+      [2, 'invalid_json_line'],
+      [3, 'duplicate_custom_id'],
+      [4, 'mismatched_url'],
+      [5, 'mismatched_model'],
+      [6, 'unsupported_value'],
+      [7, 'invalid_value'],
+      [8, 'missing_required_parameter'],
+      [9, 'line_too_long'],
+    ]);
+    expect(await house.database.query('SELECT 1 FROM job_row WHERE job_id = $1', [batch.id])).toEqual([]);
+  });
+
+  it.each([
+    ['an empty file', '\n\n', {}, 'empty_file'],
+    ['a model nobody has', chatLine('a', 'x', { model: 'gpt-9' }), {}, 'model_not_found'],
+    ['a model of the other kind', chatLine('a', 'x', { model: 'use-lite' }), {}, 'model_not_supported'],
+    ['a cap that is too low', chatLine('a'), { max_cost: '0.000001' }, 'cap_too_low'],
+  ])('fails over %s', async (_what, lines, metadata, code) => {
+    const tenant = await house.org();
+    const batch = await submit(tenant, lines, { metadata });
+    expect(await validate(batch.id)).toBe('failed');
+    const errors = (await tenant.client.batches.retrieve(batch.id)).errors?.data ?? [];
+    expect(errors.map((e) => e.code)).toEqual([code]);
+    if (code !== 'cap_too_low') return;
+    // The message names the price that would do, and that price does.
+    const enough = /: ([0-9.]+) would do/.exec(errors[0]?.message ?? '')?.[1] ?? '';
+    const again = await submit(tenant, lines, { metadata: { max_cost: enough } });
+    expect(await validate(again.id)).toBe('started');
+  });
+
+  it('fails without money, names the sum, and holds nothing', async () => {
+    const tenant = await house.org(5n);
+    const batch = await submit(tenant, chatLine('a'));
+    expect(await validate(batch.id)).toBe('failed');
+    const failed = await tenant.client.batches.retrieve(batch.id);
+    expect(failed.errors?.data?.[0]).toMatchObject({
+      code: 'insufficient_balance',
+      message: expect.stringContaining('0.000005'),
+    });
+    expect(await house.accounts.balance(tenant.orgId)).toEqual({ balance: 5n, held: 0n });
+  });
+
+  it('takes at most as much as a daily cap leaves', async () => {
+    const tenant = await house.org();
+    const capped = await tenant.addKey({ dailyCap: 100n });
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(chatLine('a')), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const make = (max: string): Promise<Batch> =>
+      capped.client.batches.create({
+        input_file_id: file.id,
+        endpoint: '/v1/chat/completions',
+        completion_window: '24h',
+        metadata: { max_cost: max },
+      });
+    const [first, second] = [await make('0.000070'), await make('0.000070')];
+    expect(await validate(first.id)).toBe('started');
+    expect(await validate(second.id)).toBe('failed');
+    expect((await tenant.client.batches.retrieve(second.id)).errors?.data?.[0]?.code).toBe('daily_cap_reached');
+  });
+
+  it('is cancelled while validating at once, and while running with every row in the error file', async () => {
+    const tenant = await house.org();
+    const early = await submit(tenant, chatLine('a'));
+    expect((await tenant.client.batches.cancel(early.id)).status).toBe('cancelled');
+    expect(await validate(early.id)).toBe('not-validating');
+    const late = await submit(tenant, `${chatLine('a')}\n${chatLine('b')}`);
+    await validate(late.id);
+    expect((await tenant.client.batches.cancel(late.id)).status).toBe('cancelling');
+    expect((await tenant.client.batches.cancel(late.id)).status).toBe('cancelling');
+    await house.leases.expireJobs();
+    expect(await finalizeBatch(house, late.id)).toBe('finished');
+    const done = await tenant.client.batches.retrieve(late.id);
+    expect(done).toMatchObject({
+      status: 'cancelled',
+      output_file_id: null,
+      request_counts: { total: 2, completed: 0, failed: 2 },
+    });
+    expect(await contentOf(tenant, done.error_file_id ?? '')).toMatchObject([
+      { custom_id: 'a', response: null, error: { code: 'batch_cancelled' } },
+      { custom_id: 'b' },
+    ]);
+    expect((await house.accounts.balance(tenant.orgId)).balance).toBe(1_000_000_000n);
+    await expect(tenant.client.batches.cancel(done.id)).resolves.toMatchObject({ status: 'cancelled' });
+  });
+
+  it('expires with what is there: answered rows in the output, the rest in the error file', async () => {
+    const tenant = await house.org();
+    const batch = await submit(tenant, `${chatLine('a')}\n${chatLine('b')}`);
+    await validate(batch.id);
+    await acceptRows(house, batch.id, 1);
+    await house.database.query(`UPDATE job SET deadline = clock_timestamp() - interval '1 second' WHERE id = $1`, [
+      batch.id,
+    ]);
+    await house.leases.expireJobs();
+    await finalizeBatch(house, batch.id);
+    const done = await tenant.client.batches.retrieve(batch.id);
+    expect(done).toMatchObject({ status: 'expired', request_counts: { total: 2, completed: 1, failed: 1 } });
+    expect(await contentOf(tenant, done.output_file_id ?? '')).toMatchObject([{ custom_id: 'a' }]);
+    expect(await contentOf(tenant, done.error_file_id ?? '')).toMatchObject([
+      { custom_id: 'b', error: { code: 'batch_expired' } },
+    ]);
+  });
+
+  it('pages through a list of batches, newest first', async () => {
+    const tenant = await house.org();
+    const ids: string[] = [];
+    for (const n of [1, 2, 3]) ids.unshift((await submit(tenant, chatLine(`r${n}`))).id);
+    const seen: string[] = [];
+    for await (const batch of tenant.client.batches.list({ limit: 2 })) seen.push(batch.id);
+    expect(seen).toEqual(ids);
+  });
+});
+
+describe('a repeated submission', () => {
+  const post = (tenant: Tenant, body: object, headers: Record<string, string>): Promise<Response> =>
+    fetch(`${house.url}/v1/batches`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    });
+  async function bodyFor(tenant: Tenant): Promise<object> {
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(chatLine('a')), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    return { input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' };
+  }
+
+  it('makes one batch of a hundred that come at once with one Idempotency-Key', async () => {
+    const tenant = await house.org();
+    const body = await bodyFor(tenant);
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, () => post(tenant, body, { 'idempotency-key': 'once' })),
+    );
+    expect(new Set(answers.map((a) => a.status))).toEqual(new Set([200]));
+    const ids = await Promise.all(answers.map(async (a) => ((await a.json()) as { id: string }).id));
+    expect(new Set(ids).size).toBe(1);
+    expect(await house.database.query('SELECT 1 FROM job WHERE org_id = $1', [tenant.orgId])).toHaveLength(1);
+    expect(
+      await house.database.query(`SELECT 1 FROM outbox WHERE topic = 'validate' AND message->>'job' = $1`, [ids[0]]),
+    ).toHaveLength(1);
+    const reused = await post(tenant, { ...body, completion_window: '12h' }, { 'idempotency-key': 'once' });
+    expect([reused.status, ((await reused.json()) as { error: { type: string } }).error.type]).toEqual([
+      422,
+      'idempotency_error',
+    ]);
+    const other = await house.org();
+    const others = await post(other, await bodyFor(other), { 'idempotency-key': 'once' });
+    expect(((await others.json()) as { id: string }).id).not.toBe(ids[0]);
+  });
+
+  it('is recognised by the retry count of OpenAI’s SDKs, while a first try is always new', async () => {
+    const tenant = await house.org();
+    const body = await bodyFor(tenant);
+    const id = async (count: string): Promise<string> =>
+      ((await (await post(tenant, body, { 'x-stainless-retry-count': count })).json()) as { id: string }).id;
+    const first = await id('0');
+    expect(await id('1')).toBe(first);
+    const second = await id('0');
+    expect(second).not.toBe(first);
+    expect(await id('2')).toBe(second);
+    await house.database.query(
+      `UPDATE idempotency SET created_at = created_at - interval '11 minutes' WHERE org_id = $1`,
+      [tenant.orgId],
+    );
+    expect([first, second]).not.toContain(await id('1'));
+  });
+
+  it('stores an upload once', async () => {
+    const tenant = await house.org();
+    const upload = async (): Promise<string> => {
+      const form = new FormData();
+      form.append('purpose', 'batch');
+      form.append('file', new Blob(['same']), 'same.jsonl');
+      const answer = await fetch(`${house.url}/v1/files`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${tenant.key}`, 'idempotency-key': 'up' },
+        body: form,
+      });
+      return ((await answer.json()) as { id: string }).id;
+    };
+    expect(new Set(await Promise.all([upload(), upload(), upload()])).size).toBe(1);
+  });
+});

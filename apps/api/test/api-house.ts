@@ -1,0 +1,214 @@
+import 'reflect-metadata';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Global, Module, type DynamicModule, type INestApplication } from '@nestjs/common';
+import OpenAI from 'openai';
+import { createSignatureCheck, createSigner } from '@freehold/chain';
+import {
+  AccountStore,
+  Blocks,
+  createKey,
+  createOrg,
+  Entropy,
+  FileStore,
+  JobStore,
+  LeaseStore,
+  MonotonicClock,
+  ObjectStore,
+  OfferBook,
+  ProviderLink,
+  SignatureCheck,
+  Signer,
+} from '@freehold/market';
+import {
+  migrate,
+  migrationFiles,
+  openDatabase,
+  PgAccountStore,
+  PgFileStore,
+  PgJobStore,
+  PgLeaseStore,
+  PgOfferBook,
+  type Database,
+} from '@freehold/persistence';
+import type { Catalogue, Scope } from '@freehold/protocol';
+import { DiskObjectStore } from '@freehold/storage';
+import { templateDatabase, temporaryDatabase, testPostgres } from '@freehold/wiring/embedded';
+import { createApi } from '../src/create-api.ts';
+import { DOMAIN, FakeLink } from './fake-link.ts';
+
+export const CATALOGUE: Catalogue = {
+  v: 1,
+  models: [
+    {
+      name: 'freehold-tiny',
+      kind: 'chat',
+      description: 'a chat model',
+      licence: 'Apache-2.0',
+      ownedBy: 'freehold',
+      created: 1,
+      contextTokens: 1_024,
+      quantisation: 'F32',
+      ceilings: { inputToken: '1000000', outputToken: '2000000' },
+    },
+    {
+      name: 'use-lite',
+      kind: 'embedding',
+      description: 'an embedding model',
+      licence: 'Apache-2.0',
+      ownedBy: 'google',
+      created: 1,
+      contextTokens: 8_192,
+      quantisation: 'F32',
+      dimensions: 4,
+      ceilings: { embeddingToken: '1000000' },
+    },
+  ],
+};
+
+class Chance extends Entropy {
+  bytes(length: number): Uint8Array {
+    return randomBytes(length);
+  }
+}
+class Clock extends MonotonicClock {
+  nowMs(): number {
+    return performance.now();
+  }
+}
+class NoChain extends Blocks {
+  async height(): Promise<bigint> {
+    return 1n;
+  }
+  async hash(): Promise<string> {
+    return `0x${'00'.repeat(32)}`;
+  }
+}
+
+export interface ApiHouse {
+  readonly database: Database;
+  readonly app: INestApplication<Server>;
+  readonly url: string;
+  readonly link: FakeLink;
+  readonly jobs: JobStore;
+  readonly files: FileStore;
+  readonly leases: LeaseStore;
+  readonly objects: ObjectStore;
+  readonly accounts: AccountStore;
+  readonly offers: OfferBook;
+  /** Everything the api said, to look for what it must not say. */
+  readonly said: string[];
+  org(credit?: bigint): Promise<Tenant>;
+  close(): Promise<void>;
+}
+
+export interface Tenant {
+  readonly orgId: string;
+  readonly key: string;
+  readonly keyId: string;
+  readonly client: OpenAI;
+  addKey(options: {
+    scopes?: readonly Scope[];
+    dailyCap?: bigint;
+  }): Promise<{ id: string; key: string; client: OpenAI }>;
+}
+
+@Global()
+@Module({})
+class TestPorts {}
+
+/** The whole api on a real database and a real disk, over a link whose nodes live in this process. */
+export async function apiHouse(options: { requestsPerMinute?: number } = {}): Promise<ApiHouse> {
+  const server = await testPostgres();
+  const sums = migrationFiles().map(({ sha256 }) => sha256);
+  const template = await templateDatabase(
+    server.url,
+    `api_${createHash('sha256').update(sums.join()).digest('hex').slice(0, 16)}`,
+    async (url) => {
+      const empty = await openDatabase({ url });
+      await migrate(empty);
+      await empty.close();
+    },
+  );
+  const copy = await temporaryDatabase(server.url, template);
+  const database = await openDatabase({ url: copy.url });
+  const folder = mkdtempSync(join(tmpdir(), 'freehold-api-'));
+  const link = new FakeLink();
+  const parts = {
+    accounts: new PgAccountStore(database),
+    files: new PgFileStore(database),
+    jobs: new PgJobStore(database),
+    leases: new PgLeaseStore(database),
+    offers: new PgOfferBook(database),
+    objects: new DiskObjectStore(folder, 'api'),
+  };
+  const entropy = new Chance();
+  const said: string[] = [];
+  const say = (...facts: unknown[]): void => void said.push(JSON.stringify(facts));
+  const app = await createApi(
+    portsModule([
+      [AccountStore, parts.accounts],
+      [FileStore, parts.files],
+      [JobStore, parts.jobs],
+      [LeaseStore, parts.leases],
+      [OfferBook, parts.offers],
+      [ObjectStore, parts.objects],
+      [ProviderLink, link],
+      [Signer, createSigner(`0x${'77'.repeat(32)}`, DOMAIN)],
+      [SignatureCheck, createSignatureCheck(DOMAIN)],
+      [Blocks, new NoChain()],
+      [Entropy, entropy],
+      [MonotonicClock, new Clock()],
+    ]),
+    { catalogue: CATALOGUE, requestsPerMinute: options.requestsPerMinute ?? 100_000, notReady: () => [] },
+    { report: say, request: say },
+  );
+  await app.listen(0, '127.0.0.1');
+  const url = `http://127.0.0.1:${(app.getHttpServer().address() as AddressInfo).port}`;
+  const clientOf = (apiKey: string): OpenAI => new OpenAI({ apiKey, baseURL: `${url}/v1`, maxRetries: 0 });
+  return {
+    ...parts,
+    database,
+    app,
+    url,
+    link,
+    said,
+    org: async (credit = 1_000_000_000n) => {
+      const { orgId } = await createOrg({ accounts: parts.accounts, entropy }, { name: 'a tenant', credit });
+      const { id, key } = await createKey({ accounts: parts.accounts, entropy }, { orgId });
+      return {
+        orgId,
+        key,
+        keyId: id,
+        client: clientOf(key),
+        addKey: async ({ scopes, dailyCap }) => {
+          const made = await createKey(
+            { accounts: parts.accounts, entropy },
+            { orgId, ...(scopes === undefined ? {} : { scopes }), ...(dailyCap === undefined ? {} : { dailyCap }) },
+          );
+          return { ...made, client: clientOf(made.key) };
+        },
+      };
+    },
+    close: async () => {
+      app.getHttpServer().closeAllConnections();
+      await app.close();
+      await database.close();
+      await copy.drop();
+      await server.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function portsModule(ports: readonly (readonly [abstract new (...args: never[]) => object, object])[]): DynamicModule {
+  return {
+    module: TestPorts,
+    providers: ports.map(([provide, useValue]) => ({ provide, useValue })),
+    exports: ports.map(([provide]) => provide),
+  };
+}
