@@ -12,3 +12,7 @@ export { PgLeaseStore } from './leases/pg-lease-store.ts';
 export { closeJobs, lockJobs } from './leases/close-jobs.ts';
 export * from './facts/run-facts.ts';
 export * from './doctor/index.ts';
+export * from './chain/pg-chain-history.ts';
+export * from './chain/pg-chain-transactions.ts';
+export * from './chain/pg-leadership.ts';
+export * from './chain/pg-settlement-store.ts';

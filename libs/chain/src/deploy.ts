@@ -1,0 +1,220 @@
+import {
+  computeEscrowAbi,
+  computeEscrowBytecode,
+  devnetTokenAbi,
+  devnetTokenBytecode,
+  providerStakeAbi,
+  providerStakeBytecode,
+  refereePanelAbi,
+  refereePanelBytecode,
+} from '@freehold/contracts';
+import {
+  createPublicClient,
+  createTestClient,
+  createWalletClient,
+  defineChain,
+  http,
+  zeroAddress,
+  type Abi,
+  type Account,
+  type Chain,
+  type Hex,
+  type PublicClient,
+  type WalletClient,
+} from 'viem';
+import { privateKeyToAccount } from 'viem/accounts';
+
+export interface DevnetOptions {
+  readonly rpcUrl: string;
+  /** Pays for the deployment and owns the pause. On anvil, any key: it is given ether. */
+  readonly deployerKey: Hex;
+  readonly delegateKey: Hex;
+  /** Where the fees go; the delegate itself when absent. */
+  readonly feeTo?: Hex;
+  readonly feeBps: number;
+  readonly epochSeconds: number;
+  readonly windowSeconds: number;
+  readonly graceSeconds?: number;
+  /** The delegate's bond, in the token's smallest unit. */
+  readonly bond?: bigint;
+}
+
+export interface Devnet {
+  readonly chainId: number;
+  readonly token: Hex;
+  readonly stake: Hex;
+  readonly panel: Hex;
+  readonly escrow: Hex;
+  readonly book: Hex;
+  readonly fromBlock: bigint;
+}
+
+/** Gas money of a devnet account: 100 ether, far more than it can use. */
+const ETHER = 100n * 10n ** 18n;
+/** The longest the contract allows: a devnet that slept for a month still finds its book alive. */
+const GRACE_SECONDS = 31 * 86_400;
+const RPC_TIMEOUT_MS = 30_000;
+const POLL_MS = 100;
+
+/** Play money, referees, stake, escrow and one open book on a local chain. Needs an endpoint that gives out ether (anvil). */
+export async function deployDevnet(options: DevnetOptions): Promise<Devnet> {
+  const deployer = await devnetWallet(options.rpcUrl, options.deployerKey);
+  const delegate = await devnetWallet(options.rpcUrl, options.delegateKey);
+  const owner = deployer.account.address;
+  const fromBlock = await deployer.reads.getBlockNumber({ cacheTime: 0 });
+  const token = await deploy(deployer, devnetTokenAbi, devnetTokenBytecode, []);
+  const panel = await deploy(deployer, refereePanelAbi, refereePanelBytecode, [1n, [owner]]);
+  const stake = await deploy(deployer, providerStakeAbi, providerStakeBytecode, [token, owner, panel, owner]);
+  const escrow = await deploy(deployer, computeEscrowAbi, computeEscrowBytecode, [token, stake, owner, owner]);
+  const book = await openBook(delegate, escrow, panel, options);
+  if (options.bond !== undefined && options.bond > 0n) await addBond(delegate, { token, escrow, book }, options.bond);
+  return { chainId: deployer.chain.id, token, stake, panel, escrow, book, fromBlock };
+}
+
+/** A requester's order on a devnet: mints the money, allows it, and opens. Real requesters do the same with their own wallets. */
+export async function openDevnetOrder(
+  rpcUrl: string,
+  payerKey: Hex,
+  devnet: Pick<Devnet, 'token' | 'escrow' | 'book'>,
+  lanes: { readonly reserved: bigint; readonly free: bigint; readonly salt: Hex },
+): Promise<number> {
+  const payer = await devnetWallet(rpcUrl, payerKey);
+  const address = payer.account.address;
+  await mintAndAllow(payer, devnet, lanes.reserved + lanes.free);
+  const terms = { book: devnet.book, payer: address, voucherKey: address, refundTo: address, ...lanes };
+  const { orders } = await payer.reads.readContract({
+    address: devnet.escrow,
+    abi: computeEscrowAbi,
+    functionName: 'bookOf',
+    args: [devnet.book],
+  });
+  await write(payer, devnet.escrow, computeEscrowAbi, 'open', [terms]);
+  return orders;
+}
+
+export async function topUpDevnetOrder(
+  rpcUrl: string,
+  payerKey: Hex,
+  devnet: Pick<Devnet, 'token' | 'escrow' | 'book'>,
+  order: number,
+  reserved: bigint,
+): Promise<void> {
+  const payer = await devnetWallet(rpcUrl, payerKey);
+  await mintAndAllow(payer, devnet, reserved);
+  await write(payer, devnet.escrow, computeEscrowAbi, 'topUp', [devnet.book, order, reserved, 0n]);
+}
+
+/** Announces that no work shall be charged to the order after the next epoch. */
+export async function closeDevnetOrder(
+  rpcUrl: string,
+  payerKey: Hex,
+  devnet: Pick<Devnet, 'escrow' | 'book'>,
+  order: number,
+): Promise<void> {
+  await write(await devnetWallet(rpcUrl, payerKey), devnet.escrow, computeEscrowAbi, 'close', [devnet.book, order]);
+}
+
+export async function tokenBalance(rpcUrl: string, token: Hex, of: Hex): Promise<bigint> {
+  const reads = createPublicClient({ transport: http(rpcUrl, { timeout: RPC_TIMEOUT_MS }) });
+  return reads.readContract({ address: token, abi: devnetTokenAbi, functionName: 'balanceOf', args: [of] });
+}
+
+/** Lets a local chain's clock jump, so that a demonstration need not wait for an epoch and its window. */
+export async function passChainTime(rpcUrl: string, seconds: number): Promise<void> {
+  const test = createTestClient({ mode: 'anvil', transport: http(rpcUrl, { timeout: RPC_TIMEOUT_MS }) });
+  await test.increaseTime({ seconds });
+  await test.mine({ blocks: 1 });
+}
+
+interface DevnetWallet {
+  readonly account: Account;
+  readonly chain: Chain;
+  readonly reads: PublicClient;
+  readonly writes: WalletClient;
+}
+
+async function devnetWallet(rpcUrl: string, key: Hex): Promise<DevnetWallet> {
+  const transport = http(rpcUrl, { timeout: RPC_TIMEOUT_MS });
+  const reads = createPublicClient({ transport, pollingInterval: POLL_MS });
+  const chain = defineChain({
+    id: await reads.getChainId(),
+    name: 'devnet',
+    nativeCurrency: { name: 'Ether', symbol: 'ETH', decimals: 18 },
+    rpcUrls: { default: { http: [rpcUrl] } },
+  });
+  const account = privateKeyToAccount(key);
+  if ((await reads.getBalance({ address: account.address })) < ETHER / 10n) {
+    await createTestClient({ mode: 'anvil', transport }).setBalance({ address: account.address, value: ETHER });
+  }
+  return { account, chain, reads, writes: createWalletClient({ account, chain, transport }) };
+}
+
+async function openBook(delegate: DevnetWallet, escrow: Hex, panel: Hex, options: DevnetOptions): Promise<Hex> {
+  const { timestamp } = await delegate.reads.getBlock({ blockTag: 'latest' });
+  const address = delegate.account.address;
+  const terms = {
+    delegate: address,
+    successor: zeroAddress,
+    guardian: zeroAddress,
+    feeTo: options.feeTo ?? address,
+    referees: panel,
+    feeBps: options.feeBps,
+    start: timestamp,
+    epochLength: options.epochSeconds,
+    window: options.windowSeconds,
+    grace: options.graceSeconds ?? GRACE_SECONDS,
+    penalty: 0n,
+    depositMin: 1n,
+    salt: `0x${'00'.repeat(32)}` as Hex,
+  };
+  const book = await delegate.reads.readContract({
+    address: escrow,
+    abi: computeEscrowAbi,
+    functionName: 'bookId',
+    args: [terms],
+  });
+  await write(delegate, escrow, computeEscrowAbi, 'openBook', [terms]);
+  return book;
+}
+
+async function addBond(
+  delegate: DevnetWallet,
+  devnet: Pick<Devnet, 'token' | 'escrow' | 'book'>,
+  bond: bigint,
+): Promise<void> {
+  await mintAndAllow(delegate, devnet, bond);
+  await write(delegate, devnet.escrow, computeEscrowAbi, 'addBond', [devnet.book, bond]);
+}
+
+async function mintAndAllow(
+  wallet: DevnetWallet,
+  { token, escrow }: Pick<Devnet, 'token' | 'escrow'>,
+  amount: bigint,
+): Promise<void> {
+  await write(wallet, token, devnetTokenAbi, 'mint', [wallet.account.address, amount]);
+  await write(wallet, token, devnetTokenAbi, 'approve', [escrow, amount]);
+}
+
+async function deploy(
+  { account, chain, reads, writes }: DevnetWallet,
+  abi: Abi,
+  bytecode: Hex,
+  args: readonly unknown[],
+): Promise<Hex> {
+  const hash = await writes.deployContract({ account, chain, abi, bytecode, args });
+  const { contractAddress } = await reads.waitForTransactionReceipt({ hash, timeout: RPC_TIMEOUT_MS });
+  if (contractAddress === null || contractAddress === undefined) throw new Error(`deployment ${hash} made no contract`);
+  return contractAddress;
+}
+
+async function write(
+  { account, chain, reads, writes }: DevnetWallet,
+  address: Hex,
+  abi: Abi,
+  functionName: string,
+  args: readonly unknown[],
+): Promise<void> {
+  const hash = await writes.writeContract({ account, chain, address, abi, functionName, args });
+  const { status } = await reads.waitForTransactionReceipt({ hash, timeout: RPC_TIMEOUT_MS });
+  if (status !== 'success') throw new Error(`${functionName} on ${address} reverted in ${hash}`);
+}

@@ -1,0 +1,293 @@
+import { computeEscrowAbi } from '@freehold/contracts';
+import {
+  ChainSender,
+  type ChainTransactions,
+  type Mined,
+  type SavedTransaction,
+  type SendState,
+  type SendWish,
+} from '@freehold/market';
+import {
+  BaseError,
+  ContractFunctionRevertedError,
+  createPublicClient,
+  decodeErrorResult,
+  ExecutionRevertedError,
+  http,
+  keccak256,
+  parseTransaction,
+  RawContractError,
+  TransactionNotFoundError,
+  TransactionReceiptNotFoundError,
+  type Hex,
+  type PrivateKeyAccount,
+  type PublicClient,
+  type TransactionReceipt,
+} from 'viem';
+import { privateKeyToAccount } from 'viem/accounts';
+
+export interface RpcChainSenderOptions {
+  readonly rpcUrl: string;
+  readonly chainId: number;
+  readonly privateKey: Hex;
+  readonly transactions: ChainTransactions;
+  /** Blocks on top of and including a transaction's own before it counts. */
+  readonly confirmations: number;
+  /** A transaction that waits for longer gets a higher fee. */
+  readonly replaceAfterMs?: number;
+}
+
+const RPC_TIMEOUT_MS = 10_000;
+const REPLACE_AFTER_MS = 60_000;
+/** Nodes refuse a replacement below +10 %; 12.5 % is what the strictest ask. In parts of 1,000. */
+const REPLACE_PER_MILLE = 1_125n;
+/** Estimates are exact for the state they saw; the next block may cost a little more. */
+const GAS_MARGIN_PERCENT = 25n;
+const PRIORITY_FEE_MIN = 1_000_000_000n;
+/** A base fee may double in six blocks. */
+const BASE_FEE_FACTOR = 2n;
+/** Mined transactions are looked at again for so many blocks: a reorganisation may take them back. */
+const WATCHED_BLOCKS = 128n;
+
+/**
+ * Sends transactions of one key. The order is sign → save → send, and what is saved is sent as it is, again and again, until
+ * it or a replacement of its nonce is mined: so a lost answer, a crash or a restart sends nothing twice.
+ *
+ * One process at a time should run it (an office of `Leadership`); two at once only meet in the unique nonce.
+ */
+export class RpcChainSender extends ChainSender {
+  override readonly address: string;
+  readonly #options: RpcChainSenderOptions;
+  readonly #account: PrivateKeyAccount;
+  readonly #client: PublicClient;
+  readonly #saved: ChainTransactions;
+
+  constructor(options: RpcChainSenderOptions) {
+    super();
+    this.#options = options;
+    this.#account = privateKeyToAccount(options.privateKey);
+    this.address = this.#account.address.toLowerCase();
+    this.#client = createPublicClient({ transport: http(options.rpcUrl, { timeout: RPC_TIMEOUT_MS, retryCount: 1 }) });
+    this.#saved = options.transactions;
+  }
+
+  override async submit(wish: SendWish): Promise<SendState> {
+    const known = await this.#saved.find(wish.purpose, wish.ref);
+    if (known !== null && known.state !== 'failed') return stateOf(known);
+    const gas = await this.#estimate(wish);
+    if (typeof gas === 'string') return { state: 'refused', why: gas };
+    const saved = await this.#signAndSave(wish, gas);
+    // Another took the nonce or the wish meanwhile: what it saved is the answer at the next call.
+    if (saved === null) return { state: 'refused', why: 'another sender was faster; ask again' };
+    await this.#send(saved);
+    return stateOf(saved);
+  }
+
+  override async tick(): Promise<{
+    readonly confirmed: number;
+    readonly failed: number;
+    readonly resent: number;
+    readonly replaced: number;
+  }> {
+    const head = await this.#client.getBlockNumber({ cacheTime: 0 });
+    const counts = { confirmed: 0, failed: 0, resent: 0, replaced: 0 };
+    await this.#reopenRemoved(head);
+    for (const open of await this.#saved.open(this.address)) {
+      const outcome = await this.#follow(open, head);
+      if (outcome !== 'waiting') counts[outcome] += 1;
+    }
+    return counts;
+  }
+
+  /** Brings one open transaction a step further. */
+  async #follow(
+    open: SavedTransaction,
+    head: bigint,
+  ): Promise<'confirmed' | 'failed' | 'resent' | 'replaced' | 'waiting'> {
+    const winner = await this.#minedOf(open);
+    if (winner !== null) {
+      const { transaction, receipt } = winner;
+      if (head - receipt.blockNumber + 1n < BigInt(this.#options.confirmations)) return 'waiting';
+      await this.#saved.markMined(transaction, minedFrom(receipt));
+      return receipt.status === 'success' ? 'confirmed' : 'failed';
+    }
+    if (open.state === 'sent' && open.ageMs > (this.#options.replaceAfterMs ?? REPLACE_AFTER_MS)) {
+      return (await this.#raiseFee(open)) ? 'replaced' : 'waiting';
+    }
+    if (open.state === 'sent' && (await this.#isInPool(open.hash as Hex))) return 'waiting';
+    await this.#send(open);
+    return 'resent';
+  }
+
+  /** Whichever of all transactions ever signed for this nonce was mined. */
+  async #minedOf(
+    open: SavedTransaction,
+  ): Promise<{ transaction: SavedTransaction; receipt: TransactionReceipt } | null> {
+    for (const transaction of await this.#saved.ofNonce(this.address, open.nonce)) {
+      const receipt = await this.#receipt(transaction.hash as Hex);
+      if (receipt !== null) return { transaction, receipt };
+    }
+    return null;
+  }
+
+  async #reopenRemoved(head: bigint): Promise<void> {
+    const since = head > WATCHED_BLOCKS ? head - WATCHED_BLOCKS : 0n;
+    for (const mined of await this.#saved.minedSince(this.address, since)) {
+      const receipt = await this.#receipt(mined.hash as Hex);
+      if (receipt !== null && receipt.blockHash === mined.blockHash) continue;
+      await this.#saved.reopen(mined.id);
+    }
+  }
+
+  async #signAndSave(wish: SendWish, gas: bigint): Promise<SavedTransaction | null> {
+    const [onChain, ours, fees] = await Promise.all([
+      this.#client.getTransactionCount({ address: this.#account.address, blockTag: 'latest' }),
+      this.#saved.nextNonce(this.address),
+      this.#fees(),
+    ]);
+    const nonce = Math.max(onChain, ours);
+    const raw = await this.#account.signTransaction({
+      type: 'eip1559',
+      chainId: this.#options.chainId,
+      nonce,
+      to: wish.call.to as Hex,
+      data: wish.call.data as Hex,
+      gas: (gas * (100n + GAS_MARGIN_PERCENT)) / 100n,
+      ...fees,
+    });
+    const { purpose, ref } = wish;
+    return this.#saved.save({ sender: this.address, nonce, purpose, ref, raw, hash: keccak256(raw) });
+  }
+
+  async #raiseFee(open: SavedTransaction): Promise<boolean> {
+    const old = parseTransaction(open.raw as Hex);
+    const now = await this.#fees();
+    if (old.type !== 'eip1559')
+      throw new Error(`transaction ${open.hash} is of type ${old.type}; we sign eip1559 only`);
+    const { to, data, gas, nonce, chainId } = old;
+    if (to === undefined || to === null || data === undefined || gas === undefined || nonce === undefined) {
+      throw new Error(`transaction ${open.hash} is not one of ours: it calls nothing`);
+    }
+    const raw = await this.#account.signTransaction({
+      type: 'eip1559',
+      chainId,
+      nonce,
+      to,
+      data,
+      gas,
+      maxFeePerGas: atLeast(now.maxFeePerGas, raised(old.maxFeePerGas ?? 0n)),
+      maxPriorityFeePerGas: atLeast(now.maxPriorityFeePerGas, raised(old.maxPriorityFeePerGas ?? 0n)),
+    });
+    const saved = await this.#saved.replace(open, raw, keccak256(raw));
+    if (saved === null) return false;
+    await this.#send(saved);
+    return true;
+  }
+
+  /** Hands the saved bytes to the endpoint. An endpoint that refuses is asked again at the next tick, with the same bytes. */
+  async #send(saved: SavedTransaction): Promise<void> {
+    try {
+      await this.#client.sendRawTransaction({ serializedTransaction: saved.raw as Hex });
+    } catch (error) {
+      // Known already, or its nonce is used: it (or a replacement) is where it should be. The receipt decides, not this answer.
+      if (!(error instanceof BaseError)) throw error;
+      if (!isAlreadyThere(error)) return;
+    }
+    await this.#saved.markSent(saved.id);
+  }
+
+  /** Gas, or why the call would revert now. */
+  async #estimate(wish: SendWish): Promise<bigint | string> {
+    try {
+      return await this.#client.estimateGas({
+        account: this.#account.address,
+        to: wish.call.to as Hex,
+        data: wish.call.data as Hex,
+      });
+    } catch (error) {
+      const why = revertOf(error);
+      if (why === null) throw error;
+      return why;
+    }
+  }
+
+  async #fees(): Promise<{ readonly maxFeePerGas: bigint; readonly maxPriorityFeePerGas: bigint }> {
+    const [block, tip] = await Promise.all([
+      this.#client.getBlock({ blockTag: 'latest' }),
+      this.#client.estimateMaxPriorityFeePerGas(),
+    ]);
+    const maxPriorityFeePerGas = atLeast(tip, PRIORITY_FEE_MIN);
+    return { maxPriorityFeePerGas, maxFeePerGas: (block.baseFeePerGas ?? 0n) * BASE_FEE_FACTOR + maxPriorityFeePerGas };
+  }
+
+  async #receipt(hash: Hex): Promise<TransactionReceipt | null> {
+    try {
+      return await this.#client.getTransactionReceipt({ hash });
+    } catch (error) {
+      if (error instanceof TransactionReceiptNotFoundError) return null;
+      throw error;
+    }
+  }
+
+  async #isInPool(hash: Hex): Promise<boolean> {
+    try {
+      return (await this.#client.getTransaction({ hash })).blockNumber === null;
+    } catch (error) {
+      if (error instanceof TransactionNotFoundError) return false;
+      throw error;
+    }
+  }
+}
+
+function stateOf(saved: SavedTransaction): SendState {
+  if (saved.state === 'confirmed') return { state: 'confirmed', hash: saved.hash, gasUsed: saved.gasUsed ?? 0n };
+  return { state: 'pending', hash: saved.hash };
+}
+
+function minedFrom(receipt: TransactionReceipt): Mined {
+  const { gasUsed, blockNumber, blockHash, status } = receipt;
+  return { succeeded: status === 'success', gasUsed, blockNumber, blockHash };
+}
+
+function raised(fee: bigint): bigint {
+  return (fee * REPLACE_PER_MILLE) / 1_000n + 1n;
+}
+
+function atLeast(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
+function isAlreadyThere(error: BaseError): boolean {
+  return /already known|already imported|nonce too low|known transaction/i.test(
+    `${error.shortMessage} ${error.details}`,
+  );
+}
+
+/** The contract's own error in words, or null when the endpoint failed rather than the call. */
+function revertOf(error: unknown): string | null {
+  if (!(error instanceof BaseError)) return null;
+  const raw = error.walk((cause) => cause instanceof RawContractError || hasData(cause));
+  const data = dataOf(raw);
+  if (data !== null) {
+    try {
+      const { errorName, args } = decodeErrorResult({ abi: computeEscrowAbi, data });
+      return `${errorName}(${(args ?? []).map(String).join(', ')})`;
+    } catch {
+      // An error of another contract (the token): its selector has to do.
+      return `revert ${data.slice(0, 10)}`;
+    }
+  }
+  const reverted = error.walk(
+    (cause) => cause instanceof ExecutionRevertedError || cause instanceof ContractFunctionRevertedError,
+  );
+  return reverted === null ? null : error.shortMessage;
+}
+
+function hasData(cause: unknown): boolean {
+  return dataOf(cause) !== null;
+}
+
+function dataOf(cause: unknown): Hex | null {
+  const data = (cause as { data?: unknown } | null)?.data;
+  return typeof data === 'string' && /^0x[0-9a-f]{8,}$/i.test(data) ? (data as Hex) : null;
+}

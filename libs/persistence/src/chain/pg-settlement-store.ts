@@ -1,0 +1,181 @@
+import { SettlementStore, type AcceptanceForNode, type EpochAmounts } from '@freehold/market';
+import type { Database } from '../database.ts';
+import { bytesOfHex, hexOf } from './bytes.ts';
+
+interface AcceptanceRow {
+  readonly task_id: string;
+  readonly node_id: string;
+  readonly document: Record<string, unknown>;
+  readonly book: string | null;
+  readonly book_epoch: string;
+  readonly payee: string;
+  readonly order_index: number;
+  readonly params: Buffer;
+  readonly cumulative: string;
+  readonly total: string;
+  readonly receipt_hash: Buffer | null;
+  readonly signature: Buffer | null;
+}
+
+const ACCEPTANCE = `SELECT r.task_id, r.node_id, r.document, v.book, v.book_epoch, v.payee, v.order_index, o.params,
+    v.cumulative, v.total, v.receipt_hash, v.signature
+  FROM receipt r LEFT JOIN voucher v ON v.task_id = r.task_id
+  LEFT JOIN chain_order o ON o.book = v.book AND o.order_index = v.order_index`;
+
+/** Vouchers and epochs in Postgres. The vouchers themselves are written by acceptance, with the charge. */
+export class PgSettlementStore extends SettlementStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    super();
+    this.#database = database;
+  }
+
+  override async acceptance(task: string): Promise<AcceptanceForNode | null> {
+    const [row] = await this.#database.query<AcceptanceRow>(`${ACCEPTANCE} WHERE r.task_id = $1`, [task]);
+    return row === undefined ? null : acceptanceOf(row);
+  }
+
+  override async saveSignature(
+    task: string,
+    receipt: string,
+    signature: string,
+  ): Promise<{ readonly receipt: string; readonly signature: string }> {
+    return this.#database.transaction(
+      async (tx) => {
+        await tx.query(
+          'UPDATE voucher SET receipt_hash = $2, signature = $3 WHERE task_id = $1 AND signature IS NULL',
+          [task, bytesOfHex(receipt), bytesOfHex(signature)],
+        );
+        const [saved] = await tx.query<{ receipt_hash: Buffer; signature: Buffer }>(
+          'SELECT receipt_hash, signature FROM voucher WHERE task_id = $1 AND signature IS NOT NULL',
+          [task],
+        );
+        if (saved === undefined)
+          throw new Error(`Task ${task} has no voucher to sign. It was accepted without an order on chain.`);
+        return { receipt: hexOf(saved.receipt_hash), signature: hexOf(saved.signature) };
+      },
+      { durable: true },
+    );
+  }
+
+  override async unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]> {
+    const rows = await this.#database.query<AcceptanceRow>(
+      `${ACCEPTANCE} WHERE v.node_id = $1 AND v.delivered_at IS NULL AND v.signature IS NOT NULL
+       ORDER BY v.book_epoch, v.total LIMIT $2`,
+      [nodeId, limit],
+    );
+    return rows.map(acceptanceOf);
+  }
+
+  override async markKept(nodeId: string, task: string): Promise<void> {
+    await this.#database.query(
+      `UPDATE voucher SET delivered_at = clock_timestamp()
+       WHERE task_id = $1 AND node_id = $2 AND signature IS NOT NULL AND delivered_at IS NULL`,
+      [task, nodeId],
+    );
+  }
+
+  override async openEpoch(book: string): Promise<bigint | null> {
+    const [row] = await this.#database.query<{ epoch: string }>(
+      `SELECT epoch FROM chain_epoch WHERE book = $1 AND state = 'open'`,
+      [book],
+    );
+    return row === undefined ? null : BigInt(row.epoch);
+  }
+
+  override async closeEpoch(book: string, epoch: bigint): Promise<boolean> {
+    return this.#database.transaction(
+      async (tx) => {
+        // Waits for acceptances that are writing vouchers into it; whoever comes later finds the next epoch.
+        const [open] = await tx.query(
+          `SELECT 1 FROM chain_epoch WHERE book = $1 AND epoch = $2 AND state = 'open' FOR UPDATE`,
+          [book, String(epoch)],
+        );
+        if (open === undefined) return false;
+        await tx.query(
+          `UPDATE chain_epoch SET state = 'closed', closed_at = clock_timestamp(),
+             debits = (SELECT coalesce(jsonb_object_agg(order_index, gross), '{}') FROM (
+               SELECT order_index, sum(gross)::text AS gross FROM voucher WHERE book = $1 AND book_epoch = $2 GROUP BY order_index) d),
+             credits = (SELECT coalesce(jsonb_object_agg(payee, net), '{}') FROM (
+               SELECT payee, sum(net)::text AS net FROM voucher WHERE book = $1 AND book_epoch = $2 GROUP BY payee) c),
+             fee = (SELECT coalesce(sum(gross - net), 0) FROM voucher WHERE book = $1 AND book_epoch = $2)
+           WHERE book = $1 AND epoch = $2`,
+          [book, String(epoch)],
+        );
+        await tx.query('INSERT INTO chain_epoch (book, epoch) VALUES ($1, $2)', [book, String(epoch + 1n)]);
+        return true;
+      },
+      { durable: true },
+    );
+  }
+
+  override async epoch(book: string, epoch: bigint): Promise<EpochAmounts | null> {
+    const [row] = await this.#database.query<{
+      state: EpochAmounts['state'];
+      debits: Record<string, string> | null;
+      credits: Record<string, string> | null;
+    }>('SELECT state, debits, credits FROM chain_epoch WHERE book = $1 AND epoch = $2', [book, String(epoch)]);
+    if (row === undefined) return null;
+    return {
+      epoch,
+      state: row.state,
+      debits: new Map(Object.entries(row.debits ?? {}).map(([order, gross]) => [Number(order), BigInt(gross)])),
+      credits: new Map(Object.entries(row.credits ?? {}).map(([payee, net]) => [payee, BigInt(net)])),
+    };
+  }
+
+  override async payeeIndices(book: string, payees: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const rows = await this.#database.query<{ payee: string; payee_index: number }>(
+      'SELECT payee, payee_index FROM chain_payee WHERE book = $1 AND payee = ANY($2::text[]) AND payee_index IS NOT NULL',
+      [book, payees],
+    );
+    return new Map(rows.map(({ payee, payee_index }) => [payee, payee_index]));
+  }
+
+  override async payable(
+    book: string,
+    atLeast: bigint,
+    limit: number,
+  ): Promise<readonly { readonly index: number; readonly amount: bigint }[]> {
+    const rows = await this.#database.query<{ payee_index: number; balance: string }>(
+      `SELECT p.payee_index, a.balance FROM chain_payee p
+       JOIN account a ON a.kind = 'payout' AND a.owner = p.payee AND a.asset = 'money'
+       WHERE p.book = $1 AND p.payee_index > 0 AND a.balance > 0 AND a.balance >= $2::numeric
+       ORDER BY p.payee_index LIMIT $3`,
+      [book, String(atLeast), limit],
+    );
+    return rows.map(({ payee_index, balance }) => ({ index: payee_index, amount: BigInt(balance) }));
+  }
+
+  override async refundable(book: string, next: bigint, limit: number): Promise<readonly number[]> {
+    const rows = await this.#database.query<{ order_index: number }>(
+      `SELECT order_index FROM chain_order WHERE book = $1 AND state = 'closing' AND close_epoch < $2
+       ORDER BY order_index LIMIT $3`,
+      [book, String(next), limit],
+    );
+    return rows.map(({ order_index }) => order_index);
+  }
+}
+
+function acceptanceOf(row: AcceptanceRow): AcceptanceForNode {
+  return {
+    task: row.task_id,
+    nodeId: row.node_id,
+    document: row.document,
+    claim:
+      row.book === null
+        ? null
+        : {
+            book: row.book,
+            epoch: BigInt(row.book_epoch),
+            payee: row.payee,
+            order: row.order_index,
+            orderParams: hexOf(row.params),
+            cumulative: BigInt(row.cumulative),
+            total: BigInt(row.total),
+            receipt: row.receipt_hash === null ? null : hexOf(row.receipt_hash),
+            signature: row.signature === null ? null : hexOf(row.signature),
+          },
+  };
+}
