@@ -139,7 +139,9 @@ function chatTests(the: () => Engine, model: string, question: string): void {
       expect(entry.top).toHaveLength(3);
       expect(entry.top[0]?.logprob).toBeGreaterThanOrEqual(entry.logprob - UNIT_ROUNDING);
     }
-    expect((await ask()).logprobs).toBeUndefined();
+    const plain = await ask();
+    expect(plain.logprobs).toBeUndefined();
+    expect(plain.tokens).toEqual(output.tokens);
   });
 
   it('repeats a sampled row from its seed where it says so', async () => {

@@ -9,7 +9,7 @@ import { FromChild, type EngineCall, type EngineStart, type Fault, type ToChild 
 /** The channel is the child's fourth descriptor: stdout and stderr stay free for what native libraries print. */
 export const CHANNEL_FD = 3;
 const STDERR_KEPT_BYTES = 4_096;
-const RSS_WATCH_MS = 250;
+const RSS_WATCH_MS = 500;
 const PAGE_MIB = 4 / 1024;
 /** Of the memory limit, what V8's heap may take; weights and caches live outside it. */
 const HEAP_SHARE = 0.5;

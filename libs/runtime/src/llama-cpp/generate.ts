@@ -21,7 +21,6 @@ export async function generate(
   signal: AbortSignal,
 ): Promise<ChatOutput> {
   const limit = outputLimit(model, prompt.length, work);
-  const top = work.temperature > 0 ? SAMPLER_CANDIDATES_MAX : Math.max(1, work.topLogprobs);
   const streamed = new StreamedText(model.decode, work.stop);
   const tokens: number[] = [];
   const logprobs: TokenLogprob[] = [];
@@ -34,30 +33,40 @@ export async function generate(
     onDelta({ text: fresh, tokens: unsent });
     unsent = [];
   };
-  let candidates = await feed(sequence, prompt, { top });
-  while (tokens.length < limit) {
+  for await (const { token, candidates } of nextTokens(sequence, prompt, work)) {
     if (signal.aborted) throw new EngineError('aborted', 'The call was cancelled.', true);
-    const token = pickToken(candidates, work, tokens.length);
     tokens.push(token);
     unsent.push(token);
-    if (model.endsText(token)) {
-      finish = 'stop';
-      break;
-    }
-    if (work.logprobs) logprobs.push(logprobOf(model, token, candidates, work.topLogprobs));
-    const step = streamed.push(token);
+    const ended = model.endsText(token);
+    if (work.logprobs && !ended) logprobs.push(logprobOf(model, token, candidates, work.topLogprobs));
+    const step = ended ? NOTHING : streamed.push(token);
     show(step.text);
-    if (step.stopped) {
-      finish = 'stop';
-      break;
-    }
-    if (tokens.length < limit) candidates = await feed(sequence, [token], { top });
+    if (ended || step.stopped) finish = 'stop';
+    if (ended || step.stopped || tokens.length >= limit) break;
   }
   const last = streamed.finish();
   if (last.stopped) finish = 'stop';
   show(last.text);
   const out: ChatOutput = { kind: 'chat', tokens, text, finish, unitsIn: prompt.length, unitsOut: tokens.length };
   return work.logprobs ? { ...out, logprobs } : out;
+}
+
+const NOTHING = { text: '', stopped: false } as const;
+
+/** One token after the other, for ever, each with what stood beside it; computed when it is asked for. */
+async function* nextTokens(
+  sequence: LlamaContextSequence,
+  prompt: readonly number[],
+  work: ChatWork,
+): AsyncGenerator<{ readonly token: number; readonly candidates: readonly TokenCandidate[] }> {
+  const top = work.temperature > 0 ? SAMPLER_CANDIDATES_MAX : Math.max(1, work.topLogprobs);
+  let fed = prompt;
+  for (let at = 0; ; at += 1) {
+    const candidates = await feed(sequence, fed, { top });
+    const token = pickToken(candidates, work, at);
+    yield { token, candidates };
+    fed = [token];
+  }
 }
 
 /** How many tokens a row may still get: what it asked for, and never more than its context holds. */
