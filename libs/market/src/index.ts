@@ -52,3 +52,4 @@ export * from './post-epoch.ts';
 export * from './finalise-epoch.ts';
 export * from './withdraw-payouts.ts';
 export * from './refund-orders.ts';
+export * from './chain-facts.ts';

@@ -1,0 +1,159 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { closeDevnetOrder, openDevnetOrder, tokenBalance } from '@freehold/chain';
+import { ledger } from '@freehold/domain';
+import { issueVoucher, resendVouchers } from '@freehold/market';
+import type { Hex } from 'viem';
+import { ROW_PRICE } from '../../libs/persistence/test/market-world.ts';
+import { EPOCH_SECONDS, SettlementBench, WINDOW_SECONDS } from './settlement-bench.ts';
+
+const DEPOSIT = 10_000n;
+const FREE = 500n;
+
+describe('money from a requester’s wallet to the providers’ and back', () => {
+  let bench: SettlementBench;
+  let payer: { readonly org: string; readonly key: Hex; readonly wallet: Hex };
+  let order: number;
+  const nodes: string[] = [];
+  const tasks: string[] = [];
+
+  beforeAll(async () => {
+    bench = await SettlementBench.start();
+    await bench.history.rememberChain(await bench.escrow.identity());
+    payer = await bench.selfCustodyOrg();
+    for (let i = 0; i < 3; i += 1) nodes.push(await bench.world.node());
+  }, 60_000);
+  afterAll(() => bench.close());
+
+  /** The promise of every step: what the book holds on chain is what the ledger says, to the unit. */
+  const equal = async (): Promise<bigint> => {
+    await bench.sync();
+    const facts = await bench.facts();
+    expect(await bench.escrowOfLedger()).toBe(facts.escrowBalance);
+    expect(facts.holdings?.tokens).toBe(facts.escrowBalance);
+    return facts.escrowBalance;
+  };
+
+  it('credits a deposit to the org whose wallet opened the order', async () => {
+    order = await openDevnetOrder(bench.anvil.url, payer.key, bench.devnet, {
+      reserved: DEPOSIT,
+      free: FREE,
+      salt: `0x${'07'.repeat(32)}`,
+    });
+    await expect(equal()).resolves.toBe(DEPOSIT + FREE);
+    await expect(bench.balance(ledger.balanceOf(payer.org))).resolves.toBe(DEPOSIT);
+    expect((await bench.sync()).applied).toBe(0);
+  });
+
+  it('turns accepted work into vouchers that add up to the accepted net charges', async () => {
+    const job = await bench.world.batch(300, { org: payer.org, trust: 'self-custody' });
+    for (let i = 0; i < 10; i += 1) tasks.push(await bench.work(job, nodes[i % 3] ?? '', i * 30, (i + 1) * 30));
+    await expect(bench.vouchersAddUp()).resolves.toBe(true);
+    const charged = 300n * ROW_PRICE;
+    const earned = await Promise.all(nodes.map(async (node) => bench.balance(ledger.providerOf(await payoutOf(node)))));
+    const fees = await bench.balance(ledger.FEES);
+    expect(earned.reduce((a, b) => a + b) + fees).toBe(charged);
+    await equal();
+  });
+
+  it('signs a voucher once, saves it before it leaves, and sends it again until the node has kept it', async () => {
+    bench.link.isConnected = false;
+    for (const task of tasks)
+      await expect(issueVoucher(bench.voucherPorts, task)).resolves.toEqual({ issued: true, told: false });
+    bench.link.isConnected = true;
+    const node = nodes[0] ?? '';
+    await expect(resendVouchers(bench.voucherPorts, node)).resolves.toBe(4);
+    const sent = bench.link.told.splice(0).map(({ message }) => message);
+    await issueVoucher(bench.voucherPorts, tasks[0] ?? '');
+    expect(bench.link.told[0]?.message).toEqual(sent[0]);
+    for (const message of sent) {
+      if (message.type !== 'accepted' || message.voucher === null) throw new Error(`told ${JSON.stringify(message)}`);
+      const { signature, epoch, order: index, cumulative, total, ...rest } = message.voucher as Record<string, string>;
+      const claim = {
+        ...rest,
+        epoch: BigInt(epoch ?? ''),
+        order: BigInt(index ?? ''),
+        cumulative: BigInt(cumulative ?? ''),
+        total: BigInt(total ?? ''),
+      };
+      await expect(bench.signatures.recover('DelegateVoucher', claim, signature ?? '')).resolves.toBe(
+        bench.sender.address,
+      );
+    }
+    await bench.settlement.markKept('somebody else', tasks[0] ?? '');
+    await expect(resendVouchers(bench.voucherPorts, node)).resolves.toBe(4);
+    for (const task of tasks) await bench.settlement.markKept(node, task);
+    await expect(resendVouchers(bench.voucherPorts, node)).resolves.toBe(0);
+  });
+
+  it('posts the epoch after its end and pays nobody before the window has passed', async () => {
+    const early = await bench.turn();
+    expect(early.close).toMatchObject({ waits: expect.stringContaining('runs for') });
+    await bench.passTime(EPOCH_SECONDS);
+    await bench.turn();
+    await bench.turn();
+    expect((await bench.escrow.bookNow()).stage).toBe('posted');
+    const waiting = await bench.turn();
+    expect(waiting.finalise).toMatchObject({ waits: expect.stringContaining('window') });
+    await equal();
+  });
+
+  it('finalises and withdraws to every payout address, exactly what was earned', async () => {
+    const earned = await Promise.all(nodes.map(async (node) => bench.balance(ledger.providerOf(await payoutOf(node)))));
+    const fees = await bench.balance(ledger.FEES);
+    await bench.passTime(WINDOW_SECONDS);
+    await bench.turn();
+    await expect(equal()).resolves.toBe(DEPOSIT + FREE);
+    await bench.turn();
+    await expect(equal()).resolves.toBe(DEPOSIT + FREE - 300n * ROW_PRICE);
+    for (const [i, node] of nodes.entries()) {
+      await expect(tokenBalance(bench.anvil.url, bench.devnet.token, (await payoutOf(node)) as Hex)).resolves.toBe(
+        earned[i],
+      );
+      await expect(bench.balance(ledger.payoutOf(await payoutOf(node)))).resolves.toBe(0n);
+    }
+    expect(fees).toBeGreaterThan(0n);
+    await expect(bench.balance(ledger.FEES)).resolves.toBe(0n);
+  });
+
+  it('sends nothing twice, however often it is turned', async () => {
+    const count = async (): Promise<number> =>
+      (await bench.market.database.query('SELECT 1 FROM chain_transaction')).length;
+    const before = await count();
+    for (let i = 0; i < 3; i += 1) await bench.turn();
+    await Promise.all([bench.turn(), bench.turn()]);
+    expect(await count()).toBe(before);
+  });
+
+  it('gives the requester back exactly the rest once the order’s last epoch is final', async () => {
+    await closeDevnetOrder(bench.anvil.url, payer.key, bench.devnet, order);
+    await bench.sync();
+    await bench.passTime(2 * EPOCH_SECONDS);
+    await bench.turnUntil(3n);
+    await bench.turn();
+    await bench.turn();
+    await expect(tokenBalance(bench.anvil.url, bench.devnet.token, payer.wallet)).resolves.toBe(
+      DEPOSIT + FREE - 300n * ROW_PRICE,
+    );
+    await expect(bench.balance(ledger.balanceOf(payer.org))).resolves.toBe(0n);
+    await expect(equal()).resolves.toBe(0n);
+    await expect(bench.doctor()).resolves.toEqual([]);
+  });
+
+  it('prints what a row cost in gas', async () => {
+    const [sum] = await bench.market.database.query<{ gas: string; n: string }>(
+      `SELECT sum(gas_used) AS gas, count(*) AS n FROM chain_transaction WHERE state = 'confirmed'`,
+    );
+    const gasPerRow = Number(sum?.gas) / 300;
+    process.stdout.write(
+      `settlement of 300 rows for 3 providers: ${sum?.n} transactions, ${sum?.gas} gas, ${gasPerRow.toFixed(0)} per row\n`,
+    );
+    expect(gasPerRow).toBeLessThan(5_000);
+  });
+
+  const payoutOf = async (node: string): Promise<string> => {
+    const [row] = await bench.market.database.query<{ payout: string }>('SELECT payout FROM node WHERE id = $1', [
+      node,
+    ]);
+    return row?.payout ?? '';
+  };
+});
