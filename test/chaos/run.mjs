@@ -76,7 +76,7 @@ try {
       mode: 'slow',
       restarts: 1_000_000,
       rates: { inputToken: '50000', outputToken: '100000' },
-      flags: ['--row-delay', String(profile.rowDelayMs)],
+      flags: ['--slow-ms', String(profile.rowDelayMs)],
     });
   }
   say(`${profile.nodes} nodes are up`);

@@ -14,7 +14,7 @@ import { FOLDER_MODE } from './durable-files.ts';
 import { nodeKey } from './key-file.ts';
 import { DEFAULT_EXPOSURE_MAX, nodeOptions, OptionError, type NodeOptions, type RawOptions } from './options.ts';
 import { ProviderNode, type NodeLog } from './provider-node.ts';
-import { engineInMode, Flapper } from './simulation.ts';
+import { engineInMode, Flapper, SLOW_MS_DEFAULT } from './simulation.ts';
 import { StatusFile } from './status-file.ts';
 
 const STATUS_EVERY_MS = 2_000;
@@ -48,6 +48,7 @@ async function main(): Promise<void> {
     .option('--exposure-max <amount>', 'stop serving above this much uncashed work', String(DEFAULT_EXPOSURE_MAX))
     .option('--notice <seconds>', 'how long handing rows back may take when you want the machine', '1')
     .option('--mode <mode>', 'honest, or a simulation: cheat, flapper, slow', 'honest')
+    .option('--slow-ms <ms>', 'what --mode slow sleeps before each row', String(SLOW_MS_DEFAULT))
     .option('--json', 'print {"ready":true,…} on standard output when serving')
     .action(async (raw: RawOptions) => await up(nodeOptions(raw)));
   program
@@ -95,7 +96,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
   const identity = identityOf(privateKeyHex);
   const engines = await Promise.all(
     options.engines.map(async (word) =>
-      engineInMode(await engineNamed(word, options.dataDir, options.slots), options.mode),
+      engineInMode(await engineNamed(word, options.dataDir, options.slots), options.mode, options.slowMs),
     ),
   );
   const { gpus, cpu, memoryMib, diskFreeMib } = await machine(options.dataDir);

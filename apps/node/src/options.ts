@@ -18,6 +18,8 @@ export interface NodeOptions {
   readonly exposureMax: bigint;
   readonly noticeS: number;
   readonly mode: Mode;
+  /** What the slow mode sleeps before each row. */
+  readonly slowMs: number;
   readonly json: boolean;
 }
 
@@ -35,6 +37,7 @@ export interface RawOptions {
   readonly exposureMax: string;
   readonly notice: string;
   readonly mode: string;
+  readonly slowMs: string;
   readonly json?: boolean;
 }
 
@@ -71,6 +74,7 @@ export function nodeOptions(raw: RawOptions): NodeOptions {
     ),
     noticeS: wholeNumber('--notice', raw.notice, 0, 3_600),
     mode: modeFrom(raw.mode),
+    slowMs: wholeNumber('--slow-ms', raw.slowMs, 0, 60_000),
     json: raw.json === true,
   };
 }

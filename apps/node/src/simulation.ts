@@ -16,13 +16,13 @@ import type {
 export const MODES = ['honest', 'cheat', 'flapper', 'slow'] as const;
 export type Mode = (typeof MODES)[number];
 
-/** How long the slow node sleeps before each row. */
-const SLOW_MS = 1_500;
+/** How long the slow node sleeps before each row, unless told otherwise. */
+export const SLOW_MS_DEFAULT = 1_500;
 
 /** The engine as this mode shows it to the market. */
-export function engineInMode(engine: Engine, mode: Mode): Engine {
+export function engineInMode(engine: Engine, mode: Mode, slowMs = SLOW_MS_DEFAULT): Engine {
   if (mode === 'cheat') return new CheatingEngine(engine);
-  return mode === 'slow' ? new SlowEngine(engine) : engine;
+  return mode === 'slow' ? new SlowEngine(engine, slowMs) : engine;
 }
 
 class WrappedEngine extends Engine {
@@ -54,12 +54,17 @@ class WrappedEngine extends Engine {
 }
 
 class SlowEngine extends WrappedEngine {
+  readonly #slowMs: number;
+  constructor(inner: Engine, slowMs: number) {
+    super(inner);
+    this.#slowMs = slowMs;
+  }
   override async chat(...call: Parameters<Engine['chat']>): Promise<ChatOutput | FailedOutput> {
-    await new Promise((resolve) => setTimeout(resolve, SLOW_MS));
+    await new Promise((resolve) => setTimeout(resolve, this.#slowMs));
     return await super.chat(...call);
   }
   override async embed(...call: Parameters<Engine['embed']>): Promise<EmbeddingOutput | FailedOutput> {
-    await new Promise((resolve) => setTimeout(resolve, SLOW_MS));
+    await new Promise((resolve) => setTimeout(resolve, this.#slowMs));
     return await super.embed(...call);
   }
 }
