@@ -156,6 +156,7 @@ export function answerTo(work: Work): WorkOutput {
   };
 }
 
+let offersMade = 0;
 const CAPS = { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: true };
 
 function offerOf(number: number, address: string, rates: Partial<Record<string, string>>): Offer {
@@ -173,7 +174,7 @@ function offerOf(number: number, address: string, rates: Partial<Record<string, 
     node: `16Uiu2HAm${'TestNode'.padEnd(40, 'abcdefghijk')}${number}`.replace(/[0OIl]/g, 'x'),
     address,
     payout: address,
-    seq: 1,
+    seq: (offersMade += 1),
     expiresAt: Math.floor(Date.now() / 1_000) + 3_600,
     region: 'test',
     isolation: 'none',

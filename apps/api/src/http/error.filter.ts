@@ -77,20 +77,22 @@ export function apiErrorOf(thrown: unknown, request: { readonly method: string; 
   );
 }
 
+function tooLarge(): ApiError {
+  return new ApiError({
+    status: 413,
+    type: 'invalid_request_error',
+    code: 'request_too_large',
+    message: 'The body is larger than this route takes. Upload files, or send fewer inputs at once.',
+  });
+}
+
 /** What express's body parsers throw. */
 function bodyError(thrown: unknown): ApiError | null {
   const type =
     typeof thrown === 'object' && thrown !== null && 'type' in thrown && typeof thrown.type === 'string'
       ? thrown.type
       : null;
-  if (type === 'entity.too.large') {
-    return new ApiError({
-      status: 413,
-      type: 'invalid_request_error',
-      code: 'request_too_large',
-      message: 'The body is larger than this route takes. Upload files, or send fewer inputs at once.',
-    });
-  }
+  if (type === 'entity.too.large') return tooLarge();
   if (type === 'entity.parse.failed') return invalidRequest('invalid_json', 'The body is not valid JSON.');
   if (type === 'encoding.unsupported' || type === 'charset.unsupported') {
     return new ApiError({
@@ -116,6 +118,7 @@ function httpError(thrown: unknown, request: { readonly method: string; readonly
       message: `Unknown request URL: ${request.method} ${request.path.slice(0, 200)}.`,
     });
   }
+  if (status === 413) return tooLarge();
   // Body parsers of Nest's adapter wrap a SyntaxError into a plain 400.
   if (status === 400) return invalidRequest('invalid_json', 'The body is not valid JSON, or the URL is malformed.');
   if (status === null || status >= 500) return null;
