@@ -172,12 +172,12 @@ export class MarketWorld {
   /** Draws a row, finds it good, accepts: what verification does. */
   async accept(ref: LeaseRef): Promise<Awaited<ReturnType<PgLeaseStore['accept']>>> {
     const [row] = await this.store.delivered(ref);
-    if (row !== undefined) {
-      await this.store.saveDraw(ref, `0x${'5e'.repeat(32)}`, [row.rowNo]);
-      await this.store.saveFindings(ref, [
-        { rowNo: row.rowNo, auditor: 'auditor', auditorKind: 'coordinator', verdict: 'good', score: { cosine: 1 } },
-      ]);
-    }
+    if (row === undefined) return { moved: false, why: 'not-found' };
+    const drawn = await this.store.saveDraw(ref, `0x${'5e'.repeat(32)}`, [row.rowNo]);
+    if (!drawn.moved) return drawn;
+    await this.store.saveFindings(ref, [
+      { rowNo: row.rowNo, auditor: 'auditor', auditorKind: 'coordinator', verdict: 'good', score: { cosine: 1 } },
+    ]);
     return this.store.accept(await this.acceptance(ref));
   }
 

@@ -454,7 +454,7 @@ describe('jobs that end', () => {
     await market.database.query(`UPDATE job SET deadline = clock_timestamp() - interval '1 second' WHERE id = $1`, [
       job,
     ]);
-    expect(await store.expireJobs()).toEqual([]);
+    expect(await store.expireJobs()).not.toContain(job);
     expect((await store.view(idle))?.state).toBe('expired');
     expect(await world.rowStates(job)).toEqual({ pending: 14, expired: 26 });
     expect((await world.accept(delivered)).moved).toBe(true);
@@ -474,7 +474,7 @@ describe('jobs that end', () => {
     await market.database.query(`UPDATE job SET deadline = clock_timestamp() - interval '11 minutes' WHERE id = $1`, [
       job,
     ]);
-    expect(await store.expireJobs()).toEqual([job]);
+    expect(await store.expireJobs()).toContain(job);
     expect((await world.accept(lease)).moved).toBe(false);
   });
 
@@ -482,7 +482,7 @@ describe('jobs that end', () => {
     const [node, job] = [await world.node(), await world.batch(20)];
     await world.lease(job, node, 0, 10);
     await market.database.query(`UPDATE job SET state = 'cancelling', cancelling_at = now() WHERE id = $1`, [job]);
-    expect(await store.expireJobs()).toEqual([job]);
+    expect(await store.expireJobs()).toContain(job);
     expect(await world.rowStates(job)).toEqual({ cancelled: 20 });
     expect(await world.job(job)).toMatchObject({ state: 'finalizing', rows_ended: 20 });
   });
