@@ -14,7 +14,11 @@ beforeAll(async () => {
   owner = await house.org();
   stranger = await house.org();
   const file = await owner.client.files.create({ file: await toFile(Buffer.from('{}'), 'a.jsonl'), purpose: 'batch' });
-  const batch = await owner.client.batches.create({ input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' });
+  const batch = await owner.client.batches.create({
+    input_file_id: file.id,
+    endpoint: '/v1/chat/completions',
+    completion_window: '24h',
+  });
   const spare = await owner.addKey({ scopes: ['files'] });
   ids = { file: file.id, batch: batch.id, key: spare.id };
 }, 60_000);
@@ -35,26 +39,102 @@ const ROUTES: readonly RouteCase[] = [
   { route: 'GET /v1/files', path: () => '/v1/files', scope: 'files', owner: 200, stranger: 200 },
   { route: 'POST /v1/files', path: () => '/v1/files', scope: 'files', body: () => ({}), owner: 415, stranger: 415 },
   { route: 'GET /v1/files/:id', path: () => `/v1/files/${ids['file']}`, scope: 'files', owner: 200, stranger: 404 },
-  { route: 'GET /v1/files/:id/content', path: () => `/v1/files/${ids['file']}/content`, scope: 'files', owner: 200, stranger: 404 },
+  {
+    route: 'GET /v1/files/:id/content',
+    path: () => `/v1/files/${ids['file']}/content`,
+    scope: 'files',
+    owner: 200,
+    stranger: 404,
+  },
   { route: 'GET /v1/batches', path: () => '/v1/batches', scope: 'batches', owner: 200, stranger: 200 },
-  { route: 'POST /v1/batches', path: () => '/v1/batches', scope: 'batches', body: () => ({ input_file_id: ids['file'], endpoint: '/v1/chat/completions', completion_window: '24h' }), owner: 200, stranger: 404 },
-  { route: 'GET /v1/batches/:id', path: () => `/v1/batches/${ids['batch']}`, scope: 'batches', owner: 200, stranger: 404 },
-  { route: 'POST /v1/chat/completions', path: () => '/v1/chat/completions', scope: 'inference', body: () => chat, owner: 200, stranger: 200 },
-  { route: 'POST /v1/embeddings', path: () => '/v1/embeddings', scope: 'inference', body: () => ({ model: 'use-lite', input: 'x' }), owner: 200, stranger: 200 },
+  {
+    route: 'POST /v1/batches',
+    path: () => '/v1/batches',
+    scope: 'batches',
+    body: () => ({ input_file_id: ids['file'], endpoint: '/v1/chat/completions', completion_window: '24h' }),
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'GET /v1/batches/:id',
+    path: () => `/v1/batches/${ids['batch']}`,
+    scope: 'batches',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'POST /v1/chat/completions',
+    path: () => '/v1/chat/completions',
+    scope: 'inference',
+    body: () => chat,
+    owner: 200,
+    stranger: 200,
+  },
+  {
+    route: 'POST /v1/embeddings',
+    path: () => '/v1/embeddings',
+    scope: 'inference',
+    body: () => ({ model: 'use-lite', input: 'x' }),
+    owner: 200,
+    stranger: 200,
+  },
   { route: 'GET /v1/models', path: () => '/v1/models', scope: 'models', owner: 200, stranger: 200 },
   { route: 'GET /v1/models/*name', path: () => '/v1/models/use-lite', scope: 'models', owner: 200, stranger: 200 },
   { route: 'DELETE /v1/models/*name', path: () => '/v1/models/use-lite', scope: 'models', owner: 403, stranger: 403 },
-  { route: 'POST /market/v1/quotes', path: () => '/market/v1/quotes', scope: 'market', body: () => ({ model: 'freehold-tiny', rows: 2, input_tokens: 10, output_tokens: 5 }), owner: 200, stranger: 200 },
+  {
+    route: 'POST /market/v1/quotes',
+    path: () => '/market/v1/quotes',
+    scope: 'market',
+    body: () => ({ model: 'freehold-tiny', rows: 2, input_tokens: 10, output_tokens: 5 }),
+    owner: 200,
+    stranger: 200,
+  },
   { route: 'GET /market/v1/offers', path: () => '/market/v1/offers', scope: 'market', owner: 200, stranger: 200 },
-  { route: 'GET /market/v1/jobs/:id', path: () => `/market/v1/jobs/${ids['batch']}`, scope: 'market', owner: 200, stranger: 404 },
-  { route: 'GET /market/v1/jobs/:id/receipts', path: () => `/market/v1/jobs/${ids['batch']}/receipts`, scope: 'market', owner: 200, stranger: 404 },
-  { route: 'GET /market/v1/jobs/:id/explain', path: () => `/market/v1/jobs/${ids['batch']}/explain`, scope: 'market', owner: 200, stranger: 404 },
+  {
+    route: 'GET /market/v1/jobs/:id',
+    path: () => `/market/v1/jobs/${ids['batch']}`,
+    scope: 'market',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'GET /market/v1/jobs/:id/receipts',
+    path: () => `/market/v1/jobs/${ids['batch']}/receipts`,
+    scope: 'market',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'GET /market/v1/jobs/:id/explain',
+    path: () => `/market/v1/jobs/${ids['batch']}/explain`,
+    scope: 'market',
+    owner: 200,
+    stranger: 404,
+  },
   { route: 'GET /market/v1/account', path: () => '/market/v1/account', scope: 'market', owner: 200, stranger: 200 },
-  { route: 'GET /market/v1/account/keys', path: () => '/market/v1/account/keys', scope: 'keys', owner: 200, stranger: 200 },
+  {
+    route: 'GET /market/v1/account/keys',
+    path: () => '/market/v1/account/keys',
+    scope: 'keys',
+    owner: 200,
+    stranger: 200,
+  },
   // Destructive ones last, strangers first.
-  { route: 'DELETE /market/v1/account/keys/:id', path: () => `/market/v1/account/keys/${ids['key']}`, scope: 'keys', owner: 200, stranger: 404 },
+  {
+    route: 'DELETE /market/v1/account/keys/:id',
+    path: () => `/market/v1/account/keys/${ids['key']}`,
+    scope: 'keys',
+    owner: 200,
+    stranger: 404,
+  },
   { route: 'DELETE /v1/files/:id', path: () => `/v1/files/${ids['file']}`, scope: 'files', owner: 409, stranger: 404 },
-  { route: 'POST /v1/batches/:id/cancel', path: () => `/v1/batches/${ids['batch']}/cancel`, scope: 'batches', owner: 200, stranger: 404 },
+  {
+    route: 'POST /v1/batches/:id/cancel',
+    path: () => `/v1/batches/${ids['batch']}/cancel`,
+    scope: 'batches',
+    owner: 200,
+    stranger: 404,
+  },
 ];
 const PUBLIC = ['GET /healthz', 'GET /readyz', 'GET /metrics'];
 
@@ -62,11 +142,18 @@ async function ask(route: RouteCase, key: string | null): Promise<{ status: numb
   const [method] = route.route.split(' ');
   const answer = await fetch(`${house.url}${route.path()}`, {
     method: method ?? 'GET',
-    headers: { ...(key === null ? {} : { authorization: `Bearer ${key}` }), ...(route.body === undefined ? {} : { 'content-type': 'application/json' }) },
+    headers: {
+      ...(key === null ? {} : { authorization: `Bearer ${key}` }),
+      ...(route.body === undefined ? {} : { 'content-type': 'application/json' }),
+    },
     ...(route.body === undefined ? {} : { body: JSON.stringify(route.body()) }),
   });
   const text = await answer.text();
-  return { status: answer.status, body: /json/.test(answer.headers.get('content-type') ?? '') ? JSON.parse(text) : text, headers: answer.headers };
+  return {
+    status: answer.status,
+    body: /json/.test(answer.headers.get('content-type') ?? '') ? JSON.parse(text) : text,
+    headers: answer.headers,
+  };
 }
 
 interface Layer {
@@ -75,7 +162,9 @@ interface Layer {
 
 it('knows every route there is', () => {
   const http = house.app.getHttpAdapter().getInstance() as { router: { stack: readonly Layer[] } };
-  const served = http.router.stack.flatMap(({ route }) => (route === undefined ? [] : Object.keys(route.methods).map((method) => `${method.toUpperCase()} ${route.path}`)));
+  const served = http.router.stack.flatMap(({ route }) =>
+    route === undefined ? [] : Object.keys(route.methods).map((method) => `${method.toUpperCase()} ${route.path}`),
+  );
   expect([...new Set(served)].sort()).toEqual([...ROUTES.map(({ route }) => route), ...PUBLIC].sort());
 });
 
@@ -114,7 +203,10 @@ describe('each route', () => {
       const answer = await ask(route, scoped.key);
       expect([route.route, answer.status]).toEqual([route.route, route.owner]);
       expect(answer.headers.get('x-ratelimit-limit-requests')).toBe('100000');
-      if (/GET .*(files|batches|keys)$/.test(route.route)) expect((await ask(route, stranger.key)).body).toMatchObject(route.scope === 'keys' ? { object: 'list' } : { data: [] });
+      if (/GET .*(files|batches|keys)$/.test(route.route))
+        expect((await ask(route, stranger.key)).body).toMatchObject(
+          route.scope === 'keys' ? { object: 'list' } : { data: [] },
+        );
     }
   }, 60_000);
 
@@ -123,13 +215,16 @@ describe('each route', () => {
       const answer = await fetch(`${house.url}${route.split(' ')[1] ?? ''}`);
       expect([route, answer.status]).toEqual([route, 200]);
     }
-    expect(await (await fetch(`${house.url}/metrics`)).text()).toContain('freehold_http_requests_total{method="GET",route="/v1/files/:id",status="404"}');
+    expect(await (await fetch(`${house.url}/metrics`)).text()).toContain(
+      'freehold_http_requests_total{method="GET",route="/v1/files/:id",status="404"}',
+    );
   });
 });
 
 it('turns a revoked key away within five seconds though it was in use', async () => {
   const { id, key } = await owner.addKey({});
-  const models = (): Promise<number> => fetch(`${house.url}/v1/models`, { headers: { authorization: `Bearer ${key}` } }).then((answer) => answer.status);
+  const models = (): Promise<number> =>
+    fetch(`${house.url}/v1/models`, { headers: { authorization: `Bearer ${key}` } }).then((answer) => answer.status);
   expect(await models()).toBe(200);
   // By another process: this one's memory of the key is all that stands between.
   await house.accounts.revokeKey(owner.orgId, id);
@@ -142,14 +237,17 @@ it('says how often a key may still ask, and for how long it must wait', async ()
   const strict = await apiHouse({ requestsPerMinute: 3 });
   try {
     const tenant = await strict.org();
-    const ask = (): Promise<Response> => fetch(`${strict.url}/v1/models`, { headers: { authorization: `Bearer ${tenant.key}` } });
+    const ask = (): Promise<Response> =>
+      fetch(`${strict.url}/v1/models`, { headers: { authorization: `Bearer ${tenant.key}` } });
     const answers = [await ask(), await ask(), await ask(), await ask()];
     expect(answers.map((a) => a.status)).toEqual([200, 200, 200, 429]);
     expect(answers.map((a) => a.headers.get('x-ratelimit-remaining-requests'))).toEqual(['2', '1', '0', '0']);
     expect(Number(answers[3]?.headers.get('retry-after-ms'))).toBeGreaterThan(0);
     expect(answers[3]?.headers.get('x-should-retry')).toBe('true');
     const other = await strict.org();
-    expect((await fetch(`${strict.url}/v1/models`, { headers: { authorization: `Bearer ${other.key}` } })).status).toBe(200);
+    expect((await fetch(`${strict.url}/v1/models`, { headers: { authorization: `Bearer ${other.key}` } })).status).toBe(
+      200,
+    );
   } finally {
     await strict.close();
   }
@@ -166,7 +264,15 @@ it.each([
   ['POST', '/v1/batches', '[]', 400, 'invalid_value'],
   ['POST', '/v1/chat/completions', `{"messages":"${'x'.repeat(9_000_000)}"}`, 413, 'request_too_large'],
 ])('answers %s %s in the one shape of errors', async (method, path, body, status, code) => {
-  const answer = await fetch(`${house.url}${path}`, { method, headers: { authorization: `Bearer ${owner.key}`, 'content-type': 'application/json' }, ...(body === undefined ? {} : { body }) });
+  const answer = await fetch(`${house.url}${path}`, {
+    method,
+    headers: { authorization: `Bearer ${owner.key}`, 'content-type': 'application/json' },
+    ...(body === undefined ? {} : { body }),
+  });
   const json = (await answer.json()) as { error: object };
-  expect([answer.status, Object.keys(json.error).sort(), json]).toEqual([status, ['code', 'message', 'param', 'type'], { error: expect.objectContaining({ code }) }]);
+  expect([answer.status, Object.keys(json.error).sort(), json]).toEqual([
+    status,
+    ['code', 'message', 'param', 'type'],
+    { error: expect.objectContaining({ code }) },
+  ]);
 });

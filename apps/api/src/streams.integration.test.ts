@@ -10,7 +10,11 @@ beforeAll(async () => {
 afterEach(() => house.link.disconnectAll());
 afterAll(() => house.close());
 
-const BODY = { model: 'freehold-tiny', messages: [{ role: 'user' as const, content: 'one two three' }], max_tokens: 16 };
+const BODY = {
+  model: 'freehold-tiny',
+  messages: [{ role: 'user' as const, content: 'one two three' }],
+  max_tokens: 16,
+};
 const BALANCE = 1_000_000_000n;
 
 async function state(tenant: Tenant): Promise<unknown[]> {
@@ -20,7 +24,12 @@ async function state(tenant: Tenant): Promise<unknown[]> {
     [tenant.orgId],
   );
 }
-function raw(tenant: Tenant, body: object, headers: Record<string, string> = {}, path = '/v1/chat/completions'): Promise<Response> {
+function raw(
+  tenant: Tenant,
+  body: object,
+  headers: Record<string, string> = {},
+  path = '/v1/chat/completions',
+): Promise<Response> {
   return fetch(`${house.url}${path}`, {
     method: 'POST',
     headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json', ...headers },
@@ -43,7 +52,14 @@ describe('a chat', () => {
     expect(answer).toMatchObject({
       object: 'chat.completion',
       model: 'freehold-tiny',
-      choices: [{ index: 0, finish_reason: 'stop', logprobs: null, message: { role: 'assistant', content: 'ONE TWO THREE', refusal: null } }],
+      choices: [
+        {
+          index: 0,
+          finish_reason: 'stop',
+          logprobs: null,
+          message: { role: 'assistant', content: 'ONE TWO THREE', refusal: null },
+        },
+      ],
       usage: { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 },
     });
     expect(answer.id).toMatch(/^chatcmpl-/);
@@ -53,9 +69,18 @@ describe('a chat', () => {
     const { balance, held } = await house.accounts.balance(tenant.orgId);
     expect(balance + held).toBe(BALANCE);
     expect(held).toBeGreaterThan(0n);
-    const [line] = await house.database.query<{ input_length: number }>('SELECT input_length FROM job_row WHERE job_id = $1', [answer.id]);
-    const [input] = await house.objects.readPieces(inputObject(answer.id), [{ offset: 0, length: line?.input_length ?? 0 }]);
-    expect(workOfLineBytes(input ?? new Uint8Array())).toMatchObject({ kind: 'chat', maxTokens: 16, messages: [{ content: 'one two three' }] });
+    const [line] = await house.database.query<{ input_length: number }>(
+      'SELECT input_length FROM job_row WHERE job_id = $1',
+      [answer.id],
+    );
+    const [input] = await house.objects.readPieces(inputObject(answer.id), [
+      { offset: 0, length: line?.input_length ?? 0 },
+    ]);
+    expect(workOfLineBytes(input ?? new Uint8Array())).toMatchObject({
+      kind: 'chat',
+      maxTokens: 16,
+      messages: [{ content: 'one two three' }],
+    });
     expect(await house.database.query(`SELECT 1 FROM outbox WHERE topic = 'verify'`)).toHaveLength(1);
   });
 
@@ -63,12 +88,25 @@ describe('a chat', () => {
     const tenant = await house.org();
     await house.link.connect(1, 'answers');
     const chunks = [];
-    for await (const chunk of await tenant.client.chat.completions.create({ ...BODY, stream: true, logprobs: true, stream_options: { include_usage: true } })) chunks.push(chunk);
+    for await (const chunk of await tenant.client.chat.completions.create({
+      ...BODY,
+      stream: true,
+      logprobs: true,
+      stream_options: { include_usage: true },
+    }))
+      chunks.push(chunk);
     expect(new Set(chunks.map((c) => `${c.id} ${c.created} ${c.model} ${c.object}`)).size).toBe(1);
     expect(chunks[0]?.choices[0]?.delta).toEqual({ role: 'assistant', content: '' });
     expect(chunks.map((c) => c.choices[0]?.delta.content ?? '').join('')).toBe('ONE TWO THREE');
     expect(chunks.map((c) => c.choices[0]?.finish_reason)).toEqual([null, null, null, null, 'stop', undefined]);
-    expect(chunks.map((c) => c.usage)).toEqual([null, null, null, null, null, { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 }]);
+    expect(chunks.map((c) => c.usage)).toEqual([
+      null,
+      null,
+      null,
+      null,
+      null,
+      { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 },
+    ]);
     expect(chunks.at(-1)?.choices).toEqual([]);
     expect(chunks[4]?.choices[0]?.logprobs?.content).toHaveLength(3);
     const text = await (await raw(tenant, { ...BODY, stream: true })).text();
@@ -78,13 +116,23 @@ describe('a chat', () => {
 
   it('goes to another node when the first refuses, under the next epoch, and nobody is billed for the first', async () => {
     const tenant = await house.org();
-    const nodes = [await house.link.connect(1, 'refuses'), await house.link.connect(2, 'refuses'), await house.link.connect(3, 'answers')];
+    const nodes = [
+      await house.link.connect(1, 'refuses'),
+      await house.link.connect(2, 'refuses'),
+      await house.link.connect(3, 'answers'),
+    ];
     const answer = await tenant.client.chat.completions.create(BODY);
     expect(answer.choices[0]?.message.content).toBe('ONE TWO THREE');
     const tries = nodes.reduce((sum, node) => sum + node.seen.requests, 0);
     expect(await state(tenant)).toEqual([{ job: 'in_progress', task: 'delivered', row: 'pending', epoch: tries }]);
-    const leases = await house.database.query(`SELECT outcome FROM lease JOIN job ON job.id = lease.job_id WHERE org_id = $1 ORDER BY epoch`, [tenant.orgId]);
-    expect(leases.map((lease) => lease['outcome'])).toEqual([...Array.from({ length: tries - 1 }, () => 'refused'), null]);
+    const leases = await house.database.query(
+      `SELECT outcome FROM lease JOIN job ON job.id = lease.job_id WHERE org_id = $1 ORDER BY epoch`,
+      [tenant.orgId],
+    );
+    expect(leases.map((lease) => lease['outcome'])).toEqual([
+      ...Array.from({ length: tries - 1 }, () => 'refused'),
+      null,
+    ]);
   });
 
   it.each([
@@ -92,24 +140,29 @@ describe('a chat', () => {
     ['no node is there', [], 503, 'no_capacity', 'server_error'],
     ['the engine dies', ['breaks-after-one-token'], 502, 'node_failed', 'server_error'],
     ['the node signs another root', ['signs-another-root'], 502, 'forged_answer', 'server_error'],
-  ] as const)('that cannot be answered because %s says so, says when to come back, and costs nothing', async (_why, behaviours, status, code, type) => {
-    const tenant = await house.org();
-    for (const [index, behaviour] of behaviours.entries()) await house.link.connect(index + 1, behaviour);
-    const answer = await raw(tenant, BODY);
-    const { error } = (await answer.json()) as { error: Record<string, unknown> };
-    expect([answer.status, error['code'], error['type']]).toEqual([status, code, type]);
-    expect(answer.headers.get('retry-after')).toMatch(/^\d+$/);
-    expect(answer.headers.get('x-should-retry')).toBe('true');
-    expect(await house.accounts.balance(tenant.orgId)).toEqual({ balance: BALANCE, held: 0n });
-    expect((await state(tenant)).every((s) => (s as { job: string }).job === 'failed')).toBe(true);
-  });
+  ] as const)(
+    'that cannot be answered because %s says so, says when to come back, and costs nothing',
+    async (_why, behaviours, status, code, type) => {
+      const tenant = await house.org();
+      for (const [index, behaviour] of behaviours.entries()) await house.link.connect(index + 1, behaviour);
+      const answer = await raw(tenant, BODY);
+      const { error } = (await answer.json()) as { error: Record<string, unknown> };
+      expect([answer.status, error['code'], error['type']]).toEqual([status, code, type]);
+      expect(answer.headers.get('retry-after')).toMatch(/^\d+$/);
+      expect(answer.headers.get('x-should-retry')).toBe('true');
+      expect(await house.accounts.balance(tenant.orgId)).toEqual({ balance: BALANCE, held: 0n });
+      expect((await state(tenant)).every((s) => (s as { job: string }).job === 'failed')).toBe(true);
+    },
+  );
 
   it('that breaks after its first token ends the stream with an error event', async () => {
     const tenant = await house.org();
     await house.link.connect(1, 'breaks-after-one-token');
     const text = await (await raw(tenant, { ...BODY, stream: true })).text();
     const last = text.trimEnd().split('\n\n').at(-1) ?? '';
-    expect(JSON.parse(last.slice('data: '.length))).toMatchObject({ error: { code: 'node_failed', type: 'server_error', param: null } });
+    expect(JSON.parse(last.slice('data: '.length))).toMatchObject({
+      error: { code: 'node_failed', type: 'server_error', param: null },
+    });
     expect(text).not.toContain('[DONE]');
     expect((await house.accounts.balance(tenant.orgId)).held).toBe(0n);
   });
@@ -117,7 +170,10 @@ describe('a chat', () => {
   it('that the engine refuses is the requester’s to mend', async () => {
     const tenant = await house.org();
     await house.link.connect(1, 'too-long');
-    await expect(tenant.client.chat.completions.create(BODY)).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' });
+    await expect(tenant.client.chat.completions.create(BODY)).rejects.toMatchObject({
+      status: 400,
+      code: 'context_length_exceeded',
+    });
   });
 
   it('is stopped at the node, and free, when the requester hangs up', async () => {
@@ -137,7 +193,9 @@ describe('a chat', () => {
       const answer = await raw(tenant, { ...BODY, stream });
       expect(answer.status).toBe(402);
       expect(answer.headers.get('x-should-retry')).toBe('false');
-      expect(await answer.json()).toMatchObject({ error: { code: 'insufficient_balance', type: 'insufficient_quota', param: null } });
+      expect(await answer.json()).toMatchObject({
+        error: { code: 'insufficient_balance', type: 'insufficient_quota', param: null },
+      });
     }
     expect(node.seen.aborted).toBe(2);
     expect(await state(tenant)).toEqual([]);
@@ -147,9 +205,13 @@ describe('a chat', () => {
   it('is run once for a repeated identity, and answered again from what was delivered', async () => {
     const tenant = await house.org();
     const node = await house.link.connect(1, 'answers');
-    const ask = async (stream: boolean): Promise<string> => (await raw(tenant, { ...BODY, stream }, { 'idempotency-key': `same-${stream}` })).text();
+    const ask = async (stream: boolean): Promise<string> =>
+      (await raw(tenant, { ...BODY, stream }, { 'idempotency-key': `same-${stream}` })).text();
     const first = JSON.parse(await ask(false)) as { id: string };
-    expect(JSON.parse(await ask(false))).toMatchObject({ id: first.id, choices: [{ message: { content: 'ONE TWO THREE' } }] });
+    expect(JSON.parse(await ask(false))).toMatchObject({
+      id: first.id,
+      choices: [{ message: { content: 'ONE TWO THREE' } }],
+    });
     await ask(true);
     expect(await ask(true)).toContain('ONE TWO THREE');
     expect(await state(tenant)).toHaveLength(2);
@@ -162,7 +224,15 @@ describe('a chat', () => {
   it('drops fields that no engine here serves, and says which', async () => {
     const tenant = await house.org();
     await house.link.connect(1, 'answers');
-    const answer = await raw(tenant, { ...BODY, tools: [{ type: 'function', function: { name: 'f' } }], frequency_penalty: 0.5, presence_penalty: 0, guided_json: {}, chat_template: 'x', user: 'u' });
+    const answer = await raw(tenant, {
+      ...BODY,
+      tools: [{ type: 'function', function: { name: 'f' } }],
+      frequency_penalty: 0.5,
+      presence_penalty: 0,
+      guided_json: {},
+      chat_template: 'x',
+      user: 'u',
+    });
     expect(answer.status).toBe(200);
     expect(answer.headers.get('x-freehold-ignored')).toBe('frequency_penalty, tools, chat_template');
   });
@@ -195,10 +265,18 @@ describe('an embedding', () => {
     const sdk = await tenant.client.embeddings.create({ model: 'use-lite', input: ['abcd', 'ab'] });
     expect(sdk.data.map((d) => d.index)).toEqual([0, 1]);
     expect(sdk.data[0]?.embedding).toEqual(expected);
-    const float = (await (await raw(tenant, { model: 'use-lite', input: 'abcd', encoding_format: 'float' }, {}, '/v1/embeddings')).json()) as { data: { embedding: number[] }[]; usage: unknown };
+    const float = (await (
+      await raw(tenant, { model: 'use-lite', input: 'abcd', encoding_format: 'float' }, {}, '/v1/embeddings')
+    ).json()) as { data: { embedding: number[] }[]; usage: unknown };
     expect(float.data[0]?.embedding).toEqual(expected);
     expect(float.usage).toEqual({ prompt_tokens: 1, total_tokens: 1 });
-    const ids = await tenant.client.embeddings.create({ model: 'use-lite', input: [[1, 2, 3, 4], [5, 6]] });
+    const ids = await tenant.client.embeddings.create({
+      model: 'use-lite',
+      input: [
+        [1, 2, 3, 4],
+        [5, 6],
+      ],
+    });
     expect(ids.data).toHaveLength(2);
   });
 
@@ -212,7 +290,8 @@ describe('an embedding', () => {
       [{ model: 'freehold-tiny', input: 'x' }, 'model_not_supported'],
       [{ model: 'nope', input: 'x' }, 'model_not_found'],
     ];
-    for (const [body, code] of cases) expect(await (await raw(tenant, body, {}, '/v1/embeddings')).json()).toMatchObject({ error: { code } });
+    for (const [body, code] of cases)
+      expect(await (await raw(tenant, body, {}, '/v1/embeddings')).json()).toMatchObject({ error: { code } });
   });
 });
 
@@ -222,7 +301,11 @@ it('says nothing of prompts, answers or keys in its log', async () => {
   const canary = 'canary-7f3a';
   await raw(tenant, { ...BODY, messages: [{ role: 'user', content: canary }] });
   await raw(tenant, { ...BODY, messages: [{ role: 'user', content: canary }], n: 9 });
-  await fetch(`${house.url}/v1/chat/completions?q=${canary}`, { method: 'POST', headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' }, body: `{"${canary}": broken` });
+  await fetch(`${house.url}/v1/chat/completions?q=${canary}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
+    body: `{"${canary}": broken`,
+  });
   const said = house.said.join('\n').toLowerCase();
   expect(said).toContain('/v1/chat/completions');
   expect(said).not.toContain(canary);

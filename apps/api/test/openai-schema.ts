@@ -6,7 +6,9 @@ import { z } from 'zod';
 const REFERENCE = new URL('../../../../shared/reference/openai-openapi-subset.json', import.meta.url);
 const DEVIATIONS = new URL('../../../test/openai-deviations.json', import.meta.url);
 
-const Deviations = z.array(z.strictObject({ name: z.string(), schema: z.string(), path: z.string(), why: z.string().min(20) }));
+const Deviations = z.array(
+  z.strictObject({ name: z.string(), schema: z.string(), path: z.string(), why: z.string().min(20) }),
+);
 
 export interface SchemaJudge {
   /** What of an answer the published schema does not allow, beyond the committed deviations. */
@@ -29,7 +31,9 @@ export function schemaJudge(): SchemaJudge | null {
       if (validate === undefined) throw new Error(`the reference has no schema ${schema}`);
       if (validate(answer) === true) return [];
       return (validate.errors ?? []).flatMap((error) => {
-        const known = deviations.find((deviation) => deviation.schema === schema && new RegExp(deviation.path).test(error.instancePath));
+        const known = deviations.find(
+          (deviation) => deviation.schema === schema && new RegExp(deviation.path).test(error.instancePath),
+        );
         if (known === undefined) return [`${schema}${error.instancePath}: ${error.message ?? error.keyword}`];
         used.add(known.name);
         return [];
@@ -43,6 +47,8 @@ export function schemaJudge(): SchemaJudge | null {
 function withNulls(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(withNulls);
   if (typeof schema !== 'object' || schema === null) return schema;
-  const { nullable, ...rest } = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, withNulls(value)]));
+  const { nullable, ...rest } = Object.fromEntries(
+    Object.entries(schema).map(([key, value]) => [key, withNulls(value)]),
+  );
   return nullable === true ? { anyOf: [rest, { type: 'null' }] } : rest;
 }

@@ -1,0 +1,103 @@
+import { describe, expect, it } from '@jest/globals';
+import type { Offer } from '@freehold/protocol';
+import { chooseStreamNodes, type StreamAsk } from './choose-stream-nodes.ts';
+import type { ConnectedNode } from './ports/provider-link.ts';
+
+const ask: StreamAsk = { model: 'm', kind: 'chat', region: null, maxCost: null, worst: { inputToken: 1_000_000n } };
+
+function node(
+  id: string,
+  change: {
+    loaded?: boolean;
+    freeSlots?: number;
+    rate?: string;
+    region?: string;
+    model?: string;
+    draining?: boolean;
+  } = {},
+): ConnectedNode {
+  const model = {
+    name: change.model ?? 'm',
+    digest: 'sha256:0',
+    kind: 'chat' as const,
+    quantisation: 'F32',
+    contextTokens: 1,
+    slots: 1,
+    loaded: change.loaded ?? true,
+    caps: { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: false },
+    rates: { inputToken: change.rate ?? '5' },
+    rowsPerSecond: 1,
+  };
+  const offer = { region: change.region ?? 'eu', engines: [{ class: 'c', models: [model] }] } as unknown as Offer;
+  return {
+    id,
+    address: `0x${id}`,
+    offer,
+    freeSlots: change.freeSlots ?? 1,
+    busyChats: 0,
+    draining: change.draining ?? false,
+    leases: [],
+    lastHeardMs: 0,
+  };
+}
+const first = (): number => 0;
+const ids = (
+  nodes: ConnectedNode[],
+  more: Partial<StreamAsk> = {},
+  below: (bound: number) => number = first,
+): string[] =>
+  chooseStreamNodes({ ...ask, ...more }, nodes, (id) => id === 'bad', below).candidates.map(({ nodeId }) => nodeId);
+
+describe('choosing nodes for a stream', () => {
+  it('takes warm and free first, then warm, then cold', () => {
+    expect(ids([node('cold', { loaded: false }), node('busy', { freeSlots: 0 }), node('warm')])).toEqual([
+      'warm',
+      'busy',
+      'cold',
+    ]);
+  });
+
+  it('looks at two and takes the one with more room', () => {
+    const draws = [0, 2];
+    const below = (): number => draws.shift() ?? 0;
+    expect(ids([node('a'), node('b', { freeSlots: 9 }), node('c', { freeSlots: 4 })], {}, below)[0]).toBe('c');
+  });
+
+  it('tries at most three', () => {
+    expect(ids(['a', 'b', 'c', 'd', 'e'].map((id) => node(id)))).toHaveLength(3);
+  });
+
+  it('counts whom it leaves out, each by the first reason, and names the price that would do', () => {
+    const choice = chooseStreamNodes(
+      { ...ask, region: 'eu', maxCost: 3n },
+      [
+        node('x', { model: 'other' }),
+        node('far', { region: 'us' }),
+        node('bad'),
+        node('leaving', { draining: true }),
+        node('dear', { rate: '9' }),
+        node('less', { rate: '7' }),
+      ],
+      (id) => id === 'bad',
+      first,
+    );
+    expect(choice).toEqual({
+      candidates: [],
+      nodes: 6,
+      eliminated: { model: 1, region: 1, benched: 1, draining: 1, price: 2 },
+      priceThatWouldDo: 7n,
+    });
+  });
+
+  it('spreads evenly over equals', () => {
+    let seed = 1;
+    const below = (bound: number): number => (seed = (seed * 48_271) % 2_147_483_647) % bound;
+    const nodes = ['a', 'b', 'c', 'd'].map((id) => node(id));
+    const counts = new Map<string, number>();
+    for (let i = 0; i < 4_000; i += 1) {
+      const id = ids(nodes, {}, below)[0] ?? '';
+      counts.set(id, (counts.get(id) ?? 0) + 1);
+    }
+    for (const count of counts.values()) expect(Math.abs(count - 1_000)).toBeLessThan(150);
+  });
+});
