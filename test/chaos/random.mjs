@@ -7,8 +7,17 @@ export function seeded(seed) {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   };
+  const shuffled = (items) => {
+    const deck = [...items];
+    for (let i = deck.length - 1; i > 0; i -= 1) {
+      const j = Math.floor(next() * (i + 1));
+      [deck[i], deck[j]] = [deck[j], deck[i]];
+    }
+    return deck;
+  };
   return {
     next,
+    shuffled,
     between: (low, high) => low + (high - low) * next(),
     pick: (items) => items[Math.floor(next() * items.length)],
   };

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import OpenAI from 'openai';
@@ -46,7 +47,16 @@ async function runMarket(house: House, flags: Flags, narrator: Narrator): Promis
   const baseURL = await house.startCoordinator();
   narrator.say(`the API answers at ${baseURL}`);
   await startCast(house, narrator);
-  if (flags.json) printJson({ ready: true, baseURL, apiKey: house.requester.apiKey, rpcUrl: house.rpcUrl, databaseUrl: house.databaseUrl, contracts: house.chain, dataDir: house.dataDir });
+  if (flags.json)
+    printJson({
+      ready: true,
+      baseURL,
+      apiKey: house.requester.apiKey,
+      rpcUrl: house.rpcUrl,
+      databaseUrl: house.databaseUrl,
+      contracts: house.chain,
+      dataDir: house.dataDir,
+    });
   const run = await runJob(house, flags, narrator, baseURL);
   narrator.say('every row has its terminal record; settling on chain');
   const card = await measure(house, run, narrator);
@@ -64,7 +74,8 @@ async function runMarket(house: House, flags: Flags, narrator: Narrator): Promis
 
 async function startCast(house: House, narrator: Narrator): Promise<void> {
   // Two at a time: each node costs a second of CPU to start, and this may be a machine with two cores.
-  for (let at = 0; at < CAST.length; at += 2) await Promise.all(CAST.slice(at, at + 2).map((spec) => house.startNode(spec)));
+  for (let at = 0; at < CAST.length; at += 2)
+    await Promise.all(CAST.slice(at, at + 2).map((spec) => house.startNode(spec)));
   narrator.say(`${CAST.length} nodes are up: ${CAST.map((spec) => spec.name).join(', ')}`);
 }
 
@@ -74,12 +85,22 @@ async function runJob(house: House, flags: Flags, narrator: Narrator, baseURL: s
     narrator,
     workDir: join(house.dataDir, 'work'),
     nodeModules: NODE_MODULES,
-    signal: new AbortController().signal,
+    signal: patientSignal(),
   };
   if (flags.batches.length > 0) return { builtIn: null, ...(await runGivenBatches(context, flags.batches)) };
   const builtIn = await runBuiltInJob(context);
-  for (const shown of builtIn.search.shown) narrator.print(`  "${shown.query.slice(0, 70)}" → ${shown.rank <= 5 ? 'hit' : 'miss'}: ${shown.wanted} at rank ${shown.rank}${shown.rank === 1 ? '' : `, first ${shown.first}`}`);
+  for (const shown of builtIn.search.shown)
+    narrator.print(
+      `  "${shown.query.slice(0, 70)}" → ${shown.rank <= 5 ? 'hit' : 'miss'}: ${shown.wanted} at rank ${shown.rank}${shown.rank === 1 ? '' : `, first ${shown.first}`}`,
+    );
   return { builtIn, batches: builtIn.batches, rowsIn: builtIn.rowsIn };
+}
+
+/** Ctrl-C ends the process, so the job's signal never fires; every poll and request listens to it all the same. */
+function patientSignal(): AbortSignal {
+  const { signal } = new AbortController();
+  setMaxListeners(0, signal);
+  return signal;
 }
 
 const SMALLEST_PER_TOKEN = 1_000_000n;
@@ -108,6 +129,8 @@ function printJson(value: object): void {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof Error ? (error.name === 'InUseError' ? error.message : (error.stack ?? error.message)) : String(error)}\n`);
+  process.stderr.write(
+    `${error instanceof Error ? (error.name === 'InUseError' ? error.message : (error.stack ?? error.message)) : String(error)}\n`,
+  );
   process.exit(1);
 });

@@ -2,7 +2,17 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { upperBound } from '@freehold/domain';
-import { auditFacts, examine, jobMoney, nodeFacts, openWork, reachMarket, rowsAnswered, rowsDeliveredBy, type ReachedMarket } from '@freehold/wiring/operator';
+import {
+  auditFacts,
+  examine,
+  jobMoney,
+  nodeFacts,
+  openWork,
+  reachMarket,
+  rowsAnswered,
+  rowsDeliveredBy,
+  type ReachedMarket,
+} from '@freehold/wiring/operator';
 import type { House } from './house/house.ts';
 import type { BuiltInResult } from './main-job/built-in-job.ts';
 import type { FinishedBatch } from './main-job/run-batch.ts';
@@ -31,13 +41,27 @@ export async function measure(house: House, run: Run, narrator: Narrator): Promi
     const doctor = await examine(market);
     for (const violation of doctor.violations) narrator.say(`doctor: ${violation.check}: ${violation.what}`);
     return {
-      batches: run.batches.map(({ id, rowsIn, succeeded, failed, duplicates }) => ({ id, rowsIn, succeeded, failed, duplicates })),
-      ...(run.builtIn === null ? {} : { search: { recallAt5: run.builtIn.search.recallAt5, queries: run.builtIn.search.queries }, answers: run.builtIn.answers }),
+      batches: run.batches.map(({ id, rowsIn, succeeded, failed, duplicates }) => ({
+        id,
+        rowsIn,
+        succeeded,
+        failed,
+        duplicates,
+      })),
+      ...(run.builtIn === null
+        ? {}
+        : {
+            search: { recallAt5: run.builtIn.search.recallAt5, queries: run.builtIn.search.queries },
+            answers: run.builtIn.answers,
+          }),
       cheat: await cheatFacts(house, market, run),
       flapper: await flapperFacts(house, market),
       charged: money.charged,
       cap: money.cap,
-      audit: { share: audit.rowsAccepted === 0 ? 0 : audit.rowsAudited / audit.rowsAccepted, upperBound95: upperBound(0, audit.rowsAudited) },
+      audit: {
+        share: audit.rowsAccepted === 0 ? 0 : audit.rowsAudited / audit.rowsAccepted,
+        upperBound95: upperBound(0, audit.rowsAudited),
+      },
       settlement: { ...settlement, gasPerRow: audit.rowsAccepted === 0 ? 0 : settlement.gas / audit.rowsAccepted },
       doctor: { checks: doctor.checks, violations: doctor.violations.length },
       simulated: SIMULATED,
@@ -53,7 +77,8 @@ async function untilSettled(market: ReachedMarket): Promise<void> {
   for (;;) {
     const open = await openWork(market.database);
     if (open.jobs === 0 && open.tasks === 0 && open.vouchersUnsigned === 0) return;
-    if (performance.now() > until) throw new Error(`not settled after ${SETTLE_LIMIT_MS / 1_000} s: ${JSON.stringify(open)}`);
+    if (performance.now() > until)
+      throw new Error(`not settled after ${SETTLE_LIMIT_MS / 1_000} s: ${JSON.stringify(open)}`);
     await sleep(POLL_MS);
   }
 }
@@ -71,7 +96,11 @@ async function flapperFacts(house: House, market: ReachedMarket): Promise<Scorec
   const flapper = house.nodes.get('flapper');
   if (flapper === undefined) return { deaths: 0, rowsRecovered: 0 };
   const file = join(flapper.dataDir, 'flapper-deaths');
-  const leases = existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter((line) => line !== '') : [];
+  const leases = existsSync(file)
+    ? readFileSync(file, 'utf8')
+        .split('\n')
+        .filter((line) => line !== '')
+    : [];
   const tasks = leases.map((lease) => lease.slice(0, 36));
   return { deaths: leases.length, rowsRecovered: await rowsAnswered(market.database, tasks) };
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import {
   Blocks,
@@ -103,7 +104,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       report: (what, error) => this.log.warn({ error: String(error) }, what),
       resendVouchers: (nodeId) => this.useCases.resendVouchers(nodeId),
     });
-    desk.onKept = (task) => this.useCases.voucherKept(task);
+    desk.onKept = (nodeId, task) => this.useCases.voucherKept(nodeId, task);
     return desk;
   }
 
@@ -164,7 +165,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
         this.#desk?.wake();
         return;
       }
-      await waitMs(verified.retryInMs, signal);
+      await sleep(verified.retryInMs, undefined, { signal });
     }
   }
 
@@ -189,18 +190,4 @@ function id(message: QueueMessage, name: string): string {
   const value = message.ids[name];
   if (typeof value !== 'string') throw new Error(`message ${message.outboxId} carries no ${name}`);
   return value;
-}
-
-function waitMs(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer);
-        reject(signal.reason instanceof Error ? signal.reason : new Error('stopped'));
-      },
-      { once: true },
-    );
-  });
 }

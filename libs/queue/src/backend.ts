@@ -50,6 +50,8 @@ export function postgresBackend(
     application_name: 'freehold-queue',
     options: `-c search_path=${POSTGRES_SCHEMA} -c statement_timeout=${STATEMENT_TIMEOUT_MS}`,
   });
+  // Every queue and worker on the pool listens for its errors.
+  pool.setMaxListeners(consumersMax * 2 + POSTGRES_CONNECTIONS_FOR_QUERIES);
   pool.on('error', onError);
   // A checked-out client reports its death only itself; nobody listening would end the process.
   pool.on('connect', (client) => client.on('error', onError));

@@ -194,7 +194,9 @@ export class House {
   }
 
   /** What the chain says in the end. */
-  settle(_say: (text: string) => void): Promise<{ transactions: number; gas: number; escrow: string; ledger: string; balanced: boolean }> {
+  settle(
+    _say: (text: string) => void,
+  ): Promise<{ transactions: number; gas: number; escrow: string; ledger: string; balanced: boolean }> {
     return Promise.resolve({ transactions: 0, gas: 0, escrow: '0', ledger: '0', balanced: false });
   }
 

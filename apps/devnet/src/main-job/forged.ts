@@ -12,7 +12,10 @@ const COSINE_HONEST_MIN = 0.999;
  * Of the embeddings that the cheat got accepted, how many are not what the model says: each is run again here, on an engine
  * of our own, past the market and its audits. Usually there is nothing to run, because no lease of the cheat was accepted.
  */
-export async function forgedAmong(delivered: readonly { readonly jobId: string; readonly customId: string }[], run: Run): Promise<number> {
+export async function forgedAmong(
+  delivered: readonly { readonly jobId: string; readonly customId: string }[],
+  run: Run,
+): Promise<number> {
   const rows = delivered.flatMap((row) => {
     const batch = run.batches.find((candidate) => candidate.id === row.jobId);
     const input = run.builtIn?.texts.get(row.customId);
@@ -28,8 +31,13 @@ export async function forgedAmong(delivered: readonly { readonly jobId: string; 
   try {
     let forged = 0;
     for (const row of rows) {
-      const truth = await engine.embed(model.name, { kind: 'embedding', inputs: [row.input] }, AbortSignal.timeout(60_000));
-      if (truth.kind === 'failed' || cosine(row.vector, floatsOf(truth.vectors[0] ?? '')) < COSINE_HONEST_MIN) forged += 1;
+      const truth = await engine.embed(
+        model.name,
+        { kind: 'embedding', inputs: [row.input] },
+        AbortSignal.timeout(60_000),
+      );
+      if (truth.kind === 'failed' || cosine(row.vector, floatsOf(truth.vectors[0] ?? '')) < COSINE_HONEST_MIN)
+        forged += 1;
     }
     return forged;
   } finally {
