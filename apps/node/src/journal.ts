@@ -3,7 +3,7 @@ import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promise
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Digest, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
-import { FOLDER_MODE, readIfThere, syncFolder, writeDurably } from './durable-files.ts';
+import { FOLDER_MODE, isMissing, readIfThere, syncFolder, writeDurably } from './durable-files.ts';
 
 /** What a lease is, as long as the node holds anything of it. */
 export const LeaseHead = z.object({
@@ -191,7 +191,7 @@ async function isThere(path: string): Promise<boolean> {
     await stat(path);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    if (isMissing(error)) return false;
     throw error;
   }
 }

@@ -17,6 +17,8 @@ const ROW_ATTEMPTS_MAX = 3;
 const ROW_RETRY_MS = 200;
 /** Inputs that came since this lease last had none waiting; a coordinator sends at most a window of 8 MiB ahead. */
 const INPUT_BYTES_MAX = 64 * 1_048_576;
+/** Rows begun or finished that are not on the disk yet: a disk that hangs stops the engine, not the memory. */
+const UNWRITTEN_ROWS_MAX = 128;
 /** Results in memory that were not sent yet; what does not fit is read back from the journal. */
 const UNSENT_ROWS_MAX = 256;
 
@@ -61,6 +63,7 @@ export class LeaseRun {
   #inputBytes = 0;
   #call: RowsCall | null = null;
   #flushing: Promise<void> = Promise.resolve();
+  #isFlushing = false;
 
   constructor(
     journal: LeaseJournal,
@@ -103,7 +106,11 @@ export class LeaseRun {
 
   /** Runs what is there. Called once after making the run, and whenever an input came. */
   pump(): void {
-    while (this.#state === 'running' && this.#inFlight < this.#around.slots.total) {
+    while (
+      this.#state === 'running' &&
+      this.#inFlight < this.#around.slots.total &&
+      this.#next - this.done < UNWRITTEN_ROWS_MAX
+    ) {
       const input = this.#inputs.get(this.#next);
       if (input === undefined) return;
       this.#next += 1;
@@ -128,6 +135,7 @@ export class LeaseRun {
       await Promise.race([this.#takeIn(call), this.#sendOut(call)]);
     } finally {
       if (this.#call === call) this.#call = null;
+      this.#changes.raise();
     }
   }
 
@@ -144,11 +152,11 @@ export class LeaseRun {
     return this.#call !== null;
   }
 
-  /** Resolves when a run that yields, fails or commits has told so, or after `timeoutMs`. */
+  /** Resolves when a run has said its last word and the coordinator has closed the stream on it, or after `timeoutMs`. */
   async settled(timeoutMs: number): Promise<void> {
     const timer = setTimeout(() => this.#changes.raise(), timeoutMs);
     const deadlineMs = performance.now() + timeoutMs - 5;
-    await this.#changes.until(() => !this.active || performance.now() >= deadlineMs);
+    await this.#changes.until(() => (!this.active && this.#call === null) || performance.now() >= deadlineMs);
     clearTimeout(timer);
   }
 
@@ -237,7 +245,7 @@ export class LeaseRun {
   }
 
   #hasLastWord(sent: number): boolean {
-    if (sent < this.done || this.#inFlight > 0) return false;
+    if (sent < this.done || this.#inFlight > 0 || this.#isFlushing) return false;
     return sent === this.head.rows || this.#state === 'yielding' || this.#failure !== null;
   }
 
@@ -273,8 +281,7 @@ export class LeaseRun {
         release();
       }
     }
-    this.#flushing = this.#flushing.then(async () => await this.#flush());
-    await this.#flushing;
+    this.#flushSoon();
   }
 
   /** A slot for the next row; null when the run ended, or when chat has kept all of them for too long. */
@@ -295,6 +302,23 @@ export class LeaseRun {
     const { engine } = this.#around;
     if (work.kind === 'chat') return await engine.chat(this.head.model, work, () => undefined, this.#stop.signal);
     return await engine.embed(this.head.model, work, this.#stop.signal);
+  }
+
+  /** Rows do not wait for the disk: while one batch is written, the next one gathers. */
+  #flushSoon(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    this.#flushing = (async () => {
+      try {
+        while (this.#finished.has(this.done) && this.#state !== 'dropped') await this.#flush();
+      } catch (error) {
+        this.#fail(error);
+      } finally {
+        this.#isFlushing = false;
+        this.#changes.raise();
+        this.pump();
+      }
+    })();
   }
 
   /** Writes what is finished without a gap, all at once: many rows, one wait for the disk. */

@@ -204,7 +204,8 @@ export class LeaseStream {
     while (this.#inFlight[0] !== undefined && this.#inFlight[0].index < this.#acked)
       this.#inFlightBytes -= this.#inFlight.shift()?.bytes ?? 0;
     this.#changed.raise();
-    if (this.#end === null) await this.#channel.send({ type: 'ack', upTo: this.#acked });
+    // A stream that broke is noticed by the reader, after it has read everything that still came.
+    if (this.#end === null) void this.#channel.send({ type: 'ack', upTo: this.#acked }).catch(() => undefined);
   }
 
   async #deliverCheckpoint(checkpoint: Extract<Delivery, { type: 'checkpoint' }>): Promise<void> {

@@ -1,0 +1,311 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { identityOf } from '@freehold/wiring/node';
+import {
+  CHAT_WORK,
+  CheckingSink,
+  eventually,
+  NEVER,
+  QUESTION,
+  newFolder,
+  newKey,
+  rowInputs,
+  startedNode,
+  TestMarket,
+  TinyEngine,
+  type Logged,
+} from './market.fixture.ts';
+import type { ProviderNode, ProviderNodeParts } from './provider-node.ts';
+
+describe('a node in a market', () => {
+  const nodeKey = newKey();
+  const { peerId, address } = identityOf(nodeKey);
+  let market: TestMarket;
+  let engine: TinyEngine;
+  let node: ProviderNode | null;
+  let dataDir: string;
+  let logs: Logged[];
+
+  const start = async (change: Partial<ProviderNodeParts> = {}): Promise<void> => {
+    node = await startedNode(market, engine, { privateKeyHex: nodeKey, dataDir, logs, ...change });
+    await eventually('the node is welcomed', () => market.link.nodes().length === 1);
+  };
+  const run = async (grant: ReturnType<TestMarket['grant']>, sink: CheckingSink) =>
+    await market.link.runLease(grant, sink.durable, rowInputs(sink.durable, grant.rows), sink, NEVER);
+
+  beforeEach(async () => {
+    node = null;
+    logs = [];
+    dataDir = await newFolder();
+    engine = new TinyEngine();
+    market = new TestMarket();
+    await market.open();
+  });
+
+  afterEach(async () => {
+    await node?.stop(0);
+    await market.close();
+  });
+
+  it('signs a checkpoint every 64 rows and commits to all of them', async () => {
+    await start();
+    const grant = market.grant(peerId, 150);
+    const sink = new CheckingSink(market, grant, address);
+    await expect(run(grant, sink)).resolves.toEqual({ end: 'committed' });
+    expect(sink.faults).toEqual([]);
+    // On a slow machine two seconds pass earlier than 64 rows do.
+    const gaps = sink.checkpoints.map(({ n }, i) => n - (sink.checkpoints[i - 1]?.n ?? 0));
+    expect(Math.max(...gaps)).toBeLessThanOrEqual(64);
+    expect(sink.checkpoints.at(-1)).toMatchObject({ n: 150, last: true });
+  });
+
+  it('keeps countersignature, receipt and voucher on the disk before it says so, and then wipes the payloads', async () => {
+    await start();
+    const grant = market.grant(peerId, 10);
+    await run(grant, new CheckingSink(market, grant, address));
+    market.link.tell(peerId, {
+      type: 'countersigned',
+      lease: { task: grant.task, epoch: 1 },
+      root: `0x${'ab'.repeat(32)}`,
+      height: '7',
+      signature: `0x${'00'.repeat(65)}`,
+    });
+    await eventually('the countersignature is kept', () =>
+      existsSync(join(dataDir, 'commits', `${grant.task}.1.json`)),
+    );
+    expect(readdirSync(join(dataDir, 'leases'))).toEqual([`${grant.task}.1`]);
+    market.link.tell(peerId, await acceptance(grant.task, { charge: 30n, fee: 1n, cumulative: 29n, total: 29n }));
+    await eventually('the node says it is kept', () => market.events.kepts.includes(grant.task));
+    expect(JSON.parse(readFileSync(join(dataDir, 'receipts', `${grant.task}.json`), 'utf8'))).toMatchObject({
+      voucher: { total: '29' },
+    });
+    await eventually('the payloads are gone', () => readdirSync(join(dataDir, 'leases')).length === 0);
+    expect(logs.filter(({ event }) => event === 'charge-differs')).toEqual([]);
+  });
+
+  it('keeps the old voucher when a new one does not rise by exactly what was earned', async () => {
+    await start();
+    const tasks = ['1', '2'].map((digit) => `${digit.repeat(8)}-0000-4000-8000-000000000000`);
+    market.link.tell(peerId, await acceptance(tasks[0] ?? '', { charge: 30n, fee: 1n, cumulative: 29n, total: 29n }));
+    await eventually('the first is kept', () => market.events.kepts.length === 1);
+    market.link.tell(peerId, await acceptance(tasks[1] ?? '', { charge: 30n, fee: 1n, cumulative: 57n, total: 57n }));
+    await eventually('the second is refused', () =>
+      logs.some(({ event, detail }) => event === 'voucher-refused' && detail['code'] === 'VOUCHER_RISE'),
+    );
+    expect(market.events.kepts).toEqual([tasks[0]]);
+    expect(existsSync(join(dataDir, 'receipts', `${tasks[1]}.json`))).toBe(false);
+    await market.reopen();
+    await eventually('the node comes back', () => market.events.vouchers.length === 2);
+    expect(market.events.vouchers[1]).toEqual([{ bookEpoch: '3', total: '29' }]);
+  });
+
+  it('refuses a voucher that somebody else signed', async () => {
+    await start();
+    const forged = await acceptance('33333333-0000-4000-8000-000000000000', {
+      charge: 9n,
+      fee: 0n,
+      cumulative: 9n,
+      total: 9n,
+    });
+    if (forged.type !== 'accepted' || forged.voucher === null) throw new Error('unexpected');
+    market.link.tell(peerId, { ...forged, voucher: { ...forged.voucher, orderParams: `0x${'99'.repeat(8)}` } });
+    await eventually('it is refused', () =>
+      logs.some(({ event, detail }) => event === 'voucher-refused' && detail['code'] === 'VOUCHER_FORGED'),
+    );
+  });
+
+  it('works on while the coordinator is away, and goes on from the last checkpoint with the same rows', async () => {
+    engine.rowMs = 10;
+    await start();
+    const grant = market.grant(peerId, 120);
+    const first = new CheckingSink(market, grant, address);
+    let away: Promise<void> | null = null;
+    first.onResults = (done) => {
+      if (done >= 70) away ??= market.reopen();
+    };
+    expect((await run(grant, first)).end).toBe('cut');
+    await away;
+    await eventually('the node presents the lease again', () => (market.events.held.at(-1)?.length ?? 0) === 1);
+    expect(market.events.held.at(-1)?.[0]).toMatchObject({ task: grant.task, nonce: grant.nonce, committed: false });
+    await eventually('it is back', () => market.link.nodes().length === 1);
+    const second = new CheckingSink(market, grant, address, first);
+    await expect(run(grant, second)).resolves.toEqual({
+      end: 'committed',
+    });
+    expect(second.faults).toEqual([]);
+    expect(first.durable).toBeGreaterThan(0);
+    // Every row was run once: what came after the checkpoint was sent again from the journal.
+    expect(engine.began).toBe(120);
+  });
+
+  it('drops and wipes a lease that the welcome does not name any more', async () => {
+    engine.rowMs = 20;
+    await start();
+    const grant = market.grant(peerId, 200);
+    const sink = new CheckingSink(market, grant, address);
+    market.events.resume = () => false;
+    sink.onResults = (done) => (done === 4 ? void market.reopen() : undefined);
+    expect((await run(grant, sink)).end).toBe('cut');
+    await eventually('the lease is dropped', () => readdirSync(join(dataDir, 'leases')).length === 0);
+    expect(node?.status()['leases']).toEqual([]);
+  });
+
+  it.each([
+    ['another model', { model: 'elsewhere' }, 'MODEL_UNKNOWN'],
+    ['another digest', { digest: 'declared:other' }, 'MODEL_UNKNOWN'],
+    ['less than its price', { rates: { embeddingToken: 999n } }, 'RATE_TOO_LOW'],
+  ])('refuses %s, with the reason', async (_what, change, code) => {
+    await start();
+    const grant = market.grant(peerId, 5, change);
+    await expect(run(grant, new CheckingSink(market, grant, address))).resolves.toMatchObject({ end: 'refused', code });
+  });
+
+  it('refuses to go on with a lease it knows nothing of', async () => {
+    await start();
+    const grant = market.grant(peerId, 5);
+    await expect(
+      market.link.runLease(grant, 2, rowInputs(2, 5), new CheckingSink(market, grant, address), NEVER),
+    ).resolves.toMatchObject({ end: 'refused', code: 'LEASE_UNKNOWN' });
+  });
+
+  it('stops serving when more is promised than it dares', async () => {
+    await start({ exposureMax: 29n });
+    market.link.tell(
+      peerId,
+      await acceptance('44444444-0000-4000-8000-000000000000', { charge: 30n, fee: 1n, cumulative: 29n, total: 29n }),
+    );
+    await eventually('the voucher is kept', () => market.events.kepts.length === 1);
+    const grant = market.grant(peerId, 5);
+    await expect(run(grant, new CheckingSink(market, grant, address))).resolves.toMatchObject({
+      end: 'refused',
+      code: 'EXPOSURE',
+    });
+    await eventually('its slots are not offered', () => market.link.nodes()[0]?.freeSlots === 0);
+  });
+
+  it('says what broke when the engine cannot run a row, and keeps what was done under a checkpoint', async () => {
+    await start();
+    const grant = market.grant(peerId, 40);
+    const sink = new CheckingSink(market, grant, address);
+    sink.onResults = (done) => void (engine.broken = done >= 4);
+    engine.rowMs = 5;
+    await expect(run(grant, sink)).resolves.toMatchObject({ end: 'failed', code: 'tiny_broken' });
+    expect(sink.durable).toBe(sink.outputs.size);
+    expect(sink.durable).toBeGreaterThanOrEqual(4);
+  });
+
+  it('lets a chat in at the next row boundary, though batch work has every slot', async () => {
+    engine.rowMs = 30;
+    await start({ seats: { rates: {}, slots: 1, chatSharePercent: 50, model: null } });
+    const grant = market.grant(peerId, 60);
+    const sink = new CheckingSink(market, grant, address);
+    const lease = run(grant, sink);
+    await eventually('rows come', () => sink.outputs.size > 3);
+    const events: string[] = [];
+    for await (const event of market.link.runStream(market.grant(peerId, 1), { ...EMBED }, NEVER))
+      events.push(event.type);
+    expect(events).toEqual(['done']);
+    await expect(lease).resolves.toEqual({ end: 'committed' });
+  });
+
+  it('hands its rows back when chat keeps the slot, and what was done stays valid', async () => {
+    engine.rowMs = 20;
+    engine.questionMs = 800;
+    await start({ seats: { rates: {}, slots: 1, chatSharePercent: 100, model: null }, starvedMs: 150 });
+    const grant = market.grant(peerId, 100);
+    const sink = new CheckingSink(market, grant, address);
+    const lease = run(grant, sink);
+    await eventually('rows come', () => sink.outputs.size >= 3);
+    const chat = market.link.runStream(market.grant(peerId, 1), EMBED, NEVER)[Symbol.asyncIterator]();
+    const answer = chat.next();
+    await expect(lease).resolves.toEqual({ end: 'yielded' });
+    expect(sink.faults).toEqual([]);
+    expect(sink.durable).toBe(sink.outputs.size);
+    await expect(answer).resolves.toMatchObject({ value: { type: 'done' } });
+    await eventually('the payloads are gone', () => readdirSync(join(dataDir, 'leases')).length === 0);
+  });
+
+  it('caps the share of chat', async () => {
+    engine.tokenMs = 50;
+    await start();
+    const words = { model: 'words', digest: 'declared:words', rates: {} };
+    const first = market.link.runStream(market.grant(peerId, 1, words), CHAT_WORK, NEVER)[Symbol.asyncIterator]();
+    await first.next();
+    const second = (async () => {
+      for await (const event of market.link.runStream(market.grant(peerId, 1, words), CHAT_WORK, NEVER))
+        throw new Error(`unexpected ${event.type}`);
+    })();
+    await expect(second).rejects.toMatchObject({ code: 'CHAT_SHARE', retry: true });
+    await first.return?.();
+    await eventually('the abort frees the slot', () => market.link.nodes()[0]?.busyChats === 0);
+  });
+
+  it('commits to a chat with one signed leaf, and stops the engine when the client goes away', async () => {
+    await start();
+    const words = { model: 'words', digest: 'declared:words', rates: {} };
+    const grant = market.grant(peerId, 1, words);
+    const events = [];
+    for await (const event of market.link.runStream(grant, CHAT_WORK, NEVER)) events.push(event);
+    const done = events.at(-1);
+    if (done?.type !== 'done') throw new Error('expected an end');
+    expect(events.flatMap((event) => (event.type === 'delta' ? event.tokens : []))).toEqual(
+      done.output.kind === 'chat' ? done.output.tokens : null,
+    );
+    const { checkpointMessage } = await import('@freehold/wiring/node');
+    await expect(
+      market.signing.signatures.recover('LeaseCheckpoint', checkpointMessage(grant, 1, done.root), done.signature),
+    ).resolves.toBe(address);
+  });
+
+  it('hands a lease back in order when it is stopped in the middle', async () => {
+    engine.rowMs = 30;
+    await start();
+    const grant = market.grant(peerId, 500);
+    const sink = new CheckingSink(market, grant, address);
+    const lease = run(grant, sink);
+    await eventually('rows come', () => sink.outputs.size >= 3);
+    await node?.stop(200);
+    await expect(lease).resolves.toEqual({ end: 'yielded' });
+    expect(sink.faults).toEqual([]);
+    expect(sink.durable).toBe(sink.outputs.size);
+    expect(engine.closed).toBe(true);
+  });
+
+  it('does not work for a coordinator of another chain than it was told', async () => {
+    node = await startedNode(market, engine, { dataDir, logs, pinned: { chainId: 1, escrow: null } });
+    await eventually('it says so', () =>
+      logs.some(({ event, detail }) => event === 'link-failed' && String(detail['message']).includes('chain 31337')),
+    );
+    expect(market.link.nodes()).toEqual([]);
+  });
+
+  const EMBED = { kind: 'embedding' as const, inputs: [QUESTION] };
+
+  /** An acceptance as the coordinator sends it: the receipt, and the delegate's signed voucher. */
+  async function acceptance(task: string, money: { charge: bigint; fee: bigint; cumulative: bigint; total: bigint }) {
+    const voucher = {
+      book: `0x${'b0'.repeat(32)}`,
+      epoch: 3n,
+      payee: address,
+      order: 0n,
+      orderParams: `0x${'00'.repeat(8)}`,
+      cumulative: money.cumulative,
+      total: money.total,
+      receipt: `0x${'cc'.repeat(32)}`,
+    };
+    const signature = await market.signing.signer.sign('DelegateVoucher', voucher);
+    return {
+      type: 'accepted' as const,
+      receipt: { v: 1, task, epoch: 1, charge: String(money.charge), fee: String(money.fee) },
+      voucher: {
+        ...voucher,
+        epoch: 3,
+        order: 0,
+        cumulative: String(money.cumulative),
+        total: String(money.total),
+        signature,
+      },
+    };
+  }
+});
