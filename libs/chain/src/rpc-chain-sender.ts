@@ -9,6 +9,7 @@ import {
 } from '@freehold/market';
 import {
   BaseError,
+  BlockNotFoundError,
   ContractFunctionRevertedError,
   createPublicClient,
   decodeErrorResult,
@@ -61,6 +62,7 @@ export class RpcChainSender extends ChainSender {
   readonly #account: PrivateKeyAccount;
   readonly #client: PublicClient;
   readonly #saved: ChainTransactions;
+  #lastHead: { readonly number: bigint; readonly hash: string } | null = null;
 
   constructor(options: RpcChainSenderOptions) {
     super();
@@ -89,14 +91,26 @@ export class RpcChainSender extends ChainSender {
     readonly resent: number;
     readonly replaced: number;
   }> {
-    const head = await this.#client.getBlockNumber({ cacheTime: 0 });
+    const { number: head, hash } = await this.#client.getBlock({ blockTag: 'latest' });
     const counts = { confirmed: 0, failed: 0, resent: 0, replaced: 0 };
-    await this.#reopenRemoved(head);
+    if (await this.#hasForked()) await this.#reopenRemoved(head);
     for (const open of await this.#saved.open(this.address)) {
       const outcome = await this.#follow(open, head);
       if (outcome !== 'waiting') counts[outcome] += 1;
     }
+    this.#lastHead = { number: head, hash };
     return counts;
+  }
+
+  /** Whether the block that was the head at the last turn is not on the chain any more. The first turn cannot know. */
+  async #hasForked(): Promise<boolean> {
+    if (this.#lastHead === null) return true;
+    try {
+      return (await this.#client.getBlock({ blockNumber: this.#lastHead.number })).hash !== this.#lastHead.hash;
+    } catch (error) {
+      if (error instanceof BlockNotFoundError) return true;
+      throw error;
+    }
   }
 
   /** Brings one open transaction a step further. */

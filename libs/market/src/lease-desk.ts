@@ -80,11 +80,11 @@ export class LeaseDesk implements LinkEvents {
     this.wake();
   }
 
-  async kept(_nodeId: string, _task: string): Promise<void> {
-    await this.onKept(_task);
+  async kept(nodeId: string, task: string): Promise<void> {
+    await this.onKept(nodeId, task);
   }
-  /** Set by the composition: what to do when a node has stored a voucher. */
-  onKept: (task: string) => Promise<void> = async () => undefined;
+  /** Set by the composition: what to do when a node says that it has stored a voucher. Only its own are its to confirm. */
+  onKept: (nodeId: string, task: string) => Promise<void> = async () => undefined;
 
   gone(_nodeId: string): void {
     // A broken connection proves nothing: the node may still work. Only the lease's clock decides.

@@ -20,6 +20,14 @@ const Environment = z.object({
   ESCROW_ADDRESS: EthereumAddress,
   TOKEN_ADDRESS: EthereumAddress,
   BOOK: z.string().regex(/^0x[0-9a-f]{64}$/),
+  /** Where the escrow was deployed: nothing of ours is in earlier blocks. */
+  ESCROW_BLOCK: z.coerce.bigint().min(0n).default(0n),
+  /** Whose orders in the book stand behind credits (operator credits). */
+  OPERATOR_PAYER: EthereumAddress.optional(),
+  /** Blocks on a transaction, itself included, before it counts: 1 on a local chain, 12 or more where money is real. */
+  CONFIRMATIONS: z.coerce.number().int().min(1).default(1),
+  /** Credits below this wait for more before we pay for their withdrawal; smallest token unit. */
+  PAYOUT_MIN: z.coerce.bigint().min(1n).default(1n),
   FEE_BPS: z.coerce.number().int().min(0).max(1_000).default(300),
   COORDINATOR_NAME: z
     .string()
@@ -48,6 +56,10 @@ export interface CoordinatorConfig {
   readonly token: `0x${string}`;
   /** The book in the escrow whose delegate this coordinator is. 32 bytes. */
   readonly book: `0x${string}`;
+  readonly escrowBlock: bigint;
+  readonly operatorPayer: `0x${string}` | null;
+  readonly confirmations: number;
+  readonly payoutMin: bigint;
   readonly feeBps: number;
   readonly auditorMib: number;
   readonly logLevel: string;
@@ -80,6 +92,10 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     escrow: lowerHex(env.ESCROW_ADDRESS),
     token: lowerHex(env.TOKEN_ADDRESS),
     book: lowerHex(env.BOOK),
+    escrowBlock: env.ESCROW_BLOCK,
+    operatorPayer: env.OPERATOR_PAYER === undefined ? null : lowerHex(env.OPERATOR_PAYER),
+    confirmations: env.CONFIRMATIONS,
+    payoutMin: env.PAYOUT_MIN,
     feeBps: env.FEE_BPS,
     auditorMib: env.AUDITOR_MIB,
     logLevel: env.LOG_LEVEL,

@@ -1,6 +1,127 @@
+import { EscrowClient, RpcChainSender } from '@freehold/chain';
+import {
+  issueVoucher,
+  resendVouchers,
+  settleBook,
+  syncChain,
+  type ProviderLink,
+  type Signer,
+  type SyncChainPorts,
+} from '@freehold/market';
+import {
+  PgChainHistory,
+  PgChainTransactions,
+  PgLeadership,
+  PgSettlementStore,
+  type Database,
+} from '@freehold/persistence';
+import type { CoordinatorConfig } from '../config.ts';
+import type { Log } from './log.ts';
 import type { Settlement } from './settlement.ts';
 
-export function createSettlement(_parts: object): Settlement {
-  const nothing = (): Promise<void> => Promise.resolve();
-  return { issueVoucher: nothing, resendVouchers: nothing, voucherKept: nothing, settleOnChain: nothing, followChain: nothing };
+interface Parts {
+  readonly config: CoordinatorConfig;
+  readonly database: Database;
+  readonly link: ProviderLink;
+  readonly signer: Signer;
+  readonly log: Log;
+}
+
+/** Of all processes one follows the chain at a time; the others' turns are skipped. */
+const OFFICE = 'chain';
+/** The road of an epoch is measured in minutes; its steps need no look at every block. */
+const SETTLE_EVERY_MS = 3_000;
+
+/** The money path over the escrow of the configuration. */
+export function createSettlement(parts: Parts): Settlement {
+  return new ChainSettlement(parts);
+}
+
+class ChainSettlement implements Settlement {
+  readonly #parts: Parts;
+  readonly #escrow: EscrowClient;
+  readonly #sync: SyncChainPorts;
+  readonly #history: PgChainHistory;
+  readonly #settlement: PgSettlementStore;
+  readonly #sender: RpcChainSender;
+  readonly #leadership: PgLeadership;
+  #isKnownChain = false;
+  #settledAtMs = Number.NEGATIVE_INFINITY;
+  #said = '';
+
+  constructor(parts: Parts) {
+    const { config, database } = parts;
+    const { rpcUrl, escrow, book, operatorPayer, chainId, confirmations } = config;
+    this.#parts = parts;
+    this.#escrow = new EscrowClient({ rpcUrl, escrow, book });
+    this.#history = new PgChainHistory(database, { book, escrow, operatorPayer });
+    this.#sync = {
+      escrow: this.#escrow,
+      history: this.#history,
+      fromBlock: config.escrowBlock,
+      depth: BigInt(confirmations - 1),
+    };
+    this.#settlement = new PgSettlementStore(database);
+    this.#sender = new RpcChainSender({
+      rpcUrl,
+      chainId,
+      privateKey: config.delegateKey,
+      transactions: new PgChainTransactions(database),
+      confirmations,
+    });
+    this.#leadership = new PgLeadership(database);
+  }
+
+  async issueVoucher(task: string): Promise<void> {
+    await issueVoucher(this.#voucherPorts, task);
+  }
+
+  async resendVouchers(nodeId: string): Promise<void> {
+    await resendVouchers(this.#voucherPorts, nodeId);
+  }
+
+  voucherKept(nodeId: string, task: string): Promise<void> {
+    return this.#settlement.markKept(nodeId, task);
+  }
+
+  async followChain(): Promise<void> {
+    await this.#leadership.attempt(OFFICE, async () => {
+      await this.#read();
+      if (performance.now() - this.#settledAtMs >= SETTLE_EVERY_MS) await this.#settle();
+    });
+  }
+
+  async settleOnChain(): Promise<void> {
+    await this.#leadership.attempt(OFFICE, async () => {
+      await this.#read();
+      await this.#settle();
+    });
+  }
+
+  async #read(): Promise<void> {
+    if (!this.#isKnownChain) await this.#history.rememberChain(await this.#escrow.identity());
+    this.#isKnownChain = true;
+    const { undone, at } = await syncChain(this.#sync);
+    if (undone > 0) this.#parts.log.warn({ undone, at: String(at) }, 'the chain took events back');
+  }
+
+  async #settle(): Promise<void> {
+    this.#settledAtMs = performance.now();
+    const { confirmed, failed, resent, replaced } = await this.#sender.tick();
+    if (failed + resent + replaced > 0) this.#parts.log.warn({ confirmed, failed, resent, replaced }, 'transactions');
+    const steps = await settleBook({
+      escrow: this.#escrow,
+      sender: this.#sender,
+      settlement: this.#settlement,
+      payoutMin: this.#parts.config.payoutMin,
+    });
+    const did = Object.values(steps).flatMap((step) => ('did' in step ? [step.did] : []));
+    // The same step is pending over many turns: it is said once.
+    if (did.length > 0 && did.join() !== this.#said) this.#parts.log.info({ did }, 'settlement');
+    this.#said = did.join();
+  }
+
+  get #voucherPorts() {
+    return { settlement: this.#settlement, signer: this.#parts.signer, link: this.#parts.link };
+  }
 }

@@ -3,7 +3,7 @@ export interface Settlement {
   /** Signs and sends the acceptance and delegate voucher of an accepted task. */
   issueVoucher(task: string): Promise<void>;
   resendVouchers(nodeId: string): Promise<void>;
-  voucherKept(task: string): Promise<void>;
+  voucherKept(nodeId: string, task: string): Promise<void>;
   /** Closes, posts and finalises epochs that are due, withdraws what nodes may have. */
   settleOnChain(): Promise<void>;
   /** Reads new blocks into the ledger. */

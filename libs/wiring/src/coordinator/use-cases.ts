@@ -57,8 +57,8 @@ export class CoordinatorUseCases {
     return this.#parts.settlement.resendVouchers(nodeId);
   }
 
-  voucherKept(task: string): Promise<void> {
-    return this.#parts.settlement.voucherKept(task);
+  voucherKept(nodeId: string, task: string): Promise<void> {
+    return this.#parts.settlement.voucherKept(nodeId, task);
   }
 
   settleOnChain(): Promise<void> {
