@@ -62,6 +62,12 @@ describe('the seeded sampler', () => {
     expect(shares(1, 0.5, 500)[0]).toBe(1);
   });
 
+  it('cuts the nucleus after the temperature, which flattens it', () => {
+    expect(shares(2, 0.9, 3_000)[3]).toBeGreaterThan(0);
+    expect(shares(2, 0.9, 3_000)[4]).toBe(0);
+    expect(shares(0.5, 0.9, 3_000)[2]).toBe(0);
+  });
+
   it('is greedy at temperature 0 whatever the seed', () => {
     expect(pickToken(CANDIDATES, rule(0, 1, 1), 3)).toBe(10);
     expect(pickToken(CANDIDATES, rule(0, 0.1, 99), 3)).toBe(10);

@@ -137,6 +137,16 @@ describe('an engine process', () => {
     expect(performance.now() - startedAt).toBeGreaterThan(100 + 200);
   });
 
+  it('outlives a call that is out of bounds', async () => {
+    const engine = open({ engine: 'use-lite', options: {}, memoryMib: 512 });
+    const { models } = await engine.describe();
+    const { pid } = engine;
+    const empty = engine.embed('use-lite', { kind: 'embedding', inputs: [] }, never);
+    await expect(empty).rejects.toMatchObject({ code: 'bad_call', retryable: false });
+    expect((await engine.describe()).models).toEqual(models);
+    expect(engine.pid).toBe(pid);
+  });
+
   it('gives its memory back when idle and comes back when called', async () => {
     const engine = fake(
       misbehaving('idle', "send({ type: 'error', id, fault: { code: 'x', message: '', retryable: false } });"),
@@ -150,8 +160,10 @@ describe('an engine process', () => {
   });
 
   it('takes no more calls once closed', async () => {
-    const engine = llama();
-    await engine.describe();
+    const engine = fake(
+      misbehaving('closed', "send({ type: 'error', id, fault: { code: 'x', message: '', retryable: false } });"),
+    );
+    await expect(engine.describe()).rejects.toMatchObject({ code: 'x' });
     await engine.close();
     await expect(engine.describe()).rejects.toMatchObject({ code: 'engine_closed', retryable: false });
   });

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { EngineError, type ChatDelta } from '@freehold/market';
@@ -202,7 +203,7 @@ function heapFlags(memoryMib: number): string[] {
 
 /** No secret of the node reaches a process that parses strangers' files: only what a program needs to start. */
 function childEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: '/usr/local/bin:/usr/bin:/bin', NODE_ENV: 'production' };
+  return { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: tmpdir(), NODE_ENV: 'production' };
 }
 
 function residentMib(pid: number): number | undefined {

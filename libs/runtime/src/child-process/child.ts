@@ -1,7 +1,7 @@
 import { Socket } from 'node:net';
 import { EngineError, type Engine } from '@freehold/market';
 import { encodeFrame, FrameReader } from './frames.ts';
-import { ToChild, type EngineCall, type EngineStart, type Fault, type FromChild } from './messages.ts';
+import { EngineCall, ToChild, type EngineStart, type Fault, type FromChild } from './messages.ts';
 
 /**
  * The engine process. Everything native is loaded here and nowhere else, by dynamic import of the one engine asked for.
@@ -49,13 +49,15 @@ async function run(on: Engine, id: number, call: EngineCall, signal: AbortSignal
   }
 }
 
-async function answer(id: number, call: EngineCall): Promise<void> {
+async function answer(id: number, asked: unknown): Promise<void> {
   const cancel = new AbortController();
   cancels.set(id, cancel);
   try {
     if (engine === undefined)
       throw new EngineError('engine_not_started', 'A call came before the engine was ready.', true);
-    send({ type: 'done', id, value: await run(engine, id, call, cancel.signal) });
+    const call = EngineCall.safeParse(asked);
+    if (!call.success) throw new EngineError('bad_call', call.error.message.slice(0, 512), false);
+    send({ type: 'done', id, value: await run(engine, id, call.data, cancel.signal) });
   } catch (error) {
     send({ type: 'error', id, fault: faultOf(error) });
   } finally {

@@ -31,7 +31,8 @@ export type EngineCall = z.infer<typeof EngineCall>;
 
 export const ToChild = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('start'), start: EngineStart }),
-  z.strictObject({ type: z.literal('call'), id: z.int(), call: EngineCall }),
+  /** The call itself is parsed apart, so that a bad one fails by itself and not with the process. */
+  z.strictObject({ type: z.literal('call'), id: z.int(), call: z.unknown() }),
   z.strictObject({ type: z.literal('cancel'), id: z.int() }),
 ]);
 export type ToChild = z.input<typeof ToChild>;

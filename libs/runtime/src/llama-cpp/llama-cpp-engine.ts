@@ -1,4 +1,4 @@
-import { getLlama, getModuleVersion, LlamaLogLevel, type Llama } from 'node-llama-cpp';
+import type { Llama } from 'node-llama-cpp';
 import { Engine, EngineError, type ChatDelta, type EngineDescription } from '@freehold/market';
 import type {
   ChatOutput,
@@ -11,16 +11,26 @@ import type {
   WorkOutput,
 } from '@freehold/protocol';
 import { generate } from './generate.ts';
-import { LoadedModel } from './loaded-model.ts';
+import { checkedSha256, LoadedModel } from './loaded-model.ts';
 import { LlamaCppOptions } from './options.ts';
 import { scoreChat } from './score-chat.ts';
 
 /** Instruction sets that change rounding, the widest first: two machines of one class run the same code. */
 const CPU_FAMILIES = ['AMX_INT8', 'AVX512_BF16', 'AVX512', 'AVX_VNNI', 'AVX2', 'AVX', 'SVE', 'NEON'] as const;
 
-/** llama.cpp inside this process. Only a child process should call it: see `childEngine`. */
+/**
+ * llama.cpp inside this process. Only a child process should call it: see `childEngine`.
+ *
+ * Files are checked before anything native is loaded, so a wrong one is refused at once and unread.
+ */
 export async function llamaCppEngine(input: LlamaCppOptions): Promise<Engine> {
   const options = LlamaCppOptions.parse(input);
+  const names = new Set(options.models.map((model) => model.name));
+  if (names.size < options.models.length)
+    throw new EngineError('model_named_twice', 'Two models have one name.', false);
+  const checked = new Map<string, string>();
+  for (const model of options.models) checked.set(model.name, await checkedSha256(model));
+  const { getLlama, getModuleVersion, LlamaLogLevel } = await import('node-llama-cpp');
   const llama = await getLlama({
     gpu: false,
     build: 'never',
@@ -29,9 +39,8 @@ export async function llamaCppEngine(input: LlamaCppOptions): Promise<Engine> {
   });
   const models = new Map<string, LoadedModel>();
   for (const model of options.models) {
-    if (models.has(model.name))
-      throw new EngineError('model_named_twice', `Two models are called ${model.name}.`, false);
-    models.set(model.name, await LoadedModel.load(llama, model, options.threads));
+    const fileSha256 = checked.get(model.name) ?? '';
+    models.set(model.name, await LoadedModel.load(llama, model, fileSha256, options.threads));
   }
   return new LlamaCppEngine(llama, await getModuleVersion(), models);
 }

@@ -34,12 +34,7 @@ export class LoadedModel {
     };
   }
 
-  static async load(llama: Llama, options: ModelOptions, threads: number): Promise<LoadedModel> {
-    const fileSha256 = await sha256Of(options.path);
-    if (options.fileSha256 !== undefined && options.fileSha256 !== fileSha256) {
-      const message = `${options.path} has sha256 ${fileSha256}, expected ${options.fileSha256}: fetch or build the model again.`;
-      throw new EngineError('model_digest_mismatch', message, false);
-    }
+  static async load(llama: Llama, options: ModelOptions, fileSha256: string, threads: number): Promise<LoadedModel> {
     const model = await llama.loadModel({ modelPath: options.path, gpuLayers: 0 });
     const contextSize = contextTokensOf(model, options);
     const contexts: LlamaContext[] = [];
@@ -76,14 +71,18 @@ function contextTokensOf(model: LlamaModel, options: ModelOptions): number {
   return Math.min(model.trainContextSize, options.contextTokens ?? CONTEXT_TOKENS_DEFAULT);
 }
 
-async function sha256Of(path: string): Promise<string> {
+/** The file's sha256. @throws {EngineError} When it cannot be read, or is not the one that was asked for. */
+export async function checkedSha256(options: ModelOptions): Promise<string> {
   const hash = createHash('sha256');
   try {
-    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+    for await (const chunk of createReadStream(options.path)) hash.update(chunk as Buffer);
   } catch (error) {
     throw new EngineError('model_not_found', `The model file cannot be read: ${String(error)}`, false);
   }
-  return hash.digest('hex');
+  const found = hash.digest('hex');
+  if (options.fileSha256 === undefined || options.fileSha256 === found) return found;
+  const message = `${options.path} has sha256 ${found}, expected ${options.fileSha256}: fetch or build the model again.`;
+  throw new EngineError('model_digest_mismatch', message, false);
 }
 
 /** Weights and tokeniser are the file, the template is ours: both make the model what it is. */

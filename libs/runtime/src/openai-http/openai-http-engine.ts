@@ -19,6 +19,8 @@ import { scoreByPrompt } from './score-by-prompt.ts';
 import { SseReader } from './sse.ts';
 
 const CALL_TIMEOUT_MS = 120_000;
+/** Servers load and unload models; whoever asks what there is hears of it within this time. */
+const DETECTED_FOR_MS = 30_000;
 
 export interface OpenAiHttpSpec {
   /** Where the server listens, with or without `/v1`. */
@@ -46,6 +48,7 @@ class OpenAiHttpEngine extends Engine {
   readonly #server: Server;
   readonly #closing = new AbortController();
   #detected: Promise<DetectedServer> | undefined;
+  #detectedAt = 0;
 
   constructor(spec: OpenAiHttpSpec) {
     super();
@@ -54,6 +57,7 @@ class OpenAiHttpEngine extends Engine {
   }
 
   async describe(): Promise<EngineDescription> {
+    if (performance.now() - this.#detectedAt > DETECTED_FOR_MS) this.#detected = undefined;
     const { dialect, version } = await this.#detect();
     const models = await this.#models();
     return { engine: 'openai-http', version: `${dialect} ${version}`, engineClass: `${dialect}/${version}`, models };
@@ -165,7 +169,10 @@ class OpenAiHttpEngine extends Engine {
   }
 
   async #detect(): Promise<DetectedServer> {
-    this.#detected ??= detectServer(this.#server);
+    if (this.#detected === undefined) {
+      this.#detected = detectServer(this.#server);
+      this.#detectedAt = performance.now();
+    }
     try {
       return await this.#detected;
     } catch (error) {
