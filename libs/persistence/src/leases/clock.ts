@@ -1,8 +1,8 @@
 import type { LeaseRef } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 
-/** The coordinator ticks every second or two: a silence this long means that it was dead, stopped, or without a database. */
-const AWAY_MS = 5_000;
+/** The coordinator ticks every second or two: a silence as long as a lease means that it was dead, stopped, or without a database. */
+const AWAY_MS = 10_000;
 /** What nodes get to come back after the coordinator was away. */
 const GRACE_MS = 30_000;
 /** The key in `coordinator` under which the last tick is kept. */
