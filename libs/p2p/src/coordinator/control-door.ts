@@ -93,7 +93,8 @@ export class ControlDoor {
       session = await this.#greet(control, connection, peer);
       if (session !== null) await this.#attend(session);
     } catch (error) {
-      await this.#partWith(control, connection, peer, error);
+      // A session that a newer hello replaced has lost its stream, not its connection.
+      if (session?.ended !== true) await this.#partWith(control, connection, peer, error);
     } finally {
       if (session !== null) this.#house.leave(session);
       frames.abort(new Error('the control stream ended'));
