@@ -220,6 +220,8 @@ export function judgeRow(work: Work, committed: WorkOutput, score: RowScore, sam
       {
         committedText: committed.text,
         auditedText: score.text,
+        committedFinish: committed.finish,
+        auditedFinish: score.finish,
         committedUnitsIn: committed.unitsIn,
         auditedUnitsIn: score.unitsIn,
         tokens: score.tokens,

@@ -6,6 +6,8 @@ const best = { logprob: -0.1, bestLogprob: -0.1, rank: 0 };
 const text = (over: Partial<TextEvidence> = {}): TextEvidence => ({
   committedText: 'four',
   auditedText: 'four',
+  committedFinish: 'stop',
+  auditedFinish: 'stop',
   committedUnitsIn: 9,
   auditedUnitsIn: 9,
   tokens: [best, best],
@@ -47,6 +49,7 @@ describe('judgeText', () => {
       },
     ],
     ['text that its tokens do not say', { auditedText: 'five' }],
+    ['an answer cut short', { auditedFinish: 'unfinished' }],
     ['more input tokens than there are', { committedUnitsIn: 12 }],
   ])('calls %s bad', (_what, over) => {
     expect(judgeText(text(over), false).verdict).toBe('bad');

@@ -2,6 +2,9 @@
 export interface TextEvidence {
   readonly committedText: string;
   readonly auditedText: string;
+  /** Why the text ended, as the provider says and as its tokens show: an answer cut short to save work is not finished. */
+  readonly committedFinish: string;
+  readonly auditedFinish: string;
   readonly committedUnitsIn: number;
   readonly auditedUnitsIn: number;
   readonly tokens: readonly { readonly logprob: number; readonly bestLogprob: number; readonly rank: number }[];
@@ -40,6 +43,8 @@ export function judgeText(evidence: TextEvidence, sameClass: boolean): Judgement
   if (evidence.committedText !== evidence.auditedText) return bad('the text is not what its tokens say');
   if (evidence.committedUnitsIn !== evidence.auditedUnitsIn)
     return bad(`counted ${evidence.committedUnitsIn} input tokens, the auditor ${evidence.auditedUnitsIn}`);
+  if (evidence.committedFinish !== evidence.auditedFinish)
+    return bad(`ended as ${evidence.committedFinish}, its tokens say ${evidence.auditedFinish}`);
   if (evidence.tokens.length !== evidence.expectedTokens)
     return { verdict: 'unsure', why: `scored ${evidence.tokens.length} of ${evidence.expectedTokens} tokens` };
   if (evidence.tokens.length === 0) return GOOD;
