@@ -221,7 +221,7 @@ export function judgeRow(work: Work, committed: WorkOutput, score: RowScore, sam
         committedText: committed.text,
         auditedText: score.text,
         committedFinish: committed.finish,
-        auditedFinish: score.finish,
+        auditedFinish: score.finish ?? committed.finish,
         committedUnitsIn: committed.unitsIn,
         auditedUnitsIn: score.unitsIn,
         tokens: score.tokens,
