@@ -26,6 +26,11 @@ export function createSignatureCheck(domain: SigningDomain, pool: SigningPool = 
   return new Eip712SignatureCheck(domain, pool);
 }
 
+/** The address of a private key. Lower case. */
+export function addressOfKey(privateKey: Hex): string {
+  return privateKeyToAccount(privateKey).address.toLowerCase();
+}
+
 /** The Ethereum address of a secp256k1 public key (33 or 65 bytes): what a libp2p PeerId carries. Lower case. */
 export function addressOfPublicKey(publicKey: Uint8Array): string {
   const point = publicKey.length === 33 ? decompress(publicKey) : publicKey;
@@ -60,7 +65,7 @@ class Eip712Signer extends Signer {
 
   constructor(privateKey: Hex, domain: SigningDomain, pool: SigningPool) {
     super();
-    this.address = privateKeyToAccount(privateKey).address.toLowerCase();
+    this.address = addressOfKey(privateKey);
     this.#key = privateKey;
     this.#domain = domain;
     this.#pool = pool;

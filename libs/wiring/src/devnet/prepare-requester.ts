@@ -1,0 +1,99 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { addressOfKey, EscrowClient, openDevnetOrder } from '@freehold/chain';
+import { createKey, createOrg, syncChain } from '@freehold/market';
+import { openDatabase, PgAccountStore, PgChainHistory, type Database } from '@freehold/persistence';
+import { z } from 'zod';
+import { SystemEntropy } from '../coordinator/surroundings.ts';
+import type { ChainRecord } from './prepare-chain.ts';
+
+/** The devnet's requester, as `requester.json` in the data folder (0600): api and scheduler never read its wallet. */
+const RequesterFile = z.object({
+  orgId: z.string(),
+  apiKey: z.string(),
+  walletKey: z.string().regex(/^0x[0-9a-f]{64}$/),
+  /** Its order in the book; null until the opening was seen. */
+  order: z.int().nullable(),
+});
+type RequesterFile = z.infer<typeof RequesterFile>;
+
+export interface RequesterRecord {
+  readonly orgId: string;
+  readonly apiKey: string;
+  readonly order: number;
+}
+
+/** 1,000 play dollars: what the demonstration spends is a small part of it. */
+const DEPOSIT = 1_000_000_000n;
+
+/** A requester with its own wallet, an API key, and an order in the book with money in it: the roads a real one takes. */
+export async function prepareRequester(options: {
+  readonly databaseUrl: string;
+  readonly rpcUrl: string;
+  readonly dataDir: string;
+  readonly chain: ChainRecord;
+}): Promise<RequesterRecord> {
+  const file = join(options.dataDir, 'requester.json');
+  const database = await openDatabase({ url: options.databaseUrl, poolSize: 2, applicationName: 'freehold-devnet' });
+  try {
+    const known = existsSync(file)
+      ? RequesterFile.parse(JSON.parse(readFileSync(file, 'utf8')))
+      : await introduce(database, file);
+    if (known.order !== null) return { orgId: known.orgId, apiKey: known.apiKey, order: known.order };
+    const order = (await orderOf(database, options, known.orgId)) ?? (await openOrder(database, options, known));
+    save(file, { ...known, order });
+    return { orgId: known.orgId, apiKey: known.apiKey, order };
+  } finally {
+    await database.close();
+  }
+}
+
+async function introduce(database: Database, file: string): Promise<RequesterFile> {
+  const walletKey = `0x${randomBytes(32).toString('hex')}` as const;
+  const ports = { accounts: new PgAccountStore(database), entropy: new SystemEntropy() };
+  const { orgId } = await createOrg(ports, {
+    name: 'devnet requester',
+    trust: 'self-custody',
+    wallet: addressOfKey(walletKey),
+  });
+  const { key } = await createKey(ports, { orgId });
+  const record = { orgId, apiKey: key, walletKey, order: null };
+  // Saved before any money goes to the wallet: a key that is lost takes its money along.
+  save(file, record);
+  return record;
+}
+
+type Where = { readonly rpcUrl: string; readonly chain: ChainRecord };
+
+async function openOrder(database: Database, where: Where, requester: RequesterFile): Promise<number> {
+  const devnet = { token: hex(where.chain.token), escrow: hex(where.chain.escrow), book: hex(where.chain.book) };
+  const salt = hex(`0x${randomBytes(32).toString('hex')}`);
+  await openDevnetOrder(where.rpcUrl, hex(requester.walletKey), devnet, { reserved: DEPOSIT, free: 0n, salt });
+  const order = await orderOf(database, where, requester.orgId);
+  if (order === null)
+    throw new Error(`The order of ${requester.orgId} was opened but is not on the chain. Start with --fresh.`);
+  return order;
+}
+
+/** Reads the chain into the ledger, so that the deposit is there before the first request, and finds the org's order. */
+async function orderOf(database: Database, where: Where, orgId: string): Promise<number | null> {
+  const { book, escrow, fromBlock } = where.chain;
+  const client = new EscrowClient({ rpcUrl: where.rpcUrl, escrow, book });
+  const history = new PgChainHistory(database, { book, escrow: escrow.toLowerCase(), operatorPayer: null });
+  await history.rememberChain(await client.identity());
+  await syncChain({ escrow: client, history, fromBlock: BigInt(fromBlock), depth: 0n });
+  const [row] = await database.query<{ order_index: number }>(
+    `SELECT order_index FROM chain_order WHERE book = $1 AND org_id = $2 AND state = 'open' ORDER BY order_index DESC LIMIT 1`,
+    [book, orgId],
+  );
+  return row?.order_index ?? null;
+}
+
+function save(file: string, record: RequesterFile): void {
+  writeFileSync(file, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
+}
+
+function hex(text: string): `0x${string}` {
+  return text as `0x${string}`;
+}
