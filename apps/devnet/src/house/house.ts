@@ -12,8 +12,10 @@ import {
   prepareChain,
   prepareDatabase,
   prepareRequester,
+  settleDevnet,
   type ChainRecord,
   type RequesterRecord,
+  type SettledDevnet,
 } from '@freehold/wiring/devnet';
 import { entryOf, startReady, type ReadyChild, type ReadyLine } from './processes.ts';
 
@@ -152,6 +154,7 @@ export class House {
         ESCROW_ADDRESS: this.chain.escrow,
         TOKEN_ADDRESS: this.chain.token,
         BOOK: this.chain.book,
+        ESCROW_BLOCK: this.chain.fromBlock,
         ...this.#options.environment,
       },
     });
@@ -193,11 +196,9 @@ export class House {
     return node;
   }
 
-  /** What the chain says in the end. */
-  settle(
-    _say: (text: string) => void,
-  ): Promise<{ transactions: number; gas: number; escrow: string; ledger: string; balanced: boolean }> {
-    return Promise.resolve({ transactions: 0, gas: 0, escrow: '0', ledger: '0', balanced: false });
+  /** Lets the running scheduler settle what was accepted, and says what the chain holds then. */
+  settle(say: (text: string) => void): Promise<SettledDevnet> {
+    return settleDevnet({ databaseUrl: this.databaseUrl, rpcUrl: this.rpcUrl, chain: this.chain, say });
   }
 
   child(name: string): RunningChild | undefined {
