@@ -142,8 +142,10 @@ export async function run({ args = [], json = false } = {}) {
       `mean ${(metrics.overall * 100).toFixed(2)} %, ${metrics.families99} of ${metrics.families} families ≥ 99 %, held-out wordings ${(metrics.wordings * 100).toFixed(2)} %, ${items.length} items in ${seconds.toFixed(1)} s`,
     );
   }
-  const pass = Object.entries(FLOOR).every(([name, least]) => metrics[name] >= least);
-  return { name: 'tiny-accuracy', metrics, floor: FLOOR, target: TARGET, pass };
+  // How many families a foreign file has is not ours to judge.
+  const floor = values.items === undefined ? FLOOR : { overall: FLOOR.overall };
+  const pass = Object.entries(floor).every(([name, least]) => metrics[name] >= least);
+  return { name: 'tiny-accuracy', metrics, floor, target: TARGET, pass };
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

@@ -2,7 +2,8 @@
  * The families of tasks: what is asked, in which wordings, and the one right answer.
  *
  * A family's `content(ctx)` draws a content of the wanted side of the split (train or held) and returns the slots for a
- * wording, the answer, and the key the split was made by. Formats that a model of this size cannot learn are left out;
+ * wording, the answer, and the key the split was made by. `weight` is its share of the corpus; `earlyWeight` that of the
+ * first steps, where copying is learned (see EARLY_STEPS in corpus.mjs). Formats that a model of this size cannot learn are left out;
  * the model card names them.
  */
 
@@ -140,7 +141,8 @@ const PASSAGE_WORDINGS = [
 
 export const FAMILIES = {
   sentiment: {
-    weight: 0.6,
+    earlyWeight: 0.6,
+    weight: 0.8,
     patterns: [
       'Is [this|the following|the] review positive or negative? {x}',
       '[What is|Tell me|Give|Find|Name] the [sentiment|feeling|mood] of [this review|this text|the review|the sentence]: {x}',
@@ -164,7 +166,8 @@ export const FAMILIES = {
   },
 
   topic: {
-    weight: 0.7,
+    earlyWeight: 0.7,
+    weight: 0.8,
     patterns: [
       '[What is|Name|Give|Find|Tell me] the topic of [this|the|the following] [sentence|text|line]: {x}',
       '[What|Which] topic [is this about|does this belong to|fits]? {x}',
@@ -331,7 +334,8 @@ export const FAMILIES = {
   },
 
   add: {
-    weight: 2.2,
+    earlyWeight: 2.2,
+    weight: 2.4,
     patterns: [
       '[What is|Compute|Calculate|Work out|Find|Give me|Tell me|How much is|Solve] {a} [+|plus|and] {b}',
       '[Add|Sum|Please add] {a} and {b}',
@@ -346,7 +350,8 @@ export const FAMILIES = {
   },
 
   subtract: {
-    weight: 2.2,
+    earlyWeight: 2.2,
+    weight: 2.4,
     patterns: [
       '[What is|Compute|Calculate|Work out|Find|Give me|Tell me|How much is|Solve] {a} [-|minus] {b}',
       '[Subtract|Take|Please subtract|Take away] {b} from {a}',
@@ -416,7 +421,8 @@ export const FAMILIES = {
   },
 
   max: {
-    weight: 0.9,
+    earlyWeight: 0.9,
+    weight: 1.1,
     patterns: [
       '[What is|Find|Give me|Tell me|Name|Pick] the [largest|biggest|highest|greatest|maximum] [number|value|one] [of|in|from] {x}',
       '[Which|What] [number |]is [the |][largest|biggest|highest|greatest]: {x}?',
@@ -433,7 +439,8 @@ export const FAMILIES = {
   },
 
   min: {
-    weight: 0.9,
+    earlyWeight: 0.9,
+    weight: 1.1,
     patterns: [
       '[What is|Find|Give me|Tell me|Name|Pick] the [smallest|least|lowest|minimum] [number|value|one] [of|in|from] {x}',
       '[Which|What] [number |]is [the |][smallest|least|lowest]: {x}?',
@@ -450,7 +457,8 @@ export const FAMILIES = {
   },
 
   count: {
-    weight: 0.9,
+    earlyWeight: 0.9,
+    weight: 1.2,
     patterns: [
       'How many [items|things|entries|elements|members] [are in|are there in|does this list have in|has] [the list|this list]? {x}',
       '[Count|Count up] [the items|the entries|the things|the elements|the members][| in the list]: {x}',
@@ -501,7 +509,8 @@ export const FAMILIES = {
   },
 
   upper: {
-    weight: 1.6,
+    earlyWeight: 1.6,
+    weight: 1.4,
     patterns: [
       '[Write|Put|Say|Give|Repeat|Print] [this|the text|the words|it] in [upper case|capitals|capital letters|uppercase]: {x}',
       '[Upper case|Uppercase|In capitals|Capital letters|All caps|To upper case]: {x}',
@@ -521,7 +530,8 @@ export const FAMILIES = {
   },
 
   quote: {
-    weight: 1.7,
+    earlyWeight: 1.7,
+    weight: 1.2,
     patterns: [
       '[Repeat|Quote|Echo|Copy|Say|Write] [this|the following|this text|the text][| exactly| word for word| back]: {x}',
       '[Repeat|Quote|Echo|Copy] [after me|back|exactly|the words]: {x}',
@@ -543,7 +553,8 @@ export const FAMILIES = {
   },
 
   'yes-no': {
-    weight: 2.4,
+    earlyWeight: 2.4,
+    weight: 2.6,
     patterns: [
       '[|Passage: |Text: |Read this: |Facts: |Story: ]{x} [|Question: ]{q}',
       '[Answer yes or no|Yes or no|Reply with yes or no|Say yes or no|True or not]: {x} {q}',
@@ -578,7 +589,8 @@ export const FAMILIES = {
   },
 
   passage: {
-    weight: 2.2,
+    earlyWeight: 2.2,
+    weight: 2.6,
     patterns: PASSAGE_WORDINGS,
     content(ctx) {
       return onSide(
@@ -612,7 +624,8 @@ export const FAMILIES = {
   },
 
   lookup: {
-    weight: 0.9,
+    earlyWeight: 0.9,
+    weight: 1.1,
     patterns: [
       '{x}. [What is|Give me|Tell me|Find|Look up] [the value of |the number of |the price of |]{k}[?|.|]',
       '[Look up|Find|Get|Read] {k} [in|from]: {x}',
@@ -660,7 +673,8 @@ export const FAMILIES = {
   },
 
   parity: {
-    weight: 0.5,
+    earlyWeight: 0.5,
+    weight: 0.8,
     patterns: [
       'Is {x} [even or odd|odd or even|an even or an odd number]?',
       '[Even or odd|Odd or even|Parity]: {x}',
@@ -850,7 +864,8 @@ export const FAMILIES = {
   },
 
   unknown: {
-    weight: 3.6,
+    earlyWeight: 3.6,
+    weight: 2.6,
     patterns: ['{x}'],
     content(ctx) {
       return onSide(

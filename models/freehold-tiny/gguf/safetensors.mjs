@@ -13,7 +13,7 @@ const refuse = (why) => {
   throw new SafetensorsError(`Not a usable safetensors file: ${why}`);
 };
 
-/** `{ metadata, tensors: [{ name, shape, dtype, data }] }`, tensors in the order of their bytes, data as Float32Array. */
+/** `{ metadata, tensors: [{ name, shape, dtype, data }] }`, tensors in the header's order, data as Float32Array. */
 export function readSafetensors(bytes) {
   if (bytes.length < 8) refuse(`expected at least 8 bytes, got ${bytes.length}.`);
   const length = Number(bytes.readBigUInt64LE(0));
@@ -48,7 +48,7 @@ export function readSafetensors(bytes) {
       const at = body + from + i * width;
       data[i] = dtype === 'F16' ? fromHalf(bytes.readUInt16LE(at)) : bytes.readFloatLE(at);
     }
-    return { name, shape, dtype, data, from };
+    return { name, shape, dtype, data };
   });
-  return { metadata, tensors: tensors.sort((a, b) => a.from - b.from).map(({ from: _, ...tensor }) => tensor) };
+  return { metadata, tensors };
 }

@@ -22,20 +22,36 @@ CONFIG = {
 }
 
 
-def rope_tables(config):
-    """Cosines and sines per position for the interleaved rotary embedding that llama.cpp uses for this architecture."""
+def rope_turns(config):
+    """Unit complex numbers per position and pair, for the interleaved rotary embedding llama.cpp uses for Llama."""
     half = config['width'] // config['heads'] // 2
     frequency = config['ropeBase'] ** (-torch.arange(half, dtype=torch.float64) / half)
     angle = torch.arange(config['context'], dtype=torch.float64)[:, None] * frequency[None, :]
-    return angle.cos().float(), angle.sin().float()
+    return torch.complex(angle.cos(), angle.sin()).to(torch.complex64)
 
 
-def rotate(x, cos, sin):
+def rotate(x, turn):
     """Rotates neighbouring pairs of x [tokens, heads, head] by the angle of each token's position."""
-    pair = x.view(x.shape[0], x.shape[1], -1, 2)
-    a, b = pair[..., 0], pair[..., 1]
-    cos, sin = cos[:, None, :], sin[:, None, :]
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).view_as(x)
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2)
+
+
+class Normalise(torch.autograd.Function):
+    """x / rms(x) * weight with a backward pass of its own: autograd's would walk over x twice as often."""
+
+    @staticmethod
+    def forward(ctx, x, weight, epsilon):
+        inverse = torch.rsqrt(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1] + epsilon)
+        unit = x * inverse
+        ctx.save_for_backward(unit, weight, inverse)
+        return unit * weight
+
+    @staticmethod
+    def backward(ctx, gradient):
+        unit, weight, inverse = ctx.saved_tensors
+        weighted = gradient * weight
+        along = (weighted * unit).mean(-1, keepdim=True)
+        return weighted.addcmul_(unit, along, value=-1).mul_(inverse), (gradient * unit).sum(0), None
 
 
 class RmsNorm(nn.Module):
@@ -45,7 +61,7 @@ class RmsNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x):
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+        return Normalise.apply(x, self.weight, self.epsilon)
 
 
 class Block(nn.Module):
@@ -63,24 +79,25 @@ class Block(nn.Module):
         self.ffn_up = nn.Linear(width, ffn, bias=False)
         self.ffn_down = nn.Linear(ffn, width, bias=False)
 
-    def forward(self, x, cos, sin, parts):
+    def forward(self, x, turn, parts):
         tokens, width = x.shape
         head = width // self.heads
-        h = self.attn_norm(x)
-        q = rotate(self.attn_q(h).view(tokens, self.heads, head), cos, sin)
-        k = rotate(self.attn_k(h).view(tokens, self.heads, head), cos, sin)
-        v = self.attn_v(h).view(tokens, self.heads, head)
+        # One wide product instead of three narrow ones: the CPU's kernels are half again as fast on it.
+        together = F.linear(self.attn_norm(x), torch.cat((self.attn_q.weight, self.attn_k.weight, self.attn_v.weight)))
+        turned = rotate(together[:, :2 * width].view(tokens, 2 * self.heads, head), turn)
+        values = together[:, 2 * width:].view(tokens, self.heads, head)
         mixed, at = [], 0
         for rows, length, bias in parts:
             cut = slice(at, at + rows * length)
             at += rows * length
-            shape = lambda t: t[cut].view(rows, length, self.heads, head).transpose(1, 2).reshape(rows * self.heads, length, head)
-            score = torch.baddbmm(bias, shape(q), shape(k).transpose(1, 2), alpha=1 / math.sqrt(head))
-            out = torch.bmm(F.softmax(score, dim=-1), shape(v))
+            both = turned[cut].view(rows, length, 2, self.heads, head).permute(2, 0, 3, 1, 4).reshape(2, rows * self.heads, length, head)
+            value = values[cut].view(rows, length, self.heads, head).transpose(1, 2).reshape(rows * self.heads, length, head)
+            score = torch.baddbmm(bias, both[0], both[1].transpose(1, 2), alpha=1 / math.sqrt(head))
+            out = torch.bmm(F.softmax(score, dim=-1), value)
             mixed.append(out.view(rows, self.heads, length, head).transpose(1, 2).reshape(rows * length, width))
         x = x + self.attn_output(torch.cat(mixed))
-        h = self.ffn_norm(x)
-        return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
+        gate, up = F.linear(self.ffn_norm(x), torch.cat((self.ffn_gate.weight, self.ffn_up.weight))).chunk(2, dim=1)
+        return x + self.ffn_down(F.silu(gate) * up)
 
 
 class Tiny(nn.Module):
@@ -90,9 +107,7 @@ class Tiny(nn.Module):
         self.token_embd = nn.Embedding(config['vocab'], config['width'])
         self.blk = nn.ModuleList(Block(config) for _ in range(config['layers']))
         self.output_norm = RmsNorm(config['width'], config['normEpsilon'])
-        cos, sin = rope_tables(config)
-        self.register_buffer('cos', cos, persistent=False)
-        self.register_buffer('sin', sin, persistent=False)
+        self.register_buffer('turns', rope_turns(config), persistent=False)
         nn.init.normal_(self.token_embd.weight, std=0.02)
         for name, weight in self.named_parameters():
             if weight.dim() == 2 and 'token_embd' not in name:
@@ -102,9 +117,9 @@ class Tiny(nn.Module):
     def forward(self, ids, position, parts, at):
         """Logits at the flat indices `at` only: the head is a sixth of the work and most tokens are not answers."""
         x = self.token_embd(ids)
-        cos, sin = self.cos[position], self.sin[position]
+        turn = self.turns[position][:, None, :]
         for block in self.blk:
-            x = block(x, cos, sin, parts)
+            x = block(x, turn, parts)
         return F.linear(self.output_norm(x[at]), self.token_embd.weight)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains freehold-tiny on the shards of corpus/make-shards.mjs, on one CPU core or a GPU.
 
-    python3 train.py --corpus DIR --run DIR [--seed 1] [--steps 5000] [--until N] [--device cpu]
+    python3 train.py --corpus DIR --run DIR [--seed 1] [--steps 6200] [--until N] [--device cpu]
 
 The batch and the learning rate of a step depend on the step alone, so a run can be stopped at any time and goes on from
 its last checkpoint. Everything it measures is one JSON line per event in RUN/log.jsonl.
@@ -36,6 +36,8 @@ EVAL_LAYOUT = [(8, 512)]
 # Answer tokens a step is counted with; the corpus has at most 1,100 in a step, the rest of the shape is padding.
 ANSWERS = 1152
 WARM_UP = 100
+EQUAL_STEPS = 1200
+RATE_KNOTS = [(0, 1.0), (1200, 0.76), (2000, 0.655)]
 MATRIX_RATE = 0.02
 VECTOR_RATE = 0.004
 MOMENTUM = 0.95
@@ -59,6 +61,28 @@ def read_steps(path):
     ids = raw[:, :STEP_TOKENS * 2].copy().view(np.uint16).astype(np.int64)
     positions = raw[:, STEP_TOKENS * 2:STEP_TOKENS * 4].copy().view(np.uint16).astype(np.int64)
     return ids, positions, raw[:, STEP_TOKENS * 4:].copy()
+
+
+def weights_of(targets, step):
+    """A weight per answer token: equal at first, then 1/sqrt(length of its answer).
+
+    Long copies drown labels of one token, but out of them grows the looking-up that most families need. So they lead
+    until it is there.
+    """
+    if step < EQUAL_STEPS:
+        return np.ones(int(targets.sum()), dtype=np.float32)
+    edges = np.diff(np.concatenate(([0], targets.astype(np.int8), [0])))
+    lengths = np.nonzero(edges == -1)[0] - np.nonzero(edges == 1)[0]
+    return np.repeat(1 / np.sqrt(lengths), lengths).astype(np.float32)
+
+
+def rate_of(step, steps):
+    """Share of the full learning rate: a short rise, then straight lines through RATE_KNOTS to 0 at the last step."""
+    knots = RATE_KNOTS + [(steps, 0.0)]
+    for (begin, high), (end, low) in zip(knots, knots[1:]):
+        if step < end:
+            return min(1.0, (step + 1) / WARM_UP) * (high + (low - high) * (step - begin) / (end - begin))
+    return 0.0
 
 
 class Shards:
@@ -144,7 +168,7 @@ def main():
     arguments.add_argument('--corpus', required=True)
     arguments.add_argument('--run', required=True)
     arguments.add_argument('--seed', type=int, default=1)
-    arguments.add_argument('--steps', type=int, default=5000, help='length of the schedule')
+    arguments.add_argument('--steps', type=int, default=6200, help='length of the schedule')
     arguments.add_argument('--until', type=int, help='stop before this step, with a checkpoint')
     arguments.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     arguments.add_argument('--matrix-rate', type=float, default=MATRIX_RATE)
@@ -196,16 +220,19 @@ def main():
         answers = np.nonzero(targets)[0][:ANSWERS]
         at = np.zeros(ANSWERS, dtype=np.int64)
         at[:answers.size] = answers - 1
-        wanted = np.full(ANSWERS, -100, dtype=np.int64)
+        wanted = np.zeros(ANSWERS, dtype=np.int64)
         wanted[:answers.size] = ids[answers]
+        weights = np.zeros(ANSWERS, dtype=np.float32)
+        weights[:answers.size] = weights_of(targets, step)[:ANSWERS]
+        weights /= weights.sum()
         to = lambda array: torch.from_numpy(array).to(options.device)
         parts = attention_parts(to(position), layout_of(step), CONFIG['heads'])
         logits = model(to(ids), to(position), parts, to(at))
-        loss = F.cross_entropy(logits, to(wanted), ignore_index=-100)
+        loss = (F.cross_entropy(logits, to(wanted), reduction='none') * to(weights)).sum()
         for weight in model.parameters():
             weight.grad = None
         loss.backward()
-        rate = min(1.0, (step + 1) / WARM_UP) * (1 - step / options.steps)
+        rate = rate_of(step, options.steps)
         muon.step(options.matrix_rate * rate)
         for group in adam.param_groups:
             group['lr'] = options.vector_rate * rate
