@@ -136,6 +136,7 @@ describe('a lease', () => {
     expect(await store.checkpoint(lease, world.rows(lease, 0, 4), world.at(lease, 4))).toEqual({ moved: true });
     expect(await store.checkpoint(lease, world.rows(lease, 0, 4), world.at(lease, 4))).toEqual({ moved: true });
     expect(await store.checkpoint(lease, world.rows(lease, 5, 8), { ...world.at(lease, 8), n: 8 })).toEqual(fenced);
+    expect(await store.checkpoint(lease, world.rows(lease, 4, 7), world.at(lease, 8))).toEqual(fenced);
     expect(await store.checkpoint(lease, world.rows(lease, 4, 10), world.at(lease, 10))).toEqual({ moved: true });
     expect(await store.checkpoint(lease, world.rows(lease, 4, 10), world.at(lease, 10))).toEqual({ moved: true });
     expect(await store.delivered(lease)).toHaveLength(10);
@@ -217,6 +218,24 @@ describe('a lease', () => {
     const nowhere = { task: '00000000-0000-4000-8000-000000000000', epoch: 1 };
     expect(await store.start(nowhere)).toEqual({ moved: false, why: 'not-found' });
     expect(await store.view(nowhere)).toBeNull();
+  });
+
+  it('that was lost while it ran says nothing more, while its successor works on', async () => {
+    const [slow, next, job] = [await world.node(), await world.node(), await world.batch(10)];
+    const stale = await world.lease(job, slow, 0, 10);
+    await store.giveBack(stale, 'lose', 'silence');
+    const [lease] = await store.grant([world.wish(job, next, 0, 10, { task: stale.task, epoch: 2 })], LEASE_MS);
+    if (lease === undefined) throw new Error('not granted again');
+    expect(await store.start(stale)).toEqual(fenced);
+    expect(await store.checkpoint(stale, world.rows(stale, 0, 4), world.at(stale, 4))).toEqual(fenced);
+    expect(await store.checkpoint(stale, world.rows(stale, 0, 10), world.at(stale, 10))).toEqual(fenced);
+    expect(await store.extend([{ nodeId: slow, lease: stale }], LEASE_MS)).toEqual([]);
+    const claim = { task: stale.task, epoch: 1, nonce: stale.nonce, done: 4, committed: false };
+    expect(await store.resume(slow, [claim], LEASE_MS)).toEqual([]);
+    expect(await store.delivered(stale)).toEqual([]);
+    expect(await store.start(lease)).toEqual({ moved: true });
+    await world.deliver(lease);
+    expect((await world.accept(lease)).moved).toBe(true);
   });
 
   it('is drawn once', async () => {
