@@ -169,7 +169,6 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
   );
   await app.listen(0, '127.0.0.1');
   const url = `http://127.0.0.1:${(app.getHttpServer().address() as AddressInfo).port}`;
-  const clientOf = (apiKey: string): OpenAI => new OpenAI({ apiKey, baseURL: `${url}/v1`, maxRetries: 0 });
   return {
     ...parts,
     database,
@@ -177,23 +176,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
     url,
     link,
     said,
-    org: async (credit = 1_000_000_000n) => {
-      const { orgId } = await createOrg({ accounts: parts.accounts, entropy }, { name: 'a tenant', credit });
-      const { id, key } = await createKey({ accounts: parts.accounts, entropy }, { orgId });
-      return {
-        orgId,
-        key,
-        keyId: id,
-        client: clientOf(key),
-        addKey: async ({ scopes, dailyCap }) => {
-          const made = await createKey(
-            { accounts: parts.accounts, entropy },
-            { orgId, ...(scopes === undefined ? {} : { scopes }), ...(dailyCap === undefined ? {} : { dailyCap }) },
-          );
-          return { ...made, client: clientOf(made.key) };
-        },
-      };
-    },
+    org: (credit = 1_000_000_000n) => newTenant(parts.accounts, entropy, url, credit),
     close: async () => {
       app.getHttpServer().closeAllConnections();
       await app.close();
@@ -210,5 +193,22 @@ function portsModule(ports: readonly (readonly [abstract new (...args: never[]) 
     module: TestPorts,
     providers: ports.map(([provide, useValue]) => ({ provide, useValue })),
     exports: ports.map(([provide]) => provide),
+  };
+}
+
+async function newTenant(accounts: AccountStore, entropy: Entropy, url: string, credit: bigint): Promise<Tenant> {
+  const clientOf = (apiKey: string): OpenAI => new OpenAI({ apiKey, baseURL: `${url}/v1`, maxRetries: 0 });
+  const { orgId } = await createOrg({ accounts, entropy }, { name: 'a tenant', credit });
+  const { id, key } = await createKey({ accounts, entropy }, { orgId });
+  return {
+    orgId,
+    key,
+    keyId: id,
+    client: clientOf(key),
+    addKey: async ({ scopes, dailyCap }) => {
+      const more = { ...(scopes === undefined ? {} : { scopes }), ...(dailyCap === undefined ? {} : { dailyCap }) };
+      const made = await createKey({ accounts, entropy }, { orgId, ...more });
+      return { ...made, client: clientOf(made.key) };
+    },
   };
 }

@@ -13,10 +13,10 @@ import type { JobStore, JobView, OutputFile, ResultRow } from './ports/job-store
 import type { ObjectStore } from './ports/object-store.ts';
 import { segmentName } from './run-lease.ts';
 
-/** Rows rendered at a time: with vectors of 2,048 inputs still some tens of MB. */
-const ROWS_PER_PAGE = 256;
-/** Bytes of pieces read at a time. */
-const PIECE_BYTES_MAX = 32 * 1_048_576;
+/** Rows looked up at a time: few round trips, and no more than their places in memory. */
+const ROWS_PER_PAGE = 2_000;
+/** Bytes of pieces rendered at a time. Vectors grow fourfold when they become text. */
+const PIECE_BYTES_MAX = 8 * 1_048_576;
 /** 50,000 rows of 4 MiB would be more than any disk wants; the real bound is what validation let in. */
 const OUTPUT_BYTES_MAX = 64 * 1_073_741_824;
 

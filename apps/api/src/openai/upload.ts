@@ -69,6 +69,12 @@ export async function receiveForm(request: Request): Promise<ReceivedForm> {
     });
     request.once('aborted', () => fail(invalidRequest('incomplete_body', 'The upload was broken off.')));
   });
+  // A reader that stops early (the file is too large) must not leave the client stuck in the middle of its upload.
+  content.once('close', () => {
+    if (content.readableEnded) return;
+    request.unpipe(parser);
+    request.resume();
+  });
   // Whoever reads `content` sees its error; before that, `found` carries it.
   content.on('error', () => undefined);
   request.pipe(parser);

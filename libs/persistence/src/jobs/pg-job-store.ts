@@ -114,16 +114,14 @@ export class PgJobStore extends JobStore {
        JOIN job ON job.id = e.job_id AND job.org_id = $1 WHERE e.job_id = $2 ORDER BY e.id DESC LIMIT $3`,
       [orgId, jobId, limit],
     );
-    return rows
-      .reverse()
-      .map((row) => ({
-        taskId: row.task_id,
-        epoch: row.epoch,
-        from: row.from_state,
-        to: row.to_state,
-        why: row.why,
-        atMs: row.at.getTime(),
-      }));
+    return rows.reverse().map((row) => ({
+      taskId: row.task_id,
+      epoch: row.epoch,
+      from: row.from_state,
+      to: row.to_state,
+      why: row.why,
+      atMs: row.at.getTime(),
+    }));
   }
 
   async receipts(orgId: string, jobId: string, limit: number): Promise<readonly ReceiptView[]> {

@@ -6,6 +6,8 @@ export interface ApiErrorBody {
     readonly param: string | null;
     readonly code: string | null;
   };
+  /** What a program may want to know beside it. The error itself keeps exactly its four keys. */
+  readonly detail?: Readonly<Record<string, unknown>>;
 }
 
 export type ApiErrorType =
@@ -26,7 +28,7 @@ export interface ApiErrorDetail {
   readonly param?: string | null;
   /** Seconds after which the same request may succeed. Absent: never by waiting, and clients are told not to retry. */
   readonly retryAfterS?: number;
-  /** What a program may want to know beside the text, as `error.detail`. */
+  /** What a program may want to know beside the text. */
   readonly detail?: Readonly<Record<string, unknown>>;
 }
 
@@ -52,7 +54,7 @@ export class ApiError extends Error {
 
   body(): ApiErrorBody {
     const error = { message: this.message, type: this.type, param: this.param, code: this.code };
-    return { error: this.detail === null ? error : { ...error, detail: this.detail } } as ApiErrorBody;
+    return this.detail === null ? { error } : { error, detail: this.detail };
   }
 }
 

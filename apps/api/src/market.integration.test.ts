@@ -1,0 +1,191 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { toFile } from 'openai';
+import { finalizeBatch, validateBatch } from '@freehold/market';
+import { acceptRows } from '../test/accept-rows.ts';
+import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
+
+let house: ApiHouse;
+let tenant: Tenant;
+beforeAll(async () => {
+  house = await apiHouse();
+  await house.link.connect(1, 'answers', { inputToken: '100000', outputToken: '200000' });
+  await house.link.connect(2, 'answers');
+  tenant = await house.org();
+}, 60_000);
+afterAll(() => house.close());
+
+async function call(method: string, path: string, body?: object): Promise<Record<string, unknown>> {
+  const answer = await fetch(`${house.url}${path}`, {
+    method,
+    headers: {
+      authorization: `Bearer ${tenant.key}`,
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  return (await answer.json()) as Record<string, unknown>;
+}
+const line = (id: string): string =>
+  JSON.stringify({
+    custom_id: id,
+    method: 'POST',
+    url: '/v1/chat/completions',
+    body: { model: 'freehold-tiny', messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 },
+  });
+
+describe('a quote', () => {
+  it('of an uploaded file is the cap that the batch then gets, and its smallest cap is accepted', async () => {
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(`${line('a')}\n${line('b')}\nbroken`), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const quote = await call('POST', '/market/v1/quotes', { input_file_id: file.id });
+    expect(quote).toMatchObject({
+      object: 'quote',
+      model: 'freehold-tiny',
+      rows: 2,
+      refused_rows: 1,
+      nodes_offering: 2,
+      posted_rates: { lowest: { inputToken: '100000' }, highest: { inputToken: '1000000' } },
+      trust: 'operator-credits',
+    });
+    const expected = quote['expected'] as { low: string; high: string };
+    expect(Number(expected.low)).toBeLessThanOrEqual(Number(expected.high));
+    expect(Number(expected.high)).toBeLessThanOrEqual(Number(quote['cap']));
+    const clean = await tenant.client.files.create({
+      file: await toFile(Buffer.from(`${line('a')}\n${line('b')}`), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const start = async (metadata: Record<string, string>): Promise<Record<string, unknown>> => {
+      const batch = await tenant.client.batches.create({
+        input_file_id: clean.id,
+        endpoint: '/v1/chat/completions',
+        completion_window: '24h',
+        metadata,
+      });
+      expect(await validateBatch({ ...house, catalogue: CATALOGUE }, batch.id)).toBe('started');
+      return call('GET', `/market/v1/jobs/${batch.id}`);
+    };
+    expect((await start({}))['cap']).toBe(quote['cap']);
+    const cheap = await start({ max_cost: String(quote['smallest_max_cost']) });
+    expect(cheap['cap']).toBe(quote['smallest_max_cost']);
+    const explained = await call('GET', `/market/v1/jobs/${String(cheap['id'])}/explain`);
+    expect(explained).toMatchObject({
+      object: 'explanation',
+      nodes: 2,
+      fitting: 1,
+      eliminated: [{ constraint: 'price', nodes: 1 }],
+      priceThatWouldDo: { inputToken: '1000000' },
+    });
+  });
+
+  it('of so many tokens needs a known model', async () => {
+    expect(await call('POST', '/market/v1/quotes', { model: 'use-lite', rows: 10, input_tokens: 100 })).toMatchObject({
+      kind: 'embedding',
+      rows: 10,
+      cap: '0.001',
+    });
+    expect(await call('POST', '/market/v1/quotes', { model: 'nope', rows: 10, input_tokens: 100 })).toMatchObject({
+      error: { code: 'model_not_found' },
+    });
+    expect(await call('POST', '/market/v1/quotes', { rows: 10 })).toMatchObject({
+      error: { code: expect.any(String) },
+    });
+  });
+});
+
+it('tells the life of a job, its receipts and what it cost', async () => {
+  const file = await tenant.client.files.create({
+    file: await toFile(Buffer.from(line('a')), 'in.jsonl'),
+    purpose: 'batch',
+  });
+  const batch = await tenant.client.batches.create({
+    input_file_id: file.id,
+    endpoint: '/v1/chat/completions',
+    completion_window: '24h',
+  });
+  await validateBatch({ ...house, catalogue: CATALOGUE }, batch.id);
+  await acceptRows(house, batch.id);
+  await finalizeBatch(house, batch.id);
+  const job = await call('GET', `/market/v1/jobs/${batch.id}`);
+  expect(job).toMatchObject({
+    state: 'completed',
+    verify: 'spot',
+    trust: 'operator-credits',
+    rows: { succeeded: 1, failed: 0, pending: 0 },
+  });
+  expect((job['states'] as { state: string }[]).map(({ state }) => state)).toEqual([
+    'validating',
+    'in_progress',
+    'finalizing',
+    'completed',
+  ]);
+  expect((job['timeline'] as { to: string }[]).map(({ to }) => to)).toEqual([
+    'leased',
+    'running',
+    'delivered',
+    'accepted',
+  ]);
+  const { data } = (await call('GET', `/market/v1/jobs/${batch.id}/receipts`)) as { data: { charge: string }[] };
+  expect(data.map(({ charge }) => charge)).toEqual([job['charged']]);
+});
+
+it('lists models with price and supply, also the way OpenRouter reads them', async () => {
+  const model = await call('GET', '/v1/models/freehold-tiny');
+  expect(model).toMatchObject({
+    id: 'freehold-tiny',
+    nodes_offering: 2,
+    context_tokens: 1_024,
+    licence: 'Apache-2.0',
+    quantisations: ['F32'],
+    rates: { lowest: { inputToken: '100000' }, ceiling: { inputToken: '1000000' } },
+  });
+  const { data } = (await call('GET', '/v1/models?format=openrouter')) as { data: { id: string; pricing: object }[] };
+  expect(data.find(({ id }) => id === 'freehold-tiny')?.pricing).toEqual({
+    prompt: '0.0000001',
+    completion: '0.0000002',
+    image: '0',
+    request: '0',
+  });
+  const offers = (await call('GET', '/market/v1/offers?model=use-lite')) as { data: { connected: boolean }[] };
+  expect(offers.data.map(({ connected }) => connected)).toEqual([true, true]);
+});
+
+it('spends a balance once when twenty chats come at once', async () => {
+  const probe = await house.org();
+  await probe.client.chat.completions.create({
+    model: 'freehold-tiny',
+    messages: [{ role: 'user', content: 'x' }],
+    max_tokens: 4,
+  });
+  const { held } = await house.accounts.balance(probe.orgId);
+  const poor = await house.org(held * 5n + 1n);
+  const ask = (): Promise<number> =>
+    poor.client.chat.completions
+      .create({ model: 'freehold-tiny', messages: [{ role: 'user', content: 'x' }], max_tokens: 4 })
+      .then(
+        () => 200,
+        (error: { status: number }) => error.status,
+      );
+  const answers = await Promise.all(Array.from({ length: 20 }, ask));
+  expect(answers.filter((status) => status === 200)).toHaveLength(5);
+  expect(answers.filter((status) => status === 402)).toHaveLength(15);
+  expect(await house.accounts.balance(poor.orgId)).toEqual({ balance: 1n, held: held * 5n });
+});
+
+it('forgets files that have expired, and identities that answer nobody', async () => {
+  const file = await tenant.client.files.create({
+    file: await toFile(Buffer.from('x'), 'in.jsonl'),
+    purpose: 'user_data',
+    expires_after: { anchor: 'created_at', seconds: 3_600 },
+  });
+  await house.database.query(`UPDATE file SET expires_at = clock_timestamp() - interval '1 second' WHERE id = $1`, [
+    file.id,
+  ]);
+  await expect(tenant.client.files.retrieve(file.id)).rejects.toMatchObject({ status: 404 });
+  expect(await house.files.expire(10)).toEqual([file.id]);
+  expect(await house.files.expire(10)).toEqual([]);
+  await house.database.query(`UPDATE idempotency SET created_at = created_at - interval '25 hours'`);
+  expect(await house.accounts.forgetRequests()).toBeGreaterThan(0);
+  expect(await house.accounts.forgetRequests()).toBe(0);
+});
