@@ -177,18 +177,20 @@ export function systemMessage(chance) {
 }
 
 /**
- * Steps in which long copies prevail. Looking things up in the request grows out of copying, and both come late when
- * short labels are weighted up from the start: after 1,000 steps JSON was at 63 % this way and at 0 % the other.
+ * The steps at which the mix of families changes.
+ *
+ * First long copies prevail: looking things up in the request grows out of copying, and both come late when short labels
+ * are weighted up from the start (after 1,000 steps JSON was at 63 % this way and at 0 % the other). Then all families
+ * alike. At last those that are slow to learn: arithmetic, sorting, spelling, passages.
  */
-export const EARLY_STEPS = 1250;
+export const STAGES = [0, 1250, 2750];
 
-const weighted = (weightOf) =>
-  FAMILY_NAMES.flatMap((name) => Array(Math.round(weightOf(FAMILIES[name]) * 10)).fill(name));
-const WEIGHTED = weighted((family) => family.weight);
-const WEIGHTED_EARLY = weighted((family) => family.earlyWeight ?? family.weight);
+const WEIGHTED = STAGES.map((_, stage) =>
+  FAMILY_NAMES.flatMap((name) => Array(Math.round(FAMILIES[name].weights[stage] * 10)).fill(name)),
+);
 
-/** A family by its training weight. */
-export const anyFamily = (chance, early = false) => chance.one(early ? WEIGHTED_EARLY : WEIGHTED);
+/** A family by its share in a stage. */
+export const anyFamily = (chance, stage = 1) => chance.one(WEIGHTED[stage]);
 
 /** One in this many held-out items stands at the end of a chat, one in this many begins with a system message. */
 const CHAT_ONE_IN = 10;

@@ -2,8 +2,8 @@
  * The families of tasks: what is asked, in which wordings, and the one right answer.
  *
  * A family's `content(ctx)` draws a content of the wanted side of the split (train or held) and returns the slots for a
- * wording, the answer, and the key the split was made by. `weight` is its share of the corpus; `earlyWeight` that of the
- * first steps, where copying is learned (see EARLY_STEPS in corpus.mjs). Formats that a model of this size cannot learn are left out;
+ * wording, the answer, and the key the split was made by. `weights` are its shares of the corpus in
+ * the three stages of STAGES in corpus.mjs. Formats that a model of this size cannot learn are left out;
  * the model card names them.
  */
 
@@ -141,8 +141,7 @@ const PASSAGE_WORDINGS = [
 
 export const FAMILIES = {
   sentiment: {
-    earlyWeight: 0.6,
-    weight: 0.8,
+    weights: [0.6, 0.8, 0.9],
     patterns: [
       'Is [this|the following|the] review positive or negative? {x}',
       '[What is|Tell me|Give|Find|Name] the [sentiment|feeling|mood] of [this review|this text|the review|the sentence]: {x}',
@@ -166,8 +165,7 @@ export const FAMILIES = {
   },
 
   topic: {
-    earlyWeight: 0.7,
-    weight: 0.8,
+    weights: [0.7, 0.8, 0.4],
     patterns: [
       '[What is|Name|Give|Find|Tell me] the topic of [this|the|the following] [sentence|text|line]: {x}',
       '[What|Which] topic [is this about|does this belong to|fits]? {x}',
@@ -191,7 +189,7 @@ export const FAMILIES = {
   },
 
   json: {
-    weight: 1.3,
+    weights: [1.3, 1.3, 0.5],
     patterns: [
       '[Extract|Get|Take|Pull] the name and [the |]amount [as|into] JSON: {x}',
       '[Give|Return|Write|Show] [me |]the name and the amount [as|in] JSON: {x}',
@@ -231,7 +229,7 @@ export const FAMILIES = {
   },
 
   date: {
-    weight: 0.7,
+    weights: [0.7, 0.7, 0.6],
     patterns: [
       '[Write|Give|Show|Put|Convert|Rewrite|Format] [the date |]{x} [as|in|to] ISO [date|format|8601]',
       '[What is|Give me|Tell me] {x} [in ISO format|as an ISO date|in the form YYYY-MM-DD]?',
@@ -274,7 +272,7 @@ export const FAMILIES = {
   },
 
   units10: {
-    weight: 0.8,
+    weights: [0.8, 0.8, 0.4],
     patterns: [
       '[Convert|Change|Turn] {x} [to|into] {u}',
       'How many {u} [are|is|make] {x}?',
@@ -304,7 +302,7 @@ export const FAMILIES = {
   },
 
   units60: {
-    weight: 1.4,
+    weights: [1.4, 1.4, 0.7],
     patterns: [
       '[Convert|Change|Turn] {x} [to|into] {u}',
       'How many {u} [are|is|make] {x}?',
@@ -334,8 +332,7 @@ export const FAMILIES = {
   },
 
   add: {
-    earlyWeight: 2.2,
-    weight: 2.4,
+    weights: [2.2, 2.4, 4],
     patterns: [
       '[What is|Compute|Calculate|Work out|Find|Give me|Tell me|How much is|Solve] {a} [+|plus|and] {b}',
       '[Add|Sum|Please add] {a} and {b}',
@@ -350,8 +347,7 @@ export const FAMILIES = {
   },
 
   subtract: {
-    earlyWeight: 2.2,
-    weight: 2.4,
+    weights: [2.2, 2.4, 4],
     patterns: [
       '[What is|Compute|Calculate|Work out|Find|Give me|Tell me|How much is|Solve] {a} [-|minus] {b}',
       '[Subtract|Take|Please subtract|Take away] {b} from {a}',
@@ -366,7 +362,7 @@ export const FAMILIES = {
   },
 
   sort: {
-    weight: 1.6,
+    weights: [1.6, 1.6, 2.2],
     patterns: [
       '[Sort|Order|Arrange|Put] [the numbers|these numbers|the list|this list] [from smallest to largest|in ascending order|from low to high]: {x}',
       '[Sort|Sort up|Order|Sort ascending]: {x}',
@@ -385,7 +381,7 @@ export const FAMILIES = {
   },
 
   'sort-down': {
-    weight: 1.4,
+    weights: [1.4, 1.4, 2.0],
     patterns: [
       '[Sort|Order|Arrange|Put] [the numbers|these numbers|the list|this list] [from largest to smallest|in descending order|from high to low]: {x}',
       '[Sort down|Sort descending|Reverse sort|Order descending]: {x}',
@@ -403,7 +399,7 @@ export const FAMILIES = {
   },
 
   reverse: {
-    weight: 1.1,
+    weights: [1.1, 1.1, 1.8],
     patterns: [
       '[Reverse|Turn round|Flip|Mirror] [the list|this list|these|the items|the order]: {x}',
       '[Reverse|Reversed|Backwards|In reverse]: {x}',
@@ -421,8 +417,7 @@ export const FAMILIES = {
   },
 
   max: {
-    earlyWeight: 0.9,
-    weight: 1.1,
+    weights: [0.9, 1.1, 1.2],
     patterns: [
       '[What is|Find|Give me|Tell me|Name|Pick] the [largest|biggest|highest|greatest|maximum] [number|value|one] [of|in|from] {x}',
       '[Which|What] [number |]is [the |][largest|biggest|highest|greatest]: {x}?',
@@ -439,8 +434,7 @@ export const FAMILIES = {
   },
 
   min: {
-    earlyWeight: 0.9,
-    weight: 1.1,
+    weights: [0.9, 1.1, 1.2],
     patterns: [
       '[What is|Find|Give me|Tell me|Name|Pick] the [smallest|least|lowest|minimum] [number|value|one] [of|in|from] {x}',
       '[Which|What] [number |]is [the |][smallest|least|lowest]: {x}?',
@@ -457,8 +451,7 @@ export const FAMILIES = {
   },
 
   count: {
-    earlyWeight: 0.9,
-    weight: 1.2,
+    weights: [0.9, 1.2, 1.2],
     patterns: [
       'How many [items|things|entries|elements|members] [are in|are there in|does this list have in|has] [the list|this list]? {x}',
       '[Count|Count up] [the items|the entries|the things|the elements|the members][| in the list]: {x}',
@@ -475,7 +468,7 @@ export const FAMILIES = {
   },
 
   first: {
-    weight: 0.6,
+    weights: [0.6, 0.6, 0.4],
     patterns: [
       '[What is|Give me|Tell me|Name|Find|Pick|Take] the first [item|entry|element|thing|one] [of|in|from] [the list|this list|the list below]: {x}',
       '[Which|What] [item|one|entry] [comes first|is first|stands first]? {x}',
@@ -492,7 +485,7 @@ export const FAMILIES = {
   },
 
   last: {
-    weight: 0.7,
+    weights: [0.7, 0.7, 0.5],
     patterns: [
       '[What is|Give me|Tell me|Name|Find|Pick|Take] the last [item|entry|element|thing|one] [of|in|from] [the list|this list|the list below]: {x}',
       '[Which|What] [item|one|entry] [comes last|is last|stands last]? {x}',
@@ -509,8 +502,7 @@ export const FAMILIES = {
   },
 
   upper: {
-    earlyWeight: 1.6,
-    weight: 1.4,
+    weights: [1.6, 1.4, 2.0],
     patterns: [
       '[Write|Put|Say|Give|Repeat|Print] [this|the text|the words|it] in [upper case|capitals|capital letters|uppercase]: {x}',
       '[Upper case|Uppercase|In capitals|Capital letters|All caps|To upper case]: {x}',
@@ -530,8 +522,7 @@ export const FAMILIES = {
   },
 
   quote: {
-    earlyWeight: 1.7,
-    weight: 1.2,
+    weights: [1.7, 1.2, 0.7],
     patterns: [
       '[Repeat|Quote|Echo|Copy|Say|Write] [this|the following|this text|the text][| exactly| word for word| back]: {x}',
       '[Repeat|Quote|Echo|Copy] [after me|back|exactly|the words]: {x}',
@@ -553,8 +544,7 @@ export const FAMILIES = {
   },
 
   'yes-no': {
-    earlyWeight: 2.4,
-    weight: 2.6,
+    weights: [2.4, 2.6, 3],
     patterns: [
       '[|Passage: |Text: |Read this: |Facts: |Story: ]{x} [|Question: ]{q}',
       '[Answer yes or no|Yes or no|Reply with yes or no|Say yes or no|True or not]: {x} {q}',
@@ -589,8 +579,7 @@ export const FAMILIES = {
   },
 
   passage: {
-    earlyWeight: 2.2,
-    weight: 2.6,
+    weights: [2.2, 2.6, 3],
     patterns: PASSAGE_WORDINGS,
     content(ctx) {
       return onSide(
@@ -624,8 +613,7 @@ export const FAMILIES = {
   },
 
   lookup: {
-    earlyWeight: 0.9,
-    weight: 1.1,
+    weights: [0.9, 1.1, 1.6],
     patterns: [
       '{x}. [What is|Give me|Tell me|Find|Look up] [the value of |the number of |the price of |]{k}[?|.|]',
       '[Look up|Find|Get|Read] {k} [in|from]: {x}',
@@ -655,7 +643,7 @@ export const FAMILIES = {
   },
 
   spell: {
-    weight: 1.4,
+    weights: [1.4, 1.4, 2.2],
     patterns: [
       '[Spell|Spell out|Please spell] [the word |]{x}',
       'How [do you spell|do I spell|does one spell|would you spell] {x}?',
@@ -673,8 +661,7 @@ export const FAMILIES = {
   },
 
   parity: {
-    earlyWeight: 0.5,
-    weight: 0.8,
+    weights: [0.5, 0.8, 0.7],
     patterns: [
       'Is {x} [even or odd|odd or even|an even or an odd number]?',
       '[Even or odd|Odd or even|Parity]: {x}',
@@ -697,7 +684,7 @@ export const FAMILIES = {
   },
 
   next: {
-    weight: 1,
+    weights: [1, 1, 0.4],
     patterns: [
       '[What|Which] number [comes after|follows|is next after|comes right after] {x}?',
       '[Next number|Number after|Next|The number after]: {x}',
@@ -721,7 +708,7 @@ export const FAMILIES = {
   },
 
   'digit-words': {
-    weight: 0.7,
+    weights: [0.7, 0.7, 0.3],
     patterns: [
       '[Write|Say|Give|Read|Spell|Put] [the digits of |the digits |]{x} [in|as] words, digit by digit',
       '[Digits in words|Digit words|Digits as words|Read the digits|Say the digits]: {x}',
@@ -749,7 +736,7 @@ export const FAMILIES = {
   },
 
   'word-digits': {
-    weight: 0.7,
+    weights: [0.7, 0.7, 0.3],
     patterns: [
       '[Write|Give|Put|Show] [this|the words|these words] [as|in] digits: {x}',
       '[Digits|In digits|As digits|Words to digits|As a number]: {x}',
@@ -779,7 +766,7 @@ export const FAMILIES = {
   },
 
   clock: {
-    weight: 0.9,
+    weights: [0.9, 0.9, 0.5],
     patterns: [
       '[Write|Give|Show|Put|Convert] {x} [in|as|to] [24-hour time|24-hour format|24-hour clock]',
       '[What is|Tell me] {x} [in 24-hour time|in 24-hour format|on the 24-hour clock]?',
@@ -809,7 +796,7 @@ export const FAMILIES = {
   },
 
   'json-list': {
-    weight: 0.8,
+    weights: [0.8, 0.8, 0.6],
     patterns: [
       '[Write|Give|Put|Show|Return] [the list|these|this list|the items] as [a JSON array|a JSON list|JSON]: {x}',
       '[JSON array|JSON list|As a JSON array|List to JSON]: {x}',
@@ -832,7 +819,7 @@ export const FAMILIES = {
   },
 
   'find-number': {
-    weight: 0.6,
+    weights: [0.6, 0.6, 0.3],
     patterns: [
       '[Find|Extract|Give me|Pick out|Take|Return|Copy] the number [in|from] [this sentence|the text|this text|the sentence]: {x}',
       '[Which|What] number [is in|appears in|stands in|do you see in] [this sentence|the text|the sentence]? {x}',
@@ -864,8 +851,7 @@ export const FAMILIES = {
   },
 
   unknown: {
-    earlyWeight: 3.6,
-    weight: 2.6,
+    weights: [3.6, 2.6, 1.8],
     patterns: ['{x}'],
     content(ctx) {
       return onSide(

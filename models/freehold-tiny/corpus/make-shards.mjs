@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Writes the corpus as training steps: `node make-shards.mjs --out DIR [--seed 1] [--steps 7000]`.
+ * Writes the corpus as training steps: `node make-shards.mjs --out DIR [--seed 1] [--steps 6200]`.
  *
  * A step is 4,096 tokens in rows: short documents fill rows of 128, chats and long questions one row of 512 or, every
  * eighth step, of 1,024. A file holds 250 steps: per step ids (u16), positions in their document (u16), targets (u8, 1
@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { ASSISTANT, BEGIN, END, SPECIALS, SYSTEM, USER, loadTokenizer } from '../tokenizer.mjs';
 import { encodeChat } from '../chat-template.mjs';
 import { Chance } from './chance.mjs';
-import { Context, EARLY_STEPS, FAMILY_NAMES, anyFamily, makeItem, makeItems, systemMessage } from './corpus.mjs';
+import { Context, FAMILY_NAMES, STAGES, anyFamily, makeItem, makeItems, systemMessage } from './corpus.mjs';
 
 const STEP_TOKENS = 4096;
 const SHARD_STEPS = 250;
@@ -27,12 +27,12 @@ const { values: args } = parseArgs({
   options: {
     out: { type: 'string' },
     seed: { type: 'string', default: '1' },
-    steps: { type: 'string', default: '7000' },
+    steps: { type: 'string', default: '6200' },
     help: { type: 'boolean' },
   },
 });
 if (args.help || !args.out) {
-  console.log('node make-shards.mjs --out DIR [--seed 1] [--steps 7000]');
+  console.log('node make-shards.mjs --out DIR [--seed 1] [--steps 6200]');
   process.exit(args.help ? 0 : 1);
 }
 
@@ -69,7 +69,7 @@ function begin() {
 function shortDocument() {
   for (;;) {
     const document = begin();
-    const turn = turnOf(makeItem(context, anyFamily(chance, early), 'trained'));
+    const turn = turnOf(makeItem(context, anyFamily(chance, stage), 'trained'));
     document.add(turn.request, 0);
     document.add(turn.answer, 1);
     if (document.length <= SHORT) return document;
@@ -90,7 +90,7 @@ function longDocument(room) {
   }
   const turns = chance.often(0.2) ? 64 : chance.between(2, 8);
   for (let n = 0; n < turns; n++) {
-    const turn = turnOf(makeItem(context, anyFamily(chance, early), 'trained'));
+    const turn = turnOf(makeItem(context, anyFamily(chance, stage), 'trained'));
     if (document.length + turn.request.length + turn.answer.length > room) break;
     document.add(turn.request, 0);
     document.add(turn.answer, 1);
@@ -98,7 +98,7 @@ function longDocument(room) {
   return document.length > 30 ? document : undefined;
 }
 
-let early = true;
+let stage = 0;
 const waiting = [];
 function shortThatFits(room) {
   while (waiting.length < WAITING) waiting.push(shortDocument());
@@ -203,7 +203,7 @@ const steps = Number(args.steps);
 for (let from = 0; from < steps; from += SHARD_STEPS) {
   const buffers = [];
   for (let step = from; step < Math.min(steps, from + SHARD_STEPS); step++) {
-    early = step < EARLY_STEPS;
+    stage = STAGES.findLastIndex((begin) => step >= begin);
     const rows = [];
     let inStep = 0;
     for (const [count, length] of layoutOf(step)) {

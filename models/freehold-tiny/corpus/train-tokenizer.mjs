@@ -25,7 +25,7 @@ const count = (text, times = 1) => {
   for (const chunk of text.split(/(?= )|\n/)) words.set(chunk, (words.get(chunk) ?? 0) + times);
 };
 for (let i = 0; i < ITEMS; i++) {
-  const item = makeItem(context, anyFamily(context.chance, true), 'trained');
+  const item = makeItem(context, anyFamily(context.chance, 0), 'trained');
   count(item.request);
   count(item.answer);
   if (i % 10 === 0) count(systemMessage(context.chance));
