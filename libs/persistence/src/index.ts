@@ -1,6 +1,7 @@
 export * from './database.ts';
 export * from './database-errors.ts';
-export * from './migrations.ts';
+export * from './migrate.ts';
+export { migrationFiles } from './migrations.ts';
 export * from './outbox.ts';
 export * from './ledger/ledger.ts';
 export * from './ledger/statement.ts';
