@@ -3,6 +3,7 @@ import { toFile } from 'openai';
 import type { Batch } from 'openai/resources/batches';
 import { finalizeBatch, fileObject, validateBatch } from '@freehold/market';
 import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
+import { runDoctor } from '@freehold/persistence';
 import { acceptRows } from '../test/accept-rows.ts';
 
 let house: ApiHouse;
@@ -430,4 +431,11 @@ describe('a repeated submission', () => {
     };
     expect(new Set(await Promise.all([upload(), upload(), upload()])).size).toBe(1);
   });
+});
+
+it('leaves the books in order after all of this', async () => {
+  const { byCheck } = await runDoctor(house.database);
+  // The stand-in for the scheduler accepts without an audit.
+  const { 'paid-without-verdict': _unaudited, ...checks } = byCheck;
+  expect(Object.entries(checks).filter(([, findings]) => findings > 0)).toEqual([]);
 });

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { inputObject } from '@freehold/market';
+import { runDoctor } from '@freehold/persistence';
 import { workOfLineBytes } from '@freehold/protocol';
 import { apiHouse, type ApiHouse, type Tenant } from '../test/api-house.ts';
 
@@ -221,6 +222,18 @@ describe('a chat', () => {
     expect(reused.status).toBe(422);
   });
 
+  it('is answered though the chain is away, and judged when it is back', async () => {
+    const tenant = await house.org();
+    await house.link.connect(1, 'answers');
+    house.chain.isAway = true;
+    try {
+      expect((await tenant.client.chat.completions.create(BODY)).choices[0]?.message.content).toBe('ONE TWO THREE');
+    } finally {
+      house.chain.isAway = false;
+    }
+    expect(await state(tenant)).toMatchObject([{ job: 'in_progress', task: 'delivered' }]);
+  });
+
   it('drops fields that no engine here serves, and says which', async () => {
     const tenant = await house.org();
     await house.link.connect(1, 'answers');
@@ -310,4 +323,8 @@ it('says nothing of prompts, answers or keys in its log', async () => {
   expect(said).toContain('/v1/chat/completions');
   expect(said).not.toContain(canary);
   expect(said).not.toContain(tenant.key.slice(3, 20).toLowerCase());
+});
+
+it('leaves the books in order after all of this', async () => {
+  expect((await runDoctor(house.database)).violations).toEqual([]);
 });

@@ -81,7 +81,9 @@ class Clock extends MonotonicClock {
   }
 }
 class NoChain extends Blocks {
+  isAway = false;
   async height(): Promise<bigint> {
+    if (this.isAway) throw new Error('the chain is away');
     return 1n;
   }
   async hash(): Promise<string> {
@@ -100,6 +102,7 @@ export interface ApiHouse {
   readonly objects: ObjectStore;
   readonly accounts: AccountStore;
   readonly offers: OfferBook;
+  readonly chain: { isAway: boolean };
   /** Everything the api said, to look for what it must not say. */
   readonly said: string[];
   org(credit?: bigint): Promise<Tenant>;
@@ -147,6 +150,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
     objects: new DiskObjectStore(folder, 'api'),
   };
   const entropy = new Chance();
+  const chain = new NoChain();
   const said: string[] = [];
   const say = (...facts: unknown[]): void => void said.push(JSON.stringify(facts));
   const app = await createApi(
@@ -160,7 +164,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
       [ProviderLink, link],
       [Signer, createSigner(`0x${'77'.repeat(32)}`, DOMAIN)],
       [SignatureCheck, createSignatureCheck(DOMAIN)],
-      [Blocks, new NoChain()],
+      [Blocks, chain],
       [Entropy, entropy],
       [MonotonicClock, new Clock()],
     ]),
@@ -175,6 +179,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
     app,
     url,
     link,
+    chain,
     said,
     org: (credit = 1_000_000_000n) => newTenant(parts.accounts, entropy, url, credit),
     close: async () => {

@@ -264,7 +264,7 @@ class StreamRun {
     const piece = new TextEncoder().encode(JSON.stringify(output));
     const leafHash = rowLeafHash(this.#lease.task, 0, this.#request.work, output);
     const [drawHeight] = await Promise.all([
-      this.#ports.blocks.height(),
+      this.#height(),
       this.#ports.objects.append(segmentName(this.#lease), 0, [piece]),
       this.#input,
     ]);
@@ -287,9 +287,20 @@ class StreamRun {
     this.#open = false;
     const lease = { ...this.#lease, nodeId: this.#candidate?.nodeId ?? '' };
     // The verdict countersigns again: a node that misses this one gets it with its receipt.
+    if (drawHeight === null) return;
     countersign(this.#ports, lease, root, drawHeight).catch((error: unknown) =>
       this.#ports.report('countersigning an answer', error),
     );
+  }
+
+  /** A chain that is away costs no answer: the verdict then names the height, later than the commitment all the same. */
+  async #height(): Promise<bigint | null> {
+    try {
+      return await this.#ports.blocks.height();
+    } catch (error) {
+      this.#ports.report('asking the chain for its height', error);
+      return null;
+    }
   }
 
   async #commitmentFault({ output, root, signature }: Extract<StreamEvent, { type: 'done' }>): Promise<string | null> {

@@ -15,7 +15,7 @@ const MOMENTS: readonly JobState[] = [
 
 /** A batch in OpenAI's shape; what the market knows beyond it stands under `freehold`. */
 export function batchBody(job: JobView): Record<string, unknown> {
-  const moments = MOMENTS.flatMap((state) => {
+  const moments = MOMENTS.flatMap((state): [string, number][] => {
     const atMs = job.enteredAtMs[state];
     return atMs === undefined ? [] : [[`${state}_at`, seconds(atMs)]];
   });
