@@ -70,11 +70,9 @@ async function readSchema() {
     await client.connect();
     try {
       for (const file of migrations()) {
-        await client
-          .query(`BEGIN;\n${readFileSync(at('migrations', file), 'utf8')}\n;COMMIT`)
-          .catch((cause) => {
-            throw new Error(`migrations/${file} does not apply: ${cause.message}`, { cause });
-          });
+        await client.query(`BEGIN;\n${readFileSync(at('migrations', file), 'utf8')}\n;COMMIT`).catch((cause) => {
+          throw new Error(`migrations/${file} does not apply: ${cause.message}`, { cause });
+        });
       }
       return await describe(client);
     } finally {

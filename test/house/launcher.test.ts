@@ -143,6 +143,24 @@ describe('npm start', () => {
     await until(() => existsSync(join(house, 'orphaned')));
   });
 
+  it('ends when npm is killed, with or without mercy', async () => {
+    write('package.json', '{"type":"module","scripts":{"start":"exec node scripts/start.mjs"}}');
+    await launch('start.mjs').ended;
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const env = { ...process.env, DATABASE_URL: 'unused', RPC_URL: 'unused' };
+      const npm = spawn('npm', ['start', '--silent', '--', '--stay'], {
+        cwd: house,
+        env,
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      let heard = '';
+      npm.stdout.on('data', (chunk: Buffer) => (heard += chunk.toString()));
+      await until(() => heard.includes('args'));
+      npm.kill(signal);
+      await until(() => heard.includes('SIGTERM'));
+    }
+  });
+
   it('explains itself without installing anything', async () => {
     const { code, stdout } = await launch('start.mjs', ['--help']).ended;
     expect(code).toBe(0);

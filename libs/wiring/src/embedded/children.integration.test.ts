@@ -48,6 +48,20 @@ describe('the children of a launcher', () => {
     expect(readFileSync(join(dataDir, 'logs/one.log'), 'utf8')).toContain(FOREVER);
   });
 
+  it('of one group stop side by side, before what was started earlier', async () => {
+    const children = await Children.open(dataDir);
+    const order: string[] = [];
+    const note = (name: string) => void children.get(name)?.exited.then(() => order.push(name));
+    const slow = (ms: number) =>
+      `process.on('SIGTERM', () => setTimeout(() => process.exit(), ${ms})); console.log('up'); ${FOREVER}`;
+    await startAndHear(children, script('ground', slow(0)));
+    await startAndHear(children, script('quick', slow(0), { stopGroup: 'nodes' }));
+    await startAndHear(children, script('lazy', slow(300), { stopGroup: 'nodes' }));
+    for (const name of ['ground', 'quick', 'lazy']) note(name);
+    await children.close();
+    expect(order).toEqual(['quick', 'lazy', 'ground']);
+  });
+
   it('are killed with their own children when they do not stop when asked', async () => {
     const children = await Children.open(dataDir);
     const nested = `const c = require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(STUBBORN)}], {stdio: ['ignore', 'pipe', 'ignore']});

@@ -28,6 +28,8 @@ export interface ChildSpec {
   readonly stopSignal?: NodeJS.Signals;
   /** How long the child may take to drain before it is killed. */
   readonly stopTimeoutMs?: number;
+  /** Children of one group that were started one after the other stop side by side. Absent: one by one. */
+  readonly stopGroup?: string;
   /** Opens an IPC channel: `message` reaches {@link onMessage}, and a child that listens to `disconnect` ends with its parent. */
   readonly ipc?: boolean;
   readonly onMessage?: (message: unknown) => void;
@@ -155,7 +157,12 @@ export class Children {
   }
 
   async #stopAll(): Promise<void> {
-    for (const child of [...this.#children.values()].reverse()) await child.stop();
+    const children = [...this.#children.values()];
+    while (children.length > 0) {
+      const group = children.at(-1)?.stopGroup;
+      const together = children.splice(group === undefined ? -1 : startOfLastGroup(children, group));
+      await Promise.all(together.map((child) => child.stop()));
+    }
     removeRunRecord(this.#place.claim);
   }
 }
@@ -186,6 +193,10 @@ class Child implements RunningChild {
 
   get isRunning(): boolean {
     return !this.#ended;
+  }
+
+  get stopGroup(): string | undefined {
+    return this.#spec.stopGroup;
   }
 
   send(message: object): void {
@@ -266,6 +277,10 @@ class Child implements RunningChild {
       child.once('error', (error) => void writeSync(log, `--- error: ${error.message}\n`));
     });
   }
+}
+
+function startOfLastGroup(children: readonly Child[], group: string): number {
+  return children.findLastIndex((child) => child.stopGroup !== group) + 1;
 }
 
 /** One launcher per data directory: `launcher.json` says who, and is taken over only from the dead. */
