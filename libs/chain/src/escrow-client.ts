@@ -87,6 +87,7 @@ export class EscrowClient extends Escrow {
       epochSeconds: BigInt(book.epochLength),
       windowSeconds: BigInt(book.window),
       postedAt: BigInt(book.postedAt),
+      feeBps: book.feeBps,
     };
   }
 

@@ -81,6 +81,8 @@ export interface BookNow {
   readonly epochSeconds: bigint;
   readonly windowSeconds: bigint;
   readonly postedAt: bigint;
+  /** The most that an epoch may leave to the coordinator. */
+  readonly feeBps: number;
 }
 
 /** What our book holds on chain at one block: lanes of all orders, balances of all payees, the bond. */

@@ -99,10 +99,20 @@ class ChainSettlement implements Settlement {
   }
 
   async #read(): Promise<void> {
-    if (!this.#isKnownChain) await this.#history.rememberChain(await this.#escrow.identity());
+    if (!this.#isKnownChain) await this.#meetChain();
     this.#isKnownChain = true;
     const { undone, at } = await syncChain(this.#sync);
     if (undone > 0) this.#parts.log.warn({ undone, at: String(at) }, 'the chain took events back');
+  }
+
+  /** Refuses another chain than the ledger's, and a fee that the book would not let us finalise. */
+  async #meetChain(): Promise<void> {
+    await this.#history.rememberChain(await this.#escrow.identity());
+    const { feeBps } = await this.#escrow.bookNow();
+    if (this.#parts.config.feeBps <= feeBps) return;
+    throw new Error(
+      `FEE_BPS is ${this.#parts.config.feeBps}, but the book ${this.#escrow.book} allows ${feeBps}: an epoch charged so could never be finalised. Set FEE_BPS to at most ${feeBps}.`,
+    );
   }
 
   async #settle(): Promise<void> {

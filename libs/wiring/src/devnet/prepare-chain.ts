@@ -27,6 +27,8 @@ const WINDOW_SECONDS = 30;
 export async function prepareChain(options: {
   readonly rpcUrl: string;
   readonly dataDir: string;
+  /** The book's fee for good; must be the coordinator's FEE_BPS. */
+  readonly feeBps?: number;
 }): Promise<ChainRecord> {
   const file = join(options.dataDir, 'chain', 'contracts.json');
   const known = existsSync(file) ? ChainRecord.parse(JSON.parse(readFileSync(file, 'utf8'))) : null;
@@ -36,7 +38,7 @@ export async function prepareChain(options: {
     rpcUrl: options.rpcUrl,
     deployerKey: `0x${createHmac('sha256', key).update('freehold/devnet/deployer').digest('hex')}`,
     delegateKey: `0x${key.toString('hex')}`,
-    feeBps: FEE_BPS,
+    feeBps: options.feeBps ?? FEE_BPS,
     epochSeconds: EPOCH_SECONDS,
     windowSeconds: WINDOW_SECONDS,
   });
