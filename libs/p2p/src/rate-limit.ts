@@ -12,7 +12,8 @@ export class CellRate {
   /** Whether one more at `nowMs` conforms; only what conforms counts. */
   admits(nowMs: number): boolean {
     const arrivalMs = Math.max(this.#arrivalMs, nowMs) + this.#emissionMs;
-    if (arrivalMs - nowMs > this.#toleranceMs + this.#emissionMs / 2) return false;
+    // The hair is for sums of fractions of milliseconds.
+    if (arrivalMs - nowMs > this.#toleranceMs + 1e-6) return false;
     this.#arrivalMs = arrivalMs;
     return true;
   }

@@ -1,4 +1,5 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import { AUDIT_PROTOCOL, ROWS_PROTOCOL, STREAM_PROTOCOL, type NodeMessage } from '@freehold/protocol';
 import { createHost } from '../host.ts';
@@ -145,9 +146,14 @@ function peerOf(address: string): string {
   const peer = multiaddr(address)
     .getComponents()
     .find(({ name }) => name === 'p2p')?.value;
-  if (peer === undefined)
+  if (peer === undefined) {
     throw new Error(`${address} does not say who is there: end it with /p2p/<peer id>, as the coordinator prints it.`);
-  return peer;
+  }
+  try {
+    return peerIdFromString(peer).toString();
+  } catch (error) {
+    throw new Error(`${address} ends in ${peer}, which is no peer id: copy the whole address.`, { cause: error });
+  }
 }
 
 /** The address with its peer at the end; none when it names another, or is none at all. */

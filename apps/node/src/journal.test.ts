@@ -1,0 +1,90 @@
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import type { WorkOutput } from '@freehold/protocol';
+import { LeaseJournal, type LeaseHead } from './journal.ts';
+
+const HEAD: LeaseHead = {
+  coordinator: '1/none/0x',
+  chainId: 1,
+  escrow: null,
+  task: '11111111-0000-4000-8000-000000000000',
+  epoch: 1,
+  nonce: '0x00',
+  model: 'm',
+  digest: 'declared:m',
+  engineClass: 'c',
+  rates: {},
+  rows: 3,
+};
+const output = (n: number): WorkOutput => ({ kind: 'failed', code: `c${n}`, message: 'ä'.repeat(n) });
+const leaf = (n: number): Uint8Array => new Uint8Array(32).fill(n);
+const input = (index: number) => ({
+  index,
+  rowNo: index,
+  work: { kind: 'embedding' as const, inputs: [`row ${index}`] },
+});
+
+describe('the journal of a lease', () => {
+  let root: string;
+  let folder: string;
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), 'freehold-journal-'));
+    folder = join(root, `${HEAD.task}.1`);
+  });
+
+  async function written(): Promise<void> {
+    const journal = await LeaseJournal.create(root, HEAD);
+    for (const index of [0, 1, 2]) await journal.addInput(input(index));
+    await journal.addResults([0, 1].map((n) => ({ index: n, leaf: leaf(n), output: output(n) })));
+    await journal.close();
+  }
+
+  it('gives back what was written, and any result by its place', async () => {
+    await written();
+    const restored = await LeaseJournal.open(folder);
+    expect(restored?.inputs.map(({ index }) => index)).toEqual([0, 1, 2]);
+    expect(restored?.results.map(({ leaf: hash }) => hash[0])).toEqual([0, 1]);
+    await restored?.journal.addResults([{ index: 2, leaf: leaf(2), output: output(2) }]);
+    await expect(restored?.journal.result(1)).resolves.toEqual(output(1));
+    await expect(restored?.journal.result(2)).resolves.toEqual(output(2));
+    await restored?.journal.close();
+  });
+
+  it('cuts a torn last line off, and writes on after the last whole one', async () => {
+    await written();
+    appendFileSync(join(folder, 'results.jsonl'), '{"index":2,"leaf":"02');
+    truncateSync(join(folder, 'inputs.jsonl'), statSync(join(folder, 'inputs.jsonl')).size - 5);
+    const restored = await LeaseJournal.open(folder);
+    expect(restored?.inputs).toHaveLength(2);
+    expect(restored?.results).toHaveLength(2);
+    await restored?.journal.addResults([{ index: 2, leaf: leaf(2), output: output(2) }]);
+    await restored?.journal.close();
+    expect(
+      readFileSync(join(folder, 'results.jsonl'), 'utf8')
+        .trimEnd()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { index: number }).index),
+    ).toEqual([0, 1, 2]);
+  });
+
+  it('resumes nothing without a readable head', async () => {
+    await written();
+    truncateSync(join(folder, 'lease.json'), 10);
+    await expect(LeaseJournal.open(folder)).resolves.toBeNull();
+  });
+
+  it('leaves nothing of the requester behind when it is wiped', async () => {
+    const journal = await LeaseJournal.create(root, HEAD);
+    await journal.addInput(input(0));
+    await journal.wipe();
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  it('is readable by its owner alone', async () => {
+    await written();
+    expect(statSync(folder).mode & 0o077).toBe(0);
+    expect(statSync(join(folder, 'results.jsonl')).mode & 0o077).toBe(0);
+  });
+});

@@ -1,0 +1,38 @@
+import { describe, expect, it } from '@jest/globals';
+import { nodeOptions, type RawOptions } from './options.ts';
+
+const RAW: RawOptions = {
+  coordinator: ['/ip4/127.0.0.1/tcp/1/p2p/x'],
+  data: '/d',
+  engine: ['use-lite'],
+  rate: [],
+  region: 'local',
+  chatShare: '50',
+  exposureMax: '5',
+  notice: '1',
+  mode: 'honest',
+  slowMs: '0',
+};
+
+describe('the command line of a node', () => {
+  it('replaces the defaults of the rates it names and keeps the others', () => {
+    expect(nodeOptions({ ...RAW, rate: ['outputToken=7'] }).rates).toMatchObject({
+      outputToken: 7n,
+      inputToken: 50_000n,
+    });
+  });
+
+  it.each<[string, Partial<RawOptions>, string]>([
+    ['no coordinator', { coordinator: [] }, '--coordinator'],
+    ['no engine', { engine: [] }, '--engine'],
+    ['an engine that is none', { engine: ['ftp://x'] }, 'expected llama-cpp, use-lite'],
+    ['a rate of no kind', { rate: ['speed=3'] }, 'kind one of inputToken'],
+    ['a rate that is no whole amount', { rate: ['outputToken=1.5'] }, 'smallest token units'],
+    ['a payout that is no address', { payout: '0x12' }, '40 hexadecimal digits'],
+    ['a mode that is none', { mode: 'evil' }, 'honest, cheat, flapper, slow'],
+    ['too many slots', { slots: '5000' }, 'from 1 to 1024'],
+    ['a share above all', { chatShare: '101' }, 'from 0 to 100'],
+  ])('says what to write instead of %s', (_what, change, text) => {
+    expect(() => nodeOptions({ ...RAW, ...change })).toThrow(text);
+  });
+});
