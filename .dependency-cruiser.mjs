@@ -13,7 +13,7 @@ const LAYERS = [
 const at = (layer) => `^${layer}/`;
 const ADAPTERS = '^libs/(persistence|queue|p2p|chain|runtime|storage)/';
 /** Tests may look up for what they need to stand on: conformance suites and embedded services. Nothing that ships may. */
-const TESTS = '(\\.test\\.ts$|^libs/[^/]+/test/)';
+const TESTS = '(\\.test\\.ts$|^(apps|libs)/[^/]+/test/)';
 const FOR_TESTS = '^libs/(testing/|wiring/src/embedded/)';
 
 const upward = LAYERS.slice(1).map(([name, layer, what], i) => ({

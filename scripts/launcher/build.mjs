@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { at, ROOT, TOOLS } from './paths.mjs';
 import { giveUp, say, secondsSince } from './progress.mjs';
 
@@ -39,7 +39,24 @@ function run(script, args) {
 
 /** The folders that the solution file refers to. */
 function projects() {
-  return JSON.parse(readFileSync(at('tsconfig.json'), 'utf8')).references.map(({ path }) => path);
+  return readJson(at('tsconfig.json')).references.map(({ path }) => path);
+}
+
+/** These and everything that they refer to, with where each keeps its sources. */
+function allProjects() {
+  const found = new Map();
+  const visit = (project) => {
+    if (found.has(project)) return;
+    const { compilerOptions = {}, references = [] } = readJson(at(project, 'tsconfig.json'));
+    found.set(project, compilerOptions.rootDir ?? 'src');
+    for (const { path } of references) visit(relative(ROOT, at(project, path)));
+  };
+  for (const project of projects()) visit(relative(ROOT, at(project)));
+  return found;
+}
+
+function readJson(file) {
+  return JSON.parse(readFileSync(file, 'utf8'));
 }
 
 function readStamp() {
@@ -59,9 +76,9 @@ function sourcesHash() {
     hash.update(`${file}\0${size}\0${mtimeMs}\n`);
   };
   for (const file of ['tsconfig.json', 'tsconfig.base.json', 'package-lock.json']) add(at(file));
-  for (const project of projects()) {
+  for (const [project, sources] of allProjects()) {
     for (const file of ['package.json', 'tsconfig.json']) add(at(project, file));
-    for (const file of walk(at(project, 'src'))) add(file);
+    for (const file of walk(at(project, sources))) add(file);
   }
   return hash.digest('hex');
 }

@@ -17,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { at, TOOLS } from '../../scripts/launcher/paths.mjs';
 import { FLOATING_PROMISE, PLANTS } from './plants.mjs';
 
@@ -37,20 +37,23 @@ function buildHouse(house) {
     if (name === '@freehold' || (name.startsWith('.') && name !== '.bin')) continue;
     symlinkSync(at('node_modules', name), join(house, 'node_modules', name));
   }
-  for (const group of ['libs', 'apps']) {
-    for (const name of readdirSync(at(group))) {
-      if (!existsSync(at(group, name, 'package.json'))) continue;
-      const folder = join(house, group, name);
-      mkdirSync(folder, { recursive: true });
-      for (const file of ['package.json', 'tsconfig.json'])
-        if (existsSync(at(group, name, file))) copyFileSync(at(group, name, file), join(folder, file));
-      symlinkSync(folder, join(house, 'node_modules/@freehold', name));
-      const { exports = {} } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-      write(house, `${group}/${name}/src/index.ts`, 'export const door = 1;\n');
-      for (const { source } of Object.values(exports))
-        if (source) write(house, join(group, name, source), 'export const door = 1;\n');
-    }
+  for (const place of packages()) {
+    const folder = join(house, place);
+    mkdirSync(folder, { recursive: true });
+    for (const file of ['package.json', 'tsconfig.json'])
+      if (existsSync(at(place, file))) copyFileSync(at(place, file), join(folder, file));
+    symlinkSync(folder, join(house, 'node_modules/@freehold', basename(place)));
+    const { exports = {} } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    if (place !== 'contracts') write(house, `${place}/src/index.ts`, 'export const door = 1;\n');
+    for (const { source } of Object.values(exports))
+      if (source) write(house, join(place, source), 'export const door = 1;\n');
   }
+}
+
+/** Folders of the workspace's packages. */
+function packages() {
+  const inside = ['libs', 'apps'].flatMap((group) => readdirSync(at(group)).map((name) => `${group}/${name}`));
+  return [...inside, 'contracts'].filter((place) => existsSync(at(place, 'package.json')));
 }
 
 function write(house, file, text) {
