@@ -201,7 +201,7 @@ describe('a lease from delivery to verdict', () => {
   });
 
   afterAll(async () => {
-    await server.stop();
+    await server.close();
     rmSync(dir, { recursive: true, force: true });
   });
 
