@@ -10,7 +10,6 @@ const NAMES: ChainNames = {
   payee: (index) => `0x${String(index).padStart(40, '0')}`,
   posted: () =>
     new Map([
-      [0, 9n],
       [1, 100n],
       [2, 200n],
     ]),

@@ -45,12 +45,9 @@ export function ledgerOfChain(event: ChainEvent, names: ChainNames, ref: string)
         [freeLaneOf(event.order), ledger.ESCROW, event.free],
       ]);
     case 'EpochFinal':
+      // A provider that is paid at the delegate's own address shares the account of the fees.
       return [...names.posted(event.epoch)].flatMap(([index, credit]) =>
-        index === FEE_PAYEE
-          ? []
-          : moves('payout', `${ref}:${index}`, [
-              [ledger.providerOf(names.payee(index)), creditOf(names, index), credit],
-            ]),
+        moves('payout', `${ref}:${index}`, [[ledger.providerOf(names.payee(index)), creditOf(names, index), credit]]),
       );
     case 'VouchersCashed':
       return event.cashed.flatMap(([order, amount]) =>

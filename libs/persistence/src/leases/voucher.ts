@@ -1,4 +1,5 @@
 import type { Amount } from '@freehold/domain';
+import { PAYEES_MAX } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 
 export interface Earned {
@@ -10,6 +11,9 @@ export interface Earned {
   readonly gross: Amount;
   readonly net: Amount;
 }
+
+/** Newcomers beyond this wait for another book; the rest of the escrow's limit is for those that race each other here. */
+const PAYEES_PAID_MAX = PAYEES_MAX - 48;
 
 interface ChargedOrder {
   readonly book: string;
@@ -57,6 +61,7 @@ async function chargeOrder(tx: Sql, earned: Earned): Promise<ChargedOrder | unde
      WHERE e.state = 'open' ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
   );
   for (const { book, epoch } of epochs) {
+    if (!(await isPayable(tx, book, earned.payout))) continue;
     const [charged] = await tx.query<{ order_index: number }>(
       `UPDATE chain_order SET spent = spent + $4::numeric
        WHERE (book, order_index) = (
@@ -70,6 +75,17 @@ async function chargeOrder(tx: Sql, earned: Earned): Promise<ChargedOrder | unde
     if (charged !== undefined) return { book, order_index: charged.order_index, epoch };
   }
   return undefined;
+}
+
+/** A voucher that could never be posted would hold up everybody's: the escrow knows no payee zero, and so many in a book. */
+async function isPayable(tx: Sql, book: string, payout: string): Promise<boolean> {
+  if (BigInt(payout) === 0n) return false;
+  const [answer] = await tx.query<{ payable: boolean }>(
+    `SELECT EXISTS (SELECT 1 FROM chain_payee WHERE book = $1 AND payee = $2)
+       OR (SELECT count(*) FROM chain_payee WHERE book = $1) < $3 AS payable`,
+    [book, payout, PAYEES_PAID_MAX],
+  );
+  return answer?.payable === true;
 }
 
 /** The payee's total in the epoch after this acceptance; its row stays locked until we commit. */
