@@ -87,9 +87,17 @@ export class BullWorkQueue extends WorkQueue {
       throw new Error(`A queue serves at most ${CONSUMERS_MAX} consumers; consuming ${topic} would be one more.`);
     }
     await this.#ready();
+    const running = new Set<Promise<void>>();
     // BullMQ passes a signal only to functions that name three parameters.
-    const processor = (job: Job, _token?: string, signal?: AbortSignal): Promise<void> =>
-      handle(messageOf(job), signal ?? new AbortController().signal);
+    const processor = async (job: Job, _token?: string, signal?: AbortSignal): Promise<void> => {
+      const handled = handle(messageOf(job), signal ?? new AbortController().signal);
+      running.add(handled);
+      try {
+        await handled;
+      } finally {
+        running.delete(handled);
+      }
+    };
     const worker = this.#backend.worker(topic, processor, {
       concurrency,
       lockDuration: this.#options.lockMs ?? LOCK_MS,
@@ -107,7 +115,7 @@ export class BullWorkQueue extends WorkQueue {
       close: async () => {
         breather.stop();
         this.#consumers.delete(consumer);
-        await closeWorker(worker, this.#options.drainMs ?? DRAIN_MS);
+        await closeWorker(worker, running, this.#options.drainMs ?? DRAIN_MS);
       },
     };
     this.#consumers.add(consumer);
@@ -210,16 +218,34 @@ function restAfterErrors(worker: Worker, report: (error: Error) => void): { stop
   };
 }
 
-/** Waits for running handlers, then tells them to stop, then leaves: what was not finished is handled again by another. */
-async function closeWorker(worker: Worker, drainMs: number): Promise<void> {
-  const closed = worker.close();
-  if (await endsWithin(closed, drainMs)) return;
-  worker.cancelAllJobs('the process is ending');
-  if (await endsWithin(closed, AFTER_ABORT_MS)) return;
-  await worker.close(true);
+/**
+ * Waits for running handlers, then tells them to stop, then leaves: what was not finished is handled again by another.
+ *
+ * BullMQ's own `close` decides once whether it waits, and cannot be hurried afterwards: so the waiting is done here.
+ */
+async function closeWorker(worker: Worker, running: ReadonlySet<Promise<void>>, drainMs: number): Promise<void> {
+  await worker.pause(true);
+  let isIdle = await settleWithin(running, drainMs);
+  if (!isIdle) {
+    worker.cancelAllJobs('the process is ending');
+    isIdle = await settleWithin(running, AFTER_ABORT_MS);
+  }
+  // Without force it waits for the last answers to be written, which a backend that is away would make long.
+  const closed = worker.close(!isIdle);
+  await within(closed, AFTER_ABORT_MS);
 }
 
-async function endsWithin(promise: Promise<void>, ms: number): Promise<boolean> {
+/** Whether all of them had ended in time, well or not. */
+async function settleWithin(running: ReadonlySet<Promise<void>>, ms: number): Promise<boolean> {
+  const until = performance.now() + ms;
+  while (running.size > 0) {
+    const left = until - performance.now();
+    if (left <= 0 || !(await within(Promise.allSettled(running), left))) return running.size === 0;
+  }
+  return true;
+}
+
+async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<false>((resolve) => (timer = setTimeout(() => resolve(false), ms)));
   try {

@@ -149,6 +149,23 @@ export function workQueueSuite(name: string, makeBench: () => Promise<WorkQueueB
       await expect(quiet(() => started)).resolves.toBe(ended);
     });
 
+    it('hands on what a consumer still had in hand when it was gone', async () => {
+      let toldToStop = false;
+      let taken = 0;
+      const stuck = await listen(queue, (_message, signal) => {
+        taken += 1;
+        signal.addEventListener('abort', () => (toldToStop = true));
+        return new Promise(() => undefined);
+      });
+      await queue.publish('place', messages(1, 3));
+      await until(() => taken === 3);
+      await stuck.close();
+      expect(toldToStop).toBe(true);
+      const done = new Set<string>();
+      await listen(await open(), (message) => Promise.resolve(void done.add(message.outboxId)));
+      await until(() => done.size === 3);
+    }, 30_000);
+
     it('says null for its incarnation once its data is lost, and the same new id to everybody after it was renewed', async () => {
       const before = await queue.incarnation();
       expect(before).not.toBeNull();
