@@ -20,16 +20,16 @@ const HELP = `Runs all tests. Installs and builds what is missing first.
  */
 const PHASES = {
   unit: { budgetSeconds: 90, run: (context) => jest('unit', ['--maxWorkers=2'], context) },
-  forge: { budgetSeconds: 90, run: (context) => lastLineCounts('contracts/scripts/test.mjs', [], context) },
+  forge: { budgetSeconds: 90, run: (context) => countedByScript('contracts/scripts/test.mjs', [], context) },
   integration: { budgetSeconds: 120, run: integration },
   e2e: { budgetSeconds: 180, run: (context) => jest('e2e', ['--runInBand', '--testTimeout=180000'], context) },
   faults: {
     budgetSeconds: 120,
-    run: (context) => lastLineCounts('test/chaos/run.mjs', ['--profile', 'smoke', '--json'], context),
+    run: (context) => countedByScript('test/chaos/run.mjs', ['--profile', 'smoke', '--json'], context),
   },
 };
 const JEST_PHASES = ['unit', 'integration', 'e2e'];
-const OVERRUN = 3;
+const OVERRUN = 5;
 /** After SIGTERM to a phase's process group, before SIGKILL. */
 const STOP_TIMEOUT_MS = 10_000;
 
@@ -64,15 +64,17 @@ async function jest(project, flags, context) {
 }
 
 /**
- * Runs a script that says in its last line how many passed and failed: in words (`N passed, N failed`) or as JSON
+ * Runs a script that says at its end how many passed and failed: in words (`N passed, N failed`) or as JSON
  * (`{"passed":N,"failed":N}`). A script that says neither counts as one test: its exit code.
  */
-async function lastLineCounts(script, args, context) {
+async function countedByScript(script, args, context) {
   if (!existsSync(at(script))) return undefined;
   const { code, output } = await run([at(script), ...args], { ...context, stdout: 'show' });
-  const last = output.trimEnd().split('\n').at(-1) ?? '';
-  const words = /(\d+) passed, (\d+) failed(?:, (\d+) skipped)?/.exec(last);
-  const told = words ? counts(Number(words[1]), Number(words[2]), Number(words[3] ?? 0)) : countsInJson(last);
+  // forge says it in the line of its suites; ours say it last.
+  const words = [...output.matchAll(/(\d+) (?:tests )?passed, (\d+) failed(?:, (\d+) skipped)?/g)].at(-1);
+  const told = words
+    ? counts(Number(words[1]), Number(words[2]), Number(words[3] ?? 0))
+    : countsInJson(output.trimEnd().split('\n').at(-1) ?? '');
   if (told === undefined) return code === 0 ? counts(1, 0) : counts(0, 1);
   return code !== 0 && told.failed === 0 ? { ...told, failed: 1 } : told;
 }
