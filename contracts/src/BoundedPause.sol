@@ -26,8 +26,9 @@ abstract contract BoundedPause is Pausable, Ownable2Step {
         if (duration == 0 || duration > PAUSE_MAX) revert PauseTooLong(duration, PAUSE_MAX);
         uint256 allowedAt = pausedUntil == 0 ? 0 : pausedUntil + PAUSE_REST;
         if (block.timestamp < allowedAt) revert PauseTooSoon(allowedAt, block.timestamp);
-        pausedUntil = block.timestamp + duration;
+        // First the flag, which asks whether a pause is running, then the new end.
         _pause();
+        pausedUntil = block.timestamp + duration;
     }
 
     /// @notice Ends a pause early.

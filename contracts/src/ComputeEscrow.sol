@@ -79,7 +79,8 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
         address treasury,
         address owner_
     ) EIP712("Freehold ComputeEscrow", "1") BoundedPause(owner_) {
-        if (address(token) == address(0) || address(stake) == address(0) || treasury == address(0)) revert AddressZero();
+        bool missing = address(token) == address(0) || address(stake) == address(0) || treasury == address(0);
+        if (missing) revert AddressZero();
         TOKEN = token;
         STAKE = stake;
         TREASURY = treasury;
@@ -794,18 +795,20 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
         if (net != 0) _pay(_settlePayout(p), net);
     }
 
-    /// @dev Bonds the operator's share of `net`. The stake contract cannot be paused for this call, so that no exit is.
+    /// @dev Bonds the operator's share of `net`. Should the stake refuse, the share is paid out like the rest: bonding
+    /// must never stand in the way of an exit.
     function _bondShare(Payee storage p, uint256 net) private returns (uint256 share) {
-        share = Pay.feeOf(net, p.bondShareBps);
         uint256 left = p.bondLeft;
-        if (share >= left) {
-            share = left;
-            p.bondShareBps = 0;
-        }
-        if (share == 0) return 0;
-        p.bondLeft = uint64(left - share);
+        share = Pay.feeOf(net, p.bondShareBps);
+        if (share > left) share = left;
         TOKEN.forceApprove(address(STAKE), share);
-        STAKE.bondFor(p.operator, share);
+        try STAKE.bondFor(p.operator, share) {
+            p.bondLeft = uint64(left - share);
+            if (share == left) p.bondShareBps = 0;
+        } catch {
+            TOKEN.forceApprove(address(STAKE), 0);
+            return 0;
+        }
     }
 
     function _credit(bytes32 book, uint256 payee, uint256 amount) private {

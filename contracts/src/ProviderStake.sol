@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {BoundedPause} from "./BoundedPause.sol";
 import {IProviderStake} from "./interfaces/IProviderStake.sol";
 import {IRefereePanel} from "./interfaces/IRefereePanel.sol";
@@ -11,6 +12,7 @@ import {IRefereePanel} from "./interfaces/IRefereePanel.sol";
 /// @title ProviderStake
 /// @notice See {IProviderStake}. The referees are fixed at deployment: nobody can appoint others over a bond.
 contract ProviderStake is IProviderStake, ReentrancyGuardTransient, BoundedPause {
+    using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
     /// @notice Seconds between unbonding and release: audits and verdicts on past work must still find the stake.
@@ -106,7 +108,7 @@ contract ProviderStake is IProviderStake, ReentrancyGuardTransient, BoundedPause
 
     function _bond(address provider, uint256 amount) private {
         if (amount == 0) revert AmountZero();
-        _stakes[provider].bonded += uint128(amount);
+        _stakes[provider].bonded += amount.toUint128();
         emit Bonded(provider, msg.sender, amount);
         uint256 before = TOKEN.balanceOf(address(this));
         TOKEN.safeTransferFrom(msg.sender, address(this), amount);

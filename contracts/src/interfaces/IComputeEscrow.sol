@@ -314,8 +314,8 @@ interface IComputeEscrow {
     function redeem(bytes32 book, PayerClaim[] calldata claims) external;
 
     /// @notice Pays delegate vouchers of an epoch that never became final from the reserved lanes of a dead book, each
-    /// order's at most once. The payee's operator or payout may call it, or anyone with a signature of either over exactly these
-    /// claims: a stranger with an old voucher must not be able to use up the newer one's turn.
+    /// order's at most once. The payee's operator or payout may call it, or anyone with a signature of either over exactly
+    /// these claims: a stranger with an old voucher must not be able to use up the newer one's turn.
     /// @param deadline Of the signature; ignored, like the signature, when the payee itself calls.
     function cash(
         bytes32 book,

@@ -15,7 +15,8 @@ library Messages {
         bytes32 salt;
     }
 
-    /// @notice The acceptance of a receipt: net of fee, `cumulative` on one order and `total` over all orders in an epoch.
+    /// @notice The acceptance of a receipt: net of fee, `cumulative` on one order, `total` over all
+    /// orders of the epoch.
     struct DelegateVoucher {
         bytes32 book;
         uint32 epoch;
@@ -88,19 +89,23 @@ library Messages {
 
     bytes32 internal constant ORDER_TYPEHASH =
         keccak256(
-            "Order(bytes32 book,address payer,address voucherKey,address refundTo,uint64 reserved,uint64 free,bytes32 salt)"
+            "Order(bytes32 book,address payer,address voucherKey,address refundTo,"
+            "uint64 reserved,uint64 free,bytes32 salt)"
         );
     bytes32 internal constant DELEGATE_VOUCHER_TYPEHASH =
         keccak256(
-            "DelegateVoucher(bytes32 book,uint32 epoch,address payee,uint16 order,bytes8 orderParams,uint64 cumulative,uint64 total,bytes32 receipt)"
+            "DelegateVoucher(bytes32 book,uint32 epoch,address payee,uint16 order,"
+            "bytes8 orderParams,uint64 cumulative,uint64 total,bytes32 receipt)"
         );
     bytes32 internal constant PAYER_VOUCHER_TYPEHASH =
         keccak256(
-            "PayerVoucher(bytes32 book,uint16 order,bytes8 orderParams,address payee,uint64 cumulative,uint64 deadline)"
+            "PayerVoucher(bytes32 book,uint16 order,bytes8 orderParams,address payee,"
+            "uint64 cumulative,uint64 deadline)"
         );
     bytes32 internal constant WITHDRAWAL_TYPEHASH =
         keccak256(
-            "Withdrawal(bytes32 book,address payee,address relayer,uint64 fee,uint64 atLeast,uint64 nonce,uint64 deadline)"
+            "Withdrawal(bytes32 book,address payee,address relayer,uint64 fee,uint64 atLeast,"
+            "uint64 nonce,uint64 deadline)"
         );
     bytes32 internal constant CASH_AUTHORISATION_TYPEHASH =
         keccak256("CashAuthorisation(bytes32 book,address payee,uint32 epoch,bytes32 claims,uint64 deadline)");
@@ -108,7 +113,8 @@ library Messages {
         keccak256("Award(address escrow,bytes32 book,bytes32 caseId,address to,uint64 amount,uint64 deadline)");
     bytes32 internal constant VERDICT_TYPEHASH =
         keccak256(
-            "Verdict(address stake,bytes32 caseId,address provider,address harmed,uint64 value,uint64 amount,uint64 deadline)"
+            "Verdict(address stake,bytes32 caseId,address provider,address harmed,uint64 value,"
+            "uint64 amount,uint64 deadline)"
         );
     bytes32 internal constant NODE_CONSENT_TYPEHASH =
         keccak256("NodeConsent(address node,address operator,uint64 nonce,uint64 deadline)");

@@ -40,7 +40,7 @@ contract GasTest is Market {
 
     function _note(string memory name, uint256 gas) private {
         string memory comma = bytes(json).length == 0 ? "" : ",";
-        json = string.concat(json, comma, '"', name, '":', vm.toString(gas));
+        json = string.concat(json, comma, "\"", name, "\":", vm.toString(gas));
     }
 
     function _gas() private view returns (uint256) {
@@ -97,12 +97,12 @@ contract GasTest is Market {
         _note("withdraw100", _gas());
         _netted(1_000, 100, "again2");
         IComputeEscrow.SignedWithdrawal[] memory signed = new IComputeEscrow.SignedWithdrawal[](50);
-        for (uint256 i = 0; i < 50; ++i) signed[i] = _signedWithdrawal(book, i + 1, STRANGER, 1_000, 0);
+        for (uint256 i = 0; i < 50; ++i) signed[i] = _signedWithdrawal(book, i + 1, STRANGER, 1_000, 0, FOREVER);
         // Nonces are used once before: the second use is the steady state.
         vm.prank(STRANGER);
         escrow.withdrawFor(book, signed);
         _netted(1_000, 100, "again3");
-        for (uint256 i = 0; i < 50; ++i) signed[i] = _signedWithdrawal(book, i + 1, STRANGER, 1_000, 0);
+        for (uint256 i = 0; i < 50; ++i) signed[i] = _signedWithdrawal(book, i + 1, STRANGER, 1_000, 0, FOREVER);
         vm.prank(STRANGER);
         escrow.withdrawFor(book, signed);
         _note("withdrawFor50", _gas());

@@ -8,7 +8,6 @@ import {IRefereePanel} from "../../src/interfaces/IRefereePanel.sol";
 import {Messages} from "../../src/libraries/Messages.sol";
 import {Check} from "./Check.sol";
 import {vm} from "./Vm.sol";
-import {Words} from "./Words.sol";
 
 /// @notice What the owner of an escrow can call beside {IComputeEscrow}.
 interface IEscrowOwner {
@@ -47,6 +46,10 @@ abstract contract Market is Check {
     address internal constant FEES = address(0x0555);
     address internal constant STRANGER = address(0x0666);
 
+    /// @dev Deriving an address takes longer than most acts of a test, so each is derived once.
+    mapping(uint256 key => address) private _addresses;
+    uint256[3] private _rankedReferees;
+
     DevnetToken internal token;
     IRefereePanel internal panel;
     IProviderStake internal stake;
@@ -73,13 +76,42 @@ abstract contract Market is Check {
 
     // Keys
 
-    function _members() internal pure returns (address[] memory members) {
+    function _addr(uint256 key) internal returns (address account) {
+        account = _addresses[key];
+        if (account == address(0)) {
+            account = vm.addr(key);
+            _addresses[key] = account;
+        }
+    }
+
+    /// @dev Derives the addresses of the first `count` of each kind of key ahead of time.
+    function _derive(uint256 count) internal {
+        for (uint256 i = 0; i < count; ++i) {
+            _addr(PAYER + i);
+            _addr(VOUCHER_KEY + i);
+            _addr(OPERATOR + i);
+            _addr(PAYOUT + i);
+        }
+        _addr(DELEGATE);
+        for (uint256 i = 0; i < 3; ++i) _rankedReferees[i] = _sortedRefereeKey(i);
+    }
+
+    function _addrView(uint256 key) internal view returns (address account) {
+        account = _addresses[key];
+        if (account == address(0)) account = vm.addr(key);
+    }
+
+    function _members() internal view returns (address[] memory members) {
         members = new address[](3);
         for (uint256 i = 0; i < 3; ++i) members[i] = vm.addr(_refereeKey(i));
     }
 
     /// @dev The three referee keys in the order of their addresses.
-    function _refereeKey(uint256 rank) internal pure returns (uint256) {
+    function _refereeKey(uint256 rank) internal view returns (uint256) {
+        return _rankedReferees[rank] == 0 ? _sortedRefereeKey(rank) : _rankedReferees[rank];
+    }
+
+    function _sortedRefereeKey(uint256 rank) private pure returns (uint256) {
         uint256[3] memory keys = [REFEREE, REFEREE + 1, REFEREE + 2];
         for (uint256 i = 0; i < 3; ++i) {
             for (uint256 j = i + 1; j < 3; ++j) {
@@ -89,16 +121,16 @@ abstract contract Market is Check {
         return keys[rank];
     }
 
-    function _payer(uint256 i) internal pure returns (address) {
-        return vm.addr(PAYER + i);
+    function _payer(uint256 i) internal view returns (address) {
+        return _addrView(PAYER + i);
     }
 
-    function _operator(uint256 payee) internal pure returns (address) {
-        return vm.addr(OPERATOR + payee);
+    function _operator(uint256 payee) internal view returns (address) {
+        return _addrView(OPERATOR + payee);
     }
 
-    function _payout(uint256 payee) internal pure returns (address) {
-        return vm.addr(PAYOUT + payee);
+    function _payout(uint256 payee) internal view returns (address) {
+        return _addrView(PAYOUT + payee);
     }
 
     // Books, orders, payees
@@ -106,7 +138,7 @@ abstract contract Market is Check {
     function _terms(uint256 salt) internal view returns (IComputeEscrow.BookTerms memory) {
         return
             IComputeEscrow.BookTerms({
-                delegate: vm.addr(DELEGATE),
+                delegate: _addrView(DELEGATE),
                 successor: address(0),
                 guardian: GUARDIAN,
                 feeTo: FEES,
@@ -129,7 +161,7 @@ abstract contract Market is Check {
 
     function _addPayee(bytes32 book) internal returns (uint16 payee) {
         payee = escrow.bookOf(book).payees;
-        vm.prank(vm.addr(DELEGATE));
+        vm.prank(_addrView(DELEGATE));
         escrow.addPayee(book, _operator(payee), _payout(payee), 0, 0);
     }
 
@@ -138,12 +170,12 @@ abstract contract Market is Check {
         uint256 i,
         uint256 reserved,
         uint256 free
-    ) internal pure returns (Messages.Order memory) {
+    ) internal view returns (Messages.Order memory) {
         return
             Messages.Order({
                 book: book,
                 payer: _payer(i),
-                voucherKey: vm.addr(VOUCHER_KEY + i),
+                voucherKey: _addrView(VOUCHER_KEY + i),
                 refundTo: _payer(i),
                 reserved: uint64(reserved),
                 free: uint64(free),
@@ -165,15 +197,15 @@ abstract contract Market is Check {
     }
 
     function _addBond(bytes32 book, uint256 amount) internal {
-        _fund(vm.addr(DELEGATE), amount);
-        vm.prank(vm.addr(DELEGATE));
+        _fund(_addrView(DELEGATE), amount);
+        vm.prank(_addrView(DELEGATE));
         escrow.addBond(book, uint64(amount));
     }
 
     // Epochs
 
     function _post(bytes32 book, uint256 epoch, uint256[] memory debits, uint256[] memory credits) internal {
-        vm.prank(vm.addr(DELEGATE));
+        vm.prank(_addrView(DELEGATE));
         escrow.post(book, uint32(epoch), debits, credits);
     }
 
@@ -278,12 +310,13 @@ abstract contract Market is Check {
         uint256 payee,
         address relayer,
         uint256 fee,
-        uint256 atLeast
+        uint256 atLeast,
+        uint256 deadline
     ) internal view returns (IComputeEscrow.SignedWithdrawal memory w) {
         w.payee = uint16(payee);
         w.fee = uint64(fee);
         w.atLeast = uint64(atLeast);
-        w.deadline = uint64(block.timestamp + 1 hours);
+        w.deadline = uint64(deadline);
         IComputeEscrow.PayeeState memory p = escrow.payeeOf(book, w.payee);
         Messages.Withdrawal memory message = Messages.Withdrawal({
             book: book,

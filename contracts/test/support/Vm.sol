@@ -17,7 +17,7 @@ interface Vm {
     function startPrank(address sender) external;
     function stopPrank() external;
     function expectRevert(bytes calldata data) external;
-    function expectRevert(bytes4 selector) external;
+    function expectPartialRevert(bytes4 selector) external;
     function expectRevert() external;
     function etch(address target, bytes calldata code) external;
     function label(address account, string calldata name) external;

@@ -84,7 +84,9 @@ const typeString = (name: string, fields: readonly { name: string; type: string 
     },
   } as const;
   const account = privateKeyToAccount(keccak256(toHex('cow')));
-  expect(hashDomain({ domain: { ...domain, chainId: 1n }, types: { EIP712Domain: DOMAIN_FIELDS } })).toBe(mail?.domainSeparator);
+  expect(hashDomain({ domain: { ...domain, chainId: 1n }, types: { EIP712Domain: DOMAIN_FIELDS } })).toBe(
+    mail?.domainSeparator,
+  );
   expect(hashTypedData(typed)).toBe(mail?.digest);
   expect(await account.signTypedData(typed)).toBe(mail?.signature);
   expect(account.address).toBe(mail?.signer);
