@@ -164,15 +164,13 @@ export class LeaseDesk implements LinkEvents {
 
   /** Every lease that a connected node named in its last heartbeat, for one UPDATE. */
   held(): { nodeId: string; lease: LeaseRef; committed: boolean }[] {
-    return this.#link
-      .nodes()
-      .flatMap((node) =>
-        node.leases.map((lease) => ({
-          nodeId: node.id,
-          lease: { task: lease.task, epoch: lease.epoch },
-          committed: lease.committed,
-        })),
-      );
+    return this.#link.nodes().flatMap((node) =>
+      node.leases.map((lease) => ({
+        nodeId: node.id,
+        lease: { task: lease.task, epoch: lease.epoch },
+        committed: lease.committed,
+      })),
+    );
   }
 
   /** Stops a lease that is no longer wanted. */
