@@ -41,19 +41,24 @@ async function runOn(seat: Seat, call: ChatCall): Promise<WorkOutput> {
   const { model, work } = call.request;
   if (work.kind === 'embedding') return await seat.engine.embed(model, work, call.signal);
   let sending: Promise<void> = Promise.resolve();
-  let broken: unknown = null;
+  let broken: Error | null = null;
   const output = await seat.engine.chat(
     model,
     work,
     ({ text, tokens }) => {
       // Frames keep their order by themselves; only the last one's fate is looked at.
-      sending = call
-        .send({ type: 'delta', text, tokens: [...tokens] })
-        .catch((error: unknown) => void (broken = error));
+      sending = call.send({ type: 'delta', text, tokens: [...tokens] }).catch((error: unknown) => {
+        broken ??= error instanceof Error ? error : new Error(String(error));
+      });
     },
     call.signal,
   );
   await sending;
-  if (broken !== null) throw broken;
+  throwIfBroken(broken);
   return output;
+}
+
+/** The assignment happens in a callback, which the compiler does not follow. */
+function throwIfBroken(error: Error | null): void {
+  if (error !== null) throw error;
 }
