@@ -258,10 +258,20 @@ it.each([
   ['GET', '/v1/files/..%2f..%2fetc', undefined, 404, 'file_not_found'],
   ['GET', '/v1/models/%ff', undefined, 400, 'invalid_json'],
   ['GET', '/v1/files?limit=0', undefined, 400, 'invalid_value'],
+  ['GET', '/v1/files/%00', undefined, 400, 'invalid_value'],
+  ['GET', '/v1/batches?after=%00', undefined, 400, 'invalid_value'],
+  ['GET', '/market/v1/jobs/%00/explain', undefined, 400, 'invalid_value'],
   ['GET', '/v1/files?after=file-unknown', undefined, 400, 'invalid_value'],
   ['POST', '/v1/batches', '{"broken', 400, 'invalid_json'],
   ['POST', '/v1/batches', '{}', 400, 'missing_required_parameter'],
   ['POST', '/v1/batches', '[]', 400, 'invalid_value'],
+  [
+    'POST',
+    '/v1/batches',
+    '{"input_file_id":"\\u0000","endpoint":"/v1/embeddings","completion_window":"24h"}',
+    400,
+    'invalid_value',
+  ],
   ['POST', '/v1/chat/completions', `{"messages":"${'x'.repeat(9_000_000)}"}`, 413, 'request_too_large'],
 ])('answers %s %s in the one shape of errors', async (method, path, body, status, code) => {
   const answer = await fetch(`${house.url}${path}`, {

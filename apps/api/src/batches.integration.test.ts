@@ -258,6 +258,25 @@ describe('a batch', () => {
     expect(await house.database.query('SELECT 1 FROM job_row WHERE job_id = $1', [batch.id])).toEqual([]);
   });
 
+  it('fails over text that no column takes, instead of being tried for ever', async () => {
+    const tenant = await house.org();
+    const hostile = [
+      chatLine('a\u0000'),
+      chatLine('b', 'x', { model: 'm\u0000\ud800' }),
+      JSON.stringify({ custom_id: 'c', method: 'POST', url: '/\u0000', body: {} }),
+      `${'['.repeat(200_000)}${']'.repeat(200_000)}`,
+    ];
+    const batch = await submit(tenant, hostile.join('\n'));
+    expect(await validate(batch.id)).toBe('failed');
+    const failed = await tenant.client.batches.retrieve(batch.id);
+    expect(failed.errors?.data?.map((e) => e.code)).toEqual([
+      'invalid_value',
+      'model_not_found',
+      'mismatched_url',
+      'invalid_value',
+    ]);
+  });
+
   it.each([
     ['an empty file', '\n\n', {}, 'empty_file'],
     ['a model nobody has', chatLine('a', 'x', { model: 'gpt-9' }), {}, 'model_not_found'],

@@ -137,7 +137,7 @@ describe('a chat', () => {
   });
 
   it.each([
-    ['every node refuses', ['refuses', 'refuses'], 429, 'no_capacity', 'rate_limit_error'],
+    ['every node refuses', ['refuses', 'refuses-in-nuls'], 429, 'no_capacity', 'rate_limit_error'],
     ['no node is there', [], 503, 'no_capacity', 'server_error'],
     ['the engine dies', ['breaks-after-one-token'], 502, 'node_failed', 'server_error'],
     ['the node signs another root', ['signs-another-root'], 502, 'forged_answer', 'server_error'],
@@ -232,6 +232,19 @@ describe('a chat', () => {
       house.chain.isAway = false;
     }
     expect(await state(tenant)).toMatchObject([{ job: 'in_progress', task: 'delivered' }]);
+  });
+
+  it('stores only the work: a body nested a million deep changes nothing', async () => {
+    const tenant = await house.org();
+    await house.link.connect(1, 'answers');
+    const deep = `${'['.repeat(1_000_000)}${']'.repeat(1_000_000)}`;
+    const answer = await fetch(`${house.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
+      body: `${JSON.stringify(BODY).slice(0, -1)},"extra":${deep}}`,
+    });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('x-freehold-ignored')).toBe('extra');
   });
 
   it('drops fields that no engine here serves, and says which', async () => {

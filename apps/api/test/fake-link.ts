@@ -24,7 +24,8 @@ import {
 export const DOMAIN = { chainId: 31_337, escrow: `0x${'11'.repeat(20)}` };
 
 /** What a node of the test does with a request. */
-export type Behaviour = 'answers' | 'refuses' | 'breaks-after-one-token' | 'signs-another-root' | 'hangs' | 'too-long';
+export type Behaviour =
+  'answers' | 'refuses' | 'refuses-in-nuls' | 'breaks-after-one-token' | 'signs-another-root' | 'hangs' | 'too-long';
 
 export interface FakeNode {
   readonly node: ConnectedNode;
@@ -90,6 +91,7 @@ export class FakeLink extends ProviderLink {
     if (fake === undefined) throw new StreamRefused('NODE_GONE', 'not connected', true);
     fake.seen.requests += 1;
     signal.addEventListener('abort', () => (fake.seen.aborted += 1), { once: true });
+    if (fake.behaviour === 'refuses-in-nuls') throw new StreamRefused('\u0000\ud800', 'no\u0000', true);
     if (fake.behaviour === 'refuses') throw new StreamRefused('NO_SLOT', 'no slot', true);
     if (fake.behaviour === 'hangs') {
       yield { type: 'delta', text: 'Once', tokens: [1] };

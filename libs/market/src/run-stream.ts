@@ -3,6 +3,7 @@ import {
   ApiError,
   formatMoney,
   insufficientBalance,
+  printable,
   rowLeafHash,
   taskIdBytes,
   usageOf,
@@ -229,27 +230,23 @@ class StreamRun {
       } catch (error) {
         if (!(error instanceof StreamRefused)) throw this.#failed('node_failed', 'The node could not be heard.', error);
         if (this.#signal.aborted) throw this.#failed('request_aborted', 'The request was given up.', error);
-        this.#refusals.push({ node: this.#candidate?.nodeId ?? '', code: error.code });
-        if (!mayMove || !error.retry)
-          throw this.#failed('node_failed', `The node gave no answer (${error.code}).`, error);
-        await this.#move(error);
+        // The code is the node's own word: it goes into messages and columns.
+        const code = printable(error.code, 64);
+        this.#refusals.push({ node: this.#candidate?.nodeId ?? '', code });
+        if (!mayMove || !error.retry) throw this.#failed('node_failed', `The node gave no answer (${code}).`, error);
+        await this.#move(code);
       }
     }
   }
 
-  async #move(refusal: StreamRefused): Promise<void> {
+  async #move(refusal: string): Promise<void> {
     const next = this.#choice.candidates[this.#refusals.length];
     if (next === undefined) {
       this.#failure = { code: 'no_capacity', message: 'No node took the request.' };
       throw noCapacity(this.#request, this.#choice, this.#refusals);
     }
     const nonce = toHex(this.#ports.entropy.bytes(NONCE_BYTES));
-    const moved = await this.#ports.jobs.moveStream(
-      this.#lease,
-      refusal.code,
-      { ...leaseOf(next), nonce },
-      STREAM_MS_MAX,
-    );
+    const moved = await this.#ports.jobs.moveStream(this.#lease, refusal, { ...leaseOf(next), nonce }, STREAM_MS_MAX);
     if (moved === null)
       throw this.#failed('lease_lost', 'The request was taken from us while another node was being asked.');
     this.#lease = moved;

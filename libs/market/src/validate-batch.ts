@@ -6,6 +6,7 @@ import {
   LINE_BYTES_MAX,
   parseBatchLine,
   parseMoney,
+  printable,
   worstUsage,
   type BatchEndpoint,
   type BatchLine,
@@ -21,6 +22,7 @@ import type { OfferBook } from './ports/offer-book.ts';
 
 /** A requester mends a hundred lines, or the program that wrote them. */
 export const FAULTS_MAX = 100;
+const FAULT_CHARS_MAX = 1_000;
 /** Rows per INSERT: large enough for ~100k rows a second, small enough to hold no lock for long. */
 const ROWS_PER_INSERT = 2_000;
 
@@ -146,7 +148,14 @@ class BatchReading {
   }
 
   fault(code: string, message: string, param: string | null, line: number | null): void {
-    if (this.faults.length < FAULTS_MAX) this.faults.push({ code, message, param, line });
+    if (this.faults.length >= FAULTS_MAX) return;
+    // Messages quote names from the file, which may hold what no column takes.
+    this.faults.push({
+      code,
+      message: printable(message, FAULT_CHARS_MAX),
+      param: param === null ? null : printable(param, FAULT_CHARS_MAX),
+      line,
+    });
   }
 
   #take(line: InputLine): void {

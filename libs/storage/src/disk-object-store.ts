@@ -112,7 +112,6 @@ export class DiskObjectStore extends ObjectStore {
   async append(name: string, offset: number, pieces: readonly Uint8Array[]): Promise<number> {
     const path = objectPath(this.#root, name);
     await this.#makeFolder(path);
-    const isNew = (await this.size(name)) === null;
     const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     try {
       const { size } = await file.stat();
@@ -120,7 +119,8 @@ export class DiskObjectStore extends ObjectStore {
       if (size > offset) await file.truncate(offset);
       const end = await writeAll(file, pieces, offset);
       await file.datasync();
-      if (isNew) await syncFolder(dirname(path));
+      // A file that was empty may just have been made: its name must last, too.
+      if (size === 0) await syncFolder(dirname(path));
       return end;
     } catch (error) {
       throw explained(error, name);

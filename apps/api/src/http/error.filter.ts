@@ -66,6 +66,7 @@ export function apiErrorOf(thrown: unknown, request: { readonly method: string; 
     });
   }
   return (
+    textError(thrown) ??
     bodyError(thrown) ??
     httpError(thrown, request) ??
     new ApiError({
@@ -74,6 +75,16 @@ export function apiErrorOf(thrown: unknown, request: { readonly method: string; 
       code: 'internal_error',
       message: 'The coordinator failed at this request. It is safe to send it again.',
     })
+  );
+}
+
+/** A NUL or a broken surrogate pair in an id or a cursor: PostgreSQL stores neither, so nothing has such a name. */
+function textError(thrown: unknown): ApiError | null {
+  const code = typeof thrown === 'object' && thrown !== null && 'code' in thrown ? thrown.code : null;
+  if (code !== '22021' && code !== '22P05') return null;
+  return invalidRequest(
+    'invalid_value',
+    'The request holds text that cannot be stored: NUL, or half of a surrogate pair.',
   );
 }
 

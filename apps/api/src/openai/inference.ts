@@ -23,7 +23,7 @@ import {
 import {
   ApiError,
   invalidRequest,
-  lineOfRequest,
+  lineOfWork,
   parseMarketTerms,
   type BatchEndpoint,
   type Work,
@@ -143,7 +143,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
         model: model.name,
         contextTokens: model.contextTokens,
         work,
-        line: lineOfRequest(requestId, endpoint, request.body as Record<string, unknown>),
+        line: lineOfWork(requestId, endpoint, model.name, work),
         metadata: market.value.metadata,
         terms: market.value.terms,
         identity,

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Work } from '../work.ts';
 import { normaliseChat } from './chat-request.ts';
 import { normaliseEmbedding, type VectorEncoding } from './embedding-request.ts';
-import { problemOf, refused, type Parsed } from './problem.ts';
+import { isStorable, problemOf, refused, type Parsed } from './problem.ts';
 
 /** Endpoints whose requests the market runs, on both roads. */
 export const BATCH_ENDPOINTS = ['/v1/chat/completions', '/v1/embeddings'] as const;
@@ -16,7 +16,11 @@ export const BATCH_BYTES_MAX = 200 * 1_048_576;
 export const CUSTOM_ID_CHARS_MAX = 512;
 
 const Line = z.looseObject({
-  custom_id: z.string().min(1).max(CUSTOM_ID_CHARS_MAX),
+  custom_id: z
+    .string()
+    .min(1)
+    .max(CUSTOM_ID_CHARS_MAX)
+    .refine(isStorable, 'expected text without NUL and without broken surrogate pairs'),
   method: z.literal('POST', 'expected "POST"'),
   url: z.string().max(256),
   body: z.looseObject({}, 'expected an object'),
@@ -107,10 +111,27 @@ export function workOfLineBytes(line: Uint8Array): Work {
   return workOfBatchLine(new TextDecoder('utf-8', { fatal: true }).decode(line));
 }
 
-/** The line under which a request of the stream road is kept: read back by the same {@link workOfBatchLine}. */
-export function lineOfRequest(requestId: string, url: BatchEndpoint, body: Readonly<Record<string, unknown>>): string {
-  const { stream: _stream, stream_options: _options, ...kept } = body;
-  return JSON.stringify({ custom_id: requestId, method: 'POST', url, body: kept });
+/**
+ * The line under which a request of the stream road is kept. Made from the work, not from the body: it reads back to just
+ * this work, and nothing else of what a client sent is stored.
+ */
+export function lineOfWork(requestId: string, url: BatchEndpoint, model: string, work: Work): string {
+  return JSON.stringify({ custom_id: requestId, method: 'POST', url, body: { model, ...bodyOf(work) } });
+}
+
+function bodyOf(work: Work): Record<string, unknown> {
+  if (work.kind === 'embedding') return { input: work.inputs };
+  const { messages, maxTokens, temperature, topP, seed, stop, logprobs, topLogprobs } = work;
+  return {
+    messages,
+    max_tokens: maxTokens,
+    temperature,
+    top_p: topP,
+    seed,
+    stop,
+    logprobs,
+    ...(topLogprobs > 0 ? { top_logprobs: topLogprobs } : {}),
+  };
 }
 
 function positionOf(error: unknown): string {

@@ -2,12 +2,16 @@ import type { VerifyLevel } from '@freehold/domain';
 import { VERIFY_LEVELS } from '@freehold/domain';
 import { z } from 'zod';
 import { parseMoney } from './money.ts';
-import { problemOf, refused, type Parsed } from './problem.ts';
+import { isStorable, problemOf, refused, type Parsed } from './problem.ts';
 
 /** As OpenAI: sixteen pairs of strings. Some of them steer the market. */
 export const Metadata = z
   .record(z.string().min(1).max(64), z.string().max(512))
-  .refine((pairs) => Object.keys(pairs).length <= 16, 'expected at most 16 keys');
+  .refine((pairs) => Object.keys(pairs).length <= 16, 'expected at most 16 keys')
+  .refine(
+    (pairs) => Object.entries(pairs).every(([key, value]) => isStorable(key) && isStorable(value)),
+    'expected text without NUL and without broken surrogate pairs',
+  );
 export type Metadata = z.infer<typeof Metadata>;
 
 /** What `metadata` says to the market. */

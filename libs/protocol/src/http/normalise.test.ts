@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { ChatWork, EmbeddingWork } from '../work.ts';
-import { lineOfRequest, parseBatchLine, workOfBatchLine, workOfLineBytes } from './batch-line.ts';
+import { lineOfWork, parseBatchLine, workOfBatchLine, workOfLineBytes } from './batch-line.ts';
 import { parseBatchRequest } from './batch-request.ts';
 import { normaliseChat, OUTPUT_TOKENS_DEFAULT } from './chat-request.ts';
 import { normaliseEmbedding } from './embedding-request.ts';
@@ -205,12 +205,44 @@ describe('a line of a batch', () => {
     expect(JSON.stringify(refused)).not.toContain('canary');
   });
 
-  it('that keeps a streamed request reads back to the same work', () => {
-    const body = { model: 'm', messages, stream: true, stream_options: { include_usage: true }, temperature: 0.7 };
-    const kept = lineOfRequest('chatcmpl-1', '/v1/chat/completions', body);
-    const first = normaliseChat(body, 'chatcmpl-1');
-    expect(first.ok && workOfBatchLine(kept)).toEqual(first.ok && first.value.work);
-    expect(workOfLineBytes(Buffer.from(kept))).toEqual(workOfBatchLine(kept));
+  it.each(['a\u0000b', 'a\ud800', '\udc00'])('is refused when its custom_id cannot be stored: %j', (id) => {
+    expect(parseBatchLine(line({ custom_id: id }), null)).toMatchObject({ ok: false, problem: { param: 'custom_id' } });
+  });
+
+  it('that keeps a streamed request reads back to the same work, and holds nothing else of the body', () => {
+    const parts = {
+      temperature: fc.double({ min: 0, max: 2, noNaN: true }),
+      top_p: fc.double({ min: 0, max: 1, noNaN: true }),
+      seed: fc.integer(),
+    };
+    const texts = fc.array(fc.string({ minLength: 1 }), { minLength: 1, maxLength: 4 });
+    const bodies = fc.record(
+      { ...parts, stop: texts, logprobs: fc.boolean(), max_tokens: fc.integer({ min: 1, max: 9_000 }) },
+      { requiredKeys: [] },
+    );
+    fc.assert(
+      fc.property(bodies, texts, (body, contents) => {
+        const parsed = normaliseChat(
+          {
+            model: 'm',
+            messages: contents.map((content) => ({ role: 'user', content, junk: 'junk' })),
+            junk: 'junk',
+            ...body,
+          },
+          'chatcmpl-1',
+        );
+        if (!parsed.ok) return true;
+        const kept = lineOfWork('chatcmpl-1', '/v1/chat/completions', 'm', parsed.value.work);
+        expect(workOfBatchLine(kept)).toEqual(parsed.value.work);
+        return !kept.includes('"junk"');
+      }),
+    );
+    for (const input of ['x', ['x', 'y'], [1, 2], [[1], [2, 3]]]) {
+      const parsed = normaliseEmbedding({ model: 'm', input });
+      expect(
+        parsed.ok && workOfLineBytes(Buffer.from(lineOfWork('e', '/v1/embeddings', 'm', parsed.value.work))),
+      ).toEqual(parsed.ok && parsed.value.work);
+    }
     expect(() => workOfBatchLine('{}')).toThrow(/LINE_CHANGED/);
   });
 });
@@ -264,6 +296,7 @@ describe('a batch request', () => {
     [{ metadata: { verify: 'maybe' } }, 'metadata.verify'],
     [{ metadata: { region: 'EU West' } }, 'metadata.region'],
     [{ metadata: { a: 1 } }, 'metadata.a'],
+    [{ metadata: { a: 'x\u0000' } }, 'metadata'],
     [{ metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) }, 'metadata'],
     [{ input_file_id: undefined }, 'input_file_id'],
   ])('is refused by name: %j', (change, param) => {

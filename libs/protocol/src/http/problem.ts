@@ -30,3 +30,14 @@ function pathText(path: readonly PropertyKey[]): string {
     .join('')
     .slice(0, 200);
 }
+
+/** Text that every store takes as it is: no NUL (PostgreSQL has none) and no half of a surrogate pair (UTF-8 has none). */
+export function isStorable(text: string): boolean {
+  return !/[\u0000\ud800-\udfff]/u.test(text);
+}
+
+/** Text of others, made fit for a message, a log line or a column: control characters and broken pairs become `?`. */
+export function printable(text: string, charsMax: number): string {
+  // oxlint-disable-next-line no-control-regex -- control characters are what this is about
+  return text.slice(0, charsMax).replace(/[\u0000-\u001f\u007f\ud800-\udfff]/gu, '?');
+}
