@@ -238,6 +238,16 @@ describe('a lease', () => {
     expect((await world.accept(lease)).moved).toBe(true);
   });
 
+  it('is fenced while another node holds its task', async () => {
+    const [before, after, job] = [await world.node(), await world.node(), await world.batch(10)];
+    const stale = await world.lease(job, before, 0, 10);
+    await store.giveBack(stale, 'lose', 'silent');
+    const [lease] = await store.grant([world.wish(job, after, 0, 10, { task: stale.task, epoch: 2 })], LEASE_MS);
+    expect(await store.checkpoint(stale, world.rows(stale, 0, 10), world.at(stale, 10))).toEqual(fenced);
+    expect(await store.extend([{ nodeId: before, lease: stale }], LEASE_MS)).toEqual([]);
+    expect((await store.view(lease ?? stale))?.state).toBe('leased');
+  });
+
   it('is drawn once', async () => {
     const [node, job] = [await world.node(), await world.batch(4)];
     const lease = await world.lease(job, node, 0, 4);
