@@ -100,6 +100,7 @@ export class Context {
     this.chance = chance;
     this.split = split;
     this.long = false;
+    this.late = true;
     this.texts = (pieces ?? [])
       .slice(6)
       .filter((piece) => !/^<0x..>$/.test(piece))
@@ -109,13 +110,12 @@ export class Context {
   }
 
   /** A word made up from pieces (so that every piece is copied and spelled at times) or from syllables. */
-  word() {
+  word(lettersMax = MADE_UP_LETTERS_MAX) {
     const { chance } = this;
-    if (this.bodies.length === 0 || chance.often(0.35))
-      return foreignWord(chance, SYLLABLES).slice(0, MADE_UP_LETTERS_MAX);
+    if (this.bodies.length === 0 || chance.often(0.35)) return foreignWord(chance, SYLLABLES).slice(0, lettersMax);
     let word = chance.one(this.bodies);
     for (let n = chance.between(0, 2); n > 0; n--) word += chance.one(this.bodies);
-    return word.slice(0, MADE_UP_LETTERS_MAX);
+    return word.slice(0, lettersMax);
   }
 
   /** A made-up name. */
@@ -184,6 +184,12 @@ export function systemMessage(chance) {
  * alike. At last those that are slow to learn: arithmetic, sorting, spelling, passages.
  */
 export const STAGES = [0, 1250, 2750];
+
+/**
+ * From this step on lists, passages and spelled words are as short as the card promises, and keys to look up are single
+ * pieces. Before, they were longer and the looking-up did not come: after 3,000 steps passages were at chance.
+ */
+export const SHORTER_FROM_STEP = 3750;
 
 const WEIGHTED = STAGES.map((_, stage) =>
   FAMILY_NAMES.flatMap((name) => Array(Math.round(FAMILIES[name].weights[stage] * 10)).fill(name)),

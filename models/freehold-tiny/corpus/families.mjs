@@ -111,9 +111,10 @@ const SIXTY = [
 /** Who has or is what, in sentences of one shape, so that an answer can be looked up. */
 function passage(ctx, kind) {
   const { chance } = ctx;
-  const count = chance.between(2, 4);
+  const count = chance.between(2, ctx.late ? 3 : 4);
   const people = chance.some(W.NAMES, count);
-  const values = chance.some(kind === 'place' ? W.PLACES : kind === 'thing' ? W.THINGS : W.COLOURS, count);
+  const things = ctx.late ? W.ONE_PIECE_THINGS : W.THINGS;
+  const values = chance.some(kind === 'place' ? W.PLACES : kind === 'thing' ? things : W.COLOURS, count);
   const facts = people.map((name, i) =>
     kind === 'place'
       ? `${name} is in the ${values[i]}.`
@@ -375,7 +376,7 @@ export const FAMILIES = {
       'Can you sort [this|these numbers|the list][ for me|]? {x}',
     ],
     content(ctx) {
-      const list = numberList(ctx, 2, 6);
+      const list = numberList(ctx, 2, ctx.late ? 5 : 6);
       return { slots: { x: listed(ctx, list) }, answer: [...list].sort((a, b) => a - b).join(', ') };
     },
   },
@@ -393,7 +394,7 @@ export const FAMILIES = {
       'Can you sort [this|these numbers|the list] descending[ for me|]? {x}',
     ],
     content(ctx) {
-      const list = numberList(ctx, 2, 6);
+      const list = numberList(ctx, 2, ctx.late ? 5 : 6);
       return { slots: { x: listed(ctx, list) }, answer: [...list].sort((a, b) => b - a).join(', ') };
     },
   },
@@ -411,7 +412,7 @@ export const FAMILIES = {
       'Can you [reverse|flip] [this|the list]? {x}',
     ],
     content(ctx) {
-      const list = anyList(ctx, 2, 6);
+      const list = anyList(ctx, 2, ctx.late ? 5 : 6);
       return { slots: { x: listed(ctx, list) }, answer: [...list].reverse().join(', ') };
     },
   },
@@ -516,7 +517,7 @@ export const FAMILIES = {
       '[Capitalise|Uppercase] [every letter|all letters|each letter] of: {x}',
     ],
     content(ctx) {
-      const words = heldWords(ctx, ctx.chance.one([1, 1, 1, 2, 2, 3]));
+      const words = heldWords(ctx, ctx.chance.one(ctx.late ? [1, 1, 2] : [1, 1, 1, 2, 2, 3]));
       return { slots: { x: words.join(' ') }, answer: words.join(' ').toUpperCase() };
     },
   },
@@ -627,8 +628,8 @@ export const FAMILIES = {
         ctx.split,
         () => {
           const { chance } = ctx;
-          const count = chance.between(2, 5);
-          const keys = chance.some(W.THINGS, count);
+          const count = chance.between(2, ctx.late ? 4 : 5);
+          const keys = chance.some(ctx.late ? W.ONE_PIECE_THINGS : W.THINGS, count);
           const values = numbers(ctx, count, 3);
           const i = chance.below(count);
           const sign = chance.one([' = ', ': ', '=']);
@@ -906,11 +907,14 @@ function sum(ctx, arrange, name) {
   );
 }
 
+/** Longer made-up words are read and copied, but not taken apart letter by letter. */
+const SPELLED_LETTERS_MAX = 8;
+
 function heldWords(ctx, count) {
   return Array.from({ length: count }, () =>
     onSide(
       ctx.split,
-      () => (ctx.chance.often(0.5) ? ctx.chance.one(W.THINGS) : ctx.word()),
+      () => (ctx.chance.often(0.5) ? ctx.chance.one(W.THINGS) : ctx.word(ctx.late ? SPELLED_LETTERS_MAX : undefined)),
       (word) => `word:${word}`,
     ),
   );

@@ -13,7 +13,16 @@ import { parseArgs } from 'node:util';
 import { ASSISTANT, BEGIN, END, SPECIALS, SYSTEM, USER, loadTokenizer } from '../tokenizer.mjs';
 import { encodeChat } from '../chat-template.mjs';
 import { Chance } from './chance.mjs';
-import { Context, FAMILY_NAMES, STAGES, anyFamily, makeItem, makeItems, systemMessage } from './corpus.mjs';
+import {
+  Context,
+  FAMILY_NAMES,
+  SHORTER_FROM_STEP,
+  STAGES,
+  anyFamily,
+  makeItem,
+  makeItems,
+  systemMessage,
+} from './corpus.mjs';
 
 const STEP_TOKENS = 4096;
 const SHARD_STEPS = 250;
@@ -203,6 +212,7 @@ const steps = Number(args.steps);
 for (let from = 0; from < steps; from += SHARD_STEPS) {
   const buffers = [];
   for (let step = from; step < Math.min(steps, from + SHARD_STEPS); step++) {
+    context.late = step >= SHORTER_FROM_STEP;
     stage = STAGES.findLastIndex((begin) => step >= begin);
     const rows = [];
     let inStep = 0;

@@ -20,6 +20,7 @@ const SEED = 'tokenizer-1';
 const LOOKED_UP = 400;
 
 const context = new Context(new Chance(SEED), 'train');
+context.late = false;
 const words = new Map();
 const count = (text, times = 1) => {
   for (const chunk of text.split(/(?= )|\n/)) words.set(chunk, (words.get(chunk) ?? 0) + times);

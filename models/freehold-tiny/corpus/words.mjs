@@ -15,6 +15,12 @@ export const THINGS = list(`
   thread ribbon vase oven fridge kettle pan pot bowl jar lid tray star moon sun cloud rain snow wind storm fire ice
 `);
 
+/** Those the vocabulary has a piece for, with and without a space: only these are keys and values to be looked up. */
+export const ONE_PIECE_THINGS = list(`
+  chair lamp book door garden bus clock watch coat hat drum guitar violin camera phone printer battery paint letter map
+  island forest orange bread cheese egg soup cake cat hen pen key oven pan pot bowl star moon rain wind
+`);
+
 export const PLACES = list(`
   kitchen garden garage office cellar attic bedroom bathroom hall library school market station harbour museum park
   forest church hotel bakery clinic theatre stable tower castle village

@@ -13,7 +13,7 @@ import os
 import resource
 import time
 
-# Debian's OpenBLAS does not know every virtual processor and then falls back to kernels seven times slower.
+# Debian's OpenBLAS does not know every virtual processor and then falls back to kernels seven times slower (14 GFLOP/s instead of 95).
 if os.path.exists('/proc/cpuinfo'):
     with open('/proc/cpuinfo', encoding='ascii', errors='replace') as info:
         flags = info.read()
