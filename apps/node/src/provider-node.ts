@@ -287,14 +287,17 @@ export class ProviderNode implements NodeDuties {
       ownPayout: this.#parts.payout === this.#parts.identity.address,
       signatures: coordinator.signatures,
     };
-    for (const kept of await this.#receipts.keep(accepted, terms)) {
-      if (kept.kept) await this.#link.tell(peer, { type: 'kept', task: kept.task });
-      else this.#parts.log('voucher-refused', { ...kept });
+    const outcomes = await this.#receipts.keep(accepted, terms);
+    for (const outcome of outcomes) {
+      if (outcome.kept) await this.#link.tell(peer, { type: 'kept', task: outcome.task });
+      else this.#parts.log('voucher-refused', { ...outcome });
     }
     const { task, epoch } = accepted.receipt;
     if (typeof task !== 'string' || typeof epoch !== 'number') return;
     this.#compareCharge({ task, epoch }, accepted.receipt);
-    await this.#receipts.forgetCommit({ task, epoch });
+    // Without a good voucher the signed word for the commitment is all the evidence there is.
+    if (outcomes.some((outcome) => outcome.kept && outcome.task === task))
+      await this.#receipts.forgetCommit({ task, epoch });
     await this.#leases.drop({ task, epoch }, 'accepted');
     await this.#look();
   }
