@@ -1,0 +1,125 @@
+/**
+ * What the market costs on top of the engines: a batch of embeddings through files, leases, checkpoints, audits and receipts,
+ * beside a direct loop over the same engines on the same rows. Nodes are past their first rows, so audits are at their floor.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { installedReadmes } from '../../apps/devnet/dist/main-job/readmes.js';
+import { LOCAL_MODELS } from '@freehold/wiring/models';
+import OpenAI from 'openai';
+import { runBatch, writeBatchFile } from '../../apps/devnet/dist/main-job/run-batch.js';
+import { cosine } from '../../apps/devnet/dist/main-job/search.js';
+import { cpuSecondsOfTree, withHouse } from './house/market-house.mjs';
+
+const ROWS = 1_200;
+const ENGINES = 2;
+const FLOOR = 0.8;
+const TARGET = 0.9;
+/** Rows a node has behind it when only the floor of the audit rate is left. */
+const SETTLED_ROWS = 100_000;
+
+export async function run({ args = [], json = false } = {}) {
+  const say = (text) => json || console.log(text);
+  const rows = Number(args[args.indexOf('--rows') + 1]) || ROWS;
+  const readmes = await installedReadmes(fileURLToPath(new URL('../../node_modules', import.meta.url)));
+  const texts = Array.from({ length: rows }, (_, i) => `${i} ${readmes[i % readmes.length].text}`.slice(0, 400));
+  const rates = { embeddingToken: '15000' };
+  return withHouse(
+    { say, nodes: Array.from({ length: ENGINES }, (_, i) => ({ name: `embed-${i}`, engine: 'use-lite', rates })) },
+    async ({ house, db, dataDir }) => {
+      await db.query('UPDATE node SET rows_accepted = $1, rows_audited = $1', [SETTLED_ROWS]);
+      await viaMarket(house, dataDir, texts.slice(0, 40), 'warm-up');
+      const direct = await directly(texts);
+      say(`direct: ${direct.seconds.toFixed(1)} s, ${direct.cpuSeconds.toFixed(1)} CPU-s`);
+      const before = cpuSecondsOfTree();
+      const market = await viaMarket(house, dataDir, texts, 'measured');
+      market.cpuSeconds = cpuSecondsOfTree() - before;
+      say(`market: ${market.seconds.toFixed(1)} s, ${market.cpuSeconds.toFixed(1)} CPU-s`);
+      const wrong = texts.filter((_, i) => cosine(market.vectors[i], direct.vectors[i]) < 0.999999).length;
+      if (wrong > 0)
+        throw new Error(`${wrong} of ${rows} vectors differ from the direct loop's: no time is worth that`);
+      const { rows: facts } = await db.query(
+        'SELECT sum(audited)::int AS audited, sum(rows)::int AS rows FROM receipt WHERE job_id = $1',
+        [market.id],
+      );
+      const auditShare = facts[0].audited / facts[0].rows;
+      // What audits run again is work of the engines too: without it the market's own share is left.
+      const ratioIncludingAudits = direct.seconds / market.seconds;
+      const ratio = Math.min(1, (direct.seconds * (1 + auditShare)) / market.seconds);
+      const metrics = {
+        ratio: round(ratio),
+        ratioIncludingAudits: round(ratioIncludingAudits),
+        cpuRatio: round((direct.cpuSeconds * (1 + auditShare)) / market.cpuSeconds),
+        auditShare: round(auditShare),
+        rows,
+        directSeconds: round(direct.seconds),
+        marketSeconds: round(market.seconds),
+        directCpuSeconds: round(direct.cpuSeconds),
+        marketCpuSeconds: round(market.cpuSeconds),
+      };
+      return {
+        name: 'batch-overhead',
+        metrics,
+        floor: { ratio: FLOOR },
+        target: { ratio: TARGET },
+        pass: metrics.ratio >= FLOOR,
+      };
+    },
+  );
+}
+
+/** The same engines, as many at once, with nothing between the rows and them. */
+async function directly(texts) {
+  const dir = mkdtempSync(join(tmpdir(), 'freehold-direct-'));
+  const model = LOCAL_MODELS.find((candidate) => candidate.kind === 'embedding');
+  const engines = await Promise.all(Array.from({ length: ENGINES }, () => model.start(dir)));
+  const signal = new AbortController().signal;
+  try {
+    for (const engine of engines) await engine.embed(model.name, { kind: 'embedding', inputs: ['warm'] }, signal);
+    const vectors = new Array(texts.length);
+    const cpu = cpuSecondsOfTree();
+    const start = performance.now();
+    let next = 0;
+    await Promise.all(
+      engines.map(async (engine) => {
+        for (let at = next++; at < texts.length; at = next++) {
+          const output = await engine.embed(model.name, { kind: 'embedding', inputs: [texts[at]] }, signal);
+          vectors[at] = [...new Float32Array(new Uint8Array(Buffer.from(output.vectors[0], 'base64')).buffer)];
+        }
+      }),
+    );
+    return { vectors, seconds: (performance.now() - start) / 1_000, cpuSeconds: cpuSecondsOfTree() - cpu };
+  } finally {
+    await Promise.all(engines.map((engine) => engine.close()));
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** From the upload of the input file to the last byte of the output file. */
+async function viaMarket(house, dataDir, texts, name) {
+  const client = new OpenAI({ baseURL: house.baseURL, apiKey: house.requester.apiKey });
+  const file = join(dataDir, `${name}.jsonl`);
+  await writeBatchFile(
+    file,
+    texts.map((text, i) => ({ customId: `row-${i}`, url: '/v1/embeddings', body: { model: 'use-lite', input: text } })),
+  );
+  const start = performance.now();
+  const batch = await runBatch({
+    client,
+    file,
+    endpoint: '/v1/embeddings',
+    metadata: { verify: 'spot' },
+    signal: new AbortController().signal,
+    onProgress: () => undefined,
+  });
+  const seconds = (performance.now() - start) / 1_000;
+  if (batch.succeeded !== texts.length || batch.duplicates > 0)
+    throw new Error(`${batch.succeeded} of ${texts.length} rows succeeded, ${batch.duplicates} twice`);
+  return { id: batch.id, seconds, vectors: texts.map((_, i) => batch.results.get(`row-${i}`).body.data[0].embedding) };
+}
+
+function round(value) {
+  return Number(value.toFixed(4));
+}

@@ -1,0 +1,118 @@
+/** What the stream road adds to the first token: streamed chats through the API, beside the same chats asked of the engine. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { LOCAL_MODELS } from '@freehold/wiring/models';
+import OpenAI from 'openai';
+import { heldOutItems } from '../../models/freehold-tiny/index.mjs';
+import { percentile, withHouse } from './house/market-house.mjs';
+
+const CHATS = 150;
+const WARM_UP = 20;
+const ROUNDS = 3;
+const FLOOR_MS = 25;
+const TARGET_MS = 5;
+
+export async function run({ args = [], json = false } = {}) {
+  const say = (text) => json || console.log(text);
+  const chats = Number(args[args.indexOf('--chats') + 1]) || CHATS;
+  const questions = heldOutItems({ seed: 3, count: chats }).map((item) => item.messages);
+  const rates = { inputToken: '40000', outputToken: '80000' };
+  return withHouse(
+    { say, nodes: [{ name: 'text', engine: 'llama-cpp', rates, flags: ['--slots', '4', '--chat-share', '100'] }] },
+    async ({ house, db }) => {
+      await db.query('UPDATE node SET rows_accepted = 100000, rows_audited = 100000');
+      const dir = mkdtempSync(join(tmpdir(), 'freehold-direct-'));
+      const model = LOCAL_MODELS.find((candidate) => candidate.kind === 'chat');
+      const engine = await model.start(dir);
+      const client = new OpenAI({ baseURL: house.baseURL, apiKey: house.requester.apiKey, maxRetries: 0 });
+      const direct = (messages) => askEngine(engine, model.name, messages);
+      const market = (messages) => askMarket(client, messages);
+      try {
+        for (const messages of questions.slice(0, WARM_UP)) await Promise.all([direct(messages), market(messages)]);
+        const times = { direct: [], market: [] };
+        // A B A B: whatever else the machine does falls on both.
+        for (let round = 0; round < ROUNDS; round += 1) {
+          for (const messages of questions.slice(
+            Math.floor((round * chats) / ROUNDS),
+            Math.floor(((round + 1) * chats) / ROUNDS),
+          )) {
+            const own = await direct(messages);
+            const bought = await market(messages);
+            if (own.text !== bought.text) throw new Error(`"${bought.text}" came where the engine says "${own.text}"`);
+            times.direct.push(own.firstMs);
+            times.market.push(bought.firstMs);
+          }
+        }
+        const added = times.market.map((ms, i) => ms - times.direct[i]);
+        const metrics = {
+          ttftAddedMsP50: round(percentile(added, 0.5)),
+          ttftAddedMsP99: round(percentile(added, 0.99)),
+          ttftRatio: round(percentile(times.market, 0.5) / percentile(times.direct, 0.5)),
+          directMsP50: round(percentile(times.direct, 0.5)),
+          marketMsP50: round(percentile(times.market, 0.5)),
+          chats: added.length,
+        };
+        say(
+          `first token after ${metrics.directMsP50} ms from the engine, ${metrics.marketMsP50} ms through the market`,
+        );
+        return {
+          name: 'chat-overhead',
+          metrics,
+          floor: { ttftAddedMsP50: FLOOR_MS },
+          target: { ttftAddedMsP50: TARGET_MS },
+          pass: metrics.ttftAddedMsP50 <= FLOOR_MS,
+        };
+      } finally {
+        await engine.close();
+        rmSync(dir, { recursive: true, force: true });
+      }
+    },
+  );
+}
+
+async function askEngine(engine, model, messages) {
+  const start = performance.now();
+  let firstMs = 0;
+  const work = {
+    kind: 'chat',
+    messages,
+    maxTokens: 48,
+    temperature: 0,
+    topP: 1,
+    seed: 0,
+    stop: [],
+    topLogprobs: 0,
+    logprobs: false,
+  };
+  const output = await engine.chat(
+    model,
+    work,
+    () => (firstMs ||= performance.now() - start),
+    new AbortController().signal,
+  );
+  return { firstMs: firstMs || performance.now() - start, text: output.text };
+}
+
+async function askMarket(client, messages) {
+  const start = performance.now();
+  let firstMs = 0;
+  let text = '';
+  const stream = await client.chat.completions.create({
+    model: 'freehold-tiny',
+    messages,
+    max_tokens: 48,
+    temperature: 0,
+    stream: true,
+  });
+  for await (const chunk of stream) {
+    const piece = chunk.choices[0]?.delta.content ?? '';
+    if (piece !== '') firstMs ||= performance.now() - start;
+    text += piece;
+  }
+  return { firstMs: firstMs || performance.now() - start, text };
+}
+
+function round(value) {
+  return Number(value.toFixed(3));
+}

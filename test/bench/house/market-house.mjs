@@ -1,0 +1,53 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import { House } from '../../../apps/devnet/dist/house/house.js';
+
+/** A market on a folder of its own, for as long as `work` takes: embedded services, the coordinator's processes, nodes. */
+export async function withHouse({ nodes, say }, work) {
+  const dataDir = mkdtempSync(join(tmpdir(), 'freehold-bench-'));
+  const house = await House.open({ dataDir, httpPort: 0, fresh: false, say });
+  const db = new pg.Pool({ connectionString: house.databaseUrl, max: 2 });
+  try {
+    await house.startCoordinator();
+    for (const spec of nodes) await house.startNode(spec);
+    return await work({ house, db, dataDir });
+  } finally {
+    await db.end();
+    await house.close();
+    rmSync(dataDir, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** CPU-seconds (user + system, children that ended included) of this process and everything below it. */
+export function cpuSecondsOfTree() {
+  const stats = new Map();
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      stats.set(Number(pid), {
+        parent: Number(fields[1]),
+        ticks: fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0),
+      });
+    } catch {
+      // The process ended between the listing and the reading.
+    }
+  }
+  let ticks = 0;
+  for (const [pid, { ticks: own }] of stats) {
+    for (let at = pid; at > 1; at = stats.get(at)?.parent ?? 0) {
+      if (at === process.pid) {
+        ticks += own;
+        break;
+      }
+    }
+  }
+  return ticks / 100;
+}
+
+export function percentile(values, share) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}
