@@ -30,7 +30,7 @@ node contracts/script/deploy.mjs --verification-inputs FOLDER
   --token        the ERC-20; left out only on a local chain (31337, 1337), where a devnet token is deployed
   --referees     addresses, at most 15; they and --threshold can never be changed
   --owner        may pause deposits for up to 7 days; use a multisignature wallet
-  --force        deploy again though the chain id is written down already
+  --force        deploy again though the chain id is written down already (local chains never refuse)
   --verification-inputs   writes each contract's standard-JSON input, after compiling it again and comparing the bytecode
 `;
 
@@ -117,9 +117,10 @@ async function check(reader, record) {
 export async function deployMarket({ rpc, key, token, treasury, owner, referees, threshold, force = false }) {
   const { reader, deploy, chainId } = await deployer(rpc, key);
   const path = join(CONTRACTS, 'deployments', `${chainId}.json`);
-  if (existsSync(path) && !force)
+  const local = DEVNET_CHAINS.has(chainId);
+  if (existsSync(path) && !force && !local)
     throw new Error(`${path} exists: chain ${chainId} has a market. --force deploys another one.`);
-  if (token === undefined && !DEVNET_CHAINS.has(chainId)) {
+  if (token === undefined && !local) {
     throw new Error(
       `--token: chain ${chainId} is not a local one, and a token that anyone may mint must not stand there.`,
     );
