@@ -37,6 +37,9 @@ import { privateKeyToAccount } from 'viem/accounts';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { FEE_BPS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
 
+/** For the tests of wiring, which reach these through here. */
+export { FEE_BPS, marketDatabase, MarketWorld, type MarketDatabase };
+
 export const EPOCH_SECONDS = 60;
 export const WINDOW_SECONDS = 30;
 

@@ -22,18 +22,8 @@ type Fact = ChainEvent extends infer E ? (E extends LogPlace ? Omit<E, keyof Log
 
 function factOf(log: EscrowLog): Fact | null {
   switch (log.eventName) {
-    case 'BookOpened': {
-      const { terms } = log.args;
-      return {
-        name: 'BookOpened',
-        delegate: terms.delegate.toLowerCase(),
-        feeBps: terms.feeBps,
-        startsAt: terms.start,
-        epochSeconds: terms.epochLength,
-        windowSeconds: terms.window,
-        graceSeconds: terms.grace,
-      };
-    }
+    case 'BookOpened':
+      return bookOpened(log.args.terms);
     case 'BookDied':
       return { name: 'BookDied', why: textOf(log.args.why) };
     case 'BondAdded':
@@ -92,6 +82,20 @@ function factOf(log: EscrowLog): Fact | null {
     default:
       return null;
   }
+}
+
+type Terms = Extract<EscrowLog, { eventName: 'BookOpened' }>['args']['terms'];
+
+function bookOpened(terms: Terms): Fact {
+  return {
+    name: 'BookOpened',
+    delegate: terms.delegate.toLowerCase(),
+    feeBps: terms.feeBps,
+    startsAt: terms.start,
+    epochSeconds: terms.epochLength,
+    windowSeconds: terms.window,
+    graceSeconds: terms.grace,
+  };
 }
 
 function laneAt(word: bigint, amountBits: bigint): Lane {

@@ -25,7 +25,7 @@ export async function settleBook(ports: SettlePorts): Promise<BookSettled> {
   const close = await closeEpoch(ports, now, head.timestamp);
   const post = await postEpoch(ports, now, head.timestamp);
   const finalise = await finaliseEpoch(ports, now, head.timestamp);
-  const withdraw = await withdrawPayouts(ports, now);
+  const withdraw = await withdrawPayouts(ports, now, head.timestamp);
   const refund = await refundOrders(ports, now);
   return { close, post, finalise, withdraw, refund };
 }

@@ -14,7 +14,7 @@ const SINGLES_MAX = 10;
  * Sends what final epochs credited to the providers' payout addresses, and our fees. One bundle per final epoch; anyone
  * else may withdraw for them too, so providers do not depend on us here.
  */
-export async function withdrawPayouts(ports: SettlePorts, now: BookNow): Promise<Step> {
+export async function withdrawPayouts(ports: SettlePorts, now: BookNow, chainTime: bigint): Promise<Step> {
   if (now.next === 0n) return { waits: 'no epoch is final' };
   const payable = await ports.settlement.payable(ports.escrow.book, ports.payoutMin, BUNDLE_MAX - 1);
   if (payable.length === 0) return { waits: `no credit of at least ${ports.payoutMin}` };
@@ -22,9 +22,10 @@ export async function withdrawPayouts(ports: SettlePorts, now: BookNow): Promise
   const bundle = fees > 0n ? [{ index: FEE_PAYEE, amount: fees }, ...payable] : payable;
   const sent = await send(ports, now, bundle);
   if (sent.state !== 'refused' || bundle.length === 1) return stepOf(`withdraw for ${bundle.length} payees`, sent);
-  // One address that the token refuses would hold up the others: from a random place on, everybody on its own.
-  const steps = await inTurn(rotated(bundle).slice(0, SINGLES_MAX), async (one) =>
-    stepOf(`withdraw for payee ${one.index}`, await send(ports, now, [one])),
+  // One address that the token refuses would hold up the others: everybody on its own, each turn from another place on.
+  const steps = await inTurn(
+    rotated(bundle, Number(chainTime % BigInt(bundle.length))).slice(0, SINGLES_MAX),
+    async (one) => stepOf(`withdraw for payee ${one.index}`, await send(ports, now, [one])),
   );
   return { did: steps.map((step) => ('did' in step ? step.did : step.waits)).join('; ') };
 }
@@ -45,7 +46,6 @@ async function inTurn<T>(payees: readonly Payable[], pay: (one: Payable) => Prom
   return steps;
 }
 
-function rotated(bundle: readonly Payable[]): readonly Payable[] {
-  const from = Math.floor(Math.random() * bundle.length);
+function rotated(bundle: readonly Payable[], from: number): readonly Payable[] {
   return [...bundle.slice(from), ...bundle.slice(0, from)];
 }

@@ -6,11 +6,15 @@ import { createSigner, EscrowClient, RpcChainSender } from '@freehold/chain';
 import { ledger } from '@freehold/domain';
 import { issueVoucher, settleBook, syncChain } from '@freehold/market';
 import { balanceOfAccount, PgChainHistory, PgChainTransactions, PgSettlementStore } from '@freehold/persistence';
-import { prepareChain, prepareRequester, settleDevnet } from '@freehold/wiring/devnet';
-import { startAnvil, type EmbeddedAnvil } from '@freehold/wiring/embedded';
-import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
-import { FEE_BPS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
-import { HearingLink } from './settlement-bench.ts';
+import { prepareChain, prepareRequester, settleDevnet } from '../devnet.ts';
+import { startAnvil, type EmbeddedAnvil } from '../embedded/index.ts';
+import {
+  FEE_BPS,
+  HearingLink,
+  marketDatabase,
+  MarketWorld,
+  type MarketDatabase,
+} from '../../../../test/integration/settlement-bench.ts';
 
 const TURN_MS = 100;
 let dataDir: string;
