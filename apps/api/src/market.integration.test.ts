@@ -189,3 +189,12 @@ it('forgets files that have expired, and identities that answer nobody', async (
   expect(await house.accounts.forgetRequests()).toBeGreaterThan(0);
   expect(await house.accounts.forgetRequests()).toBe(0);
 });
+
+it('takes no more files from an organisation that has filled its share', async () => {
+  const hoarder = await house.org();
+  const upload = async (): Promise<unknown> =>
+    hoarder.client.files.create({ file: await toFile(Buffer.from('x'), 'x.jsonl'), purpose: 'user_data' });
+  await upload();
+  await house.database.query('UPDATE file SET bytes = $2 WHERE org_id = $1', [hoarder.orgId, 100 * 1_073_741_824]);
+  await expect(upload()).rejects.toMatchObject({ status: 403, code: 'storage_limit_reached' });
+});

@@ -7,6 +7,8 @@ import { identityOf, keyReused, type RequestFacts } from './request-identity.ts'
 
 /** OpenAI's limit for one file. */
 export const FILE_BYTES_MAX = 512 * 1_048_576;
+/** Per organisation, as OpenAI has it: no tenant fills the disk of all. Uploads that run side by side may pass it by their own size. */
+export const ORG_BYTES_MAX = 100 * 1_073_741_824;
 const ID_BYTES = 12;
 
 export interface StoreFilePorts {
@@ -26,6 +28,7 @@ export interface Upload {
 
 /** Streams an upload into the object store, then records it. A repeated upload is recognised by its content. */
 export async function storeFile(ports: StoreFilePorts, upload: Upload): Promise<FileRecord> {
+  if ((await ports.files.storedBytes(upload.orgId)) >= ORG_BYTES_MAX) throw storageLimit();
   const id = `file-${toHex(ports.entropy.bytes(ID_BYTES)).slice(2)}`;
   const stored = await put(ports.objects, fileObject(id), upload.body);
   try {
@@ -72,4 +75,14 @@ async function put(
       param: 'file',
     });
   }
+}
+
+function storageLimit(): ApiError {
+  return new ApiError({
+    status: 403,
+    type: 'insufficient_quota',
+    code: 'storage_limit_reached',
+    message: `The files of this organisation hold ${ORG_BYTES_MAX} bytes or more: delete some, or upload with expires_after.`,
+    param: 'file',
+  });
 }

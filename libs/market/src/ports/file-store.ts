@@ -24,6 +24,8 @@ export interface NewFile {
 export abstract class FileStore {
   abstract insert(file: NewFile, identity: RequestIdentity | null): Promise<Once<FileRecord>>;
   abstract get(orgId: string, fileId: string): Promise<FileRecord | null>;
+  /** What an organisation's files hold together. */
+  abstract storedBytes(orgId: string): Promise<number>;
   /** Null when `after` is not one of the organisation's files. */
   abstract list(orgId: string, page: Page, purpose: string | null): Promise<Listed<FileRecord> | null>;
   /** `in-use`: a batch that is not over still reads it. */

@@ -66,6 +66,14 @@ export class PgFileStore extends FileStore {
     return row === undefined ? null : fileRecord(row);
   }
 
+  async storedBytes(orgId: string): Promise<number> {
+    const [row] = await this.#database.query<{ bytes: string }>(
+      `SELECT coalesce(sum(bytes), 0) AS bytes FROM file WHERE org_id = $1 AND ${THERE}`,
+      [orgId],
+    );
+    return Number(row?.bytes ?? 0);
+  }
+
   async list(orgId: string, page: Page, purpose: string | null): Promise<Listed<FileRecord> | null> {
     if (page.after !== null && (await this.get(orgId, page.after)) === null) return null;
     const isUp = page.order === 'asc';

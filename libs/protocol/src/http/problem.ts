@@ -33,6 +33,7 @@ function pathText(path: readonly PropertyKey[]): string {
 
 /** Text that every store takes as it is: no NUL (PostgreSQL has none) and no half of a surrogate pair (UTF-8 has none). */
 export function isStorable(text: string): boolean {
+  // oxlint-disable-next-line no-control-regex -- NUL is what this looks for
   return !/[\u0000\ud800-\udfff]/u.test(text);
 }
 
