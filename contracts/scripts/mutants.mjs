@@ -249,6 +249,7 @@ function plant(path, mutant) {
 /** What the run says about the mutant: null when the named check caught it. */
 function verdict(mutant, { status, output }) {
   if (/Compiler run failed|Error \(\d+\)/.test(output)) return `does not compile\n${output.slice(-1_500)}`;
+  if (!/[1-9]\d* (passed|failed)/.test(output)) return `ran no test: is ${mutant.caughtBy} still there?`;
   if (status === 0) return 'survived';
   const named = mutant.caughtBy.startsWith('I')
     ? new RegExp(`${mutant.caughtBy}: `)
@@ -261,7 +262,7 @@ function check(root, mutant) {
   const original = readFileSync(path, 'utf8');
   try {
     plant(path, mutant);
-    const test = mutant.caughtBy.startsWith('I') ? 'invariant_all' : `${mutant.caughtBy}$`;
+    const test = mutant.caughtBy.startsWith('I') ? 'invariant_all' : mutant.caughtBy;
     return verdict(
       mutant,
       forge(['test', '--match-test', test], { root, quiet: true, env: { FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT: '0' } }),
