@@ -127,7 +127,7 @@ async function typedDataVectors() {
   }
   const messages = {};
   for (const [primaryType, fields] of Object.entries(TYPES)) {
-    const { separator, ...domain } = domains[DOMAIN_BY_TYPE[primaryType]];
+    const { separator: _separator, ...domain } = domains[DOMAIN_BY_TYPE[primaryType]];
     const message = Object.fromEntries(fields.map(({ name, type }) => [name, SAMPLE[type](`${primaryType}.${name}`)]));
     const typed = { domain, types: { [primaryType]: fields }, primaryType, message };
     messages[primaryType] = {
