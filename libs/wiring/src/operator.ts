@@ -67,7 +67,15 @@ function reached(database: Database, record: MarketRecord | null, postgres: Embe
   };
 }
 
-export { auditFacts, jobMoney, nodeFacts, openWork, rowsAnswered, rowsDeliveredBy, type NodeFacts } from '@freehold/persistence';
+export {
+  auditFacts,
+  jobMoney,
+  nodeFacts,
+  openWork,
+  rowsAnswered,
+  rowsDeliveredBy,
+  type NodeFacts,
+} from '@freehold/persistence';
 
 export type Examination = DoctorReport;
 

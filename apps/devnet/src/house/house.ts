@@ -170,6 +170,7 @@ export class House {
       this.children,
       {
         name: spec.name,
+        stopGroup: 'nodes',
         args: [
           '--max-old-space-size=256',
           entryOf('node'),
