@@ -29,14 +29,16 @@ export class Tokenizer {
   #ids = new Map();
   #memory = new Map();
 
-  /** @param model `{ pieces: string[], scores: number[] }` as in tokenizer.json; piece `<0xHH>` is a byte. */
+  /** @param model `{ pieces: string[], mergesFrom: number }` as in tokenizer.json; piece `<0xHH>` is a byte. */
   constructor(model) {
-    if (!Array.isArray(model.pieces) || !Array.isArray(model.scores) || model.pieces.length !== model.scores.length) {
-      throw new Error('tokenizer.json: expected `pieces` and `scores` of one length.');
+    const { pieces, mergesFrom } = model;
+    if (!Array.isArray(pieces) || !Number.isInteger(mergesFrom) || mergesFrom > pieces.length) {
+      throw new Error('tokenizer.json: expected `pieces`, and in `mergesFrom` the place of the first merged one.');
     }
-    this.pieces = model.pieces;
-    this.scores = model.scores;
-    model.pieces.forEach((piece, id) => this.#ids.set(piece, id));
+    this.pieces = pieces;
+    // Merges stand in the order they were learned: the earlier one wins.
+    this.scores = pieces.map((_, id) => (id < mergesFrom ? 0 : mergesFrom - id - 1));
+    pieces.forEach((piece, id) => this.#ids.set(piece, id));
     SPECIALS.forEach((piece, id) => {
       if (this.#ids.get(piece) !== id) throw new Error(`tokenizer.json: expected piece ${id} to be ${piece}.`);
     });

@@ -63,11 +63,10 @@ for (let byte = 0; byte < 256; byte++) if (byte < 0x20 || byte > 0x7e) bytes.pus
 const signs = [SPACE];
 for (let code = 0x21; code < 0x7f; code++) signs.push(String.fromCharCode(code));
 const base = [...SPECIALS, ...bytes, ...signs];
-const scoresOf = (pieces) => pieces.map((_, id) => (id < base.length ? 0 : base.length - id - 1));
 
 /** Which first pieces most often follow a space, given the bodies. */
 const withoutSpaces = [...base, ...bodies];
-const plain = new Tokenizer({ pieces: withoutSpaces, scores: scoresOf(withoutSpaces) });
+const plain = new Tokenizer({ pieces: withoutSpaces, mergesFrom: base.length });
 const after = new Map();
 for (const [chunk, times] of words) {
   if (!chunk.startsWith(' ')) continue;
@@ -82,6 +81,6 @@ const pieces = [...withoutSpaces, ...spaced];
 if (pieces.length !== VOCABULARY) throw new Error(`Expected ${VOCABULARY} pieces, made ${pieces.length}.`);
 writeFileSync(
   new URL('../tokenizer.json', import.meta.url),
-  `${JSON.stringify({ kind: 'spm', seed: SEED, pieces, scores: scoresOf(pieces) })}\n`,
+  `${JSON.stringify({ kind: 'spm', seed: SEED, mergesFrom: base.length, pieces }, null, 2)}\n`,
 );
 console.log(`${pieces.length} pieces: ${bodies.length} bodies, ${spaced.length} with a space in front.`);
