@@ -78,7 +78,7 @@ async function directly(texts) {
   const signal = new AbortController().signal;
   try {
     for (const engine of engines) await engine.embed(model.name, { kind: 'embedding', inputs: ['warm'] }, signal);
-    const vectors = new Array(texts.length);
+    const vectors = [];
     const cpu = cpuSecondsOfTree();
     const start = performance.now();
     let next = 0;

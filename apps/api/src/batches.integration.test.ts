@@ -84,7 +84,7 @@ describe('files', () => {
 
   it('refuse a form without purpose, with a wrong one, without a file, and what is no form', async () => {
     const tenant = await house.org();
-    const post = (body: BodyInit, headers: Record<string, string> = {}): Promise<Response> =>
+    const post = (body: string | FormData, headers: Record<string, string> = {}): Promise<Response> =>
       fetch(`${house.url}/v1/files`, {
         method: 'POST',
         headers: { authorization: `Bearer ${tenant.key}`, ...headers },
@@ -95,7 +95,7 @@ describe('files', () => {
       for (const [name, value] of Object.entries(fields)) data.append(name, value);
       return data;
     };
-    const cases: [BodyInit, Record<string, string>, number, string][] = [
+    const cases: [string | FormData, Record<string, string>, number, string][] = [
       [form({ file: new Blob(['x']) }), {}, 400, 'missing_required_parameter'],
       [form({ file: new Blob(['x']), purpose: 'spam' }), {}, 400, 'invalid_value'],
       [form({ purpose: 'batch' }), {}, 400, 'missing_required_parameter'],

@@ -2,13 +2,15 @@ import { setMaxListeners } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import OpenAI from 'openai';
+import { serviceUrls } from '@freehold/wiring/devnet';
 import { readFlags, type Flags } from './flags.ts';
 import { House } from './house/house.ts';
 import { CAST } from './main-job/cast.ts';
 import { runBuiltInJob, type JobContext } from './main-job/built-in-job.ts';
+import type { Run } from './main-job/finished-run.ts';
 import { runGivenBatches } from './main-job/given-batches.ts';
 import { Narrator } from './progress.ts';
-import { measure, type Run } from './measure.ts';
+import { measure } from './measure.ts';
 import { renderScorecard, scorecardFaults } from './scorecard.ts';
 
 const HOME = fileURLToPath(new URL('../../..', import.meta.url));
@@ -24,9 +26,7 @@ async function main(): Promise<void> {
     httpPort: flags.port,
     fresh: flags.fresh,
     say: (text) => narrator.say(text),
-    databaseUrl: process.env['DATABASE_URL'],
-    redisUrl: process.env['REDIS_URL'],
-    rpcUrl: process.env['RPC_URL'],
+    ...serviceUrls(),
   });
   house.closeOnSignals();
   try {
@@ -62,6 +62,7 @@ async function runMarket(house: House, flags: Flags, narrator: Narrator): Promis
   const card = await measure(house, run, narrator);
   const faults = scorecardFaults(card, { builtIn: flags.batches.length === 0, rowsIn: run.rowsIn });
   narrator.print(renderScorecard(card, faults, money));
+  if (!flags.once) await house.fund();
   if (flags.json) printJson({ ...card, holds: faults.length === 0, faults });
   if (flags.once) {
     await house.close();

@@ -14,17 +14,10 @@ import {
   type ReachedMarket,
 } from '@freehold/wiring/operator';
 import type { House } from './house/house.ts';
-import type { BuiltInResult } from './main-job/built-in-job.ts';
-import type { FinishedBatch } from './main-job/run-batch.ts';
+import type { Run } from './main-job/finished-run.ts';
 import type { Narrator } from './progress.ts';
 import { SIMULATED, type Scorecard } from './scorecard.ts';
 import { forgedAmong } from './main-job/forged.ts';
-
-export interface Run {
-  readonly builtIn: BuiltInResult | null;
-  readonly batches: readonly FinishedBatch[];
-  readonly rowsIn: readonly number[];
-}
 
 /** Vouchers are signed moments after acceptance, audits of streamed requests take a block. */
 const SETTLE_LIMIT_MS = 45_000;

@@ -237,7 +237,7 @@ describe('a node in a market', () => {
         throw new Error(`unexpected ${event.type}`);
     })();
     await expect(second).rejects.toMatchObject({ code: 'CHAT_SHARE', retry: true });
-    await first.return?.();
+    await first.return?.(undefined);
     await eventually('the abort frees the slot', () => market.link.nodes()[0]?.busyChats === 0);
   });
 

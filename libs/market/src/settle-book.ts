@@ -5,13 +5,7 @@ import { refundOrders } from './refund-orders.ts';
 import type { SettlePorts, Step } from './settlement-step.ts';
 import { withdrawPayouts } from './withdraw-payouts.ts';
 
-export interface BookSettled {
-  readonly close: Step;
-  readonly post: Step;
-  readonly finalise: Step;
-  readonly withdraw: Step;
-  readonly refund: Step;
-}
+export type BookSettled = Readonly<Record<'close' | 'post' | 'finalise' | 'withdraw' | 'refund', Step>>;
 
 /**
  * One turn of the road of an epoch: close → post → window → finalise → withdraw; refunds of closed orders behind it.

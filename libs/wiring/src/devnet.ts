@@ -2,6 +2,7 @@ import { migrate, openDatabase } from '@freehold/persistence';
 
 export { prepareChain, type ChainRecord } from './devnet/prepare-chain.ts';
 export { prepareRequester, type RequesterRecord } from './devnet/prepare-requester.ts';
+export { serviceUrls, type ServiceUrls } from './devnet/service-urls.ts';
 export { settleDevnet, type SettledDevnet } from './devnet/settle-devnet.ts';
 
 export async function prepareDatabase(url: string): Promise<void> {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { LOCAL_MODELS } from '@freehold/wiring/models';
-import type { Run } from '../measure.ts';
+import type { Run } from './finished-run.ts';
 import { cosine } from './search.ts';
 
 /** Honest vectors of one text differ less than this between machines. */

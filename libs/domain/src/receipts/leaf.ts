@@ -35,8 +35,10 @@ export function encodeLeaf(leaf: LeafContent): Uint8Array {
   bytes.set(leaf.inputHash, (at += 4));
   view.setUint32((at += 32), items);
   at += 4;
-  if ('tokens' in leaf.output) for (const token of leaf.output.tokens) (view.setUint32(at, token, true), (at += 4));
-  else for (const value of leaf.output.vector) (view.setFloat32(at, value, true), (at += 4));
+  const body = at;
+  if ('tokens' in leaf.output) leaf.output.tokens.forEach((token, no) => view.setUint32(body + 4 * no, token, true));
+  else leaf.output.vector.forEach((value, no) => view.setFloat32(body + 4 * no, value, true));
+  at += 4 * items;
   view.setUint8(at, FINISH_REASONS.indexOf(leaf.finish));
   view.setUint32((at += 1), leaf.unitsIn);
   view.setUint32(at + 4, leaf.unitsOut);

@@ -1,22 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { addressOfKey, EscrowClient, openDevnetOrder } from '@freehold/chain';
 import { createKey, createOrg, syncChain } from '@freehold/market';
 import { openDatabase, PgAccountStore, PgChainHistory, type Database } from '@freehold/persistence';
-import { z } from 'zod';
 import { SystemEntropy } from '../coordinator/surroundings.ts';
 import type { ChainRecord } from './prepare-chain.ts';
-
-/** The devnet's requester, as `requester.json` in the data folder (0600): api and scheduler never read its wallet. */
-const RequesterFile = z.object({
-  orgId: z.string(),
-  apiKey: z.string(),
-  walletKey: z.string().regex(/^0x[0-9a-f]{64}$/),
-  /** Its order in the book; null until the opening was seen. */
-  order: z.int().nullable(),
-});
-type RequesterFile = z.infer<typeof RequesterFile>;
+import { readRequester, saveRequester, type RequesterFile } from './requester-file.ts';
 
 export interface RequesterRecord {
   readonly orgId: string;
@@ -34,22 +22,19 @@ export async function prepareRequester(options: {
   readonly dataDir: string;
   readonly chain: ChainRecord;
 }): Promise<RequesterRecord> {
-  const file = join(options.dataDir, 'requester.json');
   const database = await openDatabase({ url: options.databaseUrl, poolSize: 2, applicationName: 'freehold-devnet' });
   try {
-    const known = existsSync(file)
-      ? RequesterFile.parse(JSON.parse(readFileSync(file, 'utf8')))
-      : await introduce(database, file);
+    const known = readRequester(options.dataDir) ?? (await introduce(database, options.dataDir));
     if (known.order !== null) return { orgId: known.orgId, apiKey: known.apiKey, order: known.order };
     const order = (await orderOf(database, options, known.orgId)) ?? (await openOrder(database, options, known));
-    save(file, { ...known, order });
+    saveRequester(options.dataDir, { ...known, order });
     return { orgId: known.orgId, apiKey: known.apiKey, order };
   } finally {
     await database.close();
   }
 }
 
-async function introduce(database: Database, file: string): Promise<RequesterFile> {
+async function introduce(database: Database, dataDir: string): Promise<RequesterFile> {
   const walletKey = `0x${randomBytes(32).toString('hex')}` as const;
   const ports = { accounts: new PgAccountStore(database), entropy: new SystemEntropy() };
   const { orgId } = await createOrg(ports, {
@@ -60,7 +45,7 @@ async function introduce(database: Database, file: string): Promise<RequesterFil
   const { key } = await createKey(ports, { orgId });
   const record = { orgId, apiKey: key, walletKey, order: null };
   // Saved before any money goes to the wallet: a key that is lost takes its money along.
-  save(file, record);
+  saveRequester(dataDir, record);
   return record;
 }
 
@@ -88,10 +73,6 @@ async function orderOf(database: Database, where: Where, orgId: string): Promise
     [book, orgId],
   );
   return row?.order_index ?? null;
-}
-
-function save(file: string, record: RequesterFile): void {
-  writeFileSync(file, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
 }
 
 function hex(text: string): `0x${string}` {

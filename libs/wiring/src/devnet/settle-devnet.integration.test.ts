@@ -50,12 +50,20 @@ it('prepares a devnet once, and settles its open epoch while a coordinator runs'
   await world.accept(lease);
   const coordinator = runCoordinator(chain, lease.task);
   try {
-    const settled = await settleDevnet({ databaseUrl: market.url, rpcUrl: anvil.url, chain, say: () => undefined });
-    expect(settled).toMatchObject({
-      balanced: true,
-      escrow: String(deposited - 200n),
-      ledger: String(deposited - 200n),
+    const settled = await settleDevnet({
+      databaseUrl: market.url,
+      rpcUrl: anvil.url,
+      dataDir,
+      chain,
+      say: () => undefined,
     });
+    // The fee stays until somebody withdraws it with a payout; providers are paid, and the requester has its rest back.
+    expect(settled).toMatchObject({ balanced: true, escrow: settled.ledger });
+    expect(BigInt(settled.escrow)).toBeLessThan(200n);
+    expect(await balanceOfAccount(market.database, ledger.balanceOf(requester.orgId))).toBe(0n);
+    const again = await prepareRequester({ ...where, databaseUrl: market.url, chain });
+    expect(again.order).not.toBe(requester.order);
+    expect(await balanceOfAccount(market.database, ledger.balanceOf(requester.orgId))).toBe(1_000_000_000n);
     expect(settled.transactions).toBeGreaterThanOrEqual(4);
   } finally {
     await coordinator.stop();

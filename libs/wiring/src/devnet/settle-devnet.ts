@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EscrowClient, passChainTime } from '@freehold/chain';
+import { closeDevnetOrder, EscrowClient, passChainTime } from '@freehold/chain';
+import type { Hex } from 'viem';
 import { ledger } from '@freehold/domain';
 import { chainFacts, endOfEpoch } from '@freehold/market';
 import {
@@ -10,6 +11,7 @@ import {
   type Database,
 } from '@freehold/persistence';
 import type { ChainRecord } from './prepare-chain.ts';
+import { readRequester, saveRequester } from './requester-file.ts';
 
 export interface SettledDevnet {
   /** Confirmed transactions of the coordinator, and their gas. */
@@ -32,6 +34,7 @@ const LOOK_EVERY_MS = 250;
 export async function settleDevnet(options: {
   readonly databaseUrl: string;
   readonly rpcUrl: string;
+  readonly dataDir: string;
   readonly chain: ChainRecord;
   readonly say: (text: string) => void;
 }): Promise<SettledDevnet> {
@@ -42,6 +45,7 @@ export async function settleDevnet(options: {
     const last = await openEpoch(database, book);
     await passUntilFinal(escrow, options, last);
     await until('payouts are withdrawn', async () => (await unpaid(database)) === 0n);
+    await refund(database, escrow, options);
     return await measured(database, escrow, options.chain);
   } finally {
     await database.close();
@@ -64,6 +68,47 @@ async function passUntilFinal(
     await passChainTime(options.rpcUrl, Number(now.windowSeconds));
     await until(`epoch ${now.next} is final`, async () => (await escrow.bookNow()).next > now.next);
   }
+}
+
+/**
+ * The requester takes back what it did not spend: its wallet closes the order, the epochs in which work may still be charged
+ * become final, and the rest returns. Settled epochs gate the refund, never time alone.
+ */
+async function refund(
+  database: Database,
+  escrow: EscrowClient,
+  options: {
+    readonly rpcUrl: string;
+    readonly dataDir: string;
+    readonly chain: ChainRecord;
+    readonly say: (text: string) => void;
+  },
+): Promise<void> {
+  const requester = readRequester(options.dataDir);
+  if (requester === null || requester.order === null) return;
+  const { order } = requester;
+  const devnet = { escrow: options.chain.escrow as Hex, book: options.chain.book as Hex };
+  await closeDevnetOrder(options.rpcUrl, requester.walletKey as Hex, devnet, order);
+  let closeEpoch: bigint | null = null;
+  await until(`order ${order} is seen closing`, async () => {
+    const [row] = await database.query<{ close_epoch: string | null }>(
+      `SELECT close_epoch FROM chain_order WHERE book = $1 AND order_index = $2`,
+      [options.chain.book, order],
+    );
+    closeEpoch = row?.close_epoch === null || row?.close_epoch === undefined ? null : BigInt(row.close_epoch);
+    return closeEpoch !== null;
+  });
+  if (closeEpoch === null) return;
+  await passUntilFinal(escrow, options, closeEpoch);
+  await until(`order ${order} is refunded`, async () => {
+    const [row] = await database.query<{ state: string }>(
+      `SELECT state FROM chain_order WHERE book = $1 AND order_index = $2`,
+      [options.chain.book, order],
+    );
+    return row?.state === 'refunded';
+  });
+  saveRequester(options.dataDir, { ...requester, order: null });
+  options.say(`the rest of order ${order} is back in the requester's wallet`);
 }
 
 async function openEpoch(database: Database, book: string): Promise<bigint> {
