@@ -1,6 +1,15 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { openDatabase, runDoctor, type Database, type DoctorReport } from '@freehold/persistence';
+import { EscrowClient } from '@freehold/chain';
+import { chainFacts, type ChainFacts } from '@freehold/market';
+import {
+  openDatabase,
+  PgChainHistory,
+  PgChainTransactions,
+  runDoctor,
+  type Database,
+  type DoctorReport,
+} from '@freehold/persistence';
 import { startPostgres, type EmbeddedPostgres } from './embedded/index.ts';
 import { readMarketRecord, type MarketRecord } from './market-record.ts';
 
@@ -79,7 +88,35 @@ export {
 
 export type Examination = DoctorReport;
 
-/** Every check that the reached market's surroundings allow. */
-export function examine(market: ReachedMarket): Promise<Examination> {
-  return runDoctor(market.database);
+/** The ledger may move while the chain is read: then both are read again, so often. */
+const EXAMINATIONS_MAX = 5;
+
+/** Every check that the reached market's surroundings allow; those about the chain when its endpoint answers. */
+export async function examine(market: ReachedMarket): Promise<Examination> {
+  for (let attempt = 1; ; attempt += 1) {
+    const facts = await chainFactsOf(market);
+    if (facts === null || facts.block === null) return runDoctor(market.database);
+    const { escrowBalance, unconfirmed } = facts;
+    const report = await runDoctor(market.database, { chain: { escrowBalance, unconfirmed } });
+    const after = await chainFactsOf(market);
+    if (report.violations.length === 0 || after?.escrowBalance === escrowBalance || attempt === EXAMINATIONS_MAX)
+      return report;
+  }
 }
+
+/** Null when the market is stopped or its chain does not answer: then nothing is said about the chain. */
+async function chainFactsOf(market: ReachedMarket): Promise<ChainFacts | null> {
+  const { record, database } = market;
+  if (record === null || market.wasStopped) return null;
+  const { escrow: address, book } = record.contracts;
+  const history = new PgChainHistory(database, { book, escrow: address.toLowerCase(), operatorPayer: null });
+  const escrow = new EscrowClient({ rpcUrl: record.rpcUrl, escrow: address, book });
+  try {
+    return await chainFacts({ escrow, history, transactions: new PgChainTransactions(database), sender: '' });
+  } catch (error) {
+    if (error instanceof Error && error.name !== 'TypeError') return null;
+    throw error;
+  }
+}
+
+export { writeMarketRecord } from './market-record.ts';

@@ -17,6 +17,7 @@ import {
   type RequesterRecord,
   type SettledDevnet,
 } from '@freehold/wiring/devnet';
+import { writeMarketRecord } from '@freehold/wiring/operator';
 import { entryOf, startReady, type ReadyChild, type ReadyLine } from './processes.ts';
 
 export interface HouseOptions {
@@ -125,6 +126,13 @@ export class House {
   /** Starts api and scheduler side by side; returns where the API listens. */
   async startCoordinator(): Promise<string> {
     await Promise.all([this.startProcess('api'), this.startProcess('scheduler')]);
+    writeMarketRecord(this.dataDir, {
+      databaseUrl: this.databaseUrl,
+      rpcUrl: this.rpcUrl,
+      baseURL: this.baseURL,
+      contracts: { ...this.chain },
+      p2p: [...this.#coordinators.values()].flatMap((line) => line.p2p ?? []),
+    });
     return this.baseURL;
   }
 
@@ -199,7 +207,14 @@ export class House {
 
   /** Lets the running scheduler settle what was accepted, and says what the chain holds then. */
   settle(say: (text: string) => void): Promise<SettledDevnet> {
-    return settleDevnet({ databaseUrl: this.databaseUrl, rpcUrl: this.rpcUrl, chain: this.chain, say });
+    const { databaseUrl, rpcUrl, dataDir, chain } = this;
+    return settleDevnet({ databaseUrl, rpcUrl, dataDir, chain, say });
+  }
+
+  /** A new order for whoever goes on using the market after the job. */
+  async fund(): Promise<void> {
+    const { databaseUrl, rpcUrl, dataDir, chain } = this;
+    await prepareRequester({ databaseUrl, rpcUrl, dataDir, chain });
   }
 
   child(name: string): RunningChild | undefined {
