@@ -139,6 +139,8 @@ interface IComputeEscrow {
         bytes32 s;
     }
 
+    // Each event of a book has the book first, so that an indexer filters by one topic.
+
     event BookOpened(bytes32 indexed book, address indexed delegate, BookTerms terms);
     event BookDied(bytes32 indexed book, uint256 indexed epoch, bytes32 why);
     event BondAdded(bytes32 indexed book, address indexed from, uint256 amount);
@@ -195,6 +197,8 @@ interface IComputeEscrow {
     event Withdrawn(bytes32 indexed book, uint256[] sent);
     event Relayed(bytes32 indexed book, address indexed relayer, uint256 fees);
     event Collected(address indexed to, uint256 amount);
+
+    // Each error carries what was expected, then what came.
 
     error BookUnknown(bytes32 book);
     error BookKnown(bytes32 book);
@@ -351,10 +355,13 @@ interface IComputeEscrow {
     /// @return The order's hash: the nonce of its EIP-3009 opening; its first eight bytes are the order's params.
     function orderHash(Messages.Order calldata terms) external pure returns (bytes32);
 
+    /// @notice Where a book stands; reverts when there is none.
     function bookOf(bytes32 book) external view returns (Book memory);
 
+    /// @notice An order and its lanes; reverts when there is none.
     function orderOf(bytes32 book, uint16 order) external view returns (OrderState memory);
 
+    /// @notice A payee and its balance; reverts when there is none. `payout` is the address in force now.
     function payeeOf(bytes32 book, uint16 payee) external view returns (PayeeState memory);
 
     /// @return The index of an operator's payee; reverts when there is none.
@@ -363,6 +370,7 @@ interface IComputeEscrow {
     /// @return What `payee` has redeemed, gross, of the payer's vouchers on `order`.
     function claimed(bytes32 book, uint16 order, uint16 payee) external view returns (uint256);
 
+    /// @return Whether the payee's voucher of this epoch and order has been cashed.
     function isCashed(bytes32 book, uint16 payee, uint32 epoch, uint16 order) external view returns (bool);
 
     /// @return The epoch that runs at `time`.
@@ -371,5 +379,6 @@ interface IComputeEscrow {
     /// @return The last second in which the delegate is in time with the posting of epoch `next`.
     function postBy(bytes32 book) external view returns (uint256);
 
+    /// @return What {collect} would send to `to`.
     function owed(address to) external view returns (uint256);
 }

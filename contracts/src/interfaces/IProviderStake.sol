@@ -48,7 +48,9 @@ interface IProviderStake {
     /// @notice Sends what verdicts owe to `to`.
     function collect(address to) external;
 
+    /// @return What a provider has bonded and what is leaving.
     function stakeOf(address provider) external view returns (Stake memory);
 
+    /// @return What {collect} would send to `to`.
     function owed(address to) external view returns (uint256);
 }

@@ -19,9 +19,12 @@ interface IRefereePanel {
     /// @notice Carries a verdict to its stake; anyone may call it.
     function slash(Messages.Verdict calldata message, bytes[] calldata signatures) external;
 
+    /// @return Whether an account is one of the members.
     function isReferee(address account) external view returns (bool);
 
+    /// @return The members in rising order, which is the order of signatures.
     function members() external view returns (address[] memory);
 
+    /// @return How many of them must sign.
     function threshold() external view returns (uint256);
 }

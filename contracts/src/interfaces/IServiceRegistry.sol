@@ -42,10 +42,15 @@ interface IServiceRegistry {
     /// @notice Lists the caller's current book and endpoints; an empty list withdraws it.
     function setCoordinator(bytes32 book, string[] calldata endpoints) external;
 
+    /// @return Who runs a node and where its pay goes; zeros when it is not registered. The nonce stands in its next
+    /// consent.
     function nodeOf(address node) external view returns (Node memory);
 
+    /// @return book The current book of a coordinator.
+    /// @return endpoints Where it is reached, in the order to try.
     function coordinatorOf(address delegate) external view returns (bytes32 book, string[] memory endpoints);
 
+    /// @return How many coordinators have ever been listed.
     function coordinatorCount() external view returns (uint256);
 
     /// @return The delegates from `from` on, at most `count`.

@@ -55,7 +55,7 @@ contract InvariantsTest is Check {
     function test_actors_reach_the_rare_roads() external {
         bytes4[13] memory acts = _acts();
         uint256 seed = 4;
-        for (uint256 i = 0; i < 4_000; ++i) {
+        for (uint256 i = 0; i < 3_000; ++i) {
             seed = uint256(keccak256(abi.encode(seed)));
             (bool done, ) = address(actors).call(abi.encodeWithSelector(acts[seed % 13], seed >> 8));
             check(done, "an act of the model itself failed");
