@@ -263,6 +263,7 @@ it.each([
   ['GET', '/market/v1/jobs/%00/explain', undefined, 400, 'invalid_value'],
   ['GET', '/v1/files?after=file-unknown', undefined, 400, 'invalid_value'],
   ['POST', '/v1/batches', '{"broken', 400, 'invalid_json'],
+  ['POST', '/v1/chat/completions', `{"messages":${'['.repeat(3_900_000)}`, 400, 'invalid_json'],
   ['POST', '/v1/batches', '{}', 400, 'missing_required_parameter'],
   ['POST', '/v1/batches', '[]', 400, 'invalid_value'],
   [

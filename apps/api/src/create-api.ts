@@ -5,6 +5,7 @@ import { NestFactory } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import express, { type NextFunction, type Request, type Response } from 'express';
 import { ApiModule } from './api.module.ts';
+import { ApiError, invalidRequest, isTooDeep, JSON_DEPTH_MAX } from '@freehold/protocol';
 import type { ApiRequest } from './http/api-request.ts';
 import { ErrorFilter } from './http/error.filter.ts';
 import { ApiMetrics } from './http/metrics.ts';
@@ -58,11 +59,42 @@ function jsonBody(): (request: Request, response: Response, next: NextFunction) 
   const parse = express.json({
     limit: JSON_BYTES_MAX,
     strict: true,
-    verify: (request, _response, bytes) => {
+    verify: (request, _response, bytes, encoding) => {
+      refuseUnreadable(bytes, encoding);
       (request as ApiRequest).bodyHash = createHash('sha256').update(bytes).digest();
     },
   });
-  return (request, response, next) => parse(request, response, next);
+  return (request, response, next) =>
+    parse(request, response, (error?: unknown) => next(error instanceof UnreadableBody ? error.answer : error));
+}
+
+/** Carries an answer through express's parser, which gives every error a status of its own. */
+class UnreadableBody extends Error {
+  readonly answer: ApiError;
+  constructor(answer: ApiError) {
+    super(answer.message);
+    this.answer = answer;
+  }
+}
+
+/** Before it is parsed: what would take the parser seconds, and other encodings, in which that cannot be seen. */
+function refuseUnreadable(bytes: Buffer, encoding: string): void {
+  if (encoding !== 'utf-8')
+    throw new UnreadableBody(
+      new ApiError({
+        status: 415,
+        type: 'invalid_request_error',
+        code: 'unsupported_encoding',
+        message: 'Send the body as UTF-8.',
+      }),
+    );
+  if (isTooDeep(bytes.toString('utf8')))
+    throw new UnreadableBody(
+      invalidRequest(
+        'invalid_json',
+        `The body nests lists or objects too deep: at most ${JSON_DEPTH_MAX} levels are read.`,
+      ),
+    );
 }
 
 /** Method, path, status and time. Never a query, a body, or a header. */

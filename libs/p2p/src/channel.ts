@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { isTooDeep, JSON_DEPTH_MAX } from '@freehold/protocol';
 import { FrameError, FrameStream, type FrameFault } from './frames.ts';
 
 export type ChannelFault =
@@ -55,12 +56,14 @@ export class Channel<In, Out> {
     if (frame === null) return null;
     this.lastBytes = frame.length;
     try {
-      const value: unknown = JSON.parse(DECODER.decode(frame));
+      const text = DECODER.decode(frame);
+      if (isTooDeep(text)) throw new SyntaxError(`nested deeper than ${JSON_DEPTH_MAX} levels`);
+      const value: unknown = JSON.parse(text);
       return { value };
     } catch (error) {
       throw new ChannelError(
         'JSON_MALFORMED',
-        `Expected a frame of JSON; got ${frame.length} bytes that are not.`,
+        `Expected a frame of JSON of at most ${JSON_DEPTH_MAX} levels; got ${frame.length} bytes that are not.`,
         error,
       );
     }

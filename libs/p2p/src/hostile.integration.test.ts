@@ -145,6 +145,11 @@ describe('a coordinator among strangers', () => {
     stream.send(Uint8Array.from([3, 0x7b, 0xff, 0x7d]));
     await eventually('it is disconnected', () => host.getConnections().length === 0);
     expect(notes.some(({ code }) => code === 'JSON_MALFORMED')).toBe(true);
+    const deep: unknown = JSON.parse('['.repeat(100) + ']'.repeat(100));
+    await expect(goodbyeTo(deep)).resolves.toMatchObject({
+      code: 'JSON_MALFORMED',
+      message: expect.stringContaining('at most 64 levels'),
+    });
     await expectItWorks();
   });
 

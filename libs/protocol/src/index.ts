@@ -1,6 +1,7 @@
 export * from './work.ts';
 export * from './canonical.ts';
 export * from './leaf.ts';
+export * from './json-depth.ts';
 export * from './p2p/limits.ts';
 export * from './p2p/scalars.ts';
 export * from './p2p/offer.ts';

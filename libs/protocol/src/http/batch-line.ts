@@ -1,5 +1,6 @@
 import { DomainError } from '@freehold/domain';
 import { z } from 'zod';
+import { isTooDeep, JSON_DEPTH_MAX } from '../json-depth.ts';
 import type { Work } from '../work.ts';
 import { normaliseChat } from './chat-request.ts';
 import { normaliseEmbedding, type VectorEncoding } from './embedding-request.ts';
@@ -38,6 +39,11 @@ export interface BatchLine {
 
 /** One line of JSONL, without its line feed. The endpoint is the batch's; null takes the line's own word. */
 export function parseBatchLine(text: string, endpoint: BatchEndpoint | null): Parsed<BatchLine> {
+  if (isTooDeep(text))
+    return refused(
+      'invalid_json_line',
+      `This line nests lists or objects too deep: at most ${JSON_DEPTH_MAX} levels are read.`,
+    );
   let json: unknown;
   try {
     json = JSON.parse(text);
