@@ -23,7 +23,8 @@ export interface Ready {
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const DEVNET = join(ROOT, 'apps/devnet/dist/main.js');
-const LINE_TIMEOUT_MS = 170_000;
+/** Against hanging only: the whole main job on a busy machine stays well below. */
+const LINE_TIMEOUT_MS = 400_000;
 
 /** The whole market as an outsider sees it: a command, its JSON lines, its exit code. Nothing of ours is imported. */
 export class Market {

@@ -32,7 +32,7 @@ describe('npm start', () => {
     db = new pg.Pool({ connectionString: ready.databaseUrl, max: 2 });
     db.on('error', () => undefined);
     client = new OpenAI({ baseURL: ready.baseURL, apiKey: ready.apiKey, maxRetries: 1 });
-  }, 240_000);
+  }, 420_000);
 
   afterAll(async () => {
     await db?.end();
