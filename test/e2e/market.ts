@@ -22,6 +22,8 @@ export interface Ready {
 }
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** Longer than the launcher gives its children. */
+const STOP_TIMEOUT_MS = 45_000;
 const DEVNET = join(ROOT, 'apps/devnet/dist/main.js');
 /** Against hanging only: the whole main job on a busy machine stays well below. */
 const LINE_TIMEOUT_MS = 400_000;
@@ -88,8 +90,12 @@ export class Market {
     this.#child.kill('SIGINT');
   }
 
-  kill(): void {
-    this.#child.kill('SIGKILL');
+  /** Ctrl-C, and the axe for a launcher that does not hear it: nothing may outlive a failed test. */
+  async stop(): Promise<void> {
+    this.interrupt();
+    const axe = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    await this.exited;
+    clearTimeout(axe);
   }
 
   /** Processes whose command line names this market's data directory. */

@@ -36,10 +36,9 @@ describe('npm start', () => {
 
   afterAll(async () => {
     await db?.end();
-    market?.kill();
-    await market?.exited;
+    await market?.stop();
     market?.remove();
-  });
+  }, 60_000);
 
   it('answers every row of both batches once', () => {
     expect(card.batches).toHaveLength(2);
