@@ -71,12 +71,12 @@ export class LeaseDesk implements LinkEvents {
 
   async refuse(nodeId: string, lease: LeaseRef, code: string): Promise<void> {
     this.#rest(nodeId);
-    await this.#leases.giveBack(lease, 'refuse', code);
+    await this.#leases.giveBack(lease, 'refuse', code, nodeId);
   }
 
   async yield(nodeId: string, lease: LeaseRef): Promise<void> {
     this.#rest(nodeId);
-    await this.#leases.giveBack(lease, 'yield', 'the owner wanted the slot');
+    await this.#leases.giveBack(lease, 'yield', 'the owner wanted the slot', nodeId);
     this.wake();
   }
 

@@ -43,12 +43,12 @@ export class StreamDesk implements LinkEvents {
     // Only the scheduler extends leases; what this process needs of a heartbeat (free slots) the link keeps.
   }
 
-  async refuse(_nodeId: string, lease: LeaseRef, code: string): Promise<void> {
-    await this.#ports.leases.giveBack(lease, 'refuse', code);
+  async refuse(nodeId: string, lease: LeaseRef, code: string): Promise<void> {
+    await this.#ports.leases.giveBack(lease, 'refuse', code, nodeId);
   }
 
-  async yield(_nodeId: string, lease: LeaseRef): Promise<void> {
-    await this.#ports.leases.giveBack(lease, 'yield', 'the owner wanted the slot');
+  async yield(nodeId: string, lease: LeaseRef): Promise<void> {
+    await this.#ports.leases.giveBack(lease, 'yield', 'the owner wanted the slot', nodeId);
   }
 
   async kept(): Promise<void> {

@@ -174,11 +174,17 @@ export abstract class LeaseStore {
   ): Promise<Moved>;
   abstract delivered(lease: LeaseRef): Promise<readonly DeliveredRow[]>;
 
-  /** refuse | yield | lose. Rows up to the last checkpoint become a delivered task of their own; the rest goes back to the queue. */
+  /**
+   * refuse | yield | lose. Rows up to the last checkpoint become a delivered task of their own; the rest goes back to the queue.
+   *
+   * `saidBy` is the node whose word it is: it counts for that node's own leases alone. And what was committed is not refused
+   * or yielded any more, by nobody: its verdict comes.
+   */
   abstract giveBack(
     lease: LeaseRef,
     event: 'refuse' | 'yield' | 'lose',
     why: string,
+    saidBy?: string,
   ): Promise<Moved<{ readonly keptRows: number; readonly requeuedRows: number }>>;
   /** Leases that died of silence, oldest first. */
   abstract expired(limit: number): Promise<readonly LeaseRef[]>;

@@ -13,6 +13,7 @@ const OUTCOMES = { refuse: 'refused', yield: 'yielded', lose: 'lost' } as const;
 
 interface HeldTask {
   readonly job_id: string;
+  readonly node_id: string;
   readonly state: TaskState;
   readonly rows: number;
   readonly checkpoint_rows: number;
@@ -32,10 +33,14 @@ export async function giveBack(
   lease: LeaseRef,
   event: GiveBackEvent,
   why: string,
+  saidBy?: string,
 ): Promise<GivenBack> {
   return database.transaction(async (tx) => {
     const held = await lockLease(tx, lease);
     if (held === undefined || !held.is_current) return fencedBecause(tx, lease);
+    if (saidBy !== undefined && saidBy !== held.node_id) return fencedBecause(tx, lease);
+    // Else a node would hand its rows back when it sees which of them are drawn.
+    if (event !== 'lose' && held.state === 'delivered') return fencedBecause(tx, lease);
     const isAttempt = event === 'lose';
     if (isAttempt) await countLost(tx, lease);
     // A delivered task is lost only with its segment: there is nothing to keep.
@@ -66,7 +71,7 @@ async function lockLease(tx: Sql, lease: LeaseRef): Promise<HeldTask | undefined
   ]);
   if (locked.length === 0) return undefined;
   const [held] = await tx.query<HeldTask>(
-    `SELECT t.job_id, t.state, t.row_to - t.row_from AS rows, l.checkpoint_rows, l.road,
+    `SELECT t.job_id, l.node_id, t.state, t.row_to - t.row_from AS rows, l.checkpoint_rows, l.road,
        l.ended_at IS NULL AND t.epoch = l.epoch AND t.state IN ('leased', 'running', 'delivered') AS is_current
      FROM lease l JOIN task t ON t.id = l.task_id WHERE l.task_id = $1 AND l.epoch = $2`,
     [lease.task, lease.epoch],

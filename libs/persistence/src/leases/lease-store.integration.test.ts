@@ -313,6 +313,19 @@ describe('a lease that ends early', () => {
     expect(await attempts()).toBe(1);
   });
 
+  it('is handed back on the word of its own node alone, and on no word once it is committed', async () => {
+    const [node, other, job] = [await world.node(), await world.node(), await world.batch(8)];
+    const lease = await world.lease(job, node, 0, 8);
+    for (const event of ['refuse', 'yield'] as const)
+      expect(await store.giveBack(lease, event, 'not mine', other)).toEqual(fenced);
+    await world.deliver(lease);
+    for (const event of ['refuse', 'yield'] as const)
+      expect(await store.giveBack(lease, event, 'before the verdict', node)).toEqual(fenced);
+    expect(await store.view(lease)).toMatchObject({ state: 'delivered', committed: true });
+    const second = await world.lease(await world.batch(8), node, 0, 8);
+    expect(await store.giveBack(second, 'yield', 'wanted', node)).toMatchObject({ moved: true, requeuedRows: 8 });
+  });
+
   it('fails after too many attempts, rows and all, and the job goes on to its files', async () => {
     const [node, job] = [await world.node(), await world.batch(4)];
     const lease = await world.lease(job, node, 0, 4);

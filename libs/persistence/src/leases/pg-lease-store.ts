@@ -76,8 +76,8 @@ export class PgLeaseStore extends LeaseStore {
     return delivered(this.#database, lease);
   }
 
-  giveBack(lease: LeaseRef, event: GiveBackEvent, why: string): Promise<GivenBack> {
-    return giveBack(this.#database, lease, event, why);
+  giveBack(lease: LeaseRef, event: GiveBackEvent, why: string, saidBy?: string): Promise<GivenBack> {
+    return giveBack(this.#database, lease, event, why, saidBy);
   }
   expired(limit: number): Promise<readonly LeaseRef[]> {
     return expired(this.#database, limit);
