@@ -273,7 +273,7 @@ describe('a batch', () => {
       'invalid_value',
       'model_not_found',
       'mismatched_url',
-      'invalid_value',
+      'invalid_json_line',
     ]);
   });
 

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { inputObject } from '@freehold/market';
 import { runDoctor } from '@freehold/persistence';
-import { workOfLineBytes } from '@freehold/protocol';
+import { JSON_DEPTH_MAX, workOfLineBytes } from '@freehold/protocol';
 import { apiHouse, type ApiHouse, type Tenant } from '../test/api-house.ts';
 
 let house: ApiHouse;
@@ -234,17 +234,19 @@ describe('a chat', () => {
     expect(await state(tenant)).toMatchObject([{ job: 'in_progress', task: 'delivered' }]);
   });
 
-  it('stores only the work: a body nested a million deep changes nothing', async () => {
+  it('stores only the work: a nested field changes nothing, and one a million deep is refused', async () => {
     const tenant = await house.org();
     await house.link.connect(1, 'answers');
-    const deep = `${'['.repeat(1_000_000)}${']'.repeat(1_000_000)}`;
-    const answer = await fetch(`${house.url}/v1/chat/completions`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
-      body: `${JSON.stringify(BODY).slice(0, -1)},"extra":${deep}}`,
-    });
+    const nested = (depth: number): Promise<Response> =>
+      fetch(`${house.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
+        body: `${JSON.stringify(BODY).slice(0, -1)},"extra":${'['.repeat(depth)}${']'.repeat(depth)}}`,
+      });
+    const answer = await nested(JSON_DEPTH_MAX - 1);
     expect(answer.status).toBe(200);
     expect(answer.headers.get('x-freehold-ignored')).toBe('extra');
+    expect((await nested(1_000_000)).status).toBe(400);
   });
 
   it('drops fields that no engine here serves, and says which', async () => {
