@@ -41,7 +41,7 @@ export const TYPES = {
     { name: 'root', type: 'bytes32' },
     { name: 'height', type: 'uint64' },
   ],
-  /** A node states what an accepted lease did; its struct hash is the voucher's `receipt`. */
+  /** A node states what an accepted lease did, for whoever wants it signed by the node alone, without the coordinator. */
   Receipt: [
     { name: 'task', type: 'bytes32' },
     { name: 'epoch', type: 'uint32' },
@@ -59,7 +59,10 @@ export const TYPES = {
     { name: 'charge', type: 'uint64' },
     { name: 'fee', type: 'uint64' },
   ],
-  /** The coordinator accepts a receipt and promises its pay in one message: net, per order and over all orders of the epoch. */
+  /**
+   * The coordinator accepts a lease and promises its pay in one message: net, per order and over all orders of the epoch.
+   * `receipt` is the sha256 of the receipt document's canonical JSON.
+   */
   DelegateVoucher: [
     { name: 'book', type: 'bytes32' },
     { name: 'epoch', type: 'uint32' },
