@@ -54,7 +54,8 @@ export interface ProviderNodeParts {
 const EXPOSURE_LOOK_MS = 5_000;
 /** A stopping node lets leases finish for this share of its time, then hands the rest back. */
 const FINISH_SHARE = 0.7;
-const YIELD_MS = 2_000;
+/** The rest of its time is for handing back, and never less than this: a lease cut off costs the node an attempt. */
+const HAND_BACK_MS_MIN = 5_000;
 
 /** The provider's node: what it offers, what it admits, what it works on, and what it is owed. */
 export class ProviderNode implements NodeDuties {
@@ -159,7 +160,7 @@ export class ProviderNode implements NodeDuties {
     this.#draining = true;
     this.#link.pulseSoon();
     await Promise.race([this.drain(), new Promise((resolve) => setTimeout(resolve, finishing).unref())]);
-    await this.#handBack();
+    await this.#handBack(Math.max(HAND_BACK_MS_MIN, timeoutMs - finishing));
     for (const timer of this.#timers) clearInterval(timer);
     await this.#link.close();
     await this.#leases.close();
@@ -312,7 +313,7 @@ export class ProviderNode implements NodeDuties {
       this.#parts.log('charge-differs', { lease: run.key, expected: String(due), charge: String(receipt['charge']) });
   }
 
-  async #handBack(): Promise<void> {
+  async #handBack(timeoutMs: number): Promise<void> {
     const running = this.#leases.all.filter((run) => run.active);
     for (const run of running) run.yield();
     for (const run of running.filter((candidate) => !candidate.attached)) {
@@ -320,7 +321,7 @@ export class ProviderNode implements NodeDuties {
       if (peer !== undefined)
         await this.#link.tell(peer, { type: 'yield', lease: { task: run.head.task, epoch: run.head.epoch } });
     }
-    await Promise.all(running.filter((run) => run.attached).map(async (run) => await run.settled(YIELD_MS)));
+    await Promise.all(running.filter((run) => run.attached).map(async (run) => await run.settled(timeoutMs)));
   }
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { humanText } from './p2p/scalars.ts';
 
 /** One row of work as an engine sees it, already normalised by the coordinator: nothing of a requester's flags passes through. */
 export const TEXT_BYTES_MAX = 1_048_576;
@@ -85,8 +86,8 @@ export type EmbeddingOutput = z.infer<typeof EmbeddingOutput>;
 /** A row that the engine itself refused (too long for the context, say). It is terminal, visible to the requester and free. */
 export const FailedOutput = z.strictObject({
   kind: z.literal('failed'),
-  code: z.string().min(1).max(64),
-  message: z.string().max(1_024),
+  code: humanText(64).pipe(z.string().min(1)),
+  message: humanText(1_024),
 });
 export type FailedOutput = z.infer<typeof FailedOutput>;
 
@@ -119,6 +120,6 @@ export const RowScore = z.discriminatedUnion('kind', [
     normDifference: z.number(),
     dimensions: z.int().min(0),
   }),
-  z.strictObject({ kind: z.literal('failed'), rowNo: z.int().min(0), code: z.string(), agrees: z.boolean() }),
+  z.strictObject({ kind: z.literal('failed'), rowNo: z.int().min(0), code: humanText(64), agrees: z.boolean() }),
 ]);
 export type RowScore = z.infer<typeof RowScore>;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { RowScore, Work, WorkOutput } from '../work.ts';
-import { Digest } from './scalars.ts';
+import { Digest, humanText } from './scalars.ts';
 
 /** Coordinator → auditor: a committed row, to be run again. The auditor does not learn whose it is. */
 export const AuditFromCoordinator = z.discriminatedUnion('type', [
@@ -16,8 +16,8 @@ export const AuditFromCoordinator = z.discriminatedUnion('type', [
 export type AuditFromCoordinator = z.infer<typeof AuditFromCoordinator>;
 
 export const AuditFromNode = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('refused'), code: z.string().max(64), message: z.string().max(512) }),
+  z.strictObject({ type: z.literal('refused'), code: humanText(64), message: humanText(512) }),
   z.strictObject({ type: z.literal('score'), score: RowScore }),
-  z.strictObject({ type: z.literal('error'), code: z.string().max(64), message: z.string().max(512) }),
+  z.strictObject({ type: z.literal('error'), code: humanText(64), message: humanText(512) }),
 ]);
 export type AuditFromNode = z.infer<typeof AuditFromNode>;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { COORDINATOR_PROCESSES_MAX } from './limits.ts';
-import { Address, AmountText, Hex32, LeaseRef, PeerIdText, Signature, Uuid } from './scalars.ts';
+import { Address, AmountText, Hex32, humanText, LeaseRef, PeerIdText, Signature, Uuid } from './scalars.ts';
 import { SignedOffer } from './offer.ts';
 
 /** A lease the node still works on or holds results of: how it resumes after either side was away. */
@@ -18,7 +18,7 @@ export const NodeMessage = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('hello'),
     version: z.int().min(1),
-    agent: z.string().max(64),
+    agent: humanText(64),
     offer: SignedOffer,
     leases: z.array(HeldLease).max(256),
     /** Highest voucher total the node has kept, per book epoch: the coordinator sends what is missing. */
@@ -38,8 +38,8 @@ export const NodeMessage = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('refuse'),
     lease: LeaseRef,
-    code: z.string().max(64),
-    message: z.string().max(512),
+    code: humanText(64),
+    message: humanText(512),
   }),
   /** The owner (or chat) wants the slot: the rows after the last checkpoint go back. Not an attempt. */
   z.strictObject({ type: z.literal('yield'), lease: LeaseRef }),
@@ -73,12 +73,12 @@ export const CoordinatorMessage = z.discriminatedUnion('type', [
   }),
   z.strictObject({
     type: z.literal('goodbye'),
-    code: z.string().max(64),
-    message: z.string().max(512),
+    code: humanText(64),
+    message: humanText(512),
     retryAfterMs: z.int().min(0).nullable(),
   }),
   /** The work is not wanted any more (cancelled, expired, given to another after silence). */
-  z.strictObject({ type: z.literal('drop'), lease: LeaseRef, why: z.string().max(128) }),
+  z.strictObject({ type: z.literal('drop'), lease: LeaseRef, why: humanText(128) }),
   /** Receipt of the commitment: names the chain height; rows are drawn from the hash of the next block. */
   z.strictObject({
     type: z.literal('countersigned'),
@@ -87,7 +87,7 @@ export const CoordinatorMessage = z.discriminatedUnion('type', [
     height: AmountText,
     signature: Signature,
   }),
-  z.strictObject({ type: z.literal('rejected'), lease: LeaseRef, why: z.string().max(512) }),
+  z.strictObject({ type: z.literal('rejected'), lease: LeaseRef, why: humanText(512) }),
   /** Acceptance and delegate voucher in one: what the node can prove is what it can cash. */
   z.strictObject({
     type: z.literal('accepted'),

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Work, WorkOutput } from '../work.ts';
 import { LEASE_ROWS_MAX } from './limits.ts';
-import { Digest, Hex32, Signature, UnitsJson, Uuid } from './scalars.ts';
+import { Digest, Hex32, humanText, Signature, UnitsJson, Uuid } from './scalars.ts';
 
 /**
  * One lease, one stream, opened by the coordinator on the connection the node dialled. The first frame grants (or resumes)
@@ -32,7 +32,7 @@ export type RowsFromCoordinator = z.infer<typeof RowsFromCoordinator>;
 
 export const RowsFromNode = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('started') }),
-  z.strictObject({ type: z.literal('refused'), code: z.string().max(64), message: z.string().max(512) }),
+  z.strictObject({ type: z.literal('refused'), code: humanText(64), message: humanText(512) }),
   z.strictObject({ type: z.literal('result'), index: z.int().min(0), output: WorkOutput }),
   /** LeaseCheckpoint {task, epoch, n, root}, EIP-712. `last` marks the commit. */
   z.strictObject({
@@ -45,8 +45,8 @@ export const RowsFromNode = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('yielded') }),
   z.strictObject({
     type: z.literal('error'),
-    code: z.string().max(64),
-    message: z.string().max(512),
+    code: humanText(64),
+    message: humanText(512),
     retryable: z.boolean(),
   }),
 ]);

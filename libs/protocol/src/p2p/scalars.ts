@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { printable } from '../http/problem.ts';
 
 export const Hex32 = z.string().regex(/^0x[0-9a-f]{64}$/, 'expected 32 bytes as 0x… in lower case');
 export const Address = z.string().regex(/^0x[0-9a-f]{40}$/, 'expected a 20-byte address as 0x… in lower case');
@@ -11,5 +12,12 @@ export const UnitsJson = z.partialRecord(
   z.enum(['inputToken', 'cachedInputToken', 'outputToken', 'embeddingToken', 'image', 'audioSecond', 'gpuMillisecond']),
   AmountText,
 );
+/** Words of a stranger that end up in logs, columns and answers: no control character gets in, NUL (which Postgres refuses) least of all. */
+export const humanText = (charsMax: number) =>
+  z
+    .string()
+    .max(charsMax)
+    .transform((text) => printable(text, charsMax));
+
 export const LeaseRef = z.strictObject({ task: Uuid, epoch: z.int().min(1) });
 export type LeaseRef = z.infer<typeof LeaseRef>;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { Work, WorkOutput } from '../work.ts';
-import { Digest, Hex32, LeaseRef, Signature, UnitsJson } from './scalars.ts';
+import { Digest, Hex32, humanText, LeaseRef, Signature, UnitsJson } from './scalars.ts';
 
 /** The stream road: chats and embeddings by request id, multiplexed over few long-open streams (a new stream costs 2.6 ms). */
 export const StreamFromCoordinator = z.discriminatedUnion('type', [
@@ -24,8 +24,8 @@ export const StreamFromNode = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('refused'),
     id: z.int().min(0),
-    code: z.string().max(64),
-    message: z.string().max(512),
+    code: humanText(64),
+    message: humanText(512),
   }),
   z.strictObject({ type: z.literal('delta'), id: z.int().min(0), text: z.string(), tokens: z.array(z.int().min(0)) }),
   /** The result and the commitment over its one leaf: LeaseCheckpoint with n = 1. */
@@ -39,8 +39,8 @@ export const StreamFromNode = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('error'),
     id: z.int().min(0),
-    code: z.string().max(64),
-    message: z.string().max(512),
+    code: humanText(64),
+    message: humanText(512),
     retryable: z.boolean(),
   }),
 ]);
