@@ -61,12 +61,13 @@ contract InvariantsTest is Check {
             check(done, "an act of the model itself failed");
         }
         check(bytes(actors.broken()).length == 0, actors.broken());
-        string[13] memory roads = [
+        string[14] memory roads = [
             "finalise",
             "contest",
             "second contest",
             "redeem",
             "cash",
+            "cut by the lane",
             "close",
             "refund",
             "relay",
