@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 
 export interface Flags {
@@ -26,7 +26,7 @@ export function readFlags(argv: readonly string[], home: string): Flags {
       collectFile,
       [] as string[],
     )
-    .option('--data <dir>', 'where everything is kept', resolve(home, '.freehold'))
+    .option('--data <dir>', 'where everything is kept', folder, resolve(home, '.freehold'))
     .option('--port <n>', 'port of the API; 0 takes any free one', port, DEFAULT_PORT)
     .option('--fresh', 'forget what the data directory holds first', false)
     .allowExcessArguments(false)
@@ -51,6 +51,13 @@ export function readFlags(argv: readonly string[], home: string): Flags {
     port: options.port,
     fresh: options.fresh,
   };
+}
+
+/** What is there already must be a folder; what is not there is made. */
+function folder(path: string): string {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === false)
+    throw new InvalidArgumentError(`${path} is no folder: name one, or a place where one can be made.`);
+  return path;
 }
 
 function collectFile(file: string, files: string[]): string[] {
