@@ -34,6 +34,14 @@ describe('nodes', () => {
     const record = (await store.nodeRecords([node, 'stranger'])).get(node);
     expect(record).toMatchObject({ rowsInFlight: 30, leasesInFlight: 1, rowsBad: 0, benchedForMs: 0 });
   });
+
+  it('are not busy for batches because they chat', async () => {
+    const [node, job] = [await world.node(), await world.batch(2)];
+    const chat = await world.lease(job, node, 0, 1);
+    await world.lease(job, node, 1, 2);
+    await market.database.query(`UPDATE lease SET road = 'stream' WHERE task_id = $1`, [chat.task]);
+    expect((await store.nodeRecords([node])).get(node)).toMatchObject({ rowsInFlight: 2, leasesInFlight: 1 });
+  });
 });
 
 describe('demand and grants', () => {

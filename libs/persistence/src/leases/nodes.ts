@@ -48,7 +48,10 @@ interface RecordRow {
   readonly leases_in_flight: number;
 }
 
-/** Leases in flight are those that still use the node; rows in flight also those that wait for their verdict. */
+/**
+ * Leases in flight are those of batches that still use the node: chats have slots of their own. Rows in flight are of both
+ * roads, also those that wait for their verdict.
+ */
 export async function nodeRecords(sql: Sql, nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
   const rows = await sql.query<RecordRow>(
     `SELECT node.id, payout, rows_accepted, rows_audited, rows_bad, leases_lost, benched_why, speed,
@@ -56,7 +59,7 @@ export async function nodeRecords(sql: Sql, nodeIds: readonly string[]): Promise
        coalesce(flight.rows, 0)::int AS rows_in_flight, coalesce(flight.leases, 0)::int AS leases_in_flight
      FROM node
      LEFT JOIN LATERAL (
-       SELECT sum(t.row_to - t.row_from) AS rows, count(*) FILTER (WHERE l.committed_at IS NULL) AS leases
+       SELECT sum(t.row_to - t.row_from) AS rows, count(*) FILTER (WHERE l.committed_at IS NULL AND l.road = 'batch') AS leases
        FROM lease l JOIN task t ON t.id = l.task_id
        WHERE l.node_id = node.id AND l.ended_at IS NULL
      ) AS flight ON true
