@@ -185,7 +185,8 @@ export class LeaseRun {
     for (;;) {
       const message = await call.receive();
       if (message === null) return;
-      if (message.type === 'ack' || message.index < this.#received) continue;
+      // Inputs go on coming until the coordinator has read the last word: they are nobody's fault.
+      if (message.type === 'ack' || message.index < this.#received || !this.active) continue;
       if (message.index !== this.#received || message.index >= this.head.rows) {
         return call.abort(`input ${message.index} came where ${this.#received} of ${this.head.rows} was due`);
       }
