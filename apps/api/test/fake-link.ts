@@ -161,7 +161,11 @@ export function answerTo(work: Work): WorkOutput {
 let offersMade = 0;
 const CAPS = { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: true };
 
-function offerOf(number: number, address: string, rates: Partial<Record<'inputToken' | 'outputToken' | 'embeddingToken', string>>): Offer {
+function offerOf(
+  number: number,
+  address: string,
+  rates: Partial<Record<'inputToken' | 'outputToken' | 'embeddingToken', string>>,
+): Offer {
   const model = {
     digest: `sha256:${'5'.repeat(64)}`,
     quantisation: 'F32',
