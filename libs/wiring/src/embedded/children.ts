@@ -67,6 +67,10 @@ const SAME_SIGNAL_MS = 1_000;
 const GATE_STALE_MS = 2_000;
 /** As shells report a program that is not there. */
 const COULD_NOT_START = 127;
+/** For the embedded services, once everything else was killed. */
+const HURRY_MS = 4_000;
+/** Restarts wait longer each time, up to this. */
+const RESTART_DELAY_MAX_MS = 5_000;
 const NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const EXIT_CODE_OF: Readonly<Partial<Record<NodeJS.Signals, number>>> = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
@@ -138,7 +142,9 @@ export class Children {
       if (first !== undefined) {
         if (performance.now() - first < SAME_SIGNAL_MS) return;
         for (const child of this.#children.values()) child.killNow();
-        process.exit(code);
+        // What the children needed goes too, as far as it can in a hurry: a second Ctrl-C leaves nothing behind either.
+        void Promise.race([after(), sleep(HURRY_MS)]).finally(() => process.exit(code));
+        return;
       }
       first = performance.now();
       before()
@@ -226,8 +232,8 @@ class Child implements RunningChild {
   async #live(): Promise<ChildExit> {
     const { attemptsMax, delayMs } = this.#spec.restart ?? { attemptsMax: 0, delayMs: 0 };
     for (let attempt = 0; ; attempt++) {
-      const exit = await this.#spawn();
-      if (!this.#stopping && attempt < attemptsMax) await sleep(delayMs * 2 ** attempt);
+      const exit = await this.#spawn().catch((error: unknown) => outOfSpace(error, attempt));
+      if (!this.#stopping && attempt < attemptsMax) await sleep(Math.min(RESTART_DELAY_MAX_MS, delayMs * 2 ** attempt));
       // Looked at again after the wait: it may have been stopped meanwhile.
       if (this.#stopping || attempt >= attemptsMax) {
         this.#ended = true;
@@ -237,10 +243,10 @@ class Child implements RunningChild {
     }
   }
 
-  #spawn(): Promise<ChildExit> {
+  async #spawn(): Promise<ChildExit> {
     const { command = process.execPath, args, cwd, env, ipc, onLine, onMessage } = this.#spec;
     const log = openSync(this.logFile, 'a', 0o600);
-    writeSync(log, `--- ${new Date().toISOString()} ${[command, ...args].join(' ')}\n`);
+    note(log, `--- ${new Date().toISOString()} ${[command, ...args].join(' ')}`);
     const stdio: StdioOptions = ['ignore', onLine ? 'pipe' : log, log, ...(ipc === true ? (['ipc'] as const) : [])];
     const environment = { ...process.env, ...env };
     const child = spawn(command, args, {
@@ -253,18 +259,20 @@ class Child implements RunningChild {
     this.#identity = child.pid === undefined ? undefined : identityOf(child.pid);
     if (this.#identity) {
       const { stopSignal = 'SIGTERM', stopTimeoutMs = STOP_TIMEOUT_MS } = this.#spec;
-      writeRunRecord(this.#record, {
-        name: this.name,
-        child: this.#identity,
-        owner: self(),
-        stopSignal,
-        stopTimeoutMs,
-      });
+      const record = { name: this.name, child: this.#identity, owner: self(), stopSignal, stopTimeoutMs };
+      try {
+        writeRunRecord(this.#record, record);
+      } catch (error) {
+        // A child that nobody could find again after our death must not live.
+        signalProcess(this.#identity, 'SIGKILL');
+        closeSync(log);
+        throw error;
+      }
     }
     if (onMessage) child.on('message', onMessage);
     if (onLine && child.stdout) {
       createInterface({ input: child.stdout }).on('line', (line) => {
-        writeSync(log, `${line}\n`);
+        note(log, line);
         onLine(line);
       });
     }
@@ -274,7 +282,7 @@ class Child implements RunningChild {
         closeSync(log);
         resolve(child.pid === undefined ? { code: COULD_NOT_START, signal: null } : { code, signal });
       });
-      child.once('error', (error) => void writeSync(log, `--- error: ${error.message}\n`));
+      child.once('error', (error) => note(log, `--- error: ${error.message}`));
     });
   }
 }
@@ -342,4 +350,19 @@ export function endWithParent(stop: () => void): void {
   process.once('disconnect', stop);
   // The channel alone is no reason to stay alive.
   process.channel?.unref();
+}
+
+/** A line for the log. A full disk costs the line, never the house. */
+function note(log: number, line: string): void {
+  try {
+    writeSync(log, `${line}\n`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  }
+}
+
+/** A child that cannot be recorded on a full disk counts as one that ended: it is tried again. The very first start says why it failed. */
+function outOfSpace(error: unknown, attempt: number): ChildExit {
+  if (attempt > 0 && (error as NodeJS.ErrnoException).code === 'ENOSPC') return { code: COULD_NOT_START, signal: null };
+  throw error;
 }
