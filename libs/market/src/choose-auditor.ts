@@ -39,7 +39,7 @@ export const OWN_ENGINE = 'coordinator';
 
 /**
  * The first that exists: another operator in the same engine class; the same model in another class; the coordinator's own
- * engine. Never the accused's operator, nor one that shares its payout address.
+ * engine. Before these, engines that can replay a sampled row come before those that cannot. Never the accused's operator, nor one that shares its payout address.
  */
 export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
   const nodesFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<ConnectedNode[]> => {
@@ -54,7 +54,11 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
       const nodes = (await nodesFor(lease, used))
         .map((node) => ({
           node,
-          order: (classOf(node, lease) === lease.engineClass ? 0 : 4) + (node.freeSlots > 0 ? 0 : 2) + ports.chance(),
+          order:
+            (replaysSamples(node, lease) ? 0 : 8) +
+            (classOf(node, lease) === lease.engineClass ? 0 : 4) +
+            (node.freeSlots > 0 ? 0 : 2) +
+            ports.chance(),
         }))
         .sort((a, b) => a.order - b.order);
       const first = nodes[0];
@@ -74,12 +78,18 @@ function isIndependent(node: ConnectedNode, lease: LeaseView): boolean {
   return node.id !== lease.nodeId && node.address !== lease.address && node.offer.payout !== lease.payout;
 }
 
-function auditingModel(node: ConnectedNode, lease: LeaseView): { class: string } | undefined {
+function auditingModel(node: ConnectedNode, lease: LeaseView): ConnectedNode['offer']['engines'][number] | undefined {
   return node.offer.engines.find((engine) =>
     engine.models.some(
       (model) => model.digest === lease.digest && (model.kind === 'embedding' || model.caps.promptLogprobs),
     ),
   );
+}
+
+/** Sampled rows can be scored only by an engine that draws with our seed; which rows were drawn is not known here. */
+function replaysSamples(node: ConnectedNode, lease: LeaseView): boolean {
+  const models = auditingModel(node, lease)?.models ?? [];
+  return models.some((model) => model.digest === lease.digest && (model.kind === 'embedding' || model.caps.seed));
 }
 
 function classOf(node: ConnectedNode, lease: LeaseView): string | undefined {

@@ -102,12 +102,16 @@ export class House {
     let anvil: EmbeddedAnvil | null = null;
     try {
       if (options.fresh) forget(options.dataDir);
-      [postgres, anvil] = await Promise.all([
+      // Both are waited for: if one fails, the other still has to be stopped.
+      const starts = await Promise.allSettled([
         options.databaseUrl === undefined ? startPostgres({ dataDir: join(options.dataDir, 'postgres') }) : null,
         options.rpcUrl === undefined
           ? startAnvil({ stateFile: join(options.dataDir, 'chain', 'state.json'), blockTimeSeconds: 1 })
           : null,
       ]);
+      if (starts[0].status === 'fulfilled') postgres = starts[0].value;
+      if (starts[1].status === 'fulfilled') anvil = starts[1].value;
+      for (const start of starts) if (start.status === 'rejected') throw start.reason;
       const databaseUrl = options.databaseUrl ?? postgres?.url ?? '';
       const rpcUrl = options.rpcUrl ?? anvil?.url ?? '';
       options.say('Postgres and chain are up');
