@@ -16,13 +16,14 @@ const FAKE_NPM = `
   if (process.argv.includes('--include=dev')) fs.mkdirSync('node_modules/jest', { recursive: true });
 `;
 const FAKE_DEVNET = `
-  console.log(JSON.stringify({ args: process.argv.slice(2) }));
   if (process.argv.includes('--stay')) {
     const end = (why) => { console.log(JSON.stringify({ why })); process.exit(7); };
     process.on('SIGTERM', () => end('SIGTERM'));
     process.once('disconnect', () => { require('node:fs').writeFileSync('orphaned', ''); process.exit(8); });
     setInterval(() => {}, 1000);
   } else process.exitCode = 3;
+  // Said last: who reads it may send signals at once.
+  console.log(JSON.stringify({ args: process.argv.slice(2) }));
 `;
 
 let house: string;
