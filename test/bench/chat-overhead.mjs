@@ -29,7 +29,12 @@ export async function run({ args = [], json = false } = {}) {
       const direct = (messages) => askEngine(engine, model.name, messages);
       const market = (messages) => askMarket(client, messages);
       try {
-        for (const messages of questions.slice(0, WARM_UP)) await Promise.all([direct(messages), market(messages)]);
+        // The node may still be shaking hands with the api: the SDK's own retries wait for it.
+        await askMarket(client.withOptions({ maxRetries: 10 }), questions[0]);
+        for (const messages of questions.slice(0, WARM_UP)) {
+          await direct(messages);
+          await market(messages);
+        }
         const times = { direct: [], market: [] };
         // A B A B: whatever else the machine does falls on both.
         for (let round = 0; round < ROUNDS; round += 1) {
