@@ -10,7 +10,7 @@ import {
   samplesToBound,
   upperBound,
 } from '@freehold/domain';
-import { sharedJson } from './shared.ts';
+import { sharedJson } from './inputs-beside.ts';
 
 interface Vectors {
   rfc6962_sha256: { rootsBySize: string[] };

@@ -1,3 +1,3 @@
 export { workQueueSuite, type WorkQueueBench } from './work-queue-suite.ts';
-export { sharedFile, sharedJson } from './shared.ts';
+export { sharedFile, sharedJson } from './inputs-beside.ts';
 export { engineSuite, type EngineTraits } from './engine-suite.ts';
