@@ -131,7 +131,7 @@ function printJson(value: object): void {
 
 main().catch((error: unknown) => {
   process.stderr.write(
-    `${error instanceof Error ? (error.name === 'InUseError' ? error.message : (error.stack ?? error.message)) : String(error)}\n`,
+    `${error instanceof Error ? (['InUseError', 'PortTakenError'].includes(error.name) ? error.message : (error.stack ?? error.message)) : String(error)}\n`,
   );
   process.exit(1);
 });

@@ -2,6 +2,7 @@ import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   Children,
+  refuseTakenPort,
   startAnvil,
   startPostgres,
   type EmbeddedAnvil,
@@ -98,6 +99,10 @@ export class House {
     mkdirSync(options.dataDir, { recursive: true });
     // The claim comes first: whoever holds the folder is told before anything of it is touched.
     const children = await Children.open(options.dataDir);
+    await refuseTakenPort(options.httpPort).catch(async (error: unknown) => {
+      await children.close();
+      throw error;
+    });
     let postgres: EmbeddedPostgres | null = null;
     let anvil: EmbeddedAnvil | null = null;
     try {

@@ -9,6 +9,7 @@ export {
   type PostgresOptions,
   type PostgresStopMode,
 } from './postgres.ts';
+export { holderOf, PortTakenError, refuseTakenPort } from './port-holder.ts';
 export { identityOf, isAlive, stopProcess, type ProcessIdentity } from './process-identity.ts';
 export { InUseError } from './run-record.ts';
 export { templateDatabase, temporaryDatabase, type TemporaryDatabase } from './temporary-database.ts';
