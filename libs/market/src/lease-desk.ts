@@ -5,12 +5,11 @@ import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { placeOpenTasks } from './place-tasks.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
+import { SpeedMeter } from './speed-meter.ts';
 
 /** A node that refused or broke is left alone this long, doubling up to the maximum: no storm of refusals. */
 const REST_MS = 500;
 const REST_MS_MAX = 15_000;
-/** Weight of the newest measurement in a node's speed. */
-const SPEED_WEIGHT = 0.3;
 const LEASES_RUNNING_MAX = 1_024;
 
 export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows'> {
@@ -32,7 +31,7 @@ export class LeaseDesk implements LinkEvents {
   readonly #leases: LeaseStore;
   readonly #running = new Map<string, AbortController>();
   readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
-  readonly #speeds = new Map<string, { rowsPerSecond: number; lastMs: number }>();
+  readonly #speeds = new SpeedMeter();
   #placing: Promise<void> | null = null;
   #placeAgain = false;
   #closed = false;
@@ -47,8 +46,8 @@ export class LeaseDesk implements LinkEvents {
     const known = await this.#leases.rememberNode(node);
     if (!known.accepted) throw new Error(known.why ?? 'the offer was refused');
     const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS);
-    // Streams can be opened only after the welcome is out: the next turn is late enough.
-    setImmediateLike(() => void this.#takeUp(node.offer.node, resumed));
+    // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
+    void this.#takeUp(node.offer.node, resumed);
     return resumed;
   }
 
@@ -119,7 +118,7 @@ export class LeaseDesk implements LinkEvents {
         link: this.#link,
         entropy: this.#ports.entropy,
         resting: (nodeId) => this.#isResting(nodeId),
-        measured: (nodeId, digest) => this.#speeds.get(`${nodeId} ${digest}`)?.rowsPerSecond,
+        measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
       });
       for (const lease of granted) this.#run(lease);
     } catch (error) {
@@ -140,11 +139,9 @@ export class LeaseDesk implements LinkEvents {
 
   async #drive(lease: GrantedLease, signal: AbortSignal): Promise<void> {
     try {
-      const end = await runLease(
-        { ...this.#ports, onRows: (nodeId, digest, rows) => this.#measure(nodeId, digest, rows) },
-        lease,
-        signal,
-      );
+      const measure = this.#speeds.lease(lease.nodeId, lease.digest);
+      const onRows = (rows: number): void => measure(rows, this.#ports.clock.nowMs());
+      const end = await runLease({ ...this.#ports, onRows }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
     } catch (error) {
@@ -198,21 +195,4 @@ export class LeaseDesk implements LinkEvents {
   #isResting(nodeId: string): boolean {
     return (this.#rests.get(nodeId)?.untilMs ?? 0) > this.#ports.clock.nowMs();
   }
-
-  #measure(nodeId: string, digest: string, rows: number): void {
-    const key = `${nodeId} ${digest}`;
-    const now = this.#ports.clock.nowMs();
-    const before = this.#speeds.get(key);
-    const seconds = before === undefined ? 0 : (now - before.lastMs) / 1_000;
-    // A pause between leases says nothing about speed.
-    const isUsable = seconds > 0 && seconds < 10;
-    const fresh = isUsable ? rows / seconds : (before?.rowsPerSecond ?? rows);
-    const rowsPerSecond =
-      before === undefined || !isUsable ? fresh : before.rowsPerSecond * (1 - SPEED_WEIGHT) + fresh * SPEED_WEIGHT;
-    this.#speeds.set(key, { rowsPerSecond, lastMs: now });
-  }
-}
-
-function setImmediateLike(run: () => void): void {
-  queueMicrotask(() => queueMicrotask(run));
 }

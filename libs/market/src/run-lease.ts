@@ -22,7 +22,7 @@ export interface RunLeasePorts {
   /** The normalised work of one input line; the line was validated when the job was accepted. */
   readonly readWork: (line: Uint8Array, endpoint: string) => Work;
   /** Told how many rows became durable, to measure the node. */
-  readonly onRows?: (nodeId: string, digest: string, rows: number) => void;
+  readonly onRows?: (rows: number) => void;
 }
 
 /** The object a row's input line lies in: the batch's input file, or the one line of a streamed request. */
@@ -145,7 +145,7 @@ class LeaseDelivery implements RowSink {
     this.#received += rows.length;
     for (const row of rows) this.#tree.addHash(row.leafHash);
     this.#pending.push(...rows);
-    this.#ports.onRows?.(this.#lease.nodeId, this.#lease.digest, rows.length);
+    this.#ports.onRows?.(rows.length);
   }
   #received = 0;
 

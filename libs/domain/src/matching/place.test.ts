@@ -60,6 +60,13 @@ describe('placeTasks', () => {
     expect(placed[0]).toMatchObject({ rowFrom: 0, rowTo: 80 });
   });
 
+  it('gives a settled node whose speed nobody knows a task worth a round trip', () => {
+    const [model] = node('a').models;
+    const models = model === undefined ? [] : [{ ...model, rowsPerSecond: 0 }];
+    const placed = placeTasks([demand({ rowCount: 1_000 })], [node('a', { rowsAccepted: 100, models })]);
+    expect(placed[0]).toMatchObject({ rowFrom: 0, rowTo: NEWCOMER_ROWS });
+  });
+
   it('gives returned rows out again before new ones, and not to the node that lost them', () => {
     const queued = [{ taskId: 't', epoch: 3, rowFrom: 5, rowTo: 9, lastNode: 'a' }];
     const placed = placeTasks([demand({ nextRow: 50, queued })], [node('a'), node('b')]);

@@ -101,12 +101,13 @@ function takeReturned(
   return index < 0 ? undefined : queued.splice(index, 1)[0];
 }
 
-/** Rows worth about {@link TASK_TARGET_MS} of this node; towards the end of a job the rest is shared out evenly. */
+/**
+ * Rows worth about {@link TASK_TARGET_MS} of this node; towards the end of a job the rest is shared out evenly. A node of
+ * unknown speed (0) gets a newcomer's task whatever its record: one row at a time would be all overhead and audits.
+ */
 function rowsFor(node: Candidate, model: ServedModel, left: number, nodes: number): number {
-  const measured =
-    node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS
-      ? Math.max(1, Math.round((model.rowsPerSecond * TASK_TARGET_MS) / 1_000))
-      : NEWCOMER_ROWS;
+  const isMeasured = node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS && model.rowsPerSecond > 0;
+  const measured = isMeasured ? Math.max(1, Math.round((model.rowsPerSecond * TASK_TARGET_MS) / 1_000)) : NEWCOMER_ROWS;
   const share = Math.max(8, Math.ceil(left / Math.max(1, nodes)));
   return Math.min(left, measured, share, TASK_ROWS_MAX, ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
 }
