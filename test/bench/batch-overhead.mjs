@@ -72,7 +72,7 @@ export async function run({ args = [], json = false } = {}) {
 
 /** A node says that it is ready before its hello is in the table: marked too early, it would be measured as a newcomer. */
 async function settleNodes(db) {
-  for (let settled = 0; settled < ENGINES; ) {
+  for (let settled = 0; settled < ENGINES;) {
     const { rowCount } = await db.query('UPDATE node SET rows_accepted = $1, rows_audited = $1', [SETTLED_ROWS]);
     settled = rowCount;
     if (settled < ENGINES) await new Promise((resolve) => setTimeout(resolve, 100));
