@@ -32,8 +32,9 @@ async function callJson(house, path, init) {
   return JSON.parse(text);
 }
 
-export async function submitBatch(house, rows) {
-  const lines = heldOutItems({ seed: 11, count: rows }).map((item, i) =>
+/** One batch of chat rows. `number` is its place in the run: another batch, other items, its own idempotency keys. */
+export async function submitBatch(house, rows, number) {
+  const lines = heldOutItems({ seed: 11 + number, count: rows }).map((item, i) =>
     JSON.stringify({
       custom_id: `row-${i}`,
       method: 'POST',
@@ -47,13 +48,13 @@ export async function submitBatch(house, rows) {
   const file = await callJson(house, '/files', {
     method: 'POST',
     body: form,
-    headers: { 'idempotency-key': 'chaos-file' },
+    headers: { 'idempotency-key': `chaos-file-${number}` },
   });
   const body = JSON.stringify({ input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' });
   const batch = await callJson(house, '/batches', {
     method: 'POST',
     body,
-    headers: { 'content-type': 'application/json', 'idempotency-key': 'chaos-batch' },
+    headers: { 'content-type': 'application/json', 'idempotency-key': `chaos-batch-${number}` },
   });
   return batch.id;
 }
@@ -76,21 +77,21 @@ export async function terminalRecords(house, batchId, rows) {
   return { lost, twice, strangers: [...counts.keys()].filter((id) => !/^row-\d+$/.test(id)).length };
 }
 
-export async function jobOf(db, batchId) {
-  const one = async (sql) => Number((await db.query(sql, [batchId])).rows[0].n);
+/** What happened to the rows of all batches of a run, summed. */
+export async function factsOf(db, batchIds) {
+  const one = async (sql) => Number((await db.query(sql, [batchIds])).rows[0].n);
   return {
-    leases: await one('SELECT count(*) AS n FROM lease WHERE job_id = $1'),
-    leasesAccepted: await one(`SELECT count(*) AS n FROM lease WHERE job_id = $1 AND outcome = 'accepted'`),
-    leasesLost: await one(`SELECT count(*) AS n FROM lease WHERE job_id = $1 AND outcome IN ('lost', 'yielded')`),
+    leases: await one('SELECT count(*) AS n FROM lease WHERE job_id = ANY($1)'),
+    leasesAccepted: await one(`SELECT count(*) AS n FROM lease WHERE job_id = ANY($1) AND outcome = 'accepted'`),
     rowsDelivered: await one(
-      'SELECT count(*) AS n FROM delivered_row d JOIN task t ON t.id = d.task_id WHERE t.job_id = $1',
+      'SELECT count(*) AS n FROM delivered_row d JOIN task t ON t.id = d.task_id WHERE t.job_id = ANY($1)',
     ),
-    rowsPaid: await one('SELECT coalesce(sum(rows), 0) AS n FROM receipt WHERE job_id = $1'),
-    tasksTwice: await one(
-      'SELECT count(*) AS n FROM (SELECT row_no FROM receipt r JOIN delivered_row d USING (task_id, epoch) WHERE r.job_id = $1 GROUP BY row_no HAVING count(*) > 1) twice',
+    rowsPaid: await one('SELECT coalesce(sum(rows), 0) AS n FROM receipt WHERE job_id = ANY($1)'),
+    rowsTwice: await one(
+      'SELECT count(*) AS n FROM (SELECT r.job_id, row_no FROM receipt r JOIN delivered_row d USING (task_id, epoch) WHERE r.job_id = ANY($1) GROUP BY r.job_id, row_no HAVING count(*) > 1) twice',
     ),
     chargedTwice: await one(
-      `SELECT count(*) AS n FROM (SELECT ref FROM ledger_transaction WHERE kind = 'charge' AND ref IN (SELECT task_id::text FROM receipt WHERE job_id = $1) GROUP BY ref HAVING count(*) > 1) twice`,
+      `SELECT count(*) AS n FROM (SELECT ref FROM ledger_transaction WHERE kind = 'charge' AND ref IN (SELECT task_id::text FROM receipt WHERE job_id = ANY($1)) GROUP BY ref HAVING count(*) > 1) twice`,
     ),
   };
 }
@@ -105,46 +106,49 @@ export async function doctorOf(house) {
   return JSON.parse(line || '{"checks":0,"violations":[{"check":"doctor","what":"printed nothing"}]}');
 }
 
-/** What was promised, against what came out. */
-export function judge({ seed, profile, faults, job, records, doctor, facts, amplificationMax }) {
+/** What was promised, against what came out. `batches`: `{job, records}` of each batch of the run. */
+export function judge({ seed, profile, faults, batches, doctor, facts, amplificationMax }) {
   const problems = [];
   const demand = (holds, text) => holds || problems.push(text);
   const violations = Array.isArray(doctor.violations) ? doctor.violations.length : doctor.violations;
-  const paidTwice = facts.tasksTwice + facts.chargedTwice;
-  demand(job.state === 'completed', `the batch ended as ${job.state}`);
-  demand(records.lost === 0, `${records.lost} rows have no terminal record`);
-  demand(records.twice === 0, `${records.twice} rows have two terminal records`);
-  demand(records.strangers === 0, `${records.strangers} records belong to nobody`);
-  demand(Number(job.rows_succeeded) === profile.rows, `${job.rows_succeeded} of ${profile.rows} rows succeeded`);
-  demand(facts.rowsPaid === profile.rows, `${facts.rowsPaid} rows were paid for ${profile.rows} accepted ones`);
+  const rows = profile.rows * batches.length;
+  const paidTwice = facts.rowsTwice + facts.chargedTwice;
+  for (const { id, job, records } of batches) {
+    demand(job.state === 'completed', `batch ${id} ended as ${job.state}`);
+    demand(records.lost === 0, `batch ${id}: ${records.lost} rows have no terminal record`);
+    demand(records.twice === 0, `batch ${id}: ${records.twice} rows have two terminal records`);
+    demand(records.strangers === 0, `batch ${id}: ${records.strangers} records belong to nobody`);
+    demand(
+      Number(job.rows_succeeded) === profile.rows,
+      `batch ${id}: ${job.rows_succeeded} of ${profile.rows} rows succeeded`,
+    );
+    demand(BigInt(job.charged) <= BigInt(job.cap), `batch ${id}: charged ${job.charged} above the cap of ${job.cap}`);
+  }
+  demand(facts.rowsPaid === rows, `${facts.rowsPaid} rows were paid for ${rows} accepted ones`);
   demand(paidTwice === 0, `${paidTwice} charges were made twice`);
-  demand(BigInt(job.charged) <= BigInt(job.cap), `charged ${job.charged} above the cap of ${job.cap}`);
-  demand(
-    faults.kills >= profile.kills,
-    `the batch ended after ${faults.kills} of ${profile.kills} faults: make rows slower`,
-  );
+  demand(faults.kills >= profile.kills, `only ${faults.kills} of ${profile.kills} faults were made`);
   demand(
     faults.killsInFlight >= profile.inFlightShare * faults.kills,
     `${faults.killsInFlight} of ${faults.kills} faults hit work in flight`,
   );
   demand(faults.queueWipes === profile.queueWipes, `${faults.queueWipes} of ${profile.queueWipes} queue wipes`);
-  const amplification = facts.rowsDelivered / profile.rows;
-  demand(amplification <= amplificationMax, `${amplification.toFixed(2)} rows were run for each row of the job`);
+  const amplification = facts.rowsDelivered / rows;
+  demand(amplification <= amplificationMax, `${amplification.toFixed(2)} rows were run for each row of the batches`);
   demand(doctor.checks > 0 && violations === 0, `doctor: ${doctor.checks} checks, ${violations} violations`);
   return {
     seed,
-    jobs: 1,
-    rows: profile.rows,
+    jobs: batches.length,
+    rows,
     kills: faults.kills,
     stops: faults.stops,
     killsInFlight: faults.killsInFlight,
     queueWipes: faults.queueWipes,
     databaseCrashes: faults.databaseCrashes,
     leases: facts.leases,
-    reexecuted: facts.rowsDelivered - profile.rows,
+    reexecuted: facts.rowsDelivered - rows,
     fenced: facts.leases - facts.leasesAccepted,
     amplification: Number(amplification.toFixed(3)),
-    lost: records.lost,
+    lost: batches.reduce((sum, { records }) => sum + records.lost, 0),
     paidTwice,
     doctor: { checks: doctor.checks, violations },
     pass: problems.length === 0,

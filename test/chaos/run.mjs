@@ -7,13 +7,13 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { House } from '../../apps/devnet/dist/house/house.js';
 import { breakProcess, inFlight, wipeQueue } from './faults.mjs';
-import { doctorOf, judge, jobOf, submitBatch, terminalRecords } from './job.mjs';
+import { doctorOf, factsOf, judge, submitBatch, terminalRecords } from './job.mjs';
 import { AMPLIFICATION_MAX, PROFILES } from './profiles.mjs';
 import { seeded } from './random.mjs';
 
 const HELP = `npm run chaos -- [--profile smoke|ci|soak] [--seed N] [--json] [--keep]
 
-Runs one batch of chat rows on real processes and breaks them while it runs. The last line is JSON:
+Runs batches of chat rows on real processes, one after the other, and breaks them until all faults were made. The last line is JSON:
 {seed, jobs, rows, kills, killsInFlight, queueWipes, databaseCrashes, reexecuted, fenced, lost, paidTwice, doctor, pass}
 
   --profile  how much is broken (default smoke)
@@ -82,20 +82,23 @@ try {
   }
   say(`${profile.nodes} nodes are up`);
   workStartMs = performance.now();
-  const batchId = await submitBatch(house, profile.rows);
-  const faults = await breakThings(batchId);
+  const batchIds = [];
+  const faults = await breakThings(batchIds);
   say(`faults are over: ${JSON.stringify(faults)}`);
-  const job = await waitForEnd(batchId);
-  const records = await terminalRecords(house, batchId, profile.rows);
-  const doctor = await doctorOf(house);
+  const batches = [];
+  for (const id of batchIds) {
+    const job = await waitForEnd(id);
+    batches.push({ id, job, records: await terminalRecords(house, id, profile.rows) });
+  }
+  // Acceptance is behind us; the last vouchers and outbox rows may still be on their way.
+  await sleep(2_000);
   summary = judge({
     seed,
     profile,
     faults,
-    job,
-    records,
-    doctor,
-    facts: await jobOf(db, batchId),
+    batches,
+    doctor: await doctorOf(house),
+    facts: await factsOf(db, batchIds),
     amplificationMax: AMPLIFICATION_MAX,
   });
 } catch (error) {
@@ -111,15 +114,24 @@ for (const fault of summary.faults ?? []) say(`FAULT: ${fault}`);
 console.log(JSON.stringify(summary));
 process.exitCode = summary.pass ? 0 : 1;
 
-/** Kills and stops in random order until enough were done; the queue is dropped and Postgres stopped hard along the way. */
-async function breakThings(batchId) {
+/**
+ * Kills and stops in random order until enough were done; the queue is dropped and Postgres stopped hard along the way.
+ * There is always a batch to hit: whenever one has ended before the faults have, the next is submitted. So a fast machine
+ * runs more rows under the same faults.
+ */
+async function breakThings(batchIds) {
   const done = { kills: 0, stops: 0, killsInFlight: 0, queueWipes: 0, databaseCrashes: 0 };
   // A shuffled deck, dealt again when it is empty: every process has its turn under every seed.
   const names = ['scheduler', 'api', ...house.nodes.keys()];
   let deck = [];
   const wipesAt = spread(profile.queueWipes, profile.kills);
   const crashesAt = spread(profile.databaseCrashes, profile.kills);
-  while (done.kills < profile.kills && (await isRunning(batchId))) {
+  while (done.kills < profile.kills) {
+    if (batchIds.length === 0 || !(await isRunning(batchIds.at(-1)))) {
+      batchIds.push(await submitBatch(house, profile.rows, batchIds.length));
+      say(`batch ${batchIds.length} is submitted`);
+    }
+    inTime(`${done.kills} of ${profile.kills} faults`);
     await sleep(random.between(...profile.gapMs));
     if (wipesAt.delete(done.kills)) {
       await wipeQueue(db).then(
@@ -152,17 +164,16 @@ async function isRunning(batchId) {
   return !['completed', 'failed', 'expired', 'cancelled'].includes(rows[0]?.state);
 }
 
+function inTime(where) {
+  const seconds = (performance.now() - workStartMs) / 1_000;
+  if (seconds > profile.limitSeconds) throw new Error(`not done within ${profile.limitSeconds} s: ${where}`);
+}
+
 async function waitForEnd(batchId) {
   while (await isRunning(batchId)) {
-    if ((performance.now() - workStartMs) / 1_000 > profile.limitSeconds) {
-      throw new Error(
-        `batch ${batchId} did not end within ${profile.limitSeconds} s; ${await inFlight(db)} leases in flight`,
-      );
-    }
+    inTime(`batch ${batchId}: ${await inFlight(db).catch(() => 'unknown')} leases in flight`);
     await sleep(300);
   }
-  // Acceptance is behind us; the last vouchers and outbox rows may still be on their way.
-  await sleep(2_000);
   return (
     await db.query(
       'SELECT state, row_count, rows_succeeded, rows_failed, rows_ended, cap, charged FROM job WHERE id = $1',
