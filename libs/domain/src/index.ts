@@ -6,6 +6,7 @@ export * from './pricing/charge.ts';
 export * as ledger from './ledger/posting.ts';
 export type { AccountKind, AccountRef, LedgerEntry, LedgerKind, Posting } from './ledger/posting.ts';
 export * from './receipts/leaf.ts';
+export * from './receipts/pay.ts';
 export * from './receipts/merkle.ts';
 export * from './verification/draw.ts';
 export * from './verification/gumbel.ts';

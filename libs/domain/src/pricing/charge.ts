@@ -1,8 +1,5 @@
 import { microCost, UNITS_PER_RATE, type Amount, type Rates, type Usage } from '../units/units.ts';
 
-/** Basis points in a whole. */
-export const BPS = 10_000n;
-
 /**
  * What an accepted lease costs: counted units of each kind at the agreed rates, and never more than was held.
  *
@@ -15,11 +12,6 @@ export const BPS = 10_000n;
 export function chargeFor(usage: Usage, rates: Rates, held: Amount): Amount {
   const due = microCost(usage, rates) / UNITS_PER_RATE;
   return due < held ? due : held;
-}
-
-/** The coordinator's fee on a gross charge: ⌊charge · feeBps / 10⁴⌋. */
-export function feeOf(charge: Amount, feeBps: number): Amount {
-  return (charge * BigInt(feeBps)) / BPS;
 }
 
 /** An upper bound of what a job can cost, rounded up: the hold when the requester names no cap. */

@@ -13,12 +13,12 @@ const vectors = JSON.parse(
 ) as PayVectors;
 
 const amounts = fc.bigInt({ min: 0n, max: (1n << 60n) - 1n });
-const rates = fc.bigInt({ min: 0n, max: 1_000n });
+const rates = fc.integer({ min: 0, max: 1_000 });
 
 it('pays what the contract pays, on the shared vectors', () => {
   expect(vectors.claims.length).toBeGreaterThan(10);
   for (const claim of vectors.claims) {
-    const paid = payFor(BigInt(claim.cumulative), BigInt(claim.claimed), BigInt(claim.lane), BigInt(claim.feeBps));
+    const paid = payFor(BigInt(claim.cumulative), BigInt(claim.claimed), BigInt(claim.lane), Number(claim.feeBps));
     expect(paid).toEqual({ gross: BigInt(claim.gross), fee: BigInt(claim.fee), net: BigInt(claim.net) });
   }
 });
@@ -26,7 +26,7 @@ it('pays what the contract pays, on the shared vectors', () => {
 it('allows an epoch the fee that the contract allows, on the shared vectors', () => {
   expect(vectors.epochs.length).toBeGreaterThan(5);
   for (const epoch of vectors.epochs) {
-    const outcome = epochFee(BigInt(epoch.debits), BigInt(epoch.credits), BigInt(epoch.feeBps));
+    const outcome = epochFee(BigInt(epoch.debits), BigInt(epoch.credits), Number(epoch.feeBps));
     expect(outcome).toEqual(epoch.outcome === 'paid' ? { fee: BigInt(epoch.fee) } : { refused: epoch.outcome });
   }
 });
@@ -37,7 +37,7 @@ it('never pays more than the lane or the claim, and splits without loss', () => 
       const { gross, fee, net } = payFor(cumulative, claimed, lane, feeBps);
       expect(gross <= lane && gross <= (cumulative > claimed ? cumulative - claimed : 0n)).toBe(true);
       expect(fee + net).toBe(gross);
-      expect(fee * 10_000n <= gross * feeBps).toBe(true);
+      expect(fee * 10_000n <= gross * BigInt(feeBps)).toBe(true);
     }),
   );
 });
@@ -60,6 +60,7 @@ it('pays the rest of a claim that the lane had cut', () => {
 
 it('refuses negative amounts and a fee above a tenth', () => {
   expect(() => dueOf(-1n, 0n, 0n)).toThrow('AMOUNT_NEGATIVE');
-  expect(() => feeOf(-1n, 0n)).toThrow('AMOUNT_NEGATIVE');
-  expect(() => feeOf(1n, 1_001n)).toThrow('FEE_OUT_OF_RANGE');
+  expect(() => feeOf(-1n, 0)).toThrow('AMOUNT_NEGATIVE');
+  expect(() => feeOf(1n, 1_001)).toThrow('FEE_OUT_OF_RANGE');
+  expect(() => feeOf(1n, 0.5)).toThrow('FEE_OUT_OF_RANGE');
 });

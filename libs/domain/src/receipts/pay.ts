@@ -2,9 +2,9 @@ import { DomainError } from '../errors.ts';
 import type { Amount } from '../units/units.ts';
 
 /** Fees are stated in hundredths of a percent. */
-export const BPS = 10_000n;
+const BPS = 10_000n;
 /** No book may take more than a tenth; the contract's `FEE_BPS_MAX`. */
-export const FEE_BPS_MAX = 1_000n;
+export const FEE_BPS_MAX = 1_000;
 
 /** What a cumulative claim pays: `gross` leaves the lane, `fee` of it goes to the delegate, `net` to the payee. */
 export interface ClaimPay {
@@ -20,14 +20,14 @@ export interface ClaimPay {
  * fee of its sum, which is what the contract allows a posting to keep.
  * Repeated in `contracts/src/libraries/Pay.sol`; bound by `test/vectors/pay.json`.
  */
-export function feeOf(gross: Amount, feeBps: bigint): Amount {
+export function feeOf(gross: Amount, feeBps: number): Amount {
   requireAmount('gross', gross);
   requireFeeBps(feeBps);
-  return (gross * feeBps) / BPS;
+  return (gross * BigInt(feeBps)) / BPS;
 }
 
 /** What a charge is worth to the provider: the charge without its fee. */
-export function netOf(gross: Amount, feeBps: bigint): Amount {
+export function netOf(gross: Amount, feeBps: number): Amount {
   return gross - feeOf(gross, feeBps);
 }
 
@@ -47,7 +47,7 @@ export function dueOf(cumulative: Amount, claimed: Amount, lane: Amount): Amount
 }
 
 /** What redeeming a payer's voucher does: the due amount leaves the free lane, split into fee and pay. */
-export function payFor(cumulative: Amount, claimed: Amount, lane: Amount, feeBps: bigint): ClaimPay {
+export function payFor(cumulative: Amount, claimed: Amount, lane: Amount, feeBps: number): ClaimPay {
   const gross = dueOf(cumulative, claimed, lane);
   const fee = feeOf(gross, feeBps);
   return { gross, fee, net: gross - fee };
@@ -62,7 +62,7 @@ export function payFor(cumulative: Amount, claimed: Amount, lane: Amount, feeBps
 export function epochFee(
   debits: Amount,
   credits: Amount,
-  feeBps: bigint,
+  feeBps: number,
 ): { readonly fee: Amount } | { readonly refused: 'credits-above-debits' | 'fee-above-bound' } {
   requireAmount('credits', credits);
   const bound = feeOf(debits, feeBps);
@@ -75,7 +75,7 @@ function requireAmount(what: string, value: bigint): void {
   if (value < 0n) throw new DomainError({ code: 'AMOUNT_NEGATIVE', what, value });
 }
 
-function requireFeeBps(feeBps: bigint): void {
-  if (feeBps < 0n || feeBps > FEE_BPS_MAX)
+function requireFeeBps(feeBps: number): void {
+  if (!Number.isInteger(feeBps) || feeBps < 0 || feeBps > FEE_BPS_MAX)
     throw new DomainError({ code: 'FEE_OUT_OF_RANGE', feeBps, max: FEE_BPS_MAX });
 }
