@@ -16,3 +16,4 @@ export * from './matching/place.ts';
 export * from './verification/audit-count.ts';
 export * from './verification/compare.ts';
 export * from './verification/bounds.ts';
+export * from './training/batch-schedule.ts';

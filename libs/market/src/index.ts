@@ -1,4 +1,5 @@
 export * from './ports/engine.ts';
+export * from './ports/trainer.ts';
 export * from './ports/provider-link.ts';
 export * from './ports/object-store.ts';
 export * from './ports/queue.ts';

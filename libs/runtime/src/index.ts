@@ -20,3 +20,4 @@ export {
 } from './local-engines.ts';
 export { compareVectors, decodeVector, encodeVector, type VectorAgreement } from './vectors.ts';
 export { scoreEmbedding } from './score-embedding.ts';
+export { childTrainer, type ChildTrainer, type ChildTrainerSpec } from './trainer/child-trainer.ts';

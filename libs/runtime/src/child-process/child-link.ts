@@ -1,19 +1,15 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { EngineError, type ChatDelta } from '@freehold/market';
+import { childEnvironment, heapFlags, residentMib, RSS_WATCH_MS } from './confinement.ts';
 import { encodeFrame, FrameReader } from './frames.ts';
 import { FromChild, type EngineCall, type EngineStart, type Fault, type ToChild } from './messages.ts';
 
 /** The channel is the child's fourth descriptor: stdout and stderr stay free for what native libraries print. */
 export const CHANNEL_FD = 3;
 const STDERR_KEPT_BYTES = 4_096;
-const RSS_WATCH_MS = 500;
-const PAGE_MIB = 4 / 1024;
-/** Of the memory limit, what V8's heap may take; weights and caches live outside it. */
-const HEAP_SHARE = 0.5;
 
 export interface ChildSpec {
   readonly start: EngineStart;
@@ -195,23 +191,4 @@ export class ChildLink {
 
 function errorOf(fault: Fault): EngineError {
   return new EngineError(fault.code, fault.message, fault.retryable);
-}
-
-function heapFlags(memoryMib: number): string[] {
-  return [`--max-old-space-size=${Math.max(64, Math.floor(memoryMib * HEAP_SHARE))}`, '--no-warnings'];
-}
-
-/** No secret of the node reaches a process that parses strangers' files: only what a program needs to start. */
-function childEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: tmpdir(), NODE_ENV: 'production' };
-}
-
-function residentMib(pid: number): number | undefined {
-  try {
-    const pages = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
-    return Number.isFinite(pages) ? pages * PAGE_MIB : undefined;
-  } catch {
-    // Not Linux, or just gone: the heap limit still holds.
-    return undefined;
-  }
 }

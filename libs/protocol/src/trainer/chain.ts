@@ -1,0 +1,71 @@
+import { sha256 } from '@noble/hashes/sha2.js';
+import { hex } from './plan.ts';
+
+const STATE_LABEL = 'freehold training state v1\n';
+const CHAIN_LABEL = 'freehold training chain v1\n';
+
+/** One tensor of a training state; `data` is little-endian F32. */
+export interface StateTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: Uint8Array;
+}
+
+/**
+ * sha256 over a training state: a label, u64le steps done, then every tensor in the order of its name (by code unit):
+ * u32le length of the name ‖ name ‖ u32le dimensions ‖ u64le each ‖ little-endian data.
+ *
+ * A state is the adapter's weights, the optimizer's moments and the step: all that the next step depends on.
+ */
+export function stateHash(step: number, tensors: readonly StateTensor[]): string {
+  const hash = sha256.create();
+  hash.update(new TextEncoder().encode(STATE_LABEL)).update(u64(step));
+  const ordered = [...tensors].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  for (const { name, shape, data } of ordered) {
+    const bytes = new TextEncoder().encode(name);
+    hash.update(u32(bytes.length)).update(bytes).update(u32(shape.length));
+    for (const size of shape) hash.update(u64(size));
+    hash.update(data);
+  }
+  return hex(hash.digest());
+}
+
+/** The chain before the first segment: binds plan and initial state. */
+export function chainStart(planHash: string, state: string): string {
+  return link([CHAIN_LABEL, planHash, state]);
+}
+
+/** The chain after a segment. What a provider commits to is the last link, and with it every state before. */
+export function chainNext(chain: string, segment: { readonly stateIn: string; readonly stateOut: string }): string {
+  return link([CHAIN_LABEL, chain, segment.stateIn, segment.stateOut]);
+}
+
+/** The chain over all states of a run, the initial one first. */
+export function chainOf(planHash: string, states: readonly string[]): string {
+  const [first, ...rest] = states;
+  if (first === undefined) throw new RangeError('A chain needs at least the initial state.');
+  let stateIn = first;
+  let chain = chainStart(planHash, first);
+  for (const stateOut of rest) {
+    chain = chainNext(chain, { stateIn, stateOut });
+    stateIn = stateOut;
+  }
+  return chain;
+}
+
+/** Label and 64-digit hashes as text: every part but the label has one length, so no two lists of parts read alike. */
+function link(parts: readonly string[]): string {
+  return hex(sha256(new TextEncoder().encode(parts.join(''))));
+}
+
+function u32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
+
+function u64(value: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
+  return bytes;
+}
