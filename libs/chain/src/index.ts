@@ -1,3 +1,4 @@
+export * from './curve.ts';
 export * from './signer.ts';
 export * from './signing-pool.ts';
 export { RpcBlocks } from './blocks.ts';

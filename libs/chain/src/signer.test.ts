@@ -1,8 +1,9 @@
 import { createECDH, randomBytes } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
 import { TYPES, type PrimaryType } from '@freehold/protocol';
-import { verifyTypedData, type Hex } from 'viem';
-import { privateKeyToAccount } from 'viem/accounts';
+import { recoverAddress, verifyTypedData, type Hex } from 'viem';
+import { privateKeyToAccount, sign } from 'viem/accounts';
+import { recoverDigest, signDigest } from './curve.ts';
 import { addressOfPublicKey, createSignatureCheck, createSigner, type SigningDomain } from './signer.ts';
 import { SigningPool } from './signing-pool.ts';
 
@@ -99,10 +100,25 @@ describe('signer', () => {
   });
 });
 
+describe('the curve', () => {
+  it('signs byte for byte what viem signs, and finds the signers that viem finds', async () => {
+    for (let i = 0; i < 40; i += 1) {
+      const privateKey: Hex = `0x${randomBytes(32).toString('hex')}`;
+      const hash: Hex = `0x${randomBytes(32).toString('hex')}`;
+      const signature = await signDigest(privateKey, hash);
+      expect(signature).toBe(await sign({ hash, privateKey, to: 'hex' }));
+      const other: Hex = `0x${randomBytes(32).toString('hex')}`;
+      for (const digest of [hash, other]) {
+        const found = (await recoverAddress({ hash: digest, signature })).toLowerCase();
+        await expect(recoverDigest(digest, signature)).resolves.toBe(found);
+      }
+    }
+  });
+});
+
 describe('signing pool', () => {
   it('gives the same answers on its workers as in place, also after it was closed', async () => {
     const pool = new SigningPool(2);
-    const keepsAlive = setInterval(() => undefined, 1_000);
     try {
       await pool.warm();
       const away = createSigner(KEY, DOMAIN, pool);
@@ -123,7 +139,6 @@ describe('signing pool', () => {
       await expect(inFlight).resolves.toBe(expected);
       await expect(away.sign('LeaseCheckpoint', message)).resolves.toBe(expected);
     } finally {
-      clearInterval(keepsAlive);
       await pool.close();
     }
   });

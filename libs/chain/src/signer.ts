@@ -88,8 +88,7 @@ class Eip712SignatureCheck extends SignatureCheck {
 
   override async recover(primaryType: string, message: TypedMessage, signature: string): Promise<string | null> {
     if (!isCanonical(signature)) return null;
-    const address = await this.#pool.recover(typedDigest(this.#domain, primaryType, message), signature);
-    return address === null ? null : address.toLowerCase();
+    return this.#pool.recover(typedDigest(this.#domain, primaryType, message), signature);
   }
 }
 

@@ -1,10 +1,10 @@
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
-import { recoverAddress, type Hex } from 'viem';
-import { sign } from 'viem/accounts';
+import type { Hex } from 'viem';
+import { NATIVE_CURVE, recoverDigest, signDigest } from './curve.ts';
 
 /**
- * Elliptic curve work (about 3 ms to sign, 5 ms to recover) away from the event loop, so that chats do not wait behind it.
+ * Elliptic curve work away from the event loop, so that chats do not wait behind the signatures of batches.
  *
  * Until a worker has loaded its library, and in a pool of none, the work is done in place: a first signature is never late.
  */
@@ -23,24 +23,19 @@ export class SigningPool {
 
   async sign(privateKey: Hex, digest: Hex): Promise<Hex> {
     const signed = await this.#away({ do: 'sign', privateKey, digest });
-    return signed ?? (await sign({ hash: digest, privateKey, to: 'hex' }));
+    return signed ?? signDigest(privateKey, digest);
   }
 
-  /** @returns the checksummed address, null when no key made this signature. */
+  /** @returns the address in lower case, null when no key made this signature. */
   async recover(digest: Hex, signature: Hex): Promise<Hex | null> {
     const recovered = await this.#away({ do: 'recover', digest, signature });
-    if (recovered !== undefined) return recovered === '0x' ? null : recovered;
-    try {
-      return await recoverAddress({ hash: digest, signature });
-    } catch {
-      // The library throws for every point that is not on the curve: an answer, not a failure.
-      return null;
-    }
+    if (recovered !== undefined) return recovered === NOBODY ? null : recovered;
+    return recoverDigest(digest, signature);
   }
 
   /** Resolves when every worker has loaded its library (or died, and its work is done in place). */
   async warm(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.settled));
+    await Promise.all(this.#workers.map((worker) => worker.warm()));
   }
 
   async close(): Promise<void> {
@@ -70,36 +65,59 @@ const WORKERS_MAX = 16;
 /** A worker that is this far behind is refused more: the caller does it in place, which is what slows the caller down. */
 const WAITING_MAX = 1_000;
 
-/** Plain JavaScript in a string: a worker thread cannot load TypeScript, and tests run on sources. Answers '0x' for "no key". */
+/** What a worker answers for a signature that no key made: a message carries no null. */
+const NOBODY: Hex = '0x';
+
+/**
+ * Plain JavaScript in a string: a worker thread cannot load TypeScript, and tests run on sources. It says the same as
+ * `curve.ts`, which the tests hold against each other. Tasks come and go in arrays: a message costs as much as a signature.
+ */
 const WORKER_SOURCE = `
 const { parentPort, workerData } = require('node:worker_threads');
+const { keccak256, recoverAddress } = require(workerData.utils);
 const { sign } = require(workerData.accounts);
-const { recoverAddress } = require(workerData.utils);
-async function answer(task) {
-  if (task.do === 'sign') return sign({ hash: task.digest, privateKey: task.privateKey, to: 'hex' });
-  return recoverAddress({ hash: task.digest, signature: task.signature }).catch(() => '0x');
+let native = null;
+try {
+  native = require(workerData.native);
+} catch {}
+const bytesOf = (hex) => Buffer.from(hex.slice(2), 'hex');
+async function signed({ digest, privateKey }) {
+  if (native === null) return sign({ hash: digest, privateKey, to: 'hex' });
+  const { signature, recid } = native.ecdsaSign(bytesOf(digest), bytesOf(privateKey));
+  return '0x' + Buffer.from(signature).toString('hex') + (27 + recid).toString(16);
 }
-parentPort.on('message', async ({ id, task }) => {
+async function signerOf({ digest, signature }) {
+  const bytes = bytesOf(signature);
+  const recid = bytes[64] - 27;
+  if (bytes.length !== 65 || (recid !== 0 && recid !== 1)) return '0x';
   try {
-    parentPort.postMessage({ id, result: await answer(task) });
-  } catch (error) {
-    parentPort.postMessage({ id, error: String(error) });
+    if (native === null) return (await recoverAddress({ hash: digest, signature })).toLowerCase();
+    return '0x' + keccak256(native.ecdsaRecover(bytes.subarray(0, 64), recid, bytesOf(digest), false).subarray(1)).slice(-40);
+  } catch {
+    return '0x';
   }
-});
+}
+async function answer({ id, task }) {
+  try {
+    return { id, result: await (task.do === 'sign' ? signed(task) : signerOf(task)) };
+  } catch (error) {
+    return { id, error: String(error) };
+  }
+}
+parentPort.on('message', async (tasks) => parentPort.postMessage({ answers: await Promise.all(tasks.map(answer)) }));
 parentPort.postMessage({ ready: true });
 `;
 
-interface WorkerAnswer {
+interface WorkerMessage {
   readonly ready?: true;
-  readonly id?: number;
-  readonly result?: Hex;
-  readonly error?: string;
+  readonly answers?: readonly { readonly id: number; readonly result?: Hex; readonly error?: string }[];
 }
 
 class CurveWorker {
-  readonly settled: Promise<void>;
+  readonly #settled: Promise<void>;
   readonly #thread: Worker;
   readonly #waiting = new Map<number, { resolve(result: Hex | undefined): void; reject(error: Error): void }>();
+  readonly #gathered: { readonly id: number; readonly task: CurveTask }[] = [];
   #lastId = 0;
   #isReady = false;
 
@@ -107,16 +125,20 @@ class CurveWorker {
     const resolver = createRequire(import.meta.url);
     this.#thread = new Worker(WORKER_SOURCE, {
       eval: true,
-      workerData: { accounts: resolver.resolve('viem/accounts'), utils: resolver.resolve('viem/utils') },
+      workerData: {
+        native: nativePath(resolver),
+        accounts: resolver.resolve('viem/accounts'),
+        utils: resolver.resolve('viem/utils'),
+      },
       // Flags of this process (a test runner's) mean nothing there.
       execArgv: [],
     });
-    this.settled = new Promise((resolve) => {
+    this.#settled = new Promise((resolve) => {
       this.#thread.once('message', () => resolve());
       this.#thread.once('exit', () => resolve());
     });
     this.#thread.unref();
-    this.#thread.on('message', (message: WorkerAnswer) => this.#hear(message));
+    this.#thread.on('message', (message: WorkerMessage) => this.#hear(message));
     this.#thread.on('error', () => this.#die());
     this.#thread.on('exit', () => this.#die());
   }
@@ -135,8 +157,20 @@ class CurveWorker {
       // Only while somebody waits does the thread keep the process alive.
       if (this.#waiting.size === 0) this.#thread.ref();
       this.#waiting.set(id, { resolve, reject });
-      this.#thread.postMessage({ id, task });
+      if (this.#gathered.length === 0) queueMicrotask(() => this.#post());
+      this.#gathered.push({ id, task });
     });
+  }
+
+  /** Everything that was asked for in one go travels as one message. */
+  #post(): void {
+    this.#thread.postMessage(this.#gathered.splice(0));
+  }
+
+  /** Keeps the process alive until the thread has loaded its library. */
+  async warm(): Promise<void> {
+    if (!this.#isReady) this.#thread.ref();
+    await this.#settled;
   }
 
   async close(): Promise<void> {
@@ -144,14 +178,15 @@ class CurveWorker {
     await this.#thread.terminate();
   }
 
-  #hear(message: WorkerAnswer): void {
+  #hear(message: WorkerMessage): void {
     if (message.ready === true) this.#isReady = true;
-    const waiter = this.#waiting.get(message.id ?? 0);
-    if (message.id === undefined || waiter === undefined) return;
-    this.#waiting.delete(message.id);
+    for (const { id, result, error } of message.answers ?? []) {
+      const waiter = this.#waiting.get(id);
+      this.#waiting.delete(id);
+      if (error === undefined) waiter?.resolve(result);
+      else waiter?.reject(new Error(error));
+    }
     if (this.#waiting.size === 0) this.#thread.unref();
-    if (message.error === undefined) waiter.resolve(message.result);
-    else waiter.reject(new Error(message.error));
   }
 
   /** What it had in hand is done in place by the callers. */
@@ -159,5 +194,15 @@ class CurveWorker {
     this.#isReady = false;
     for (const waiter of this.#waiting.values()) waiter.resolve(undefined);
     this.#waiting.clear();
+  }
+}
+
+/** Where the native library's package is; a name that leads nowhere when it is not installed, and the worker does without. */
+function nativePath(resolver: NodeJS.Require): string {
+  try {
+    return resolver.resolve(NATIVE_CURVE);
+  } catch {
+    // The package is left out of some installs; the worker's own require answers the same.
+    return NATIVE_CURVE;
   }
 }

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import {
   Global,
@@ -40,7 +41,7 @@ import {
 } from '@freehold/persistence';
 import { BullWorkQueue } from '@freehold/queue';
 import { DiskObjectStore } from '@freehold/storage';
-import { createSignatureCheck, createSigner, RpcBlocks } from '@freehold/chain';
+import { createSignatureCheck, createSigner, RpcBlocks, SigningPool } from '@freehold/chain';
 import type { CoordinatorConfig } from '../config.ts';
 import { LOCAL_MODELS } from '../models.ts';
 import { readCatalogue } from './catalogue.ts';
@@ -53,6 +54,8 @@ import { CoordinatorUseCases } from './use-cases.ts';
 
 export const COORDINATOR_CONFIG = Symbol('coordinator configuration');
 export const CATALOGUE = Symbol('catalogue of models');
+/** Two threads sign some 10,000 times a second: more than a coordinator ever accepts. */
+const SIGNING_WORKERS_MAX = 2;
 
 /** Every port of the market bound to its adapter, for api and scheduler alike. Ports are abstract classes: each is its own token. */
 /** What outlives every handler is closed last: queue, engines, then the database with TypeORM's own shutdown. */
@@ -60,14 +63,20 @@ export const CATALOGUE = Symbol('catalogue of models');
 class AdapterShutdown implements OnApplicationShutdown {
   readonly #queue: WorkQueue;
   readonly #engines: LocalEngines;
+  readonly #curve: SigningPool;
 
-  constructor(@Inject(WorkQueue) queue: WorkQueue, @Inject(LocalEngines) engines: LocalEngines) {
+  constructor(
+    @Inject(WorkQueue) queue: WorkQueue,
+    @Inject(LocalEngines) engines: LocalEngines,
+    @Inject(SigningPool) curve: SigningPool,
+  ) {
     this.#queue = queue;
     this.#engines = engines;
+    this.#curve = curve;
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.#queue.close(), this.#engines.close()]);
+    await Promise.all([this.#queue.close(), this.#engines.close(), this.#curve.close()]);
   }
 }
 
@@ -120,8 +129,9 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
     ),
     bind(Entropy, () => new SystemEntropy()),
     bind(MonotonicClock, () => new SystemClock()),
-    bind(Signer, () => createSigner(config.delegateKey, domain)),
-    bind(SignatureCheck, () => createSignatureCheck(domain)),
+    { provide: SigningPool, useFactory: () => new SigningPool(Math.min(SIGNING_WORKERS_MAX, availableParallelism())) },
+    bindOver(Signer, SigningPool, (pool) => createSigner(config.delegateKey, domain, pool)),
+    bindOver(SignatureCheck, SigningPool, (pool) => createSignatureCheck(domain, pool)),
     bind(Blocks, () => new RpcBlocks(config.rpcUrl)),
     {
       provide: LocalEngines,
@@ -181,6 +191,15 @@ function providerLink(
     signatures,
     note: (note) => log.debug(note, 'p2p'),
   });
+}
+
+/** An abstract port over another provider. */
+function bindOver<T, U>(
+  port: abstract new (...args: never[]) => T,
+  over: new (...args: never[]) => U,
+  make: (under: U) => T,
+): FactoryProvider<T> {
+  return { provide: port as unknown as Type<T>, inject: [over as unknown as Type<U>], useFactory: make };
 }
 
 /** An abstract port and what stands behind it. */
