@@ -72,7 +72,7 @@ export interface RanBy {
 }
 
 export type StreamStep =
-  /** The request is taken: job, hold and lease are durable. */
+  /** The request is taken: job, hold and lease are committed. */
   | { readonly type: 'taken'; readonly requestId: string }
   | { readonly type: 'delta'; readonly by: RanBy; readonly text: string }
   /** The answer, checked and committed. `jobId` is an earlier request's when this one repeats it. */
@@ -123,7 +123,7 @@ class StreamRun {
   readonly #choice: Choice;
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
-  readonly #input: Promise<unknown>;
+  #input: Promise<unknown> = Promise.resolve();
   readonly #refusals: { node: string; code: string }[] = [];
   #candidate: StreamCandidate | null = null;
   #lease: LeaseRef;
@@ -142,9 +142,6 @@ class StreamRun {
     this.#choice = choice;
     this.#signal = AbortSignal.any([signal, this.#stop.signal]);
     this.#lease = { task: uuidOf(ports.entropy.bytes(16)), epoch: 1 };
-    this.#input = ports.objects.append(inputObject(request.requestId), 0, [new TextEncoder().encode(request.line)]);
-    // Awaited before anything is billed; until then a failure must not count as unhandled.
-    this.#input.catch(() => undefined);
   }
 
   /** Sends the work and opens the job side by side. Returns the earlier answer when this request repeats one. */
@@ -154,6 +151,7 @@ class StreamRun {
     const opened = await this.#ports.jobs.openStream(this.#newStream(candidate, nonce));
     if (opened.opened) {
       this.#open = true;
+      this.#keepInput();
       return null;
     }
     if (opened.why === 'key-reused') throw keyReused();
@@ -199,6 +197,14 @@ class StreamRun {
     }
     // The iterator ends by the abort above; waiting for it would keep the requester waiting for the node.
     void this.#events?.return?.().catch((error: unknown) => this.#ports.report('closing a stream', error));
+  }
+
+  /** While the node works: the disk has nothing to do with the first token. Awaited before anything is billed. */
+  #keepInput(): void {
+    const { requestId, line } = this.#request;
+    this.#input = this.#ports.objects.append(inputObject(requestId), 0, [new TextEncoder().encode(line)]);
+    // Until then a failure must not count as unhandled.
+    this.#input.catch(() => undefined);
   }
 
   #send(candidate: StreamCandidate, nonce: string): void {

@@ -32,6 +32,8 @@ export interface DatabaseOptions {
 
 /** Enough for a process whose handlers each hold one connection for a few milliseconds; 5 processes stay below Postgres' default of 100. */
 const POOL_SIZE = 10;
+/** pg drops idle connections after 10 s; a new one costs a chat its handshake and every plan: two minutes outlast most pauses. */
+const IDLE_CONNECTION_MS = 120_000;
 /** The heaviest statement of the house (COPY of a batch's rows, acceptance of a lease) takes well below 1 s. */
 const STATEMENT_TIMEOUT_MS = 15_000;
 const LOCK_TIMEOUT_MS = 5_000;
@@ -164,6 +166,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       poolErrorHandler: () => undefined,
       extra: {
         keepAlive: true,
+        idleTimeoutMillis: IDLE_CONNECTION_MS,
         statement_timeout: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
         lock_timeout: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
         idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,

@@ -34,10 +34,7 @@ export class PgFileStore extends FileStore {
   async insert(file: NewFile, identity: RequestIdentity | null): Promise<Once<FileRecord>> {
     return this.#database.transaction(
       async (tx) => {
-        const isGone = async (id: string): Promise<boolean> =>
-          (await tx.query(`SELECT 1 FROM file WHERE id = $1 AND org_id = $2 AND ${THERE}`, [id, file.orgId])).length ===
-          0;
-        const claim = await claimRequest(tx, file.orgId, identity, file.id, isGone);
+        const claim = await claimRequest(tx, file.orgId, identity, file.id);
         if (claim.outcome === 'key-reused') return claim;
         if (claim.outcome === 'claimed') {
           await tx.query(

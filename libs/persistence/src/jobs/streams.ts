@@ -1,70 +1,59 @@
 import { unitsToJson } from '@freehold/domain';
-import type { NewStream, StreamAnswer, StreamLease, StreamOpened } from '@freehold/market';
+import type { NewStream, NoMoney, StreamAnswer, StreamLease, StreamOpened } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
-import { claimRequest } from '../accounts/request-claims.ts';
-import { reserve } from '../accounts/reserve.ts';
+import { identityParams } from '../accounts/request-claims.ts';
 import type { Database, Sql } from '../database.ts';
 import { closeJobs, lockJobs } from '../leases/close-jobs.ts';
 import { failQueued } from '../leases/give-back.ts';
 
-const OPEN = `
-WITH opened AS (
-  INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, model, metadata, verify, region, trust, cap, rate_caps,
-    row_count, next_row, deadline, in_progress_at)
-  SELECT $1, org.id, $3, $4, 'in_progress', $5, $6, $7, $8, $9, org.trust, $10, $11, 1, 1,
-    clock_timestamp() + 2 * $12 * interval '1 millisecond', clock_timestamp()
-  FROM org WHERE org.id = $2
-), line AS (
-  INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) VALUES ($1, 0, $1, 0, $13)
-), cut AS (
-  INSERT INTO task (id, job_id, org_id, row_from, row_to, state, epoch) VALUES ($14, $1, $2, 0, 1, 'leased', 1)
-)
-INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)
-VALUES ($14, 1, $15, $1, $16, $6, $17, $18, $19, 'stream', clock_timestamp() + $12 * interval '1 millisecond')`;
+const OPEN = `SELECT outcome, available, earlier FROM open_stream($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+  $15, $16, $17, $18, $19, $20, $21, $22, $23)`;
+
+interface OpenedRow {
+  readonly outcome: 'opened' | 'key-reused' | 'repeated' | NoMoney['why'];
+  readonly available: string | null;
+  readonly earlier: string | null;
+}
 
 /**
- * Everything a streamed request needs to be billed, in one transaction: without it nothing the node does is ever charged.
- * The job outlives its lease by as much again, for the verdict.
+ * Everything a streamed request needs to be billed, in one transaction and one round trip (`open_stream`): without it nothing
+ * the node does is ever charged.
+ *
+ * It does not wait for the disk by itself. The log is written in order, so the commit of the answer, which does wait, makes the
+ * opening durable before anything can be billed; a server that dies in between has forgotten the request, its hold and its
+ * charge alike.
  */
 export async function openStream(database: Database, stream: NewStream): Promise<StreamOpened> {
-  return database.transaction(
-    async (tx) => {
-      const claim = await claimRequest(tx, stream.orgId, stream.identity, stream.jobId, (jobId) =>
-        endedEmpty(tx, stream.orgId, jobId),
-      );
-      if (claim.outcome === 'key-reused') return { opened: false, why: 'key-reused' };
-      if (claim.outcome === 'repeated') return { opened: false, why: 'repeated', jobId: claim.subject };
-      const refused = await reserve(tx, {
-        orgId: stream.orgId,
-        keyId: stream.keyId,
-        jobId: stream.jobId,
-        amount: stream.cap,
-      });
-      if (refused !== null) {
-        await forget(tx, stream);
-        return { opened: false, ...refused };
-      }
-      await tx.query(OPEN, [
-        stream.jobId,
-        stream.orgId,
-        stream.keyId,
-        stream.kind,
-        stream.endpoint,
-        stream.model,
-        JSON.stringify(stream.metadata),
-        stream.verify,
-        stream.region,
-        String(stream.cap),
-        JSON.stringify(unitsToJson(stream.rateCaps)),
-        stream.leaseMs,
-        stream.inputLength,
-        stream.taskId,
-        ...leaseParams(stream),
-      ]);
+  const [row] = await database.query<OpenedRow>(OPEN, [
+    stream.jobId,
+    stream.orgId,
+    stream.keyId,
+    stream.kind,
+    stream.endpoint,
+    stream.model,
+    JSON.stringify(stream.metadata),
+    stream.verify,
+    stream.region,
+    String(stream.cap),
+    JSON.stringify(unitsToJson(stream.rateCaps)),
+    stream.leaseMs,
+    stream.inputLength,
+    stream.taskId,
+    ...leaseParams(stream),
+    ...identityParams(stream.identity),
+  ]);
+  if (row === undefined) throw new Error(`Opening ${stream.jobId}: the database gave no answer`);
+  switch (row.outcome) {
+    case 'opened':
       return { opened: true };
-    },
-    { durable: true },
-  );
+    case 'key-reused':
+      return { opened: false, why: 'key-reused' };
+    case 'repeated':
+      return { opened: false, why: 'repeated', jobId: row.earlier ?? '' };
+    case 'daily-cap':
+    case 'insufficient-balance':
+      return { opened: false, why: row.outcome, balance: BigInt(row.available ?? 0) };
+  }
 }
 
 function leaseParams(lease: StreamLease): unknown[] {
@@ -75,20 +64,6 @@ function leaseParams(lease: StreamLease): unknown[] {
     lease.engineClass,
     JSON.stringify(unitsToJson(lease.rates)),
   ];
-}
-
-/** A request that came to nothing is done anew when it is repeated: nothing was charged for it. */
-async function endedEmpty(tx: Sql, orgId: string, jobId: string): Promise<boolean> {
-  const [job] = await tx.query<{ state: string }>('SELECT state FROM job WHERE id = $1 AND org_id = $2', [
-    jobId,
-    orgId,
-  ]);
-  return job === undefined || job.state === 'failed' || job.state === 'expired' || job.state === 'cancelled';
-}
-
-async function forget(tx: Sql, stream: NewStream): Promise<void> {
-  if (stream.identity === null) return;
-  await tx.query('DELETE FROM idempotency WHERE org_id = $1 AND key = $2', [stream.orgId, stream.identity.key]);
 }
 
 /** A refusal before the first byte, and the next node's lease: one move, so that no placement sees the task in between. */

@@ -1,0 +1,160 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { NewStream, RequestIdentity } from '@freehold/market';
+import type { QueryRunner } from 'typeorm';
+import { PgJobStore, runDoctor } from '../index.ts';
+import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
+import { MarketWorld, RATES } from '../../test/market-world.ts';
+
+let market: MarketDatabase;
+let world: MarketWorld;
+let jobs: PgJobStore;
+
+beforeAll(async () => {
+  market = await marketDatabase();
+  world = new MarketWorld(market.database);
+  jobs = new PgJobStore(market.database);
+}, 60_000);
+afterAll(() => market.close());
+
+async function stream(orgId: string, of: Partial<NewStream> = {}): Promise<NewStream> {
+  return {
+    jobId: `chatcmpl-${randomBytes(12).toString('hex')}`,
+    taskId: randomUUID(),
+    orgId,
+    keyId: await key(orgId, null),
+    kind: 'chat',
+    endpoint: '/v1/chat/completions',
+    model: 'm',
+    metadata: {},
+    verify: 'spot',
+    region: null,
+    cap: 100n,
+    rateCaps: RATES,
+    inputLength: 10,
+    leaseMs: 60_000,
+    identity: null,
+    nodeId: await world.node(),
+    nonce: `0x${randomBytes(16).toString('hex')}`,
+    digest: `sha256:${'0'.repeat(64)}`,
+    engineClass: 'c',
+    rates: RATES,
+    ...of,
+  };
+}
+
+async function key(orgId: string, dailyCap: bigint | null): Promise<string> {
+  const id = `key_${randomUUID()}`;
+  await market.database.query(`INSERT INTO api_key (id, org_id, hash, hint, daily_cap) VALUES ($1, $2, $3, 'h', $4)`, [
+    id,
+    orgId,
+    randomBytes(32),
+    dailyCap === null ? null : String(dailyCap),
+  ]);
+  return id;
+}
+
+function identity(of: Partial<RequestIdentity> = {}): RequestIdentity {
+  return { key: `key:${randomUUID()}`, route: 'POST /x', bodyHash: Buffer.alloc(32, 1), replayWithinMs: 60_000, ...of };
+}
+
+/** The SQL that goes to the server while `work` runs. */
+async function sent(work: () => Promise<unknown>): Promise<string[]> {
+  const { dataSource } = market.database;
+  const make = dataSource.createQueryRunner.bind(dataSource);
+  const statements: string[] = [];
+  dataSource.createQueryRunner = (): QueryRunner => {
+    const runner = make();
+    const ask = runner.query.bind(runner);
+    runner.query = ((sql: string, ...rest: []) => {
+      statements.push(sql);
+      return ask(sql, ...rest);
+    }) as QueryRunner['query'];
+    return runner;
+  };
+  try {
+    await work();
+  } finally {
+    dataSource.createQueryRunner = make;
+  }
+  return statements;
+}
+
+async function spendable(orgId: string): Promise<bigint> {
+  const [row] = await market.database.query<{ balance: string }>(
+    `SELECT balance FROM account WHERE kind = 'balance' AND owner = $1`,
+    [orgId],
+  );
+  return BigInt(row?.balance ?? 0);
+}
+
+describe('opening a stream', () => {
+  it('is one round trip to the database, with identity, daily cap, hold, job and lease', async () => {
+    const org = await world.org();
+    const request = await stream(org, { identity: identity(), keyId: await key(org, 1_000n) });
+    const statements = await sent(() => jobs.openStream(request));
+    expect(statements).toHaveLength(1);
+    expect(await spendable(org)).toBe(999_900n);
+    const [lease] = await market.database.query(
+      `SELECT l.road, l.epoch, t.state, j.state AS job, j.cap, r.state AS row FROM lease l JOIN task t ON t.id = l.task_id
+       JOIN job j ON j.id = l.job_id JOIN job_row r ON r.job_id = j.id WHERE l.task_id = $1`,
+      [request.taskId],
+    );
+    expect(lease).toEqual({ road: 'stream', epoch: 1, state: 'leased', job: 'in_progress', cap: '100', row: 'pending' });
+    expect((await runDoctor(market.database)).violations).toEqual([]);
+  });
+
+  it('takes no more than the balance when many come at once', async () => {
+    const org = await world.org(250n);
+    const asked = await Promise.all(Array.from({ length: 8 }, () => stream(org)));
+    const opened = await Promise.all(asked.map((one) => jobs.openStream(one)));
+    expect(opened.filter((one) => one.opened)).toHaveLength(2);
+    expect(opened.filter((one) => !one.opened)).toContainEqual({
+      opened: false,
+      why: 'insufficient-balance',
+      balance: 50n,
+    });
+    expect(await spendable(org)).toBe(50n);
+  });
+
+  it("takes no more than the key's daily cap when many come at once, and forgets who was refused", async () => {
+    const org = await world.org();
+    const keyId = await key(org, 250n);
+    const who = identity();
+    const asked = await Promise.all(Array.from({ length: 6 }, () => stream(org, { keyId })));
+    const opened = await Promise.all(asked.map((one) => jobs.openStream(one)));
+    expect(opened.filter((one) => one.opened)).toHaveLength(2);
+    expect(await jobs.openStream(await stream(org, { keyId, identity: who }))).toEqual({
+      opened: false,
+      why: 'daily-cap',
+      balance: 50n,
+    });
+    const other = await stream(org, { identity: who });
+    expect(await jobs.openStream(other)).toEqual({ opened: true });
+  });
+
+  it('opens once when the same request comes many times at once', async () => {
+    const org = await world.org();
+    const who = identity();
+    const asked = await Promise.all(Array.from({ length: 6 }, () => stream(org, { identity: who })));
+    const opened = await Promise.all(asked.map((one) => jobs.openStream(one)));
+    const first = asked[opened.findIndex((one) => one.opened)];
+    expect(opened.filter((one) => one.opened)).toHaveLength(1);
+    expect(opened.filter((one) => !one.opened)).toEqual(
+      Array.from({ length: 5 }, () => ({ opened: false, why: 'repeated', jobId: first?.jobId })),
+    );
+    expect(await spendable(org)).toBe(999_900n);
+    const other = await stream(org, { identity: { ...who, bodyHash: Buffer.alloc(32, 2) } });
+    expect(await jobs.openStream(other)).toEqual({ opened: false, why: 'key-reused' });
+  });
+
+  it('is done anew when the first try ended without an answer', async () => {
+    const org = await world.org();
+    const who = identity();
+    const first = await stream(org, { identity: who });
+    await jobs.openStream(first);
+    await jobs.failStream({ task: first.taskId, epoch: 1 }, 'node_failed', 'gone');
+    expect(await jobs.openStream(await stream(org, { identity: who }))).toEqual({ opened: true });
+    expect(await spendable(org)).toBe(999_900n);
+  });
+});
