@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { DataSource, QueryFailedError, type QueryRunner } from 'typeorm';
+import { DataSource, type QueryRunner } from 'typeorm';
 import { CommitUnknownError, isConflict, isConnectionLoss } from './database-errors.ts';
 import { migrationClasses } from './migrations.ts';
+import { StatementNames } from './statement-names.ts';
 
 /** Something that answers SQL: the {@link Database} itself, or one open transaction of it. */
 export interface Sql {
@@ -187,14 +188,17 @@ function conflictPause(attempt: number): Promise<void> {
   return sleep(Math.random() * CONFLICT_DELAY_BASE_MS * 2 ** attempt);
 }
 
+const NAMES = new StatementNames();
+
+/**
+ * Past TypeORM's own `query`: it knows no named statements, and wraps errors in one that carries every parameter, where the
+ * driver's has the SQLSTATE and no payload. What has no parameters (BEGIN, COMMIT, a migration) is sent as it is.
+ */
 async function ask<Row>(runner: QueryRunner, sql: string, params: readonly unknown[]): Promise<Row[]> {
-  try {
-    const result = await runner.query(sql, [...params], true);
-    return result.records as Row[];
-  } catch (error) {
-    // TypeORM's wrapper carries every parameter; the driver's own error has the SQLSTATE and no payload.
-    throw error instanceof QueryFailedError ? error.driverError : error;
-  }
+  const client = (await runner.connect()) as pg.PoolClient;
+  const name = params.length === 0 ? undefined : NAMES.of(sql);
+  const result = await client.query({ ...(name === undefined ? {} : { name }), text: sql, values: [...params] });
+  return result.rows as Row[];
 }
 
 async function rollBack(runner: QueryRunner): Promise<void> {

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { NewStream, RequestIdentity } from '@freehold/market';
-import type { QueryRunner } from 'typeorm';
+import pg from 'pg';
 import { PgJobStore, runDoctor } from '../index.ts';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { MarketWorld, RATES } from '../../test/market-world.ts';
@@ -58,26 +58,15 @@ function identity(of: Partial<RequestIdentity> = {}): RequestIdentity {
   return { key: `key:${randomUUID()}`, route: 'POST /x', bodyHash: Buffer.alloc(32, 1), replayWithinMs: 60_000, ...of };
 }
 
-/** The SQL that goes to the server while `work` runs. */
-async function sent(work: () => Promise<unknown>): Promise<string[]> {
-  const { dataSource } = market.database;
-  const make = dataSource.createQueryRunner.bind(dataSource);
-  const statements: string[] = [];
-  dataSource.createQueryRunner = (): QueryRunner => {
-    const runner = make();
-    const ask = runner.query.bind(runner);
-    runner.query = ((sql: string, ...rest: []) => {
-      statements.push(sql);
-      return ask(sql, ...rest);
-    }) as QueryRunner['query'];
-    return runner;
-  };
+/** How many statements go to the server while `work` runs. */
+async function roundTrips(work: () => Promise<unknown>): Promise<number> {
+  const asked = jest.spyOn(pg.Client.prototype, 'query');
   try {
     await work();
+    return asked.mock.calls.length;
   } finally {
-    dataSource.createQueryRunner = make;
+    asked.mockRestore();
   }
-  return statements;
 }
 
 async function spendable(orgId: string): Promise<bigint> {
@@ -92,8 +81,7 @@ describe('opening a stream', () => {
   it('is one round trip to the database, with identity, daily cap, hold, job and lease', async () => {
     const org = await world.org();
     const request = await stream(org, { identity: identity(), keyId: await key(org, 1_000n) });
-    const statements = await sent(() => jobs.openStream(request));
-    expect(statements).toHaveLength(1);
+    expect(await roundTrips(() => jobs.openStream(request))).toBe(1);
     expect(await spendable(org)).toBe(999_900n);
     const [lease] = await market.database.query(
       `SELECT l.road, l.epoch, t.state, j.state AS job, j.cap, r.state AS row FROM lease l JOIN task t ON t.id = l.task_id
