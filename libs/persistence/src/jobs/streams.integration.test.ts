@@ -88,7 +88,14 @@ describe('opening a stream', () => {
        JOIN job j ON j.id = l.job_id JOIN job_row r ON r.job_id = j.id WHERE l.task_id = $1`,
       [request.taskId],
     );
-    expect(lease).toEqual({ road: 'stream', epoch: 1, state: 'leased', job: 'in_progress', cap: '100', row: 'pending' });
+    expect(lease).toEqual({
+      road: 'stream',
+      epoch: 1,
+      state: 'leased',
+      job: 'in_progress',
+      cap: '100',
+      row: 'pending',
+    });
     expect((await runDoctor(market.database)).violations).toEqual([]);
   });
 
