@@ -132,7 +132,8 @@ export class LeaseRun {
     this.#changes.raise();
     try {
       await call.send({ type: 'started' });
-      await Promise.race([this.#takeIn(call), this.#sendOut(call)]);
+      // Whoever has sent everything goes on taking in until the coordinator closes: it may not have read the last word yet.
+      await Promise.race([this.#takeIn(call), this.#sendOut(call).then(forEver)]);
     } finally {
       if (this.#call === call) this.#call = null;
       this.#changes.raise();
@@ -200,7 +201,7 @@ export class LeaseRun {
   }
 
   /** Results in order, checkpoints between them, and a last word. */
-  async #sendOut(call: RowsCall): Promise<never> {
+  async #sendOut(call: RowsCall): Promise<void> {
     const tree = new GrowingTree();
     let sent = call.lease.from;
     for (const leaf of this.#leaves.slice(0, sent)) tree.addHash(leaf);
@@ -218,7 +219,7 @@ export class LeaseRun {
       for (;;) {
         const isDue = (): boolean => sent > signed && performance.now() - signedMs >= CHECKPOINT_MS;
         await this.#changes.until(() => this.#call !== call || this.done > sent || isDue() || this.#hasLastWord(sent));
-        if (this.#call !== call) return await forEver();
+        if (this.#call !== call) return;
         while (sent < this.done && sent - signed < CHECKPOINT_ROWS) {
           await call.send({
             type: 'result',
@@ -232,13 +233,13 @@ export class LeaseRun {
         if (sent === this.head.rows) {
           await checkpoint(true);
           this.#end('committed');
-          return await forEver();
+          return;
         }
         if (sent - signed >= CHECKPOINT_ROWS || isDue()) await checkpoint(false);
         if (!this.#hasLastWord(sent)) continue;
         if (sent > signed) await checkpoint(false);
         await this.#lastWord(call);
-        return await forEver();
+        return;
       }
     } finally {
       clearInterval(wake);

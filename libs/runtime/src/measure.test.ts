@@ -1,4 +1,4 @@
-import { describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { Engine, EngineError, type EngineDescription } from '@freehold/market';
 import type { ChatOutput, EmbeddingOutput, FailedOutput, RowScore } from '@freehold/protocol';
 import { kneeOf, measure } from './measure.ts';
@@ -49,12 +49,23 @@ class TimedEngine extends Engine {
   }
 }
 
+/** Lets the benchmark run on a clock that only its own waiting moves: how busy this machine is changes no figure. */
+async function onFakeClock<T>(work: Promise<T>): Promise<T> {
+  let done = false;
+  void work.finally(() => (done = true));
+  while (!done) await jest.advanceTimersByTimeAsync(1);
+  return work;
+}
+
 describe('the join benchmark', () => {
+  beforeEach(() => jest.useFakeTimers());
+  afterEach(() => jest.useRealTimers());
+
   it('finds rates and the concurrency that pays, within its budget', async () => {
     const startedAt = performance.now();
-    const [talker, embedder] = await measure(new TimedEngine(4, 5), { budgetMs: 800 });
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
-    expect(talker?.knee).toBeGreaterThanOrEqual(2);
+    const [talker, embedder] = await onFakeClock(measure(new TimedEngine(4, 5), { budgetMs: 800 }));
+    expect(performance.now() - startedAt).toBeLessThanOrEqual(1_000);
+    expect(talker?.knee).toBe(4);
     expect(talker?.rowsPerSecond).toBeGreaterThan(talker?.curve[0]?.rowsPerSecond ?? Infinity);
     expect(talker?.decodeTokensPerSecond).toBeGreaterThan(100);
     expect(talker?.prefillTokensPerSecond).toBeGreaterThan(talker?.decodeTokensPerSecond ?? 0);
@@ -65,7 +76,7 @@ describe('the join benchmark', () => {
   it('measures a model that does not run as nothing', async () => {
     const engine = new TimedEngine(1, 1);
     engine.broken = true;
-    const [talker] = await measure(engine, { budgetMs: 40 });
+    const [talker] = await onFakeClock(measure(engine, { budgetMs: 40 }));
     expect(talker).toMatchObject({ rowsPerSecond: 0, knee: 1, decodeTokensPerSecond: null });
   });
 
