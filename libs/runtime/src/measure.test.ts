@@ -58,8 +58,8 @@ async function onFakeClock<T>(work: Promise<T>): Promise<T> {
 }
 
 describe('the join benchmark', () => {
-  beforeEach(() => jest.useFakeTimers());
-  afterEach(() => jest.useRealTimers());
+  beforeEach(() => void jest.useFakeTimers());
+  afterEach(() => void jest.useRealTimers());
 
   it('finds rates and the concurrency that pays, within its budget', async () => {
     const startedAt = performance.now();
