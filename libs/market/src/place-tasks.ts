@@ -1,4 +1,13 @@
-import { placeTasks, unitsFromJson, type Candidate, type Demand } from '@freehold/domain';
+import {
+  ANYWHERE,
+  ENGINE_CAPABILITIES,
+  placeTasks,
+  reputationOf,
+  unitsFromJson,
+  type Ask,
+  type Candidate,
+  type Demand,
+} from '@freehold/domain';
 import type { LeaseStore, GrantedLease, NodeRecord, OpenDemand } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 import type { Entropy } from './ports/surroundings.ts';
@@ -57,6 +66,13 @@ export function candidateOf(
     nodeId: node.id,
     region: node.offer.region,
     pools: node.offer.pools,
+    // Nobody takes parts of a GPU from a node yet: its engines hold them.
+    gpus: node.offer.gpus.map(({ model, vramMib, milli }) => ({ model, vramMib, milli, freeMilli: milli })),
+    cpuFreeMilli: node.offer.cpuMilli,
+    memoryFreeMib: node.offer.memoryMib,
+    isolation: node.offer.isolation,
+    gpuRates: {},
+    reputation: reputationOf(record),
     draining: node.draining,
     benchedForMs: record.benchedForMs,
     benchedWhy: record.benchedWhy,
@@ -71,6 +87,7 @@ export function candidateOf(
         loaded: model.loaded,
         rates: unitsFromJson(model.rates),
         rowsPerSecond: measured(node.id, model.digest) ?? record.speed[model.digest] ?? model.rowsPerSecond,
+        capabilities: ENGINE_CAPABILITIES.filter((capability) => model.caps[capability]),
       })),
     ),
   };
@@ -78,18 +95,28 @@ export function candidateOf(
 
 export function demandOf(open: OpenDemand): Demand {
   return {
-    ask: {
-      jobId: open.jobId,
-      model: open.model,
-      region: open.region,
-      poolId: open.poolId,
-      verify: open.verify,
-      rateCaps: open.rateCaps,
-    },
-    deadlineInMs: open.deadlineInMs,
+    ask: askOf(open),
     ageMs: open.ageMs,
     nextRow: open.nextRow,
     rowCount: open.rowCount,
     queued: open.queued,
+  };
+}
+
+/** What a job asks of a node, from what the market knows of it. */
+export function askOf(
+  job: Pick<OpenDemand, 'jobId' | 'region' | 'poolId' | 'verify' | 'rateCaps' | 'deadlineInMs'> & {
+    readonly model: string;
+  },
+): Ask {
+  return {
+    ...ANYWHERE,
+    jobId: job.jobId,
+    model: job.model,
+    regions: job.region === null ? [] : [job.region],
+    pools: job.poolId === null ? [] : [job.poolId],
+    verify: job.verify,
+    rateCaps: job.rateCaps,
+    deadlineInMs: job.deadlineInMs,
   };
 }

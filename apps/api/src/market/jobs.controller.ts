@@ -70,7 +70,8 @@ export class JobsController {
   @Get(':id/explain')
   async explain(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
     const job = await this.#found(caller, id);
-    const explanation = await explainJob({ leases: this.#leases, link: this.#link }, job);
+    const ports = { leases: this.#leases, link: this.#link };
+    const explanation = await explainJob(ports, job, job.deadlineAtMs - Date.now());
     return {
       object: 'explanation',
       job: job.id,

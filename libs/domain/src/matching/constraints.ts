@@ -1,60 +1,35 @@
 import { UNIT_KINDS, type Rates } from '../units/units.ts';
-import type { VerifyLevel } from '../jobs/job-state.ts';
-
-/** What a job asks of a node, for one task. */
-export interface Ask {
-  readonly jobId: string;
-  readonly model: string;
-  readonly region: string | null;
-  readonly poolId: string | null;
-  readonly verify: VerifyLevel;
-  /** Highest rates the job admits. */
-  readonly rateCaps: Rates;
-  /** The node that lost or refused this task last, left out for one round when another fits. */
-  readonly avoidNode?: string | null;
-}
-
-/** One model that a node serves. */
-export interface ServedModel {
-  readonly name: string;
-  readonly digest: string;
-  readonly engineClass: string;
-  readonly loaded: boolean;
-  readonly rates: Rates;
-  /** Measured where we have measured, claimed by the offer until then. */
-  readonly rowsPerSecond: number;
-}
-
-/** A node as one decision sees it: a snapshot, never a live object. */
-export interface Candidate {
-  readonly nodeId: string;
-  readonly region: string;
-  readonly pools: readonly string[];
-  readonly models: readonly ServedModel[];
-  readonly draining: boolean;
-  readonly benchedForMs: number;
-  readonly benchedWhy: string | null;
-  readonly rowsAccepted: number;
-  /** Leases leased or running now. */
-  readonly leasesActive: number;
-  /** Rows leased, running or delivered, and not accepted yet. */
-  readonly rowsUnaccepted: number;
-}
+import { ISOLATIONS, type Ask, type Candidate, type CandidateGpu, type ServedModel } from './ask.ts';
 
 /** A node works on one lease and may hold the next, so that it never waits for a round trip. */
 export const LEASES_AHEAD = 2;
 /** Unaccepted rows per node: bounds what one liar can void and one death can delay. */
 export const ROWS_UNACCEPTED_MAX = 2_048;
+/** Seconds to load a model that nobody has measured: a few GiB from a disk. */
+export const LOAD_ASSUMED_S = 20;
 
 export interface Constraint {
   readonly name: string;
+  /**
+   * What it reads of the node. 'offer': facts that stand while the offer does; 'room': what is free now; 'moment': the node's
+   * own state, whatever is asked; 'pair': this node and this task. The placement index evaluates each kind where it changes.
+   */
+  readonly reads: 'offer' | 'room' | 'moment' | 'pair';
+  /** Who can lift it: the requester by asking for less, or time. Null: nobody, it is what the work is. */
+  readonly lifted: 'by-asking-less' | 'by-waiting' | null;
   /** What a person reads: the requirement, not the failure. */
   readonly says: (ask: Ask) => string;
+  /** Total: each constraint judges alone, whatever the others say. */
   readonly holds: (ask: Ask, node: Candidate) => boolean;
 }
 
 export function servedModel(ask: Ask, node: Candidate): ServedModel | undefined {
-  return node.models.find((model) => model.name === ask.model);
+  return ask.model === null ? undefined : node.models.find((model) => model.name === ask.model);
+}
+
+/** The rates that an ask would pay at a node. */
+export function ratesFor(ask: Ask, node: Candidate): Rates {
+  return ask.model === null ? node.gpuRates : (servedModel(ask, node)?.rates ?? {});
 }
 
 /**
@@ -66,36 +41,166 @@ export function withinCaps(rates: Rates, caps: Rates): boolean {
   return capped.length > 0 && capped.every((kind) => (rates[kind] ?? 0n) <= (caps[kind] ?? 0n));
 }
 
+/** Seconds until a node has done `rows` rows of an ask, from a cold start if it must. A node nobody has measured counts as fast. */
+export function secondsFor(ask: Ask, node: Candidate, rows: number): number {
+  const model = servedModel(ask, node);
+  if (model === undefined) return 0;
+  return loadSeconds(model) + (model.rowsPerSecond > 0 ? rows / model.rowsPerSecond : 0);
+}
+
+export function loadSeconds(model: ServedModel): number {
+  return model.loaded ? 0 : (model.loadS ?? LOAD_ASSUMED_S);
+}
+
+const allows = (list: readonly string[], has: readonly string[]): boolean =>
+  list.length === 0 || has.some((one) => list.includes(one));
+
+const anyOf = (list: readonly string[]): string => (list.length === 0 ? 'any' : list.join(' or '));
+
+/** A machine with GPUs of several kinds is judged by its least: an owner who wants to lend the best lists it as a node of its own. */
+const everyGpu = (node: Candidate, fits: (gpu: CandidateGpu) => boolean): boolean =>
+  node.gpus.length > 0 && node.gpus.every(fits);
+
+const capabilitiesFor = (ask: Ask, node: Candidate): readonly string[] =>
+  ask.model === null
+    ? node.models.flatMap((model) => model.capabilities ?? [])
+    : (servedModel(ask, node)?.capabilities ?? []);
+
 /**
- * Every reason a node can be left out, in the order in which they are counted. Permanent facts come before passing ones, so
- * that `explain` names what a requester can change before what time changes. A later constraint may assume the earlier ones.
+ * Every reason a node can be left out, in the order in which they are counted. What the work is comes first, then what a
+ * requester can change, then what time changes: so `explain` names first what somebody can do something about.
  */
 export const CONSTRAINTS: readonly Constraint[] = [
-  { name: 'model', says: (ask) => `serves ${ask.model}`, holds: (ask, node) => servedModel(ask, node) !== undefined },
+  {
+    name: 'model',
+    reads: 'offer',
+    lifted: null,
+    says: (ask) => (ask.model === null ? 'lends GPU time' : `serves ${ask.model}`),
+    holds: (ask, node) => ask.model === null || servedModel(ask, node) !== undefined,
+  },
+  {
+    name: 'capability',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `has an engine that can do ${ask.capabilities.join(' and ') || 'anything'}`,
+    holds: (ask, node) => ask.capabilities.every((capability) => capabilitiesFor(ask, node).includes(capability)),
+  },
+  {
+    name: 'gpu-model',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `has a GPU of model ${anyOf(ask.gpuModels)}`,
+    holds: (ask, node) => ask.gpuModels.length === 0 || everyGpu(node, (gpu) => ask.gpuModels.includes(gpu.model)),
+  },
+  {
+    name: 'gpu-count',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `has ${ask.gpus} GPUs or more`,
+    holds: (ask, node) => node.gpus.length >= ask.gpus,
+  },
+  {
+    name: 'gpu-share',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `lends ${ask.gpuMilli} thousandths or more of each GPU`,
+    holds: (ask, node) => ask.gpus === 0 || node.gpus.every((gpu) => gpu.milli >= ask.gpuMilli),
+  },
+  {
+    name: 'vram',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `has ${ask.vramMib} MiB of GPU memory or more`,
+    holds: (ask, node) => ask.vramMib === 0 || everyGpu(node, (gpu) => gpu.vramMib >= ask.vramMib),
+  },
   {
     name: 'region',
-    says: (ask) => `stands in region ${ask.region ?? 'any'}`,
-    holds: (ask, node) => ask.region === null || node.region === ask.region,
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `stands in region ${anyOf(ask.regions)}`,
+    holds: (ask, node) => allows(ask.regions, [node.region]),
   },
   {
     name: 'pool',
-    says: (ask) => `belongs to pool ${ask.poolId ?? 'any'}`,
-    holds: (ask, node) => ask.poolId === null || node.pools.includes(ask.poolId),
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `belongs to pool ${anyOf(ask.pools)}`,
+    holds: (ask, node) => allows(ask.pools, node.pools),
+  },
+  {
+    name: 'isolation',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `isolates work by ${ask.isolation} or better`,
+    holds: (ask, node) => ISOLATIONS.indexOf(node.isolation) >= ISOLATIONS.indexOf(ask.isolation),
+  },
+  {
+    name: 'reputation',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: (ask) => `has a reputation of ${ask.reputationFloor} or better`,
+    holds: (ask, node) => node.reputation >= ask.reputationFloor,
   },
   {
     name: 'price',
+    reads: 'offer',
+    lifted: 'by-asking-less',
     says: () => "asks no more than the job's price cap",
-    holds: (ask, node) => withinCaps(servedModel(ask, node)?.rates ?? {}, ask.rateCaps),
+    holds: (ask, node) => withinCaps(ratesFor(ask, node), ask.rateCaps),
   },
-  { name: 'benched', says: () => 'is not benched after a failed audit', holds: (_ask, node) => node.benchedForMs <= 0 },
-  { name: 'draining', says: () => 'takes new work', holds: (_ask, node) => !node.draining },
-  { name: 'busy', says: () => 'has a free slot', holds: (_ask, node) => node.leasesActive < LEASES_AHEAD },
+  {
+    name: 'deadline',
+    reads: 'offer',
+    lifted: 'by-asking-less',
+    says: () => 'is ready for a row before the deadline',
+    holds: (ask, node) => secondsFor(ask, node, 1) * 1_000 <= ask.deadlineInMs,
+  },
+  {
+    name: 'room',
+    reads: 'room',
+    lifted: 'by-waiting',
+    says: (ask) =>
+      `has ${ask.gpus} x ${ask.gpuMilli} thousandths of a GPU, and the processor and memory for it, free now`,
+    holds: (ask, node) =>
+      node.gpus.filter((gpu) => gpu.freeMilli >= ask.gpuMilli).length >= ask.gpus &&
+      node.cpuFreeMilli >= ask.cpuMilli &&
+      node.memoryFreeMib >= ask.memoryMib,
+  },
+  {
+    name: 'benched',
+    reads: 'moment',
+    lifted: 'by-waiting',
+    says: () => 'is not benched after a failed audit',
+    holds: (_ask, node) => node.benchedForMs <= 0,
+  },
+  {
+    name: 'draining',
+    reads: 'moment',
+    lifted: 'by-waiting',
+    says: () => 'takes new work',
+    holds: (_ask, node) => !node.draining,
+  },
+  {
+    name: 'busy',
+    reads: 'moment',
+    lifted: 'by-waiting',
+    says: () => 'has a free slot',
+    holds: (_ask, node) => node.leasesActive < LEASES_AHEAD,
+  },
   {
     name: 'unaccepted',
+    reads: 'moment',
+    lifted: 'by-waiting',
     says: () => 'has few enough rows waiting for verification',
     holds: (_ask, node) => node.rowsUnaccepted < ROWS_UNACCEPTED_MAX,
   },
-  { name: 'avoided', says: () => 'did not just lose this task', holds: (ask, node) => ask.avoidNode !== node.nodeId },
+  {
+    name: 'avoided',
+    reads: 'pair',
+    lifted: 'by-waiting',
+    says: () => 'did not just lose this task',
+    holds: (ask, node) => ask.avoidNode !== node.nodeId,
+  },
 ];
 
 /** The first constraint that keeps `node` from `ask`, or null when it fits. */

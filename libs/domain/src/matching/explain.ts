@@ -1,4 +1,5 @@
-import { CONSTRAINTS, obstacle, servedModel, type Ask, type Candidate } from './constraints.ts';
+import type { Ask, Candidate } from './ask.ts';
+import { CONSTRAINTS, obstacle, servedModel } from './constraints.ts';
 import { UNIT_KINDS, unitsToJson } from '../units/units.ts';
 
 /** Why a task is (not) placed: how many nodes each constraint leaves out, and the cheapest node that price alone keeps away. */

@@ -1,36 +1,22 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { LEASES_AHEAD, obstacle, type Ask, type Candidate } from './constraints.ts';
+import type { Ask, Candidate } from './ask.ts';
+import { LEASES_AHEAD, obstacle } from './constraints.ts';
 import { explainPlacement } from './explain.ts';
+import { askFor, candidate } from './matching.fixture.ts';
 import { NEWCOMER_ROWS, placeTasks, type Demand } from './place.ts';
+import { PRIORITY_MAX, slackMs, starvationBoundMs } from './queue-order.ts';
 
-const ask = (over: Partial<Ask> = {}): Ask => ({
-  jobId: 'job',
-  model: 'm',
-  region: null,
-  poolId: null,
-  verify: 'spot',
-  rateCaps: { embeddingToken: 100n },
-  ...over,
-});
-const node = (nodeId: string, over: Partial<Candidate> = {}, rate = 50n, loaded = true): Candidate => ({
-  nodeId,
-  region: 'eu',
-  pools: [],
-  models: [
-    { name: 'm', digest: 'sha256:x', engineClass: 'c', loaded, rates: { embeddingToken: rate }, rowsPerSecond: 10 },
-  ],
-  draining: false,
-  benchedForMs: 0,
-  benchedWhy: null,
-  rowsAccepted: 0,
-  leasesActive: 0,
-  rowsUnaccepted: 0,
-  ...over,
-});
+const ask = (over: Partial<Ask> = {}): Ask => askFor({ model: 'm', rateCaps: { embeddingToken: 100n }, ...over });
+const node = (nodeId: string, over: Partial<Candidate> = {}, rate = 50n, loaded = true): Candidate =>
+  candidate(nodeId, {
+    models: [
+      { name: 'm', digest: 'sha256:x', engineClass: 'c', loaded, rates: { embeddingToken: rate }, rowsPerSecond: 10 },
+    ],
+    ...over,
+  });
 const demand = (over: Partial<Demand> = {}): Demand => ({
   ask: ask(),
-  deadlineInMs: 3_600_000,
   ageMs: 0,
   nextRow: 0,
   rowCount: 100,
@@ -79,8 +65,40 @@ describe('placeTasks', () => {
     expect(placeTasks([demand({ nextRow: 100, queued })], [node('a')])).toMatchObject([{ taskId: 't', nodeId: 'a' }]);
   });
 
+  it('chooses between equal nodes by the seed, and the same way each time', () => {
+    const nodes = ['a', 'b', 'c', 'd', 'e', 'f'].map((id) => node(id));
+    const first = (seed: number): string | undefined => placeTasks([demand({ rowCount: 8 })], nodes, seed)[0]?.nodeId;
+    const chosen = [1, 2, 3, 4, 5, 6, 7, 8].map(first);
+    expect(new Set(chosen).size).toBeGreaterThan(1);
+    expect([1, 2, 3, 4, 5, 6, 7, 8].map(first)).toEqual(chosen);
+  });
+
+  it('starts cold rather than dear, until the deadline is too near for it', () => {
+    const nodes = [node('cold', {}, 20n, false), node('warm', {}, 40n)];
+    const winner = (deadlineInMs: number): string | undefined =>
+      placeTasks([demand({ ask: ask({ deadlineInMs }), rowCount: 8 })], nodes)[0]?.nodeId;
+    expect(winner(3_600_000)).toBe('cold');
+    expect(winner(60_000)).toBe('warm');
+  });
+
+  it('goes to the node that holds the prompt, when that saves more than the price difference', () => {
+    const rates = { inputToken: 60n, cachedInputToken: 6n, outputToken: 60n };
+    const near = node('near', { models: node('near').models.map((model) => ({ ...model, rates })) });
+    const cheap = node('cheap', {
+      models: node('cheap').models.map((model) => ({ ...model, rates: { inputToken: 50n, outputToken: 50n } })),
+    });
+    const rateCaps = { inputToken: 100n, outputToken: 100n };
+    const winner = (tokens: number): string | undefined =>
+      placeTasks(
+        [demand({ ask: ask({ rateCaps, cachedOn: new Map([['near', tokens]]) }), rowCount: 8 })],
+        [near, cheap],
+      )[0]?.nodeId;
+    expect(winner(90)).toBe('near');
+    expect(winner(10)).toBe('cheap');
+  });
+
   it('never overlaps rows, overfills a node, or uses one that does not fit, and is a pure function of its snapshot', () => {
-    const candidate = fc.record({
+    const anyNode = fc.record({
       nodeId: fc.uuid(),
       leasesActive: fc.integer({ min: 0, max: 3 }),
       rowsUnaccepted: fc.integer({ min: 0, max: 2_100 }),
@@ -91,7 +109,7 @@ describe('placeTasks', () => {
     });
     fc.assert(
       fc.property(
-        fc.uniqueArray(candidate, { selector: (c) => c.nodeId, maxLength: 12 }),
+        fc.uniqueArray(anyNode, { selector: (c) => c.nodeId, maxLength: 12 }),
         fc.integer({ min: 0, max: 3_000 }),
         (raw, rowCount) => {
           const nodes = raw.map(({ rate, ...over }) => node(over.nodeId, over, rate));
@@ -117,9 +135,29 @@ describe('placeTasks', () => {
   });
 });
 
+describe('queue order', () => {
+  it('lets a job wait no longer than its bound, whoever comes after it', () => {
+    const windowMs = 7_200_000;
+    const bound = starvationBoundMs(windowMs);
+    const waiting = (ageMs: number) => ({ ask: ask({ jobId: 'old', deadlineInMs: windowMs - ageMs }), ageMs });
+    const newcomer = { ask: ask({ jobId: 'new', deadlineInMs: 0 }), ageMs: 0, priority: PRIORITY_MAX };
+    expect(slackMs(waiting(bound + 1))).toBeLessThan(slackMs(newcomer));
+    expect(slackMs(waiting(bound - 2))).toBeGreaterThan(slackMs(newcomer));
+  });
+
+  it('serves the higher priority first among jobs that are otherwise alike', () => {
+    const jobs = [0, 2, 1].map((priority) =>
+      demand({ ask: ask({ jobId: `p${priority}` }), priority, rowCount: NEWCOMER_ROWS }),
+    );
+    const placed = placeTasks(jobs, [node('a'), node('b')]);
+    expect(placed.slice(0, 2).map((p) => p.jobId)).toEqual(['p2', 'p2']);
+    expect(placed.map((p) => p.jobId)).toEqual([...placed.map((p) => p.jobId)].sort().reverse());
+  });
+});
+
 describe('explainPlacement', () => {
   it('counts each node once, under the first thing that keeps it away, and names the price that would do', () => {
-    const explanation = explainPlacement(ask({ region: 'eu' }), [
+    const explanation = explainPlacement(ask({ regions: ['eu'] }), [
       node('a', { region: 'us' }),
       node('b', {}, 400n),
       node('c', {}, 300n),

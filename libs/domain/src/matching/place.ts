@@ -1,19 +1,17 @@
-import {
-  LEASES_AHEAD,
-  obstacle,
-  ROWS_UNACCEPTED_MAX,
-  servedModel,
-  type Ask,
-  type Candidate,
-  type ServedModel,
-} from './constraints.ts';
-import { microCost, type Usage } from '../units/units.ts';
+import type { Ask, Candidate, ServedModel } from './ask.ts';
+import { LEASES_AHEAD, ROWS_UNACCEPTED_MAX, servedModel } from './constraints.ts';
+import { FragmentationGauge } from './fragmentation.ts';
+import { packingOf } from './packing.ts';
+import { PlacementIndex } from './placement-index/placement-index.ts';
+import { byUrgency } from './queue-order.ts';
+import type { FleetEconomy } from './score.ts';
 
 /** A job with rows that wait for a slot. */
 export interface Demand {
   readonly ask: Ask;
-  readonly deadlineInMs: number;
   readonly ageMs: number;
+  /** 0 is usual; see {@link byUrgency}. */
+  readonly priority?: number;
   readonly nextRow: number;
   readonly rowCount: number;
   /** Tasks that came back, in row order. */
@@ -45,60 +43,70 @@ export const TASK_ROWS_MAX = 512;
 /** A node is measured by its audits until it has this many accepted rows (WORDS.md, verify dial). */
 export const NEWCOMER_ACCEPTED_ROWS = 30;
 
+/** Rows run in engines that are there already: nothing of a GPU is stranded by them. */
+export const ENGINES_STAND: FleetEconomy = {
+  gauge: new FragmentationGauge([]),
+  packing: packingOf([]),
+  strandedMilliCost: 0,
+};
+
 /**
- * The first placement: jobs by urgency, each task to a feasible node, cheapest first, warm before cold, fastest among equals.
- * Pure: the same snapshot gives the same answer. Binds late: only free capacity is used, at most {@link LEASES_AHEAD} per node.
+ * Jobs by urgency, each task to the feasible node where it costs least, all terms counted (`score.ts`). A node gets its second
+ * lease when every fitting node has its first. Binds late: only free capacity is used, at most {@link LEASES_AHEAD} per node.
+ *
+ * Pure: the same snapshot and seed give the same answer. The seed decides between nodes that cost the same; with 0 the one
+ * with the smallest id wins.
  */
-export function placeTasks(demands: readonly Demand[], candidates: readonly Candidate[]): Placement[] {
-  const nodes = candidates.map((node) => ({ ...node }));
+export function placeTasks(demands: readonly Demand[], candidates: readonly Candidate[], seed = 0): Placement[] {
+  const nodes = inSeededOrder(candidates, seed);
+  const gpusPerNodeMax = nodes.reduce((most, node) => Math.max(most, node.gpus.length), 1);
+  const index = new PlacementIndex(Math.max(1, nodes.length), ENGINES_STAND, { gpusPerNodeMax });
+  for (const node of nodes) index.put(node);
   const placements: Placement[] = [];
-  for (const demand of [...demands].sort(byUrgency)) placeJob(demand, nodes, placements);
+  for (const demand of [...demands].sort(byUrgency)) placeJob(demand, index, nodes, placements);
   return placements;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-function placeJob(demand: Demand, nodes: Mutable<Candidate>[], placements: Placement[]): void {
-  const queued = [...demand.queued];
-  let nextRow = demand.nextRow;
-  // First rounds give every fitting node one lease before any gets its second: rows spread, deaths cost less.
-  for (let round = 0; round < LEASES_AHEAD; round += 1) {
-    for (const node of inOrder(demand.ask, nodes)) {
-      if (node.leasesActive > round) continue;
-      const left = queued.reduce((rows, task) => rows + task.rowTo - task.rowFrom, demand.rowCount - nextRow);
-      if (left === 0) return;
-      const model = servedModel(demand.ask, node);
-      if (model === undefined) continue;
-      const returned = takeReturned(queued, node.nodeId, nodes.length);
-      const rows =
-        returned === undefined
-          ? rowsFor(node, model, demand.rowCount - nextRow, nodes.length)
-          : returned.rowTo - returned.rowFrom;
-      if (rows <= 0) continue;
-      placements.push({
-        jobId: demand.ask.jobId,
-        taskId: returned?.taskId ?? null,
-        epoch: returned?.epoch ?? 1,
-        rowFrom: returned?.rowFrom ?? nextRow,
-        rowTo: returned?.rowTo ?? nextRow + rows,
-        nodeId: node.nodeId,
-        model,
-      });
-      if (returned === undefined) nextRow += rows;
-      node.leasesActive += 1;
-      node.rowsUnaccepted += rows;
-    }
+function placeJob(demand: Demand, index: PlacementIndex, nodes: Mutable<Candidate>[], placements: Placement[]): void {
+  const { ask } = demand;
+  const { jobId } = ask;
+  for (const returned of demand.queued) {
+    // A task goes back to the node that lost it only when there is no other node.
+    const found = seat(ask, index, nodes, nodes.length === 1 ? null : returned.lastNode);
+    if (found === null) continue;
+    const { taskId, epoch, rowFrom, rowTo } = returned;
+    placements.push({ jobId, taskId, epoch, rowFrom, rowTo, nodeId: found.node.nodeId, model: found.model });
+    load(index, found.node, rowTo - rowFrom);
+  }
+  for (let rowFrom = demand.nextRow; rowFrom < demand.rowCount;) {
+    const found = seat(ask, index, nodes, null);
+    if (found === null) return;
+    const rowTo = rowFrom + rowsFor(found.node, found.model, demand.rowCount - rowFrom, nodes.length);
+    placements.push({ jobId, taskId: null, epoch: 1, rowFrom, rowTo, nodeId: found.node.nodeId, model: found.model });
+    load(index, found.node, rowTo - rowFrom);
+    rowFrom = rowTo;
   }
 }
 
-/** A task goes back to the node that lost it only when there is no other node. */
-function takeReturned(
-  queued: Demand['queued'][number][],
-  nodeId: string,
-  nodes: number,
-): Demand['queued'][number] | undefined {
-  const index = queued.findIndex((task) => nodes === 1 || task.lastNode !== nodeId);
-  return index < 0 ? undefined : queued.splice(index, 1)[0];
+function seat(
+  ask: Ask,
+  index: PlacementIndex,
+  nodes: Mutable<Candidate>[],
+  avoid: string | null,
+): { node: Mutable<Candidate>; model: ServedModel } | null {
+  const choice = index.best(index.classOf(ask), avoid, ask.cachedOn);
+  const node = choice === null ? undefined : nodes[choice.node];
+  const model = node === undefined ? undefined : servedModel(ask, node);
+  return node === undefined || model === undefined ? null : { node, model };
+}
+
+function load(index: PlacementIndex, node: Mutable<Candidate>, rows: number): void {
+  node.leasesActive += 1;
+  node.rowsUnaccepted += rows;
+  const takesMore = node.leasesActive < LEASES_AHEAD && node.rowsUnaccepted < ROWS_UNACCEPTED_MAX;
+  index.setLoad(index.numberOf(node.nodeId) ?? 0, node.leasesActive, takesMore);
 }
 
 /**
@@ -112,32 +120,15 @@ function rowsFor(node: Candidate, model: ServedModel, left: number, nodes: numbe
   return Math.min(left, measured, share, TASK_ROWS_MAX, ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
 }
 
-function inOrder(ask: Ask, nodes: Mutable<Candidate>[]): Mutable<Candidate>[] {
-  return nodes
-    .filter((node) => obstacle(ask, node) === null)
-    .map((node) => ({ node, price: effectivePrice(ask, node), model: servedModel(ask, node) }))
-    .sort(
-      (a, b) =>
-        compareBig(a.price, b.price) ||
-        Number(b.model?.loaded ?? false) - Number(a.model?.loaded ?? false) ||
-        (b.model?.rowsPerSecond ?? 0) - (a.model?.rowsPerSecond ?? 0) ||
-        (a.node.nodeId < b.node.nodeId ? -1 : 1),
-    )
-    .map(({ node }) => node);
+function inSeededOrder(candidates: readonly Candidate[], seed: number): Mutable<Candidate>[] {
+  const keyed = candidates.map((node) => ({ node: { ...node }, key: seed === 0 ? 0 : seededKey(seed, node.nodeId) }));
+  keyed.sort((a, b) => a.key - b.key || (a.node.nodeId < b.node.nodeId ? -1 : 1));
+  return keyed.map(({ node }) => node);
 }
 
-/** A typical row, to compare rates of several kinds by one number: 100 tokens in, 30 out, as many embedded. */
-const TYPICAL_ROW: Usage = { inputToken: 100n, outputToken: 30n, embeddingToken: 100n };
-
-function effectivePrice(ask: Ask, node: Candidate): bigint {
-  return microCost(TYPICAL_ROW, servedModel(ask, node)?.rates ?? {});
-}
-
-/** Least slack first; a job that waits gains on one that just came, so that none starves. */
-function byUrgency(a: Demand, b: Demand): number {
-  return a.deadlineInMs - a.ageMs - (b.deadlineInMs - b.ageMs) || (a.ask.jobId < b.ask.jobId ? -1 : 1);
-}
-
-function compareBig(a: bigint, b: bigint): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+/** FNV-1a over the id, from the seed. */
+function seededKey(seed: number, id: string): number {
+  let hash = (0x811c9dc5 ^ seed) >>> 0;
+  for (let i = 0; i < id.length; i += 1) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193) >>> 0;
+  return hash;
 }

@@ -1,0 +1,140 @@
+import type { Rates } from '../units/units.ts';
+import type { VerifyLevel } from '../jobs/job-state.ts';
+
+/** How a node keeps a requester's work away from the rest of the machine, weakest first. */
+export const ISOLATIONS = ['none', 'bwrap', 'container', 'gvisor', 'kata', 'cvm'] as const;
+export type Isolation = (typeof ISOLATIONS)[number];
+
+/** What an engine can do beside answering. */
+export const ENGINE_CAPABILITIES = ['tokens', 'logprobs', 'promptLogprobs', 'seed', 'lora', 'embeddings'] as const;
+export type EngineCapability = (typeof ENGINE_CAPABILITIES)[number];
+
+/** What work needs of a node. Empty lists allow everything; zero asks for nothing. */
+export interface Needs {
+  readonly gpuModels: readonly string[];
+  /** GPUs to have for itself. 0: the work runs in an engine that is already there. */
+  readonly gpus: number;
+  /** Of each GPU; 1,000 is a whole one. */
+  readonly gpuMilli: number;
+  /** Of each GPU, see {@link modelMemoryMib}. */
+  readonly vramMib: number;
+  readonly cpuMilli: number;
+  readonly memoryMib: number;
+  readonly capabilities: readonly EngineCapability[];
+  readonly regions: readonly string[];
+  readonly pools: readonly string[];
+  /** At least this. */
+  readonly isolation: Isolation;
+  /** 0..1, see {@link reputationOf}. */
+  readonly reputationFloor: number;
+}
+
+/** Work that runs anywhere. */
+export const ANYWHERE: Needs = {
+  gpuModels: [],
+  gpus: 0,
+  gpuMilli: 0,
+  vramMib: 0,
+  cpuMilli: 0,
+  memoryMib: 0,
+  capabilities: [],
+  regions: [],
+  pools: [],
+  isolation: 'none',
+  reputationFloor: 0,
+};
+
+/** What a job asks of a node, for one task. */
+export interface Ask extends Needs {
+  readonly jobId: string;
+  /** Null: it brings its own, and pays for GPU time. */
+  readonly model: string | null;
+  readonly verify: VerifyLevel;
+  /** Highest rates the job admits. */
+  readonly rateCaps: Rates;
+  /** Milliseconds from the snapshot. */
+  readonly deadlineInMs: number;
+  /** The node that lost or refused this task last, left out for one round when another fits. */
+  readonly avoidNode?: string | null;
+  /** Tokens of this task's prompt that a node has computed before and still holds, by node. */
+  readonly cachedOn?: ReadonlyMap<string, number>;
+}
+
+/** One model that a node serves. */
+export interface ServedModel {
+  readonly name: string;
+  readonly digest: string;
+  readonly engineClass: string;
+  readonly loaded: boolean;
+  readonly rates: Rates;
+  /** Measured where we have measured, claimed by the offer until then. */
+  readonly rowsPerSecond: number;
+  readonly capabilities?: readonly EngineCapability[];
+  /** Seconds until a model that is not loaded answers, measured or estimated. */
+  readonly loadS?: number;
+}
+
+export interface CandidateGpu {
+  readonly model: string;
+  readonly vramMib: number;
+  /** What the owner lends of it. */
+  readonly milli: number;
+  /** What of that is free now. */
+  readonly freeMilli: number;
+}
+
+/** A node as one decision sees it: a snapshot, never a live object. */
+export interface Candidate {
+  readonly nodeId: string;
+  readonly region: string;
+  readonly pools: readonly string[];
+  readonly models: readonly ServedModel[];
+  readonly gpus: readonly CandidateGpu[];
+  readonly cpuFreeMilli: number;
+  readonly memoryFreeMib: number;
+  readonly isolation: Isolation;
+  /** For work that brings its own model. */
+  readonly gpuRates: Rates;
+  /** 0..1, see {@link reputationOf}. */
+  readonly reputation: number;
+  readonly draining: boolean;
+  readonly benchedForMs: number;
+  readonly benchedWhy: string | null;
+  readonly rowsAccepted: number;
+  /** Leases leased or running now. */
+  readonly leasesActive: number;
+  /** Rows leased, running or delivered, and not accepted yet. */
+  readonly rowsUnaccepted: number;
+}
+
+/** A node's record as a number: a newcomer stands at 0.9, one proven bad row weighs like a hundred good ones. */
+const PRIOR_GOOD = 9;
+const PRIOR_ALL = 10;
+const BAD_ROW_WEIGHT = 100;
+/** A lost lease is an infrastructure fault: it costs score, about a newcomer's lease of rows, and never money. */
+const LOST_LEASE_WEIGHT = 16;
+
+/** Share of a node's work that came through, between 0 and 1. */
+export function reputationOf(record: {
+  readonly rowsAccepted: number;
+  readonly rowsBad: number;
+  readonly leasesLost: number;
+}): number {
+  const good = record.rowsAccepted + PRIOR_GOOD;
+  const failed = BAD_ROW_WEIGHT * record.rowsBad + LOST_LEASE_WEIGHT * record.leasesLost;
+  return good / (record.rowsAccepted + PRIOR_ALL + failed);
+}
+
+/** Engines keep buffers beside weights and cache; measured with llama.cpp and vLLM at 5–15 %. */
+const MEMORY_SPARE_PERCENT = 15;
+
+/** GPU memory that one instance of a model takes: its weights, and the attention cache of every sequence it may run at once. */
+export function modelMemoryMib(model: {
+  readonly weightsMib: number;
+  readonly contextTokens: number;
+  readonly slots: number;
+  readonly cacheBytesPerToken: number;
+}): number {
+  const cacheMib = (model.contextTokens * model.slots * model.cacheBytesPerToken) / (1 << 20);
+  return Math.ceil(((model.weightsMib + cacheMib) * (100 + MEMORY_SPARE_PERCENT)) / 100);
+}

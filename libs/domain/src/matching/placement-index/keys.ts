@@ -1,0 +1,44 @@
+import { unitsToJson } from '../../units/units.ts';
+import type { Ask, Candidate } from '../ask.ts';
+
+/** All that an offer says and a record remembers: nodes with equal facts are alike but for what is free. */
+export function factsKey(node: Candidate): string {
+  return JSON.stringify([
+    node.region,
+    node.pools,
+    node.isolation,
+    node.reputation,
+    unitsToJson(node.gpuRates),
+    node.gpus.map((gpu) => [gpu.model, gpu.vramMib, gpu.milli]),
+    node.models.map((model) => [
+      model.name,
+      model.digest,
+      model.engineClass,
+      model.loaded,
+      model.rowsPerSecond,
+      model.loadS ?? null,
+      model.capabilities ?? [],
+      unitsToJson(model.rates),
+    ]),
+  ]);
+}
+
+/** All that an ask wants, but for the one task that it stands for. */
+export function taskClassKey(ask: Ask): string {
+  return JSON.stringify([
+    ask.model,
+    ask.gpuModels,
+    ask.gpus,
+    ask.gpuMilli,
+    ask.vramMib,
+    ask.cpuMilli,
+    ask.memoryMib,
+    ask.capabilities,
+    ask.regions,
+    ask.pools,
+    ask.isolation,
+    ask.reputationFloor,
+    ask.deadlineInMs,
+    unitsToJson(ask.rateCaps),
+  ]);
+}

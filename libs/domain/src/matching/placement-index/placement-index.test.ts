@@ -1,0 +1,163 @@
+import { describe, expect, it } from '@jest/globals';
+import { ISOLATIONS, type Ask, type Candidate } from '../ask.ts';
+import { obstacle } from '../constraints.ts';
+import { chance, type Chance } from '../chance.ts';
+import { askFor, candidate, economyOf } from '../matching.fixture.ts';
+import { PlacementIndex } from './placement-index.ts';
+import { bestByScan } from './scan.ts';
+
+const SNAPSHOTS = 10_000;
+const REGIONS = ['eu', 'us', 'ap'];
+const MODELS = ['T4', 'A10', 'G2'];
+const POOLS = ['lab', 'chair'];
+
+/** A fleet with few kinds of machines, so that states are shared, and everything else by chance. */
+function randomNode(rng: Chance, id: number): Candidate {
+  const model = rng.pick(MODELS);
+  const gpus = rng.pick([0, 1, 2, 4, 8]);
+  const milli = rng.pick([1_000, 1_000, 500]);
+  return candidate(`n${id}`, {
+    region: rng.pick(REGIONS),
+    pools: rng.pick([[], ['lab'], POOLS]),
+    isolation: rng.pick(ISOLATIONS),
+    reputation: rng.pick([0.5, 0.9, 0.99]),
+    gpus: Array.from({ length: gpus }, () => ({
+      model,
+      vramMib: model === 'T4' ? 16_384 : 24_576,
+      milli,
+      freeMilli: rng.pick([0, 190, 500, milli, milli]),
+    })),
+    cpuFreeMilli: rng.pick([4_000, 32_000]),
+    memoryFreeMib: rng.pick([8_192, 65_536]),
+    gpuRates: { gpuMillisecond: BigInt(rng.pick([50, 60, 60, 90])) },
+    models: rng.pick([[], [rng.pick([10n, 20n])]]).map((rate) => ({
+      name: 'm',
+      digest: 'sha256:x',
+      engineClass: 'c',
+      loaded: rng.pick([true, false]),
+      rates: { embeddingToken: rate, inputToken: rate },
+      rowsPerSecond: rng.pick([0, 2, 40]),
+      capabilities: rng.pick([[], ['logprobs' as const]]),
+    })),
+    draining: rng.below(8) === 0,
+    benchedForMs: rng.below(8) === 0 ? 1_000 : 0,
+    leasesActive: rng.pick([0, 0, 1, 2]),
+  });
+}
+
+function randomAsk(rng: Chance, nodes: readonly Candidate[]): Ask {
+  const asksGpu = rng.below(3) > 0;
+  const gpus = asksGpu ? rng.pick([1, 1, 1, 2, 4]) : 0;
+  const near = rng.pick(nodes).nodeId;
+  return askFor({
+    model: asksGpu ? null : 'm',
+    gpus,
+    gpuMilli: gpus === 0 ? 0 : gpus === 1 ? rng.pick([190, 470, 500, 810, 1_000]) : 1_000,
+    gpuModels: rng.pick([[], [], ['T4'], ['T4', 'A10']]),
+    vramMib: rng.pick([0, 0, 20_000]),
+    cpuMilli: gpus * rng.pick([0, 1_000, 8_000]),
+    memoryMib: gpus * rng.pick([0, 4_096]),
+    regions: rng.pick([[], [], ['eu'], ['eu', 'us']]),
+    pools: rng.pick([[], [], [], ['lab']]),
+    isolation: rng.pick(['none', 'none', 'bwrap', 'gvisor']),
+    reputationFloor: rng.pick([0, 0, 0.9]),
+    capabilities: rng.pick([[], [], ['logprobs']]),
+    deadlineInMs: rng.pick([500, 60_000, 3_600_000]),
+    rateCaps: asksGpu
+      ? { gpuMillisecond: BigInt(rng.pick([55, 100])) }
+      : { embeddingToken: BigInt(rng.pick([15, 100])) },
+    avoidNode: rng.below(4) === 0 ? near : null,
+    ...(rng.below(4) === 0 ? { cachedOn: new Map([[near, 512]]) } : {}),
+  });
+}
+
+const economy = economyOf();
+
+describe('PlacementIndex', () => {
+  it(`answers as a scan of all nodes on ${SNAPSHOTS} random snapshots, and never over capacity or outside a constraint`, () => {
+    const rng = chance(7);
+    let placed = 0;
+    for (let round = 0; round < SNAPSHOTS; round += 1) {
+      const nodes = Array.from({ length: 1 + rng.below(8) }, (_, id) => randomNode(rng, id));
+      const index = new PlacementIndex(nodes.length, economy);
+      for (const node of nodes) index.put(node);
+      for (let turn = 0; turn < 3; turn += 1) {
+        const ask = randomAsk(rng, nodes);
+        const task = index.classOf(ask);
+        const choice = index.best(task, ask.avoidNode ?? null, ask.cachedOn);
+        const scanned = bestByScan(economy, ask, nodes);
+        // Plain comparisons: the assertion library costs more than the placement.
+        if (choice?.node !== scanned?.node || choice?.cost !== scanned?.cost)
+          expect({ round, turn, found: choice }).toEqual({ round, turn, found: scanned });
+        if (choice === null) continue;
+        placed += 1;
+        const node = nodes[choice.node];
+        if (node === undefined || obstacle(ask, node) !== null)
+          throw new Error(`snapshot ${round}: ${ask.jobId} does not fit`);
+        index.take(task, choice);
+        if (node !== undefined) nodes[choice.node] = taken(node, ask, choice.gpus);
+        if (rng.below(6) === 0) {
+          const gone = rng.below(nodes.length);
+          const changed = randomNode(rng, gone);
+          index.put(changed);
+          nodes[gone] = changed;
+        }
+      }
+    }
+    expect(placed).toBeGreaterThan(SNAPSHOTS / 4);
+  });
+
+  it('looks at no more states for a fleet a hundred times as large', () => {
+    const examined = [1_000, 100_000].map((count) => {
+      const index = new PlacementIndex(count, economy);
+      for (let id = 0; id < count; id += 1)
+        index.put(candidate(`n${id}`, { gpus: Array.from({ length: 8 }, () => gpu()), cpuFreeMilli: 64_000 }));
+      const task = index.classOf(askFor({ gpus: 1, gpuMilli: 470 }));
+      index.best(task);
+      const before = index.examined;
+      for (let i = 0; i < 500; i += 1) {
+        const choice = index.best(task);
+        if (choice !== null) index.take(task, choice);
+      }
+      return (index.examined - before) / 500;
+    });
+    expect(examined[1]).toBeLessThanOrEqual(Math.max(2, 1.5 * (examined[0] ?? 0)));
+  });
+
+  it('finds again what was given back, and forgets a node that left', () => {
+    const index = new PlacementIndex(2, economy);
+    index.put(candidate('a', { gpus: [gpu()] }));
+    const task = index.classOf(askFor({ gpus: 1, gpuMilli: 1_000 }));
+    const first = index.best(task);
+    if (first === null) throw new Error('expected a place');
+    index.take(task, first);
+    expect(index.best(task)).toBeNull();
+    index.give(task, first);
+    expect(index.best(task)).toEqual(first);
+    index.drop('a');
+    expect(index.best(task)).toBeNull();
+  });
+
+  it('refuses to take what is not there', () => {
+    const index = new PlacementIndex(1, economy);
+    index.put(candidate('a', { gpus: [gpu()] }));
+    const task = index.classOf(askFor({ gpus: 1, gpuMilli: 600 }));
+    const choice = index.best(task);
+    if (choice === null) throw new Error('expected a place');
+    index.take(task, choice);
+    expect(() => index.take(task, choice)).toThrow(/INDEX_OVERDRAWN/);
+  });
+});
+
+function gpu(freeMilli = 1_000): Candidate['gpus'][number] {
+  return { model: 'T4', vramMib: 16_384, milli: 1_000, freeMilli };
+}
+
+function taken(node: Candidate, ask: Ask, gpus: readonly number[]): Candidate {
+  return {
+    ...node,
+    gpus: node.gpus.map((one, i) => (gpus.includes(i) ? { ...one, freeMilli: one.freeMilli - ask.gpuMilli } : one)),
+    cpuFreeMilli: node.cpuFreeMilli - ask.cpuMilli,
+    memoryFreeMib: node.memoryFreeMib - ask.memoryMib,
+  };
+}

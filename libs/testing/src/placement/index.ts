@@ -1,0 +1,2 @@
+export { PUBLISHED, runOpenb, type OpenbRun } from './openb-run.ts';
+export { readNodeList, readPodList, type TraceFile, type TraceNode, type TracePod } from './openb-trace.ts';
