@@ -1,9 +1,10 @@
 import { Module, type DynamicModule } from '@nestjs/common';
-import { APP_GUARD } from '@nestjs/core';
+import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { AccessGuard } from './accounts/access.guard.ts';
 import { AccountController } from './accounts/account.controller.ts';
 import { KeyRing } from './accounts/key-ring.ts';
 import { HealthController } from './health/health.controller.ts';
+import { JsonBodyInterceptor } from './http/json-body.ts';
 import { ApiMetrics } from './http/metrics.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { JobsController } from './market/jobs.controller.ts';
@@ -40,6 +41,7 @@ export class ApiModule {
         { provide: API_SETTINGS, useValue: settings },
         { provide: Reporter, useValue: reporter },
         { provide: APP_GUARD, useClass: AccessGuard },
+        { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
         { provide: ApiMetrics, useValue: new ApiMetrics() },
         KeyRing,
         Inference,

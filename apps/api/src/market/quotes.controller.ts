@@ -4,6 +4,7 @@ import { FileStore, ObjectStore, OfferBook, quoteJob, type KeyRecord, type Quote
 import { unitsToJson } from '@freehold/domain';
 import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
+import { TakesJson } from '../http/json-body.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
 const QuoteRequest = z.union([
@@ -33,6 +34,7 @@ export class QuotesController {
 
   /** What a job would cost: an uploaded file, or so many rows of so many tokens. Promises nothing but the cap. */
   @Post()
+  @TakesJson()
   @HttpCode(200)
   async quote(@Caller() caller: KeyRecord, @Body() body: unknown): Promise<Record<string, unknown>> {
     const parsed = QuoteRequest.safeParse(body);

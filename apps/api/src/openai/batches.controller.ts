@@ -3,6 +3,7 @@ import { cancelBatch, Entropy, FileStore, identityOf, JobStore, submitBatch, typ
 import { notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
+import { TakesJson } from '../http/json-body.ts';
 import { listBody, pageOf, unknownCursor } from '../http/list-body.ts';
 import { batchBody } from './batch-body.ts';
 
@@ -22,6 +23,7 @@ export class BatchesController {
   }
 
   @Post()
+  @TakesJson()
   @HttpCode(200)
   async create(
     @Caller() caller: KeyRecord,

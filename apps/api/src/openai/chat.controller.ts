@@ -15,6 +15,7 @@ import {
 } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import type { ApiRequest } from '../http/api-request.ts';
+import { TakesJson } from '../http/json-body.ts';
 import { apiErrorOf } from '../http/error.filter.ts';
 import { ApiMetrics } from '../http/metrics.ts';
 import { EventStream } from './event-stream.ts';
@@ -35,6 +36,7 @@ export class ChatController {
   }
 
   @Post()
+  @TakesJson()
   async create(
     @Caller() caller: KeyRecord,
     @Req() request: ApiRequest,

@@ -4,6 +4,7 @@ import { dimensionsMessage, type KeyRecord } from '@freehold/market';
 import { embeddingListBody, invalidRequest, normaliseEmbedding } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import type { ApiRequest } from '../http/api-request.ts';
+import { TakesJson } from '../http/json-body.ts';
 import { refusedByEngine } from './chat.controller.ts';
 import { Inference, untilGone, warnIgnored } from './inference.ts';
 
@@ -17,6 +18,7 @@ export class EmbeddingsController {
   }
 
   @Post()
+  @TakesJson()
   async create(
     @Caller() caller: KeyRecord,
     @Req() request: ApiRequest,

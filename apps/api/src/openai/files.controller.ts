@@ -13,6 +13,7 @@ import {
 import { ApiError, invalidRequest, notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
+import { continueBody } from '../http/continue-body.ts';
 import { listBody, pageOf, unknownCursor } from '../http/list-body.ts';
 import { fileBody } from './file-body.ts';
 import { receiveForm } from './upload.ts';
@@ -36,8 +37,12 @@ export class FilesController {
 
   @Post()
   @HttpCode(200)
-  async upload(@Caller() caller: KeyRecord, @Req() request: ApiRequest): Promise<Record<string, unknown>> {
-    const form = await receiveForm(request);
+  async upload(
+    @Caller() caller: KeyRecord,
+    @Req() request: ApiRequest,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<Record<string, unknown>> {
+    const form = await receiveForm(request, () => continueBody(request, response));
     const file = await storeFile(
       { files: this.#files, objects: this.#objects, entropy: this.#entropy },
       {

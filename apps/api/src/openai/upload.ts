@@ -1,7 +1,8 @@
 import { PassThrough } from 'node:stream';
 import busboy from 'busboy';
 import type { Request } from 'express';
-import { ApiError, invalidRequest } from '@freehold/protocol';
+import { invalidRequest, type ApiError } from '@freehold/protocol';
+import { unsupportedContentType } from '../http/content-type.ts';
 
 /** One part more than a form ever needs; each of them small. */
 const FIELDS_MAX = 8;
@@ -15,18 +16,14 @@ export interface ReceivedForm {
   readonly fields: () => Readonly<Record<string, string>>;
 }
 
-/** Reads a multipart form with one file in it, without ever holding the file. Resolves at the file's first byte. */
-export async function receiveForm(request: Request): Promise<ReceivedForm> {
-  const type = request.header('content-type') ?? '';
-  if (!/^multipart\/form-data\s*;/i.test(type)) {
-    throw new ApiError({
-      status: 415,
-      type: 'invalid_request_error',
-      code: 'unsupported_content_type',
-      message: "Expected a multipart/form-data body with the parts 'file' and 'purpose'.",
-    });
-  }
+/**
+ * Reads a multipart form with one file in it, without ever holding the file. Resolves at the file's first byte.
+ *
+ * @param onRead Called before the first byte is read, when nothing speaks against the body any more.
+ */
+export async function receiveForm(request: Request, onRead: () => void = () => undefined): Promise<ReceivedForm> {
   const parser = startParser(request);
+  onRead();
   const fields: Record<string, string> = {};
   const content = new PassThrough({ highWaterMark: 256 * 1_024 });
   let filename: string | null = null;
@@ -85,7 +82,11 @@ function malformed(): ApiError {
   return invalidRequest('invalid_form', 'The form is malformed or ended early.');
 }
 
+const FORM_TYPE = "multipart/form-data with a boundary, its parts named 'file' and 'purpose'";
+
 function startParser(request: Request): busboy.Busboy {
+  const type = request.header('content-type') ?? '';
+  if (!/^multipart\/form-data\s*;/i.test(type)) throw unsupportedContentType(FORM_TYPE, type);
   try {
     return busboy({
       headers: request.headers,

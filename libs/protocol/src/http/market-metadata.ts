@@ -41,11 +41,7 @@ export function parseDuration(text: string): number | null {
 /** Reads `max_cost, deadline, region, verify`; other keys are the requester's own. `nowMs` is needed for absolute deadlines. */
 export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ metadata: Metadata; terms: MarketTerms }> {
   const pairs = Metadata.safeParse(metadata ?? {});
-  if (!pairs.success) {
-    const problem = problemOf(pairs.error);
-    const param = problem.param === null ? 'metadata' : `metadata.${problem.param}`;
-    return refused(problem.code, `metadata: ${problem.message}`, param);
-  }
+  if (!pairs.success) return { ok: false, problem: problemOf(pairs.error, 'metadata') };
   const { max_cost: maxCostText, deadline, region, verify } = pairs.data;
   const maxCost = maxCostText === undefined ? null : parseMoney(maxCostText);
   if (maxCostText !== undefined && maxCost === null) {

@@ -13,15 +13,23 @@ export function refused(code: string, message: string, param: string | null = nu
   return { ok: false, problem: { code, message, param } };
 }
 
-/** The first issue of a failed parse in OpenAI's words: the parameter's path, what was expected, what came. */
-export function problemOf(error: z.ZodError): Problem {
+/**
+ * The first issue of a failed parse in OpenAI's words: the parameter's path, what was expected, what came.
+ *
+ * @param root The parameter that was parsed, when it is not the whole body.
+ */
+export function problemOf(error: z.ZodError, root: string | null = null): Problem {
   const issue = error.issues[0];
-  if (issue === undefined) return { code: 'invalid_value', message: 'The request is malformed.', param: null };
-  const param = issue.path.length === 0 ? null : pathText(issue.path);
+  if (issue === undefined) return { code: 'invalid_value', message: 'The request is malformed.', param: root };
+  // A key that is wrong is named by its owner: the key itself may be anything, and long.
+  const path = issue.code === 'invalid_key' ? issue.path.slice(0, -1) : issue.path;
+  const full = root === null ? path : [root, ...path];
+  const param = full.length === 0 ? null : pathText(full);
   if (issue.code === 'invalid_type' && issue.message.endsWith('received undefined')) {
     return { code: 'missing_required_parameter', message: `Missing required parameter: '${param ?? 'body'}'.`, param };
   }
-  return { code: 'invalid_value', message: `Invalid value for '${param ?? 'body'}': ${issue.message}.`, param };
+  const detail = issue.code === 'invalid_key' ? `a key is refused: ${issue.issues[0]?.message ?? ''}` : issue.message;
+  return { code: 'invalid_value', message: `Invalid value for '${param ?? 'body'}': ${detail}.`, param };
 }
 
 function pathText(path: readonly PropertyKey[]): string {
