@@ -21,7 +21,7 @@ import {
   type QueueMessage,
   type Topic,
 } from '@freehold/market';
-import { COORDINATOR_CONFIG, CoordinatorUseCases, LocalEngines, Log, type CoordinatorConfig } from '@freehold/wiring';
+import { COORDINATOR_CONFIG, CoordinatorUseCases, OwnEngines, Log, type CoordinatorConfig } from '@freehold/wiring';
 import { Ticker } from './ticker.ts';
 
 const REAP_MS = 1_000;
@@ -62,7 +62,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     private readonly blocks: Blocks,
     private readonly entropy: Entropy,
     private readonly clock: MonotonicClock,
-    private readonly engines: LocalEngines,
+    private readonly engines: OwnEngines,
     private readonly useCases: CoordinatorUseCases,
     private readonly log: Log,
   ) {}

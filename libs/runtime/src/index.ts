@@ -11,6 +11,7 @@ export { inventory, type Inventory, type InventorySources } from './inventory/in
 export type { Gpu } from './inventory/nvidia-smi.ts';
 export { measure, type MeasuredModel, type MeasureOptions } from './measure.ts';
 export {
+  LLAMA_CPP_MEMORY_MIB,
   llamaCppModel,
   localEngines,
   useLiteModel,

@@ -45,6 +45,7 @@ export function llamaCppModel(model: {
   readonly fileSha256?: string;
   readonly template: Extract<ChildEngineSpec, { engine: 'llama-cpp' }>['options']['models'][number]['template'];
   readonly slots?: number;
+  readonly contextTokens?: number;
   readonly memoryMib?: number;
 }): LocalModel {
   const { memoryMib = LLAMA_CPP_MEMORY_MIB, ...loaded } = model;

@@ -2,7 +2,7 @@ export * from './config.ts';
 export * from './models.ts';
 export * from './coordinator/coordinator.module.ts';
 export * from './coordinator/catalogue.ts';
-export * from './coordinator/local-engines.ts';
+export * from './coordinator/own-engines.ts';
 export * from './coordinator/log.ts';
 export * from './coordinator/process-directory.ts';
 export * from './coordinator/settlement.ts';

@@ -46,7 +46,7 @@ import type { CoordinatorConfig } from '../config.ts';
 import { LOCAL_MODELS } from '../models.ts';
 import { readCatalogue } from './catalogue.ts';
 import { createLog, Log } from './log.ts';
-import { LocalEngines } from './local-engines.ts';
+import { OwnEngines } from './own-engines.ts';
 import { ProcessDirectory } from './process-directory.ts';
 import { createSettlement } from './chain-settlement.ts';
 import { SystemClock, SystemEntropy } from './surroundings.ts';
@@ -62,12 +62,12 @@ const SIGNING_WORKERS_MAX = 2;
 @Injectable()
 class AdapterShutdown implements OnApplicationShutdown {
   readonly #queue: WorkQueue;
-  readonly #engines: LocalEngines;
+  readonly #engines: OwnEngines;
   readonly #curve: SigningPool;
 
   constructor(
     @Inject(WorkQueue) queue: WorkQueue,
-    @Inject(LocalEngines) engines: LocalEngines,
+    @Inject(OwnEngines) engines: OwnEngines,
     @Inject(SigningPool) curve: SigningPool,
   ) {
     this.#queue = queue;
@@ -134,9 +134,8 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
     bindOver(SignatureCheck, SigningPool, (pool) => createSignatureCheck(domain, pool)),
     bind(Blocks, () => new RpcBlocks(config.rpcUrl)),
     {
-      provide: LocalEngines,
-      useFactory: () =>
-        new LocalEngines({ models: LOCAL_MODELS, memoryMib: config.auditorMib, dataDir: config.dataDir }),
+      provide: OwnEngines,
+      useFactory: () => new OwnEngines({ models: LOCAL_MODELS, memoryMib: config.auditorMib, dataDir: config.dataDir }),
     },
     { provide: ProcessDirectory, inject: [Outbox], useFactory: (outbox: Outbox) => new ProcessDirectory(outbox) },
     {
