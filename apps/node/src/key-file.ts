@@ -1,4 +1,5 @@
 import { createECDH } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FILE_MODE, readIfThere, syncFolder } from './durable-files.ts';
@@ -8,7 +9,7 @@ import { FILE_MODE, readIfThere, syncFolder } from './durable-files.ts';
  * first start; whoever loses it loses what was earned under it and not yet paid out.
  */
 export async function nodeKey(dataDir: string): Promise<string> {
-  const path = join(dataDir, 'node.key');
+  const path = keyPath(dataDir);
   const found = await readIfThere(path);
   if (found !== null) return await checked(path, found.trim());
   const ecdh = createECDH('secp256k1');
@@ -23,6 +24,15 @@ export async function nodeKey(dataDir: string): Promise<string> {
   }
   await syncFolder(dirname(path));
   return key;
+}
+
+/** Whether a node was ever started on this folder. */
+export function hasNodeKey(dataDir: string): boolean {
+  return existsSync(keyPath(dataDir));
+}
+
+function keyPath(dataDir: string): string {
+  return join(dataDir, 'node.key');
 }
 
 async function checked(path: string, key: string): Promise<string> {

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import {
@@ -11,7 +11,7 @@ import {
   signingWith,
 } from '@freehold/wiring/node';
 import { FOLDER_MODE } from './durable-files.ts';
-import { nodeKey } from './key-file.ts';
+import { hasNodeKey, nodeKey } from './key-file.ts';
 import { DEFAULT_EXPOSURE_MAX, nodeOptions, OptionError, type NodeOptions, type RawOptions } from './options.ts';
 import { ProviderNode, type NodeLog } from './provider-node.ts';
 import { engineInMode, Flapper, SLOW_MS_DEFAULT } from './simulation.ts';
@@ -155,6 +155,7 @@ function endWith(node: ProviderNode): void {
 }
 
 async function status(dataDir: string): Promise<void> {
+  refuseWithoutNode(dataDir);
   const running = await new StatusFile(dataDir).running();
   process.stdout.write(
     `${JSON.stringify(running === null ? { state: 'down', dataDir } : { ...running.status, dataDir }, null, 2)}\n`,
@@ -163,10 +164,20 @@ async function status(dataDir: string): Promise<void> {
 }
 
 async function drain(dataDir: string): Promise<void> {
+  refuseWithoutNode(dataDir);
   const running = await new StatusFile(dataDir).running();
-  if (running === null) throw new OptionError(`No node runs on ${dataDir}.`);
+  if (running === null) throw new OptionError(`No node runs on ${dataDir}: there is nothing to drain.`);
   signalProcess(running.process, 'SIGUSR2');
   process.stdout.write(`Process ${running.process.pid} takes nothing new and stops when its leases are done.\n`);
+}
+
+/** A node that is down and a folder that never had one are different answers: the second is mostly a mistyped --data. */
+function refuseWithoutNode(dataDir: string): void {
+  if (hasNodeKey(dataDir)) return;
+  const what = existsSync(dataDir) ? 'holds no node (no node.key in it)' : 'does not exist';
+  throw new OptionError(
+    `There is no node in ${dataDir}: the folder ${what}. Name the node's folder with --data DIR, or start one there with "freehold node up --data ${dataDir} --coordinator … --engine …".`,
+  );
 }
 
 main().catch((error: unknown) => {
