@@ -22,3 +22,4 @@ export {
 export { compareVectors, decodeVector, encodeVector, type VectorAgreement } from './vectors.ts';
 export { scoreEmbedding } from './score-embedding.ts';
 export { childTrainer, type ChildTrainer, type ChildTrainerSpec } from './trainer/child-trainer.ts';
+export { REFERENCE_TRAINER_MEMORY_MIB, referenceTrainer } from './trainer/reference-process.ts';

@@ -27,7 +27,7 @@ export interface TrainingEvents {
  */
 export abstract class Trainer {
   abstract hello(): Promise<TrainerDescription>;
-  /** Checks base and data against the plan and gets ready. Once per trainer, before everything below. */
+  /** Checks base and data against the plan and gets ready. Before everything below; a second plan takes the place of the first. */
   abstract plan(plan: TrainingPlan, files: TrainingFiles, signal: AbortSignal): Promise<PlannedTraining>;
   /**
    * Trains segments [from, to) from `checkpoint` (null: the initial state, for segment 0) and writes a checkpoint after

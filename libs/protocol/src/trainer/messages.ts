@@ -5,10 +5,10 @@ import { LoraTarget, Sha256Text, TrainingPlan } from './plan.ts';
 /**
  * The trainer contract: one process per job, one JSON object per line, requests on stdin and answers on stdout.
  *
- * The node says `hello`, then `plan` once, then any of `run`, `evaluate`, `export` one at a time; `cancel` and `ping` are
- * answered while another request is at work. Every request has an id, every answer repeats it, and each request ends with
- * exactly one of the answers marked *last*, or with `error`. The process ends when its stdin closes, and never says
- * anything else on stdout.
+ * The node says `hello`, then `plan`, then any of `run`, `evaluate`, `export`, done one at a time in the order sent; `cancel`
+ * and `ping` are answered while another request is at work. A second `plan` takes the place of the first. Every request has
+ * an id, every answer repeats it, and each request ends with exactly one of the answers marked *last*, or with `error`. The
+ * process ends when its stdin closes, and never says anything else on stdout.
  *
  * | request  | answers |
  * | -------- | ------- |
@@ -44,7 +44,10 @@ export const TrainerRequest = z.discriminatedUnion('type', [
     base: FilePath,
     /** The training file. Checked against the plan's sha256. */
     data: FilePath,
-    /** Where checkpoints and artifacts are written: exists, is empty or the run's own, and is the trainer's alone. */
+    /**
+     * Where checkpoints (`segment-NNNNN.safetensors`) and artifacts are written, each as NAME.part first: exists, is empty or
+     * the run's own, and is the trainer's alone.
+     */
     folder: FilePath,
   }),
   z.strictObject({
