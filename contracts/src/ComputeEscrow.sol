@@ -139,9 +139,17 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
         Book storage b = _alive(book);
         _only(b.delegate);
         if (operator == address(0) || payout == address(0)) revert AddressZero();
-        if (operator == b.delegate || _payeeIndex[book][operator] != 0) revert PayeeKnown(operator);
+        _requireNewPayee(book, b, operator);
         _within("bondShareBps", bondShareBps, 0, Pay.BPS);
         return _addPayee(book, b, operator, payout, bondShareBps, bondLeft);
+    }
+
+    /// @inheritdoc IComputeEscrow
+    function enrol(bytes32 book, address operator, uint32 epoch, DelegateClaim calldata claim) external {
+        Book storage b = _book(book);
+        _requireNewPayee(book, b, operator);
+        _requireDelegateVoucher(book, epoch, b.delegate, operator, claim);
+        _addPayee(book, b, operator, operator, 0, 0);
     }
 
     /// @inheritdoc IComputeEscrow
@@ -433,11 +441,6 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     }
 
     /// @inheritdoc IComputeEscrow
-    function orderHash(Messages.Order calldata terms) external pure returns (bytes32) {
-        return terms.hash();
-    }
-
-    /// @inheritdoc IComputeEscrow
     function bookOf(bytes32 book) external view returns (Book memory) {
         return _book(book);
     }
@@ -476,9 +479,8 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     }
 
     /// @inheritdoc IComputeEscrow
-    function payeeIndex(bytes32 book, address operator) external view returns (uint16 payee) {
-        payee = uint16(_payeeIndex[book][operator]);
-        if (payee == 0 && operator != _book(book).delegate) revert Postings.PayeeUnknown(0);
+    function payeeIndex(bytes32 book, address operator) external view returns (uint16) {
+        return uint16(_payeeIndex[book][operator]);
     }
 
     /// @inheritdoc IComputeEscrow
@@ -489,16 +491,6 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     /// @inheritdoc IComputeEscrow
     function isCashed(bytes32 book, uint16 payee, uint32 epoch, uint16 order) external view returns (bool) {
         return (_cashed[book][(uint256(payee) << 32) | epoch][order >> 8] >> (order & 0xff)) & 1 == 1;
-    }
-
-    /// @inheritdoc IComputeEscrow
-    function epochAt(bytes32 book, uint256 time) external view returns (uint256) {
-        return _epochAt(_book(book), time);
-    }
-
-    /// @inheritdoc IComputeEscrow
-    function postBy(bytes32 book) external view returns (uint256) {
-        return _postBy(_book(book));
     }
 
     // Guards
@@ -637,6 +629,10 @@ contract ComputeEscrow is IComputeEscrow, EIP712, ReentrancyGuardTransient, Boun
     }
 
     // Steps
+
+    function _requireNewPayee(bytes32 book, Book storage b, address operator) private view {
+        if (operator == b.delegate || _payeeIndex[book][operator] != 0) revert PayeeKnown(operator);
+    }
 
     function _addPayee(
         bytes32 book,

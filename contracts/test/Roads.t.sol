@@ -76,7 +76,7 @@ contract RoadsTest is Market {
         IComputeEscrow.BookTerms memory terms = _terms(1);
         terms.successor = SUCCESSOR;
         bytes32 other = _openBook(terms);
-        uint256 deadline = escrow.postBy(other);
+        uint256 deadline = _postBy(other);
         vm.warp(deadline);
         vm.prank(SUCCESSOR);
         vm.expectRevert(abi.encodeWithSelector(IComputeEscrow.TooEarly.selector, deadline + 1, deadline));
@@ -92,7 +92,7 @@ contract RoadsTest is Market {
     }
 
     function test_a_missed_deadline_kills_the_book() public {
-        uint256 deadline = escrow.postBy(book);
+        uint256 deadline = _postBy(book);
         same(deadline, START + EPOCH + GRACE, "deadline");
         vm.warp(deadline);
         vm.expectRevert(abi.encodeWithSelector(IComputeEscrow.TooEarly.selector, deadline + 1, deadline));
@@ -174,7 +174,7 @@ contract RoadsTest is Market {
         vm.prank(STRANGER);
         uint16 opened = escrow.openWithAuthorization(terms, signed);
         same(escrow.orderOf(book, opened).payer, terms.payer, "payer");
-        check(escrow.orderOf(book, opened).params == bytes8(escrow.orderHash(terms)), "params");
+        check(escrow.orderOf(book, opened).params == bytes8(terms.hash()), "params");
         vm.expectRevert();
         escrow.openWithAuthorization(terms, signed);
     }
@@ -289,6 +289,41 @@ contract RoadsTest is Market {
         same(escrow.payeeOf(book, newcomer).bondShareBps, 0, "done");
     }
 
+    function test_a_payee_that_the_delegate_never_registered_enrols_with_its_voucher_and_cashes() public {
+        IComputeEscrow.DelegateClaim memory claim = _delegateClaimFor(_operator(9), 0, 5 * TOKENS);
+        _kill();
+        vm.prank(STRANGER);
+        escrow.enrol(book, _operator(9), 0, claim);
+        uint16 newcomer = escrow.payeeIndex(book, _operator(9));
+        same(newcomer, payee + 1, "next index");
+        check(escrow.payeeOf(book, newcomer).payout == _operator(9), "paid at the address that the voucher names");
+        vm.prank(_operator(9));
+        escrow.cash(book, newcomer, 0, _one(claim), 0, "");
+        escrow.withdraw(book, _one(newcomer));
+        same(token.balanceOf(_operator(9)), 5 * TOKENS, "in full");
+        vm.expectRevert(abi.encodeWithSelector(IComputeEscrow.PayeeKnown.selector, _operator(9)));
+        escrow.enrol(book, _operator(9), 0, claim);
+    }
+
+    function test_a_posting_that_leaves_an_unregistered_payee_out_is_struck_once_it_has_enrolled() public {
+        IComputeEscrow.DelegateClaim memory claim = _delegateClaimFor(_operator(9), 0, 5 * TOKENS);
+        (uint256[] memory debits, uint256[] memory credits) = _postWork(0, 10 * TOKENS, 10 * TOKENS);
+        escrow.enrol(book, _operator(9), 0, claim);
+        escrow.contest(book, _hashList(debits), credits, escrow.payeeIndex(book, _operator(9)), claim);
+        check(escrow.bookOf(book).stage == IComputeEscrow.Stage.Struck, "struck");
+    }
+
+    function test_nobody_enrols_without_the_delegates_voucher_for_exactly_that_payee() public {
+        IComputeEscrow.DelegateClaim memory claim = _delegateClaimFor(_operator(9), 0, 5 * TOKENS);
+        vm.expectRevert();
+        escrow.enrol(book, STRANGER, 0, claim);
+        vm.expectRevert();
+        escrow.enrol(book, _operator(9), 1, claim);
+        vm.expectRevert(abi.encodeWithSelector(IComputeEscrow.PayeeKnown.selector, _operator(payee)));
+        escrow.enrol(book, _operator(payee), 0, _delegateClaim(book, 0, payee, order, TOKENS, TOKENS));
+        same(escrow.bookOf(book).payees, payee + 1, "nobody came in");
+    }
+
     function test_referees_award_from_the_bond() public {
         Messages.Award memory message = Messages.Award({
             escrow: address(escrow),
@@ -333,6 +368,30 @@ contract RoadsTest is Market {
     /// @dev A payer's voucher for a payee whose keys are not at its index.
     function _claimFor(uint16 to, uint256 cumulative) private view returns (IComputeEscrow.PayerClaim memory) {
         return _payerClaim(book, VOUCHER_KEY, order, to, cumulative, FOREVER);
+    }
+
+    /// @dev A delegate's voucher for an operator that has no index yet.
+    function _delegateClaimFor(
+        address operator,
+        uint256 epoch,
+        uint256 amount
+    ) private view returns (IComputeEscrow.DelegateClaim memory claim) {
+        claim.order = order;
+        claim.orderParams = escrow.orderOf(book, order).params;
+        claim.cumulative = uint64(amount);
+        claim.total = uint64(amount);
+        claim.atLeast = uint64(amount);
+        Messages.DelegateVoucher memory voucher = Messages.DelegateVoucher({
+            book: book,
+            epoch: uint32(epoch),
+            payee: operator,
+            order: claim.order,
+            orderParams: claim.orderParams,
+            cumulative: claim.cumulative,
+            total: claim.total,
+            receipt: claim.receipt
+        });
+        (claim.r, claim.vs) = _compact(DELEGATE, voucher.hash());
     }
 
     function _permit(uint256 i, uint256 amount) private view returns (IComputeEscrow.Permit memory signed) {

@@ -11,6 +11,8 @@ const program = new Command('freehold')
 Examples:
   freehold node up --coordinator /ip4/127.0.0.1/tcp/4001/p2p/16Uiu2… --engine llama-cpp
   freehold node status
+  freehold node cashout --rpc https://rpc.example --dry-run
+  freehold receipts verify .freehold/node/receipts
   freehold doctor --json`,
   );
 

@@ -11,6 +11,7 @@ import {
   signingWith,
 } from '@freehold/wiring/node';
 import { FOLDER_MODE } from './durable-files.ts';
+import { addExits } from './exit/commands.ts';
 import { hasNodeKey, nodeKey } from './key-file.ts';
 import { DEFAULT_EXPOSURE_MAX, nodeOptions, OptionError, type NodeOptions, type RawOptions } from './options.ts';
 import { ProviderNode, type NodeLog } from './provider-node.ts';
@@ -27,7 +28,7 @@ const log: NodeLog = (event, detail) =>
 const each = (value: string, before: readonly string[]): readonly string[] => [...before, value];
 
 async function main(): Promise<void> {
-  const program = new Command('node').description("The provider's node.");
+  const program = new Command('freehold node').description("The provider's node.");
   program
     .command('up', { isDefault: true })
     .description('Serve. The machine dials out; no port is opened.')
@@ -61,6 +62,7 @@ async function main(): Promise<void> {
     .description('Finish what is in hand, take nothing new, and stop.')
     .option('--data <dir>', '', DEFAULT_DATA)
     .action(async ({ data }: { data: string }) => await drain(resolve(data)));
+  addExits(program, DEFAULT_DATA);
   await program.parseAsync();
 }
 

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { receiptClaim, receiptDigests, receiptHash } from '@freehold/protocol';
 import { identityOf } from '@freehold/wiring/node';
 import {
   CHAT_WORK,
@@ -284,7 +285,8 @@ describe('a node in a market', () => {
 
   /** An acceptance as the coordinator sends it: the receipt, and the delegate's signed voucher. */
   async function acceptance(task: string, money: { charge: bigint; fee: bigint; cumulative: bigint; total: bigint }) {
-    const voucher = {
+    const receipt = { v: 1, task, epoch: 1, charge: String(money.charge), fee: String(money.fee) };
+    const claim = {
       book: `0x${'b0'.repeat(32)}`,
       epoch: 3n,
       payee: address,
@@ -292,12 +294,12 @@ describe('a node in a market', () => {
       orderParams: `0x${'00'.repeat(8)}`,
       cumulative: money.cumulative,
       total: money.total,
-      receipt: `0x${'cc'.repeat(32)}`,
     };
+    const voucher = { ...claim, receipt: receiptHash(receiptDigests(receipt, receiptClaim(claim))) };
     const signature = await market.signing.signer.sign('DelegateVoucher', voucher);
     return {
       type: 'accepted' as const,
-      receipt: { v: 1, task, epoch: 1, charge: String(money.charge), fee: String(money.fee) },
+      receipt,
       voucher: {
         ...voucher,
         epoch: 3,

@@ -2,7 +2,15 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { SignatureCheck } from '@freehold/market';
-import { Address, AmountText, type LeaseRef } from '@freehold/protocol';
+import {
+  Address,
+  AmountText,
+  canonicalHash,
+  receiptClaim,
+  receiptDigests,
+  receiptHash,
+  type LeaseRef,
+} from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
 import { leaseKey } from './journal.ts';
 
@@ -153,12 +161,17 @@ export class Receipts {
     if (!/^[0-9a-f-]{36}$/.test(task))
       return { kept: false, code: 'RECEIPT_MALFORMED', message: 'The receipt names no task.' };
     const path = join(this.#folder, `${task}.json`);
-    const text = JSON.stringify({ coordinator: terms.coordinator, delegate: terms.delegate, ...accepted });
+    const text = JSON.stringify({
+      coordinator: terms.coordinator,
+      delegate: terms.delegate,
+      ...accepted,
+      ...digests(accepted),
+    });
     const before = await readIfThere(path);
     if (before !== null && (accepted.voucher === null || sameVoucher(before, accepted.voucher)))
       return { kept: true, task, fresh: false };
     if (accepted.voucher !== null) {
-      const fault = await this.#voucherFault(receipt.data, accepted.voucher, terms);
+      const fault = await this.#voucherFault(receipt.data, accepted.receipt, accepted.voucher, terms);
       if (fault !== null) return await this.#refuse(task, accepted, terms, fault);
     }
     await writeDurably(path, text);
@@ -169,6 +182,7 @@ export class Receipts {
 
   async #voucherFault(
     receipt: z.infer<typeof ReceiptView>,
+    document: Record<string, unknown>,
     raw: Record<string, unknown>,
     terms: Terms,
   ): Promise<{ code: string; message: string } | null> {
@@ -204,6 +218,11 @@ export class Receipts {
         code: 'VOUCHER_FORGED',
         message: `The voucher is signed by ${signer ?? 'nobody'}; expected the delegate ${terms.delegate}.`,
       };
+    if (!countersigns(document, raw))
+      return {
+        code: 'VOUCHER_RECEIPT',
+        message: 'The voucher countersigns another receipt than the one it came with.',
+      };
     return null;
   }
 
@@ -229,6 +248,18 @@ export class Receipts {
 
 const headKey = (voucher: { readonly book: string; readonly epoch: string }): string =>
   `${voucher.book}/${voucher.epoch}`;
+
+/** Beside the receipt: with these, whoever looks later can say which field was changed. */
+function digests({ receipt, voucher }: Accepted): Record<string, unknown> {
+  return voucher === null ? {} : { digests: receiptDigests(receipt, receiptClaim(voucher)) };
+}
+
+/** Coordinators of the first version signed the hash of the whole document. */
+function countersigns(document: Record<string, unknown>, voucher: Record<string, unknown>): boolean {
+  const signed = voucher['receipt'];
+  const whole = `0x${Buffer.from(canonicalHash(document)).toString('hex')}`;
+  return signed === receiptHash(receiptDigests(document, receiptClaim(voucher))) || signed === whole;
+}
 
 function sameVoucher(kept: string, voucher: Record<string, unknown>): boolean {
   const before = z.object({ voucher: z.looseObject({ signature: z.string() }).nullable() }).safeParse(JSON.parse(kept));

@@ -252,6 +252,10 @@ interface IComputeEscrow {
         uint64 bondLeft
     ) external returns (uint16 payee);
 
+    /// @notice Registers the payee that a delegate's voucher names, paid at that very address; anyone may, in a dead book
+    /// too: what was earned must not hang on whether the delegate lived to register its payee.
+    function enrol(bytes32 book, address operator, uint32 epoch, DelegateClaim calldata claim) external;
+
     /// @notice Directs a payee's withdrawals elsewhere after the book's window; only its operator can.
     function rotatePayout(bytes32 book, uint16 payee, address payout) external;
 
@@ -352,9 +356,6 @@ interface IComputeEscrow {
     /// @return The book's id under these terms.
     function bookId(BookTerms calldata terms) external pure returns (bytes32);
 
-    /// @return The order's hash: the nonce of its EIP-3009 opening; its first eight bytes are the order's params.
-    function orderHash(Messages.Order calldata terms) external pure returns (bytes32);
-
     /// @notice Where a book stands; reverts when there is none.
     function bookOf(bytes32 book) external view returns (Book memory);
 
@@ -364,7 +365,7 @@ interface IComputeEscrow {
     /// @notice A payee and its balance; reverts when there is none. `payout` is the address in force now.
     function payeeOf(bytes32 book, uint16 payee) external view returns (PayeeState memory);
 
-    /// @return The index of an operator's payee; reverts when there is none.
+    /// @return The index of an operator's payee; zero when it has none (and for the delegate, which is payee zero).
     function payeeIndex(bytes32 book, address operator) external view returns (uint16);
 
     /// @return What `payee` has redeemed, gross, of the payer's vouchers on `order`.
@@ -372,12 +373,6 @@ interface IComputeEscrow {
 
     /// @return Whether the payee's voucher of this epoch and order has been cashed.
     function isCashed(bytes32 book, uint16 payee, uint32 epoch, uint16 order) external view returns (bool);
-
-    /// @return The epoch that runs at `time`.
-    function epochAt(bytes32 book, uint256 time) external view returns (uint256);
-
-    /// @return The last second in which the delegate is in time with the posting of epoch `next`.
-    function postBy(bytes32 book) external view returns (uint256);
 
     /// @return What {collect} would send to `to`.
     function owed(address to) external view returns (uint256);

@@ -104,7 +104,7 @@ contract Actors is Market {
         bytes32 book = _pickBook();
         if (_isDead(book)) return;
         (uint256 order, uint256 payee) = _pickPair();
-        uint256 epoch = escrow.epochAt(book, block.timestamp);
+        uint256 epoch = _epochAt(book, block.timestamp);
         uint256 gross = 1 + (_next() % (20 * TOKENS));
         if (_isHonest(book)) {
             IComputeEscrow.OrderState memory o = escrow.orderOf(book, uint16(order));
@@ -257,7 +257,7 @@ contract Actors is Market {
         c.book = _pickBook();
         IComputeEscrow.Book memory b = escrow.bookOf(c.book);
         (c.order, c.payee) = _pickPair();
-        uint256 last = escrow.epochAt(c.book, _isDead(c.book) ? b.since : block.timestamp);
+        uint256 last = _epochAt(c.book, _isDead(c.book) ? b.since : block.timestamp);
         uint256 span = last + 2 > b.next ? last + 2 - b.next : 1;
         c.epoch = _next() % 4 == 0 && b.next != 0 ? b.next - 1 : b.next + (_next() % span);
         c.issued = _epochs[c.book][c.epoch].issued[c.order][c.payee];
@@ -274,7 +274,7 @@ contract Actors is Market {
         IComputeEscrow.Book memory b = escrow.bookOf(c.book);
         if (!_isDead(c.book)) return;
         if (block.timestamp < b.since + NOTICE) vm.warp(b.since + NOTICE);
-        uint256 last = escrow.epochAt(c.book, b.since);
+        uint256 last = _epochAt(c.book, b.since);
         for (c.epoch = b.next; c.epoch <= last && c.epoch < uint256(b.next) + 4; ++c.epoch) {
             for (uint256 i = 0; i < ORDERS * PAYEES; ++i) {
                 c.order = i / PAYEES;
@@ -316,7 +316,7 @@ contract Actors is Market {
         if (kind == 3 && _isPosted(b)) to = uint256(b.postedAt) + b.window;
         if (kind == 4 && _isDead(book)) to = b.since + NOTICE;
         if (kind == 5 && _isDead(book)) to = b.since + CLAIMS + (_next() % 2) * AWARDS;
-        if (kind == 6) to = escrow.postBy(book) + 1;
+        if (kind == 6) to = _postBy(book) + 1;
         if (_next() % 3 == 0) to -= 1;
         if (to > block.timestamp) vm.warp(to);
     }
@@ -335,7 +335,7 @@ contract Actors is Market {
             taken["kill"] += 1;
             return;
         }
-        uint256 deadline = _isPosted(b) ? uint256(b.postedAt) + b.window + b.grace : escrow.postBy(book);
+        uint256 deadline = _isPosted(b) ? uint256(b.postedAt) + b.window + b.grace : _postBy(book);
         bool missed = _call(STRANGER, abi.encodeCall(escrow.declareMissed, (book)));
         if (missed && block.timestamp <= deadline) _break("I14: a book died before its deadline");
         if (!missed && block.timestamp > deadline) _break("I8: a missed deadline did not kill the book");
@@ -557,7 +557,7 @@ contract Actors is Market {
 
     function _notCashed(Case memory c, IComputeEscrow.Book memory b, uint256 amount) private {
         bool good = _isDead(c.book) && block.timestamp >= b.since + NOTICE && c.epoch >= b.next;
-        good = good && c.epoch <= escrow.epochAt(c.book, b.since);
+        good = good && c.epoch <= _epochAt(c.book, b.since);
         good = good && !_epochs[c.book][c.epoch].cashed[c.order][c.payee];
         if (!good) return;
         bool refunded = _amounts[c.book][c.order].refundedReserved != 0;

@@ -5,6 +5,7 @@ import {DevnetToken} from "../../src/devnet/DevnetToken.sol";
 import {IComputeEscrow} from "../../src/interfaces/IComputeEscrow.sol";
 import {IProviderStake} from "../../src/interfaces/IProviderStake.sol";
 import {IRefereePanel} from "../../src/interfaces/IRefereePanel.sol";
+import {Epochs} from "../../src/libraries/Epochs.sol";
 import {Messages} from "../../src/libraries/Messages.sol";
 import {Check} from "./Check.sol";
 import {vm} from "./Vm.sol";
@@ -157,6 +158,17 @@ abstract contract Market is Check {
     function _openBook(IComputeEscrow.BookTerms memory terms) internal returns (bytes32) {
         vm.prank(terms.delegate);
         return escrow.openBook(terms);
+    }
+
+    function _epochAt(bytes32 book, uint256 time) internal view returns (uint256) {
+        IComputeEscrow.Book memory b = escrow.bookOf(book);
+        return Epochs.epochAt(b.start, b.epochLength, time);
+    }
+
+    /// @dev The last second in which the delegate is in time with the posting of epoch `next`.
+    function _postBy(bytes32 book) internal view returns (uint256) {
+        IComputeEscrow.Book memory b = escrow.bookOf(book);
+        return Epochs.postBy(b.start, b.epochLength, b.next, b.since, b.grace);
     }
 
     function _addPayee(bytes32 book) internal returns (uint16 payee) {

@@ -1,4 +1,3 @@
-import { computeEscrowAbi } from '@freehold/contracts';
 import {
   ChainSender,
   type ChainTransactions,
@@ -10,14 +9,10 @@ import {
 import {
   BaseError,
   BlockNotFoundError,
-  ContractFunctionRevertedError,
   createPublicClient,
-  decodeErrorResult,
-  ExecutionRevertedError,
   http,
   keccak256,
   parseTransaction,
-  RawContractError,
   TransactionNotFoundError,
   TransactionReceiptNotFoundError,
   type Hex,
@@ -26,6 +21,7 @@ import {
   type TransactionReceipt,
 } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
+import { revertWords } from './revert-words.ts';
 
 export interface RpcChainSenderOptions {
   readonly rpcUrl: string;
@@ -219,7 +215,7 @@ export class RpcChainSender extends ChainSender {
         data: wish.call.data as Hex,
       });
     } catch (error) {
-      const why = revertOf(error);
+      const why = revertWords(error);
       if (why === null) throw error;
       return why;
     }
@@ -275,33 +271,4 @@ function isAlreadyThere(error: BaseError): boolean {
   return /already known|already imported|nonce too low|known transaction/i.test(
     `${error.shortMessage} ${error.details}`,
   );
-}
-
-/** The contract's own error in words, or null when the endpoint failed rather than the call. */
-function revertOf(error: unknown): string | null {
-  if (!(error instanceof BaseError)) return null;
-  const raw = error.walk((cause) => cause instanceof RawContractError || hasData(cause));
-  const data = dataOf(raw);
-  if (data !== null) {
-    try {
-      const { errorName, args } = decodeErrorResult({ abi: computeEscrowAbi, data });
-      return `${errorName}(${(args ?? []).map(String).join(', ')})`;
-    } catch {
-      // An error of another contract (the token): its selector has to do.
-      return `revert ${data.slice(0, 10)}`;
-    }
-  }
-  const reverted = error.walk(
-    (cause) => cause instanceof ExecutionRevertedError || cause instanceof ContractFunctionRevertedError,
-  );
-  return reverted === null ? null : error.shortMessage;
-}
-
-function hasData(cause: unknown): boolean {
-  return dataOf(cause) !== null;
-}
-
-function dataOf(cause: unknown): Hex | null {
-  const data = (cause as { data?: unknown } | null)?.data;
-  return typeof data === 'string' && /^0x[0-9a-f]{8,}$/i.test(data) ? (data as Hex) : null;
 }

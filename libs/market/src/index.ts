@@ -54,3 +54,7 @@ export * from './finalise-epoch.ts';
 export * from './withdraw-payouts.ts';
 export * from './refund-orders.ts';
 export * from './chain-facts.ts';
+export * from './check-receipts.ts';
+export * from './add-up-receipts.ts';
+export * from './exit-plan.ts';
+export * from './leave-book.ts';

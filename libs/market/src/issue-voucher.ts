@@ -1,5 +1,4 @@
-import { canonicalHash, type CoordinatorMessage } from '@freehold/protocol';
-import { toHex } from './hex.ts';
+import { receiptClaim, receiptDigests, receiptHash, type CoordinatorMessage } from '@freehold/protocol';
 import type { ProviderLink } from './ports/provider-link.ts';
 import type { AcceptanceForNode, SettlementStore, VoucherClaim } from './ports/settlement-store.ts';
 import type { Signer } from './ports/signer.ts';
@@ -40,12 +39,12 @@ async function signed(
   claim: VoucherClaim,
 ): Promise<VoucherClaim> {
   if (claim.signature !== null) return claim;
-  const receipt = toHex(canonicalHash(acceptance.document));
+  const receipt = receiptHash(receiptDigests(acceptance.document, receiptClaim({ ...claim })));
   const signature = await ports.signer.sign('DelegateVoucher', voucherMessage(claim, receipt));
   return { ...claim, ...(await ports.settlement.saveSignature(acceptance.task, receipt, signature)) };
 }
 
-/** The EIP-712 message of a voucher. Its `receipt` is the sha256 of the receipt document's canonical JSON. */
+/** The EIP-712 message of a voucher. Its `receipt` is the hash of the digests of the receipt's fields and of the claim. */
 export function voucherMessage(claim: VoucherClaim, receipt: string): Readonly<Record<string, unknown>> {
   return {
     book: claim.book,

@@ -28,6 +28,18 @@ export {
   type RowsCall,
   type Welcome,
 } from '@freehold/p2p';
+export {
+  claimsHash,
+  createSignatureCheck,
+  createSigner,
+  ExitClient,
+  ExitWallet,
+  NoGasError,
+  stepInWords,
+  WrongChainError,
+  type ExitCall,
+  type OrderFacts,
+} from '@freehold/chain';
 export { endWithParent } from './embedded/children.ts';
 export {
   asIdentity as asProcess,
@@ -83,4 +95,9 @@ export function pinnedMarket(environment: NodeJS.ProcessEnv = process.env): {
     chainId: chainId === undefined || chainId === '' ? null : Number(chainId),
     escrow: escrow === undefined || escrow === '' ? null : escrow.toLowerCase(),
   };
+}
+
+/** The endpoint of the chain, where a command names none. */
+export function rpcUrlGiven(environment: NodeJS.ProcessEnv = process.env): string | undefined {
+  return environment['RPC_URL'] || undefined;
 }

@@ -61,7 +61,7 @@ export const TYPES = {
   ],
   /**
    * The coordinator accepts a lease and promises its pay in one message: net, per order and over all orders of the epoch.
-   * `receipt` is the sha256 of the receipt document's canonical JSON.
+   * `receipt` is the hash of the digests of the receipt's fields (`receiptHash`).
    */
   DelegateVoucher: [
     { name: 'book', type: 'bytes32' },

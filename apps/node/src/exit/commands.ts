@@ -1,0 +1,112 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { rpcUrlGiven } from '@freehold/wiring/node';
+import { cashout } from './cashout.ts';
+import { refundOrder } from './order.ts';
+import { relay } from './relay.ts';
+import { verifyReceipts } from './verify-receipts.ts';
+
+const RPC = ['--rpc <url>', "an endpoint of the chain; RPC_URL where it isn't given"] as const;
+const print = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** The ways out that need nobody: an RPC endpoint, and files of one's own. */
+export function addExits(program: Command, defaultData: string): void {
+  addCashout(program, defaultData);
+  program
+    .command('relay')
+    .description('Send what a payee without gas has signed for you, and keep the fee it offers.')
+    .argument('<file>', 'its relay.json')
+    .requiredOption('--key <file>', 'your key: the relayer that the request names')
+    .option(...RPC, rpcUrlGiven())
+    .action(async (file: string, options: { key: string; rpc?: string }) => {
+      process.exitCode = await relay(file, options, print);
+    });
+  addReceipts(program);
+  addOrder(program);
+}
+
+function addCashout(program: Command, defaultData: string): void {
+  program
+    .command('cashout')
+    .description("Be paid what the receipts on this machine say, without the coordinator's help.")
+    .option('--data <dir>', "the node's folder", defaultData)
+    .option(...RPC, rpcUrlGiven())
+    .option('--key <file>', "who sends: a key file, instead of the node's own key")
+    .option('--book <id>', 'only this book')
+    .option('--dry-run', 'show the plan, send nothing', false)
+    .option('--json', 'one JSON line', false)
+    .option('--relayer <address>', 'send nothing; sign everything so that this address can send it')
+    .option('--relay-fee <amount>', "what the relayer keeps, in the token's smallest unit", '0')
+    .option('--relay-file <file>', 'where the signed request goes (default: relay.json in the data folder)')
+    .addHelpText(
+      'after',
+      `
+Run it again whenever it says that something is waited for: all it remembers is on the chain.
+Exit code 0: nothing is left to come. 3: something has to pass first. 1: refused, with the reason.
+
+Examples:
+  freehold node cashout --rpc https://rpc.example --dry-run
+  freehold node cashout --rpc https://rpc.example --json
+  freehold node cashout --rpc https://rpc.example --relayer 0x… --relay-fee 20000`,
+    )
+    .action(async (options: Omit<Parameters<typeof cashout>[0], 'data'> & { data: string }) => {
+      process.exitCode = await cashout({ ...options, data: resolve(options.data) }, print);
+    });
+}
+
+function addReceipts(program: Command): void {
+  program
+    .command('receipts')
+    .description('Receipts, as anyone can check them.')
+    .command('verify')
+    .description('Check every receipt in a file or folder, and name the first field that is not what was signed.')
+    .argument('<file>', 'a receipt, a list of them, one a line, or a folder')
+    .option(...RPC, rpcUrlGiven())
+    .option('--chain <id>', 'refuse receipts of another chain')
+    .option('--escrow <address>', 'refuse receipts of another escrow')
+    .option('--book <id>', 'refuse receipts of another book')
+    .option('--delegate <address>', 'whose signature counts, instead of what the chain says')
+    .option('--json', 'one JSON line', false)
+    .addHelpText(
+      'after',
+      `
+Exit code 0: all of them hold. 1: one does not.
+
+Examples:
+  freehold receipts verify .freehold/node/receipts --rpc https://rpc.example
+  freehold receipts verify receipt.json --delegate 0x… --json`,
+    )
+    .action(async (file: string, options: Parameters<typeof verifyReceipts>[1]) => {
+      process.exitCode = await verifyReceipts(file, options, print);
+    });
+}
+
+function addOrder(program: Command): void {
+  program
+    .command('order')
+    .description("A requester's order in a book.")
+    .command('refund')
+    .description('Close an order and have the rest of it back, coordinator or not.')
+    .option(...RPC, rpcUrlGiven())
+    .requiredOption('--chain <id>', 'chain id')
+    .requiredOption('--escrow <address>', 'the escrow')
+    .requiredOption('--book <id>', 'the book')
+    .requiredOption('--order <index>', "the order's index in it")
+    .requiredOption(
+      '--key <file>',
+      "the payer's key file (anyone's, once it is closed: the rest goes to its refund address)",
+    )
+    .option('--dry-run', 'show the plan, send nothing', false)
+    .option('--json', 'one JSON line', false)
+    .addHelpText(
+      'after',
+      `
+Exit code 0: the rest is back. 3: something has to pass first; run it again then. 1: refused, with the reason.
+
+Examples:
+  freehold order refund --rpc https://rpc.example --chain 1 --escrow 0x… --book 0x… --order 7 --key payer.key --dry-run`,
+    )
+    .action(async (options: Parameters<typeof refundOrder>[0]) => {
+      process.exitCode = await refundOrder(options, print);
+    });
+}
