@@ -319,8 +319,9 @@ contract RoadsTest is Market {
         escrow.enrol(book, STRANGER, 0, claim);
         vm.expectRevert();
         escrow.enrol(book, _operator(9), 1, claim);
+        IComputeEscrow.DelegateClaim memory known = _delegateClaim(book, 0, payee, order, TOKENS, TOKENS);
         vm.expectRevert(abi.encodeWithSelector(IComputeEscrow.PayeeKnown.selector, _operator(payee)));
-        escrow.enrol(book, _operator(payee), 0, _delegateClaim(book, 0, payee, order, TOKENS, TOKENS));
+        escrow.enrol(book, _operator(payee), 0, known);
         same(escrow.bookOf(book).payees, payee + 1, "nobody came in");
     }
 
