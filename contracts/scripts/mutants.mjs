@@ -20,7 +20,12 @@ export const MUTANTS = [
   {
     bug: 'anyone enrols any payee without a voucher of the delegate',
     file: ESCROW,
-    edits: [['        _requireDelegateVoucher(book, epoch, b.delegate, operator, claim);\n        _addPayee', '        epoch; claim;\n        _addPayee']],
+    edits: [
+      [
+        '        _requireDelegateVoucher(book, epoch, b.delegate, operator, claim);\n        _addPayee',
+        '        epoch; claim;\n        _addPayee',
+      ],
+    ],
     caughtBy: 'test_nobody_enrols_without_the_delegates_voucher_for_exactly_that_payee',
   },
   {
