@@ -37,8 +37,7 @@ async function submit(
     ...(more.metadata === undefined ? {} : { metadata: more.metadata }),
   });
 }
-const validate = (id: string): Promise<string> =>
-  validateBatch({ jobs: house.jobs, objects: house.objects, offers: house.offers, catalogue: CATALOGUE }, id);
+const validate = (id: string): Promise<string> => validateBatch({ ...house, catalogue: CATALOGUE }, id);
 async function contentOf(tenant: Tenant, id: string): Promise<Record<string, unknown>[]> {
   const text = await (await tenant.client.files.content(id)).text();
   return text
@@ -282,6 +281,7 @@ describe('a batch', () => {
     ['a model nobody has', chatLine('a', 'x', { model: 'gpt-9' }), {}, 'model_not_found'],
     ['a model of the other kind', chatLine('a', 'x', { model: 'use-lite' }), {}, 'model_not_supported'],
     ['a cap that is too low', chatLine('a'), { max_cost: '0.000001' }, 'cap_too_low'],
+    ['more verification than anybody can give', chatLine('a'), { verify: 'quorum' }, 'not_verifiable'],
   ])('fails over %s', async (_what, lines, metadata, code) => {
     const tenant = await house.org();
     const batch = await submit(tenant, lines, { metadata });

@@ -8,6 +8,7 @@ import {
   CoordinatorModule,
   createLog,
   endWithParent,
+  LOCAL_MODELS,
   ProcessDirectory,
   readCatalogue,
   readConfig,
@@ -28,6 +29,7 @@ async function main(): Promise<void> {
     {
       catalogue: readCatalogue(),
       requestsPerMinute: REQUESTS_PER_MINUTE_DEFAULT,
+      holdsModel: (name) => config.auditorMib > 0 && LOCAL_MODELS.some((model) => model.name === name),
       notReady: () => (draining ? ['this process is shutting down'] : []),
     },
     { report: (what, facts) => log.warn(facts, what), request: (facts) => log.info(facts, 'request') },

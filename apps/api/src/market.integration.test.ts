@@ -88,6 +88,13 @@ describe('a quote', () => {
     expect(await call('POST', '/market/v1/quotes', { model: 'nope', rows: 10, input_tokens: 100 })).toMatchObject({
       error: { code: 'model_not_found' },
     });
+    const rows = { model: 'freehold-tiny', rows: 1, input_tokens: 10 };
+    expect(await call('POST', '/market/v1/quotes', { ...rows, verify: 'strict' })).toMatchObject({
+      audit: { level: 'strict', share_floor_percent: 100 },
+    });
+    expect(await call('POST', '/market/v1/quotes', { ...rows, verify: 'quorum' })).toMatchObject({
+      error: { code: 'not_verifiable', param: 'metadata.verify' },
+    });
     expect(await call('POST', '/market/v1/quotes', { rows: 10 })).toMatchObject({
       error: { code: expect.any(String) },
     });

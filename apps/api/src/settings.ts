@@ -1,3 +1,4 @@
+import type { HoldsModel } from '@freehold/market';
 import type { Catalogue } from '@freehold/protocol';
 
 /** What the api's composition decides. */
@@ -5,6 +6,8 @@ export interface ApiSettings {
   readonly catalogue: Catalogue;
   /** Requests per minute and key, over all routes. */
   readonly requestsPerMinute: number;
+  /** Whether the coordinator's own engine can run a model's rows again. */
+  readonly holdsModel: HoldsModel;
   /** Says why this process should get no requests now; empty when it should. */
   readonly notReady: () => readonly string[];
 }

@@ -275,6 +275,7 @@ describe('a chat', () => {
     ['messages[0].role', { messages: [{ role: 'tool', content: 'x' }] }, 'invalid_value'],
     ['model', { model: undefined }, 'missing_required_parameter'],
     ['metadata.max_cost', { metadata: { max_cost: '0.000001' } }, 'cap_too_low'],
+    ['metadata.verify', { metadata: { verify: 'strict' } }, 'not_verifiable'],
   ])('refuses a bad %s by name', async (param, change, code) => {
     const tenant = await house.org();
     await house.link.connect(1, 'answers');
@@ -282,6 +283,21 @@ describe('a chat', () => {
     expect(await answer.json()).toMatchObject({ error: { param, code, type: 'invalid_request_error' } });
     expect(answer.status).toBe(400);
     expect(answer.headers.get('x-should-retry')).toBe('false');
+  });
+});
+
+it('serves strict with two operators and says for quorum what is missing', async () => {
+  const tenant = await house.org();
+  await house.link.connect(1, 'answers');
+  await house.link.connect(2, 'answers');
+  expect((await raw(tenant, { ...BODY, metadata: { verify: 'strict' } })).status).toBe(200);
+  const refused = await raw(tenant, { ...BODY, metadata: { verify: 'quorum' } });
+  expect(await refused.json()).toMatchObject({
+    error: {
+      code: 'not_verifiable',
+      message: expect.stringMatching(/1 more operator .* or metadata\.verify 'strict'/),
+    },
+    detail: { auditors_needed: 2, workers: 2, auditors: 2, own_engine: false },
   });
 });
 

@@ -1,5 +1,5 @@
 import { createSigner } from '@freehold/chain';
-import { addUsage, GrowingTree, microCost, UNITS_PER_RATE, type Usage } from '@freehold/domain';
+import { addUsage, dueFor, GrowingTree, type Usage } from '@freehold/domain';
 import { fileObject, segmentName, toHex, type DeliveredRow } from '@freehold/market';
 import { rowLeafHash, taskIdBytes, usageOf, workOfLineBytes, type WorkOutput } from '@freehold/protocol';
 import type { ApiHouse } from './api-house.ts';
@@ -79,7 +79,7 @@ export async function acceptRows(house: ApiHouse, jobId: string, rows?: number):
     audited: 0,
     draw: 'none',
     usage,
-    due: microCost(usage, rates) / UNITS_PER_RATE,
+    due: dueFor(usage, rates),
     feeBps: 300,
     root,
     document: (charge) => ({ charge: String(charge) }),

@@ -23,6 +23,7 @@ import {
   ProviderLink,
   SignatureCheck,
   Signer,
+  type HoldsModel,
 } from '@freehold/market';
 import {
   migrate,
@@ -103,6 +104,7 @@ export interface ApiHouse {
   readonly accounts: AccountStore;
   readonly offers: OfferBook;
   readonly chain: { isAway: boolean };
+  readonly holdsModel: HoldsModel;
   /** Everything the api said, to look for what it must not say. */
   readonly said: string[];
   org(credit?: bigint): Promise<Tenant>;
@@ -152,6 +154,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
   const entropy = new Chance();
   const chain = new NoChain();
   const said: string[] = [];
+  const holdsModel = (): boolean => false;
   const say = (...facts: unknown[]): void => void said.push(JSON.stringify(facts));
   const app = await createApi(
     portsModule([
@@ -168,7 +171,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
       [Entropy, entropy],
       [MonotonicClock, new Clock()],
     ]),
-    { catalogue: CATALOGUE, requestsPerMinute: options.requestsPerMinute ?? 100_000, notReady: () => [] },
+    { catalogue: CATALOGUE, requestsPerMinute: options.requestsPerMinute ?? 100_000, holdsModel, notReady: () => [] },
     { report: say, request: say },
   );
   await app.listen(0, '127.0.0.1');
@@ -180,6 +183,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
     url,
     link,
     chain,
+    holdsModel,
     said,
     org: (credit = 1_000_000_000n) => newTenant(parts.accounts, entropy, url, credit),
     close: async () => {

@@ -1,4 +1,4 @@
-import { microCost, UNITS_PER_RATE, unitsFromJson } from '@freehold/domain';
+import { dueFor, unitsFromJson } from '@freehold/domain';
 import type { Engine } from '@freehold/market';
 import type { CoordinatorAbout, LeaseRef } from '@freehold/protocol';
 import {
@@ -308,7 +308,7 @@ export class ProviderNode implements NodeDuties {
     const run = this.#leases.find(lease);
     const usage = run?.usageOf(run.done);
     if (run === null || usage === null || usage === undefined) return;
-    const due = microCost(usage, unitsFromJson(run.head.rates as Record<string, string>)) / UNITS_PER_RATE;
+    const due = dueFor(usage, unitsFromJson(run.head.rates as Record<string, string>));
     if (String(due) !== String(receipt['charge']))
       this.#parts.log('charge-differs', { lease: run.key, expected: String(due), charge: String(receipt['charge']) });
   }

@@ -91,7 +91,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   }
 
   #makeDesk(): LeaseDesk {
-    const desk = new LeaseDesk({
+    return new LeaseDesk({
       leases: this.leases,
       objects: this.objects,
       link: this.link,
@@ -103,9 +103,8 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       readWork: this.useCases.readWork,
       report: (what, error) => this.log.warn({ error: String(error) }, what),
       resendVouchers: (nodeId) => this.useCases.resendVouchers(nodeId),
+      voucherKept: (nodeId, task) => this.useCases.voucherKept(nodeId, task),
     });
-    desk.onKept = (nodeId, task) => this.useCases.voucherKept(nodeId, task);
-    return desk;
   }
 
   #startTickers(desk: LeaseDesk): void {

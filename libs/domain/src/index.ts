@@ -24,4 +24,5 @@ export * from './matching/queue-order.ts';
 export * from './verification/audit-count.ts';
 export * from './verification/compare.ts';
 export * from './verification/bounds.ts';
+export * from './verification/verifiability.ts';
 export * from './training/batch-schedule.ts';

@@ -2,6 +2,7 @@ import type { RowScore, Work, WorkOutput } from '@freehold/protocol';
 import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
+import { runsRowsAgain } from './verifiable-by.ts';
 
 export interface AuditRow {
   readonly rowNo: number;
@@ -80,9 +81,7 @@ function isIndependent(node: ConnectedNode, lease: LeaseView): boolean {
 
 function auditingModel(node: ConnectedNode, lease: LeaseView): ConnectedNode['offer']['engines'][number] | undefined {
   return node.offer.engines.find((engine) =>
-    engine.models.some(
-      (model) => model.digest === lease.digest && (model.kind === 'embedding' || model.caps.promptLogprobs),
-    ),
+    engine.models.some((model) => model.digest === lease.digest && runsRowsAgain(model)),
   );
 }
 

@@ -19,6 +19,8 @@ export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows'> {
   readonly report: (what: string, error: unknown) => void;
   /** Vouchers and receipts that a returning node has not confirmed yet. */
   readonly resendVouchers: (nodeId: string) => Promise<void>;
+  /** A node says that it has stored a voucher. Only its own are its to confirm. */
+  readonly voucherKept: (nodeId: string, task: string) => Promise<void>;
 }
 
 /**
@@ -44,7 +46,7 @@ export class LeaseDesk implements LinkEvents {
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
     const known = await this.#leases.rememberNode(node);
-    if (!known.accepted) throw new Error(known.why ?? 'the offer was refused');
+    if (!known.accepted) throw new Error(known.why);
     const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS);
     // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
     void this.#takeUp(node.offer.node, resumed);
@@ -80,10 +82,8 @@ export class LeaseDesk implements LinkEvents {
   }
 
   async kept(nodeId: string, task: string): Promise<void> {
-    await this.onKept(nodeId, task);
+    await this.#ports.voucherKept(nodeId, task);
   }
-  /** Set by the composition: what to do when a node says that it has stored a voucher. Only its own are its to confirm. */
-  onKept: (nodeId: string, task: string) => Promise<void> = async () => undefined;
 
   gone(_nodeId: string): void {
     // A broken connection proves nothing: the node may still work. Only the lease's clock decides.

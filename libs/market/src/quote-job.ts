@@ -1,4 +1,4 @@
-import { addUsage, holdFor, type Rates, type Usage } from '@freehold/domain';
+import { addUsage, holdFor, type Rates, type Usage, type VerifyLevel } from '@freehold/domain';
 import { LINE_BYTES_MAX, parseBatchLine, worstUsage, type Catalogue, type Work } from '@freehold/protocol';
 import { capFor } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
@@ -6,6 +6,7 @@ import { knownModel } from './known-models.ts';
 import { fileObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
+import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
 /** Bytes per token of ordinary English under common tokenizers lie in this range; with bytes as tokens it is 1. */
 const BYTES_PER_TOKEN = { few: 2n, many: 5n } as const;
@@ -16,6 +17,7 @@ export interface QuoteJobPorts {
   readonly objects: ObjectStore;
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
+  readonly holdsModel: HoldsModel;
 }
 
 /** What is to be priced: an uploaded input file, or so many rows of a kind. */
@@ -42,6 +44,8 @@ export interface Quote {
   readonly cap: bigint | null;
   /** The smallest metadata.max_cost that would be accepted. */
   readonly smallestCap: bigint | null;
+  /** Operators that can run its rows again. */
+  readonly auditors: number;
 }
 
 interface Measured {
@@ -53,13 +57,27 @@ interface Measured {
   readonly high: Usage;
 }
 
-/** Posted prices over what a job would count as. Null when its model is not known. */
-export async function quoteJob(ports: QuoteJobPorts, subject: QuoteSubject): Promise<Quote | null> {
+/**
+ * Posted prices over what a job would count as. Null when its model is not known.
+ *
+ * @throws {ApiError} When nobody could verify it at the level asked for: a price for it would be a promise nobody keeps.
+ */
+export async function quoteJob(
+  ports: QuoteJobPorts,
+  subject: QuoteSubject,
+  level: VerifyLevel = 'spot',
+): Promise<Quote | null> {
   const offers = await ports.offers.offers();
   const measured = subject.by === 'file' ? await measureFile(ports, subject.fileId, offers) : null;
   const name = subject.by === 'file' ? measured?.model : subject.model;
   const model = name === undefined ? null : knownModel(name, ports.catalogue, offers);
   if (model === null) return null;
+  const verifiable = verifiableBy(
+    { level, model: model.name, region: null },
+    model.offered.map(({ offer }) => offer),
+    ports.holdsModel,
+  );
+  if (!verifiable.possible) throw notVerifiable(verifiable);
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
   const posted = model.offered.map(({ rates }) => rates);
   const lists = posted.length > 0 ? posted : model.ceiling === null ? [] : [model.ceiling];
@@ -80,6 +98,7 @@ export async function quoteJob(ports: QuoteJobPorts, subject: QuoteSubject): Pro
         : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
     cap: cap.ok ? cap.cap : null,
     smallestCap: lowest === undefined ? null : holdFor(work.worst, lowest),
+    auditors: verifiable.auditors,
   };
 }
 

@@ -30,6 +30,7 @@ import type { SignatureCheck, Signer } from './ports/signer.ts';
 import type { Entropy } from './ports/surroundings.ts';
 import { keyReused } from './request-identity.ts';
 import { countersign, segmentName } from './run-lease.ts';
+import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
 /** A request of the stream road lives no longer: Node's fetch gives up after five idle minutes. */
 export const STREAM_MS_MAX = 280_000;
@@ -45,6 +46,7 @@ export interface RunStreamPorts {
   readonly blocks: Blocks;
   readonly entropy: Entropy;
   readonly isBenched: (nodeId: string) => boolean;
+  readonly holdsModel: HoldsModel;
   /** Told what goes wrong after the requester has its answer; never with payloads. */
   readonly report: (what: string, error: unknown) => void;
 }
@@ -99,6 +101,7 @@ export async function* runStream(
     maxCost: request.terms.maxCost,
     worst,
   };
+  refuseUnverifiable(ports, request);
   const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.isBenched, (bound) => below(ports.entropy, bound));
   const [first] = choice.candidates;
   if (first === undefined) throw noCapacity(request, choice, []);
@@ -114,6 +117,13 @@ export async function* runStream(
   } finally {
     await run.close();
   }
+}
+
+/** Before any money is held. A level that takes what there is needs no look. */
+function refuseUnverifiable(ports: RunStreamPorts, { model, terms }: StreamRequest): void {
+  const offers = ports.link.nodes().flatMap(({ id, offer }) => (ports.isBenched(id) ? [] : [offer]));
+  const found = verifiableBy({ level: terms.verify, model, region: terms.region }, offers, ports.holdsModel);
+  if (!found.possible) throw notVerifiable(found);
 }
 
 /** One request under way. */

@@ -26,17 +26,12 @@ export class StreamDesk implements LinkEvents {
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
     const known = await this.#ports.leases.rememberNode(node);
-    if (!known.accepted && !(await this.#isKnown(node.offer.node)))
-      throw new Error(known.why ?? 'the offer was refused');
+    // One whose next offer overtook this one on its way to another process: nothing is wrong with it.
+    if (!known.accepted && known.code !== 'overtaken') throw new Error(known.why);
     // Leases granted by another process of this coordinator are the node's all the same: it must not drop them.
     const resumed = held.length === 0 ? [] : await this.#ports.leases.resume(node.offer.node, held, LEASE_MS);
     this.#askedAtMs = Number.NEGATIVE_INFINITY;
     return resumed;
-  }
-
-  /** A known node whose next offer overtook this one on its way to another process: nothing is wrong with it. */
-  async #isKnown(nodeId: string): Promise<boolean> {
-    return (await this.#ports.leases.nodeRecords([nodeId])).has(nodeId);
   }
 
   heartbeat(): void {

@@ -19,6 +19,7 @@ import { fileObject } from './ports/file-store.ts';
 import type { BatchFault, JobStore, JobView, NewRow } from './ports/job-store.ts';
 import { ObjectMissing, type ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
+import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
 /** A requester mends a hundred lines, or the program that wrote them. */
 export const FAULTS_MAX = 100;
@@ -31,6 +32,7 @@ export interface ValidateBatchPorts {
   readonly objects: ObjectStore;
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
+  readonly holdsModel: HoldsModel;
 }
 
 export type Validated = 'started' | 'failed' | 'not-validating';
@@ -74,6 +76,12 @@ async function start(ports: ValidateBatchPorts, job: JobView, reading: BatchRead
   );
   const failWith = async (code: string, message: string, param: string | null): Promise<Validated> =>
     (await ports.jobs.fail(job.id, [{ code, message, param, line: null }])) ? 'failed' : 'not-validating';
+  const verifiable = verifiableBy(
+    { level: job.verify, model: model.name, region: job.region },
+    model.offered.map(({ offer }) => offer),
+    ports.holdsModel,
+  );
+  if (!verifiable.possible) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
   if (!cap.ok && cap.why === 'no-price')
     return failWith(
       'no_price',

@@ -1,12 +1,12 @@
 import {
   addUsage,
+  AUDITORS_NEEDED,
   drawRows,
   drawSeed,
+  dueFor,
   judgeText,
   judgeVector,
-  microCost,
   rowsToAudit,
-  UNITS_PER_RATE,
   type Judgement,
   type Usage,
 } from '@freehold/domain';
@@ -60,6 +60,11 @@ export async function verifyResult(ports: VerifyPorts, ref: LeaseRef, signal: Ab
   if (findings === null) return { done: false, why: 'no auditor answered', retryInMs: 2_000 };
   const condemned = condemnedRows(findings);
   if (condemned.length > 0) return rejectLease(ports, lease, condemned);
+  const needed = AUDITORS_NEEDED[lease.verify];
+  const unheard = drawn.rows.filter((rowNo) => findings.filter((finding) => finding.rowNo === rowNo).length < needed);
+  // Asked for, and paid for: without it nothing is delivered, and the deadline ends the wait.
+  if (unheard.length > 0)
+    return { done: false, why: `${unheard.length} rows wait for ${needed} auditors`, retryInMs: 2_000 };
   return acceptLease(ports, lease, delivered, drawn, findings);
 }
 
@@ -97,7 +102,7 @@ async function auditRows(
   signal: AbortSignal,
 ): Promise<readonly AuditFinding[] | null> {
   const findings = [...(await ports.leases.findings(lease))];
-  const opinions = lease.verify === 'quorum' ? 2 : 1;
+  const opinions = Math.max(1, AUDITORS_NEEDED[lease.verify]);
   let used: ReadonlySet<string> = new Set(findings.map((finding) => finding.auditor));
   for (let round = 0; round < OPINIONS_MAX; round += 1) {
     const open = drawn.filter((rowNo) =>
@@ -296,7 +301,7 @@ async function acceptLease(
     audited,
     draw: audited === 0 ? 'none' : 'coordinator',
     usage,
-    due: microCost(usage, lease.rates) / UNITS_PER_RATE,
+    due: dueFor(usage, lease.rates),
     feeBps: ports.feeBps,
     root,
     document: (charge, fee) =>

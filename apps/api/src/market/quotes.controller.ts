@@ -1,19 +1,21 @@
 import { Body, Controller, HttpCode, Inject, Post } from '@nestjs/common';
 import { z } from 'zod';
 import { FileStore, ObjectStore, OfferBook, quoteJob, type KeyRecord, type QuoteSubject } from '@freehold/market';
-import { unitsToJson } from '@freehold/domain';
+import { unitsToJson, VERIFY_LEVELS, type VerifyLevel } from '@freehold/domain';
 import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { TakesJson } from '../http/json-body.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
+const Level = z.enum(VERIFY_LEVELS).default('spot');
 const QuoteRequest = z.union([
-  z.strictObject({ input_file_id: z.string().min(1).max(64) }),
+  z.strictObject({ input_file_id: z.string().min(1).max(64), verify: Level }),
   z.strictObject({
     model: z.string().min(1).max(128),
     rows: z.int().min(1).max(BATCH_ROWS_MAX).default(1),
     input_tokens: z.int().min(0).max(1_000_000),
     output_tokens: z.int().min(0).max(1_000_000).default(0),
+    verify: Level,
   }),
 ]);
 
@@ -45,10 +47,17 @@ export class QuotesController {
         `${message} Expected { input_file_id }, or { model, rows, input_tokens, output_tokens }.`,
       );
     }
+    const level = parsed.data.verify;
     const subject = await this.#subjectOf(caller, parsed.data);
     const quote = await quoteJob(
-      { objects: this.#objects, offers: this.#offers, catalogue: this.#settings.catalogue },
+      {
+        objects: this.#objects,
+        offers: this.#offers,
+        catalogue: this.#settings.catalogue,
+        holdsModel: this.#settings.holdsModel,
+      },
       subject,
+      level,
     );
     if (quote === null)
       throw invalidRequest(
@@ -76,7 +85,7 @@ export class QuotesController {
             },
       cap: quote.cap === null ? null : formatMoney(quote.cap),
       smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
-      audit: { level: 'spot', share_floor_percent: 3, first_rows_of_a_node: 30, paid_by: 'the market fee' },
+      audit: auditOf(level, quote.auditors),
       trust: caller.trust,
     };
   }
@@ -94,4 +103,16 @@ export class QuotesController {
     if (file === null) throw notFound('file', asked.input_file_id);
     return { by: 'file', fileId: file.id };
   }
+}
+
+/** What is checked at a level, by how many, and out of whose money. */
+function auditOf(level: VerifyLevel, auditors: number): Record<string, unknown> {
+  const share = level === 'off' ? 0 : level === 'strict' ? 100 : 3;
+  return {
+    level,
+    share_floor_percent: share,
+    first_rows_of_a_node: level === 'off' ? 0 : 30,
+    auditors,
+    paid_by: 'the market fee',
+  };
 }

@@ -76,7 +76,17 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
     reporter: Reporter,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
-    this.#ports = { jobs, leases, objects, link, signer, signatures, blocks, entropy };
+    this.#ports = {
+      jobs,
+      leases,
+      objects,
+      link,
+      signer,
+      signatures,
+      blocks,
+      entropy,
+      holdsModel: settings.holdsModel,
+    };
     this.#offers = offers;
     this.#settings = settings;
     this.#reporter = reporter;

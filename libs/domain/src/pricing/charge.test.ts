@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { chargeFor, holdFor } from './charge.ts';
+import { chargeFor, CHARGE_MIN, dueFor, holdFor } from './charge.ts';
 
 const units = fc.bigInt({ min: 0n, max: 10n ** 12n });
 
@@ -8,7 +8,20 @@ describe('chargeFor', () => {
   it('rounds once, down, over the whole lease', () => {
     // 64 rows of 15 tokens at 20,000 per million: 19.2, where rounding each row would give 0.
     expect(chargeFor({ inputToken: 15n * 64n }, { inputToken: 20_000n }, 1_000n)).toBe(19n);
-    expect(chargeFor({ inputToken: 15n }, { inputToken: 20_000n }, 1_000n)).toBe(0n);
+    expect(chargeFor({ inputToken: 15n * 65n }, { inputToken: 20_000n }, 1_000n)).toBe(19n);
+  });
+
+  it('takes the least there is for work that has a price, and nothing for work that has none', () => {
+    expect(chargeFor({ inputToken: 1n }, { inputToken: 1n }, 1_000n)).toBe(CHARGE_MIN);
+    expect(chargeFor({ inputToken: 1n }, { inputToken: 1n }, 0n)).toBe(0n);
+    expect(chargeFor({ inputToken: 1n }, { outputToken: 1n }, 1_000n)).toBe(0n);
+    expect(chargeFor({}, { inputToken: 1n }, 1_000n)).toBe(0n);
+    fc.assert(
+      fc.property(units, units, (used, rate) => {
+        const due = dueFor({ inputToken: used }, { inputToken: rate });
+        return due > 0n === used * rate > 0n && due <= holdFor({ inputToken: used }, { inputToken: rate });
+      }),
+    );
   });
 
   it('never exceeds what is held', () => {
@@ -22,7 +35,7 @@ describe('chargeFor', () => {
     );
   });
 
-  it('costs at least the sum of its parts and at most one unit per part more', () => {
+  it('costs what its parts cost together, give or take one unit for each part', () => {
     fc.assert(
       fc.property(units, units, units, (a, b, rate) => {
         const all = 10n ** 40n;
@@ -30,7 +43,7 @@ describe('chargeFor', () => {
         const parts =
           chargeFor({ inputToken: a }, { inputToken: rate }, all) +
           chargeFor({ inputToken: b }, { inputToken: rate }, all);
-        return whole >= parts && whole <= parts + 1n;
+        return whole + 2n * CHARGE_MIN >= parts && whole <= parts + 1n;
       }),
     );
   });

@@ -138,12 +138,18 @@ export interface Acceptance extends LeaseRef {
   readonly document: (charge: Amount, fee: Amount) => Record<string, unknown>;
 }
 
+export type Remembered =
+  | { readonly accepted: true }
+  /** `overtaken`: a newer one of the node is known. `conflicting`: the same seq was signed over something else. */
+  | { readonly accepted: false; readonly code: 'expired' | 'overtaken' | 'conflicting'; readonly why: string };
+
 export type Fenced = { readonly moved: false; readonly why: 'moved-by-another' | 'not-found' };
 export type Moved<T = unknown> = ({ readonly moved: true } & T) | Fenced;
 
 /** Tasks, leases and their rows. State moves by compare-and-set on (id, epoch, state); time is the database's. */
 export abstract class LeaseStore {
-  abstract rememberNode(offer: SignedOffer): Promise<{ readonly accepted: boolean; readonly why: string | null }>;
+  /** Keeps a node's newest offer. The same offer again is accepted again; another one under the same seq never. */
+  abstract rememberNode(offer: SignedOffer): Promise<Remembered>;
   abstract nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>>;
   abstract demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
 

@@ -19,12 +19,17 @@ const fenced = { moved: false, why: 'moved-by-another' };
 
 describe('nodes', () => {
   it('are known by their newest offer; an older one, or one that expired, is refused with the reason', async () => {
-    expect(await store.rememberNode(world.offer('nodeA', 2))).toEqual({ accepted: true, why: null });
-    expect(await store.rememberNode(world.offer('nodeA', 2))).toEqual({ accepted: true, why: null });
-    const older = await store.rememberNode(world.offer('nodeA', 1));
-    expect(older.accepted).toBe(false);
-    expect(older.why).toMatch(/not newer than offer 2/);
-    expect((await store.rememberNode(world.offer('nodeB', 1, -60))).why).toMatch(/expired/);
+    const offer = world.offer('nodeA', 2);
+    expect(await store.rememberNode(offer)).toEqual({ accepted: true });
+    expect(await store.rememberNode(offer)).toEqual({ accepted: true });
+    expect(await store.rememberNode(world.offer('nodeA', 1))).toMatchObject({
+      accepted: false,
+      code: 'overtaken',
+      why: expect.stringContaining('not newer than offer 2'),
+    });
+    const other = { ...offer, offer: { ...offer.offer, region: 'elsewhere' } };
+    expect(await store.rememberNode(other)).toMatchObject({ accepted: false, code: 'conflicting' });
+    expect(await store.rememberNode(world.offer('nodeB', 1, -60))).toMatchObject({ accepted: false, code: 'expired' });
   });
 
   it('have their rows and leases in flight counted', async () => {

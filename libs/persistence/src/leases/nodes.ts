@@ -1,12 +1,9 @@
-import type { NodeRecord } from '@freehold/market';
+import type { NodeRecord, Remembered } from '@freehold/market';
 import type { SignedOffer } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 
-/** Keeps a node's newest offer. The caller has checked its signature; here only order and expiry are judged. */
-export async function rememberNode(
-  sql: Sql,
-  { offer, signature }: SignedOffer,
-): Promise<{ readonly accepted: boolean; readonly why: string | null }> {
+/** The caller has checked its signature; here only order, sameness and expiry are judged. */
+export async function rememberNode(sql: Sql, { offer, signature }: SignedOffer): Promise<Remembered> {
   const text = JSON.stringify(offer);
   const kept = await sql.query(
     `INSERT INTO node (id, address, payout, offer, offer_signature, offer_seq, offer_expires_at)
@@ -18,20 +15,41 @@ export async function rememberNode(
      RETURNING id`,
     [offer.node, offer.address, offer.payout, text, signature, offer.seq, offer.expiresAt],
   );
-  if (kept.length > 0) return { accepted: true, why: null };
-  const [known] = await sql.query<{ offer_seq: string; fresh: boolean }>(
+  if (kept.length > 0) return { accepted: true };
+  const [known] = await sql.query<KnownOffer>(
     `SELECT offer_seq, to_timestamp($2) > clock_timestamp() AS fresh
      FROM (SELECT (SELECT offer_seq FROM node WHERE id = $1) AS offer_seq) AS known`,
     [offer.node, offer.expiresAt],
   );
-  return { accepted: false, why: refusal(known, offer) };
+  return refusal(known, offer);
 }
 
-function refusal(known: { offer_seq: string | null; fresh: boolean } | undefined, offer: SignedOffer['offer']): string {
+interface KnownOffer {
+  readonly offer_seq: string | null;
+  readonly fresh: boolean;
+}
+
+function refusal(known: KnownOffer | undefined, offer: SignedOffer['offer']): Extract<Remembered, { accepted: false }> {
   if (known?.fresh === false) {
-    return `The offer expired at ${new Date(offer.expiresAt * 1_000).toISOString()} by the coordinator's clock: send a new one, and check yours.`;
+    const expired = new Date(offer.expiresAt * 1_000).toISOString();
+    return {
+      accepted: false,
+      code: 'expired',
+      why: `The offer expired at ${expired} by the coordinator's clock: send a new one, and check yours.`,
+    };
   }
-  return `Offer ${offer.seq} is not newer than offer ${known?.offer_seq ?? '?'} that is known: every change needs a higher seq.`;
+  if (known?.offer_seq === String(offer.seq)) {
+    return {
+      accepted: false,
+      code: 'conflicting',
+      why: `Offer ${offer.seq} is known with another content: the same seq carries the same offer, every change needs a higher one.`,
+    };
+  }
+  return {
+    accepted: false,
+    code: 'overtaken',
+    why: `Offer ${offer.seq} is not newer than offer ${known?.offer_seq ?? '?'} that is known: every change needs a higher seq.`,
+  };
 }
 
 interface RecordRow {

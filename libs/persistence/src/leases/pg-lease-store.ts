@@ -10,6 +10,7 @@ import {
   type Moved,
   type NodeRecord,
   type OpenDemand,
+  type Remembered,
 } from '@freehold/market';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import type { Database } from '../database.ts';
@@ -33,7 +34,7 @@ export class PgLeaseStore extends LeaseStore {
     this.#database = database;
   }
 
-  rememberNode(offer: SignedOffer): Promise<{ readonly accepted: boolean; readonly why: string | null }> {
+  rememberNode(offer: SignedOffer): Promise<Remembered> {
     return rememberNode(this.#database, offer);
   }
   nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {

@@ -146,7 +146,7 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
     },
     {
       provide: CoordinatorUseCases,
-      inject: [JobStore, ObjectStore, OfferBook, CATALOGUE, Outbox, WorkQueue, ProviderLink, Signer],
+      inject: [JobStore, ObjectStore, OfferBook, CATALOGUE, Outbox, WorkQueue, ProviderLink, Signer, OwnEngines],
       useFactory: (
         jobs: JobStore,
         objects: ObjectStore,
@@ -156,6 +156,7 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
         queue: WorkQueue,
         link: ProviderLink,
         signer: Signer,
+        engines: OwnEngines,
       ) =>
         new CoordinatorUseCases({
           jobs,
@@ -165,6 +166,7 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
           outbox,
           queue,
           drawKey: config.drawKey,
+          holdsModel: (model) => engines.holds(model),
           settlement: createSettlement({ config, database, link, signer, log }),
         }),
     },

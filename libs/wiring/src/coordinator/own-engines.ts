@@ -31,6 +31,11 @@ export class OwnEngines {
     this.#idleMs = options.idleMs;
   }
 
+  /** Whether a model of this name is ours to run, without running it. */
+  holds(name: string): boolean {
+    return this.#memoryMib > 0 && this.#shipped.some((model) => model.name === name);
+  }
+
   /** Null for a model that is not ours (another digest is another model, whatever it calls itself), or that has no room now. */
   async engineFor(name: string, digest: string): Promise<OwnEngine | null> {
     if (this.#memoryMib === 0 || !this.#shipped.some((model) => model.name === name && model.digest === digest))

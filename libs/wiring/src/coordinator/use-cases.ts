@@ -4,6 +4,7 @@ import { workOfLineBytes } from '@freehold/protocol';
 import {
   detectQueueLoss,
   relayOutbox,
+  type HoldsModel,
   type JobStore,
   type ObjectStore,
   type OfferBook,
@@ -17,6 +18,7 @@ export interface BatchPorts {
   readonly objects: ObjectStore;
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
+  readonly holdsModel: HoldsModel;
 }
 
 interface Parts extends BatchPorts {
@@ -34,7 +36,8 @@ export class CoordinatorUseCases {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    this.batchPorts = { jobs: parts.jobs, objects: parts.objects, offers: parts.offers, catalogue: parts.catalogue };
+    const { jobs, objects, offers, catalogue, holdsModel } = parts;
+    this.batchPorts = { jobs, objects, offers, catalogue, holdsModel };
   }
 
   /** The coordinator's part of a lease's seed: fixed once the lease exists, unknown to anyone else until the receipt shows it. */

@@ -1,0 +1,30 @@
+import { describe, expect, it } from '@jest/globals';
+import type { SignedOffer } from '@freehold/protocol';
+import type { LeaseStore, Remembered } from './ports/lease-store.ts';
+import type { ProviderLink } from './ports/provider-link.ts';
+import { StreamDesk } from './stream-desk.ts';
+
+function desk(remembered: Remembered): StreamDesk {
+  const leases = { rememberNode: async () => remembered, resume: async () => [] };
+  return new StreamDesk({
+    leases: leases as unknown as LeaseStore,
+    link: {} as unknown as ProviderLink,
+    clock: { nowMs: () => 0 },
+    report: () => undefined,
+  });
+}
+const HELLO = { offer: { node: 'n', seq: 3 } } as unknown as SignedOffer;
+
+describe('a hello at an api process', () => {
+  it('is taken when the offer is the newest, or was overtaken on its way here', async () => {
+    await expect(desk({ accepted: true }).hello(HELLO, [])).resolves.toEqual([]);
+    await expect(desk({ accepted: false, code: 'overtaken', why: 'old' }).hello(HELLO, [])).resolves.toEqual([]);
+  });
+
+  it('is refused when the same seq was signed over another offer, or the offer expired', async () => {
+    await expect(desk({ accepted: false, code: 'conflicting', why: 'same seq' }).hello(HELLO, [])).rejects.toThrow(
+      'same seq',
+    );
+    await expect(desk({ accepted: false, code: 'expired', why: 'late' }).hello(HELLO, [])).rejects.toThrow('late');
+  });
+});

@@ -1,0 +1,49 @@
+import { verifiability, type Stand, type Verifiability, type VerifyLevel } from '@freehold/domain';
+import { ApiError, type Offer, type OfferModel } from '@freehold/protocol';
+
+/** Whether the coordinator's own engine holds a model within its memory limit. */
+export type HoldsModel = (model: string) => boolean;
+
+/** Who could check work on `model` at this level. Weights of another digest are another model: the best-served digest counts. */
+export function verifiableBy(
+  ask: { readonly level: VerifyLevel; readonly model: string; readonly region: string | null },
+  offers: readonly Offer[],
+  holds: HoldsModel,
+): Verifiability {
+  const stands = new Map<string, Stand[]>();
+  for (const offer of offers) {
+    for (const model of offer.engines.flatMap((engine) => engine.models)) {
+      if (model.name !== ask.model) continue;
+      const works = ask.region === null || offer.region === ask.region;
+      const stand = { payout: offer.payout, works, audits: runsRowsAgain(model) };
+      stands.set(model.digest, [...(stands.get(model.digest) ?? []), stand]);
+    }
+  }
+  const own = holds(ask.model);
+  const judged = [...stands.values()].map((of) => verifiability(ask.level, ask.model, of, own));
+  return (
+    judged.find(({ possible }) => possible) ??
+    judged.sort((a, b) => b.auditors - a.auditors)[0] ??
+    verifiability(ask.level, ask.model, [], own)
+  );
+}
+
+/** An embedding is made again; text is scored by teacher forcing, which not every engine can. */
+export function runsRowsAgain(model: OfferModel): boolean {
+  return model.kind === 'embedding' || model.caps.promptLogprobs;
+}
+
+/** Asked for more verification than anybody here can give. */
+export function notVerifiable(found: Verifiability): ApiError {
+  const { auditorsNeeded, workers, auditors, ownEngine } = found;
+  return new ApiError({
+    status: 400,
+    type: 'invalid_request_error',
+    code: NOT_VERIFIABLE,
+    message: found.summary,
+    param: 'metadata.verify',
+    detail: { auditors_needed: auditorsNeeded, workers, auditors, own_engine: ownEngine },
+  });
+}
+
+export const NOT_VERIFIABLE = 'not_verifiable';

@@ -1,0 +1,138 @@
+import { describe, expect, it } from '@jest/globals';
+import type { VerifyLevel } from '@freehold/domain';
+import type { RowScore, Work, WorkOutput } from '@freehold/protocol';
+import type { Auditor, Auditors } from './choose-auditor.ts';
+import type { Acceptance, AuditFinding, LeaseView } from './ports/lease-store.ts';
+import { verifyResult, type VerifyPorts } from './verify-result.ts';
+
+const WORK: Work = { kind: 'embedding', text: 'x' } as unknown as Work;
+const OUTPUT = { kind: 'embedding', vector: [1], dimensions: 1, unitsIn: 10 } as unknown as WorkOutput;
+const GOOD = { kind: 'embedding', rowNo: 0, cosine: 1, normDifference: 0, dimensions: 1, unitsIn: 10 };
+
+/** One delivered row, and auditors that find it good. */
+class House {
+  readonly accepted: Acceptance[] = [];
+  readonly #found: AuditFinding[] = [];
+  auditors: string[];
+  readonly #lease: LeaseView;
+
+  constructor(verify: VerifyLevel, auditors: string[]) {
+    this.auditors = auditors;
+    this.#lease = {
+      task: '00000000-0000-4000-8000-000000000001',
+      epoch: 1,
+      jobId: 'j',
+      nodeId: 'worker',
+      nonce: '0x',
+      model: 'm',
+      digest: 'd',
+      engineClass: 'c',
+      rates: { embeddingToken: 1n },
+      rowFrom: 0,
+      rowTo: 1,
+      orgId: 'o',
+      state: 'delivered',
+      taskEpoch: 1,
+      verify,
+      payout: '0xw',
+      address: '0xw',
+      road: 'batch',
+      checkpointRows: 1,
+      checkpointRoot: `0x${'00'.repeat(32)}`,
+      checkpointSignature: '0x',
+      committed: true,
+      drawHeight: 1n,
+      drawSeed: `0x${'00'.repeat(32)}`,
+      drawRows: [0],
+      alive: false,
+    };
+  }
+
+  ports(): VerifyPorts {
+    const delivered = [
+      { rowNo: 0, offset: 0, length: 1, leafHash: new Uint8Array(32), succeeded: true, usage: { embeddingToken: 10n } },
+    ];
+    const leases = {
+      view: async () => this.#lease,
+      nodeRecords: async () => new Map(),
+      delivered: async () => delivered,
+      findings: async () => [...this.#found],
+      saveFindings: async (_: unknown, found: AuditFinding[]) => void this.#found.push(...found),
+      inputs: async () => ({
+        inputFile: 'f',
+        endpoint: '/v1/embeddings',
+        model: 'm',
+        rows: [{ rowNo: 0, customId: 'a', offset: 0, length: 1 }],
+      }),
+      accept: async (acceptance: Acceptance) => {
+        this.accepted.push(acceptance);
+        return { moved: true, charge: 1n, fee: 0n, jobDone: true };
+      },
+    };
+    return {
+      leases,
+      objects: { readPieces: async () => [new TextEncoder().encode(JSON.stringify(OUTPUT))] },
+      link: { tell: () => true },
+      signer: { address: '0x', sign: async () => '0x' },
+      blocks: { height: async () => 1n, hash: async () => `0x${'00'.repeat(32)}` },
+      auditors: this.#auditors(),
+      readWork: () => WORK,
+      drawSecret: () => new Uint8Array(32),
+      feeBps: 500,
+    } as unknown as VerifyPorts;
+  }
+
+  #auditors(): Auditors {
+    const of = (id: string): Auditor => ({
+      id,
+      kind: 'node',
+      sameClass: true,
+      score: async () => [GOOD as unknown as RowScore],
+    });
+    return {
+      next: async (_lease, used) => {
+        const id = this.auditors.find((candidate) => !used.has(candidate));
+        return id === undefined ? null : of(id);
+      },
+      anyFor: async () => this.auditors.length > 0,
+    };
+  }
+
+  async verify(): Promise<boolean> {
+    const verified = await verifyResult(
+      this.ports(),
+      { task: this.#lease.task, epoch: 1 },
+      new AbortController().signal,
+    );
+    return verified.done;
+  }
+}
+
+describe('verification', () => {
+  it('of a quorum waits for the second operator and accepts when it came', async () => {
+    const house = new House('quorum', ['b']);
+    expect(await house.verify()).toBe(false);
+    expect(house.accepted).toEqual([]);
+    house.auditors = ['b', 'c'];
+    expect(await house.verify()).toBe(true);
+    expect(house.accepted).toHaveLength(1);
+  });
+
+  it('of strict work delivers nothing that nobody looked at', async () => {
+    const house = new House('strict', []);
+    expect(await house.verify()).toBe(false);
+    expect(house.accepted).toEqual([]);
+  });
+
+  it('of spot-checked work says in the receipt that nobody could look', async () => {
+    const house = new House('spot', []);
+    expect(await house.verify()).toBe(true);
+    expect(house.accepted).toMatchObject([{ audited: 0, draw: 'none' }]);
+  });
+
+  it('charges the least there is for a lease that rounds to nothing', async () => {
+    const house = new House('spot', ['b']);
+    await house.verify();
+    expect(house.accepted).toMatchObject([{ audited: 1, due: 1n }]);
+  });
+});
