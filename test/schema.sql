@@ -44,6 +44,27 @@ CREATE TABLE audit (
   CONSTRAINT audit_verdict_check CHECK ((verdict = ANY (ARRAY['good'::text, 'bad'::text, 'unsure'::text])))
 );
 
+CREATE TABLE audit_receipt (
+  id uuid NOT NULL,
+  task_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  node_id text NOT NULL,
+  payout text NOT NULL,
+  rows integer NOT NULL,
+  amount numeric(78,0) NOT NULL,
+  document jsonb NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  paid_by uuid,
+  CONSTRAINT audit_receipt_amount_check CHECK ((amount > (0)::numeric)),
+  CONSTRAINT audit_receipt_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
+  CONSTRAINT audit_receipt_paid_by_fkey FOREIGN KEY (paid_by) REFERENCES receipt(task_id),
+  CONSTRAINT audit_receipt_payout_check CHECK ((payout ~ '^0x[0-9a-f]{40}$'::text)),
+  CONSTRAINT audit_receipt_pkey PRIMARY KEY (id),
+  CONSTRAINT audit_receipt_rows_check CHECK ((rows > 0)),
+  CONSTRAINT audit_receipt_task_id_epoch_fkey FOREIGN KEY (task_id, epoch) REFERENCES lease(task_id, epoch),
+  CONSTRAINT audit_receipt_task_id_epoch_node_id_key UNIQUE (task_id, epoch, node_id)
+);
+
 CREATE TABLE chain_block (
   number bigint NOT NULL,
   hash bytea NOT NULL,
@@ -526,21 +547,26 @@ CREATE TABLE voucher (
   signature bytea,
   delivered_at timestamp with time zone,
   created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  kind text NOT NULL DEFAULT 'work'::text,
   CONSTRAINT voucher_book_order_index_fkey FOREIGN KEY (book, order_index) REFERENCES chain_order(book, order_index),
   CONSTRAINT voucher_check CHECK ((total >= cumulative)),
-  CONSTRAINT voucher_check1 CHECK (((net >= (0)::numeric) AND (net <= gross))),
   CONSTRAINT voucher_check2 CHECK (((signature IS NULL) = (receipt_hash IS NULL))),
   CONSTRAINT voucher_cumulative_check CHECK ((cumulative >= (0)::numeric)),
   CONSTRAINT voucher_gross_check CHECK ((gross >= (0)::numeric)),
+  CONSTRAINT voucher_kind_check CHECK ((kind = ANY (ARRAY['work'::text, 'audit'::text]))),
+  CONSTRAINT voucher_net CHECK (((net >= (0)::numeric) AND ((net <= gross) OR ((kind = 'audit'::text) AND (gross = (0)::numeric))))),
   CONSTRAINT voucher_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
   CONSTRAINT voucher_payee_check CHECK ((payee ~ '^0x[0-9a-f]{40}$'::text)),
   CONSTRAINT voucher_pkey PRIMARY KEY (task_id),
   CONSTRAINT voucher_receipt_hash_check CHECK ((length(receipt_hash) = 32)),
-  CONSTRAINT voucher_signature_check CHECK ((length(signature) = 65)),
-  CONSTRAINT voucher_task_id_fkey FOREIGN KEY (task_id) REFERENCES receipt(task_id)
+  CONSTRAINT voucher_signature_check CHECK ((length(signature) = 65))
 );
 
 -- indexes
+
+CREATE INDEX audit_receipt_by_fee ON public.audit_receipt USING btree (paid_by) WHERE (paid_by IS NOT NULL);
+
+CREATE INDEX audit_receipt_unpaid ON public.audit_receipt USING btree (created_at, id) WHERE (paid_by IS NULL);
 
 CREATE UNIQUE INDEX chain_epoch_one_open ON public.chain_epoch USING btree (book) WHERE (state = 'open'::text);
 

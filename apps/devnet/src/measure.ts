@@ -54,6 +54,7 @@ export async function measure(house: House, run: Run, narrator: Narrator): Promi
       audit: {
         share: audit.rowsAccepted === 0 ? 0 : audit.rowsAudited / audit.rowsAccepted,
         upperBound95: upperBound(0, audit.rowsAudited),
+        paid: audit.paid,
       },
       settlement: { ...settlement, gasPerRow: audit.rowsAccepted === 0 ? 0 : settlement.gas / audit.rowsAccepted },
       doctor: { checks: doctor.checks, violations: doctor.violations.length },

@@ -24,5 +24,6 @@ export * from './matching/queue-order.ts';
 export * from './verification/audit-count.ts';
 export * from './verification/compare.ts';
 export * from './verification/bounds.ts';
+export * from './verification/audit-pay.ts';
 export * from './verification/verifiability.ts';
 export * from './training/batch-schedule.ts';

@@ -1,5 +1,6 @@
 import {
   addUsage,
+  auditDues,
   AUDITORS_NEEDED,
   drawRows,
   drawSeed,
@@ -7,6 +8,9 @@ import {
   judgeText,
   judgeVector,
   rowsToAudit,
+  feeOf,
+  type Amount,
+  type AuditDue,
   type Judgement,
   type Usage,
 } from '@freehold/domain';
@@ -59,7 +63,7 @@ export async function verifyResult(ports: VerifyPorts, ref: LeaseRef, signal: Ab
   const findings = await auditRows(ports, lease, delivered, drawn.rows, signal);
   if (findings === null) return { done: false, why: 'no auditor answered', retryInMs: 2_000 };
   const condemned = condemnedRows(findings);
-  if (condemned.length > 0) return rejectLease(ports, lease, condemned);
+  if (condemned.length > 0) return rejectLease(ports, lease, condemned, delivered, findings);
   const needed = AUDITORS_NEEDED[lease.verify];
   const unheard = drawn.rows.filter((rowNo) => findings.filter((finding) => finding.rowNo === rowNo).length < needed);
   // Asked for, and paid for: without it nothing is delivered, and the deadline ends the wait.
@@ -267,17 +271,39 @@ async function rejectLease(
   ports: VerifyPorts,
   lease: LeaseView,
   condemned: readonly CondemnedRow[],
+  delivered: readonly DeliveredRow[],
+  findings: readonly AuditFinding[],
 ): Promise<Verified> {
   const proven = condemned.filter((row) => row.proven).length;
   const why =
     proven > 0
       ? `audit: ${proven} bad ${proven === 1 ? 'row' : 'rows'} proven`
       : `audit: ${condemned.length} rows in doubt`;
-  const rejected = await ports.leases.reject(lease, why, proven, proven > 0 ? BENCH_MS : 0);
+  const wouldBe = feeOf(dueFor(usageOf(delivered), lease.rates), ports.feeBps);
+  const dues = duesOf(lease, delivered, findings, wouldBe);
+  const rejected = await ports.leases.reject(lease, why, proven, proven > 0 ? BENCH_MS : 0, dues);
   if (!rejected.moved) return { done: true, outcome: 'fenced' };
   for (const voided of rejected.voided)
     ports.link.tell(lease.nodeId, { type: 'rejected', lease: { task: voided.task, epoch: voided.epoch }, why });
   return { done: true, outcome: 'rejected' };
+}
+
+function usageOf(delivered: readonly DeliveredRow[]): Usage {
+  return delivered.reduce<Usage>((sum, row) => addUsage(sum, row.usage), {});
+}
+
+/** What other operators' nodes are due for the rows they ran again; our own engine is paid by nobody. */
+function duesOf(
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  findings: readonly AuditFinding[],
+  budget: Amount,
+): readonly AuditDue[] {
+  const usage = new Map(delivered.map((row) => [row.rowNo, row.usage]));
+  const audited = findings
+    .filter(({ auditorKind }) => auditorKind === 'node')
+    .map(({ auditor, rowNo }) => ({ auditor, usage: usage.get(rowNo) ?? {} }));
+  return auditDues(audited, lease.rates, budget);
 }
 
 async function acceptLease(
@@ -287,7 +313,7 @@ async function acceptLease(
   drawn: Drawn,
   findings: readonly AuditFinding[],
 ): Promise<Verified> {
-  const usage = delivered.reduce<Usage>((sum, row) => addUsage(sum, row.usage), {});
+  const usage = usageOf(delivered);
   const audited = new Set(findings.filter((finding) => finding.verdict !== 'unsure').map((finding) => finding.rowNo))
     .size;
   const root = lease.checkpointRoot;
@@ -303,6 +329,7 @@ async function acceptLease(
     usage,
     due: dueFor(usage, lease.rates),
     feeBps: ports.feeBps,
+    audits: (fee) => duesOf(lease, delivered, findings, fee),
     root,
     document: (charge, fee) =>
       receiptDocument({ lease, delivered, drawn, countersignature, findings, usage, charge, fee }),

@@ -1,4 +1,4 @@
-import type { Amount, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
+import type { Amount, AuditDue, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 
 /** A job that has rows waiting for a slot, as the placement sees it. */
@@ -133,6 +133,8 @@ export interface Acceptance extends LeaseRef {
   /** Gross, before the clamp by what is left of the hold. */
   readonly due: Amount;
   readonly feeBps: number;
+  /** What the auditors are due out of a fee; called inside the transaction. Absent when nobody but ourselves looked. */
+  readonly audits?: (fee: Amount) => readonly AuditDue[];
   readonly root: string;
   /** Builds the signed statement from what was really charged; called inside the transaction, must not do I/O. */
   readonly document: (charge: Amount, fee: Amount) => Record<string, unknown>;
@@ -204,12 +206,13 @@ export abstract class LeaseStore {
   abstract accept(
     acceptance: Acceptance,
   ): Promise<Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>>;
-  /** Voids the lease and every other unaccepted lease of the node; benches it. */
+  /** Voids the lease and every other unaccepted lease of the node; benches it. Its auditors are owed what they are due all the same. */
   abstract reject(
     lease: LeaseRef,
     why: string,
     badRows: number,
     benchMs: number,
+    audits?: readonly AuditDue[],
   ): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>>;
 
   /** Moves whatever of a job is past its deadline or cancelled to its end; releases what is left of the hold. Returns jobs to finalise. */

@@ -19,7 +19,9 @@ interface AcceptanceRow {
 
 const ACCEPTANCE = `SELECT r.task_id, r.node_id, r.document, v.book, v.book_epoch, v.payee, v.order_index, o.params,
     v.cumulative, v.total, v.receipt_hash, v.signature
-  FROM receipt r LEFT JOIN voucher v ON v.task_id = r.task_id
+  FROM (SELECT task_id, node_id, document FROM receipt
+    UNION ALL SELECT id, node_id, document FROM audit_receipt WHERE paid_by IS NOT NULL) r
+  LEFT JOIN voucher v ON v.task_id = r.task_id
   LEFT JOIN chain_order o ON o.book = v.book AND o.order_index = v.order_index`;
 
 /** Vouchers and epochs in Postgres. The vouchers themselves are written by acceptance, with the charge. */

@@ -133,6 +133,9 @@ const DAMAGE: Record<
     },
     also: ['hold-missing'],
   },
+  'auditor-pay': {
+    do: (tx) => tx.query(`INSERT INTO ledger_transaction (kind, ref) VALUES ('audit-fee', 'nobody')`),
+  },
   'accepted-without-charge': {
     do: async (tx) => {
       await tx.query(`DELETE FROM voucher WHERE task_id = $1`, [task()]);

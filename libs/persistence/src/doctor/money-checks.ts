@@ -125,7 +125,28 @@ export const MONEY_CHECKS: readonly DoctorCheck[] = [
      WHERE total <> sum_all OR cumulative <> sum_order
      UNION ALL
      SELECT 'voucher of task ' || v.task_id || ' says ' || v.net || ' of ' || v.gross || ', its receipt ' || (r.charge - r.fee) || ' of ' || r.charge
-     FROM voucher v JOIN receipt r ON r.task_id = v.task_id WHERE v.gross <> r.charge OR v.net <> r.charge - r.fee`,
+     FROM voucher v JOIN receipt r ON r.task_id = v.task_id WHERE v.gross <> r.charge OR v.net <> r.charge - r.fee
+     UNION ALL
+     SELECT 'voucher ' || v.task_id || ' (' || v.kind || ') has no receipt' FROM voucher v
+     WHERE NOT EXISTS (SELECT 1 FROM receipt r WHERE r.task_id = v.task_id AND v.kind = 'work')
+       AND NOT EXISTS (SELECT 1 FROM audit_receipt a WHERE a.id = v.task_id AND v.kind = 'audit' AND a.amount = v.net AND a.payout = v.payee)`,
+  ),
+  sqlCheck(
+    'auditor-pay',
+    'an auditor is paid once for a lease, out of the fee that says so, and no fee pays more than it is',
+    `SELECT 'audit receipt ' || a.id || ' over ' || a.amount || ' is ' || CASE WHEN a.paid_by IS NULL THEN 'unpaid' ELSE 'paid' END
+       || ', the ledger paid ' || coalesce(p.paid, 0) AS what
+     FROM audit_receipt a LEFT JOIN LATERAL (
+       SELECT sum(posting.amount) AS paid FROM ledger_transaction tx JOIN posting ON posting.transaction_id = tx.id
+       JOIN account ON account.id = posting.account_id AND account.kind = 'provider' AND account.owner = a.payout
+       WHERE tx.kind = 'audit-fee' AND tx.ref = a.id::text) AS p ON true
+     WHERE coalesce(p.paid, 0) <> CASE WHEN a.paid_by IS NULL THEN 0 ELSE a.amount END
+     UNION ALL
+     SELECT 'audit fee ' || tx.ref || ' has no audit receipt' FROM ledger_transaction tx
+     WHERE tx.kind = 'audit-fee' AND NOT EXISTS (SELECT 1 FROM audit_receipt a WHERE a.id::text = tx.ref)
+     UNION ALL
+     SELECT 'the fee ' || r.fee || ' of task ' || r.task_id || ' pays auditors ' || sum(a.amount)
+     FROM receipt r JOIN audit_receipt a ON a.paid_by = r.task_id GROUP BY r.task_id, r.fee HAVING sum(a.amount) > r.fee`,
   ),
   sqlCheck(
     'nonce-gap',

@@ -65,14 +65,17 @@ export async function rowsDeliveredBy(
 export interface AuditFacts {
   readonly rowsAccepted: number;
   readonly rowsAudited: number;
+  /** What auditors were paid out of fees, decimal string. */
+  readonly paid: string;
 }
 
-/** Over all accepted leases: how many rows were run again. */
+/** Over all accepted leases: how many rows were run again, and what those who did it earned. */
 export async function auditFacts(sql: Sql): Promise<AuditFacts> {
-  const [row] = await sql.query<{ rows: string; audited: string }>(
-    `SELECT coalesce(sum(rows), 0) AS rows, coalesce(sum(audited), 0) AS audited FROM receipt`,
+  const [row] = await sql.query<{ rows: string; audited: string; paid: string }>(
+    `SELECT coalesce(sum(rows), 0) AS rows, coalesce(sum(audited), 0) AS audited,
+       (SELECT coalesce(sum(amount), 0) FROM audit_receipt WHERE paid_by IS NOT NULL) AS paid FROM receipt`,
   );
-  return { rowsAccepted: Number(row?.rows ?? 0), rowsAudited: Number(row?.audited ?? 0) };
+  return { rowsAccepted: Number(row?.rows ?? 0), rowsAudited: Number(row?.audited ?? 0), paid: row?.paid ?? '0' };
 }
 
 export interface JobMoney {

@@ -2,10 +2,11 @@ import { feeOf, ledger, unitsToJson, type Amount } from '@freehold/domain';
 import type { Acceptance, Moved } from '@freehold/market';
 import type { Database, Sql } from '../database.ts';
 import { post } from '../ledger/ledger.ts';
+import { oweAuditors, payDues } from './audit-pay.ts';
 import { closeJobs } from './close-jobs.ts';
 import { bytesOf } from './lease-rows.ts';
 import { fencedBecause } from './progress.ts';
-import { issueVoucher } from './voucher.ts';
+import { issueVouchers } from './voucher.ts';
 
 export type Accepted = Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>;
 
@@ -36,8 +37,14 @@ export async function accept(database: Database, acceptance: Acceptance): Promis
       const isWholeJob = await writeAcceptance(tx, acceptance, lease, charge, fee);
       if (isWholeJob === null) return fencedBecause(tx, acceptance);
       const { job_id: job, payout } = lease;
-      if (charge > 0n) await post(tx, [ledger.charge({ job, task: acceptance.task, payout, charge, fee })]);
-      if (charge > fee) await issueVoucher(tx, { ...lease, task: acceptance.task, gross: charge, net: charge - fee });
+      await oweAuditors(tx, acceptance, acceptance.audits?.(fee) ?? []);
+      const dues = await payDues(tx, acceptance.task, fee);
+      // One posting for all: accounts are locked in one order.
+      const entries = dues.map((due) => ledger.auditFee(due.payout, due.amount, due.id));
+      const work = { job, task: acceptance.task, payout, charge, fee };
+      if (charge > 0n) await post(tx, [ledger.charge(work), ...entries]);
+      if (charge > fee)
+        await issueVouchers(tx, { ...lease, task: acceptance.task, gross: charge, net: charge - fee }, dues);
       const closed = isWholeJob ? await closeJobs(tx, [job]) : [];
       return { moved: true, charge, fee, jobDone: closed.length > 0 };
     },

@@ -12,6 +12,7 @@ import {
   type OpenDemand,
   type Remembered,
 } from '@freehold/market';
+import type { AuditDue } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { accept, type Accepted } from './accept.ts';
@@ -107,8 +108,9 @@ export class PgLeaseStore extends LeaseStore {
     why: string,
     badRows: number,
     benchMs: number,
+    audits: readonly AuditDue[] = [],
   ): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>> {
-    return reject(this.#database, lease, why, badRows, benchMs);
+    return reject(this.#database, lease, why, badRows, benchMs, audits);
   }
 
   expireJobs(): Promise<readonly string[]> {

@@ -1,7 +1,9 @@
+import type { AuditDue } from '@freehold/domain';
 import type { Moved } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database, Sql } from '../database.ts';
 import { fileWork } from '../outbox.ts';
+import { oweAuditors } from './audit-pay.ts';
 import { closeJobs, lockJobs } from './close-jobs.ts';
 import { failQueued, requeue } from './give-back.ts';
 import { fencedBecause } from './progress.ts';
@@ -24,11 +26,13 @@ export async function reject(
   why: string,
   badRows: number,
   benchMs: number,
+  audits: readonly AuditDue[],
 ): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>> {
   return database.transaction(async (tx) => {
     const open = await lockOpenLeases(tx, lease, badRows > 0);
     if (!open.some(({ task, epoch }) => task === lease.task && epoch === lease.epoch)) return fencedBecause(tx, lease);
     await endRejected(tx, open, lease, why);
+    await oweAuditors(tx, lease, audits);
     await requeue(tx, open, true, why);
     await judgeNode(tx, lease, badRows, benchMs, why);
     const streamed = open.filter(({ road }) => road === 'stream');

@@ -1,6 +1,7 @@
 import type { Amount } from '@freehold/domain';
 import { PAYEES_MAX } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
+import type { PayableDue } from './audit-pay.ts';
 
 export interface Earned {
   readonly task: string;
@@ -21,32 +22,54 @@ interface ChargedOrder {
   readonly epoch: string;
 }
 
+/** One line of a voucher: who may claim how much because of this acceptance. */
+interface Claim {
+  readonly kind: 'work' | 'audit';
+  /** The accepted task, or the audit receipt. */
+  readonly task: string;
+  readonly node_id: string;
+  readonly payout: string;
+  readonly gross: Amount;
+  readonly net: Amount;
+}
+
 /**
- * The acceptance as a claim on an order: cumulative over (order, payee, epoch) and total over (payee, epoch), net of fee.
- * Signed later, after it is saved here. Nothing is issued while no order covers the charge (no chain).
+ * The acceptance as claims on an order: cumulative over (order, payee, epoch) and total over (payee, epoch), net of fee; the
+ * work's, and those of the auditors that its fee pays, which take nothing more from the order. Signed later, after they are
+ * saved here. Nothing is issued while no order covers the charge (no chain).
  *
- * Locks, always in this order: the epoch for share (closing it waits for us), the order, the payee: totals rise one by one.
+ * Locks, always in this order: the epoch for share (closing it waits for us), the order, the payees by address: totals rise
+ * one by one.
  */
-export async function issueVoucher(tx: Sql, earned: Earned): Promise<void> {
+export async function issueVouchers(tx: Sql, earned: Earned, dues: readonly PayableDue[]): Promise<void> {
   const order = await chargeOrder(tx, earned);
   if (order === undefined) return;
-  const total = await raiseTotal(tx, order, earned);
+  const claims: Claim[] = [
+    { ...earned, kind: 'work' },
+    ...dues.map((due): Claim => ({ ...due, kind: 'audit', task: due.id, gross: 0n, net: due.amount })),
+  ];
+  for (const claim of claims.sort((a, b) => (a.payout < b.payout ? -1 : 1))) await issueVoucher(tx, order, claim);
+}
+
+async function issueVoucher(tx: Sql, order: ChargedOrder, claim: Claim): Promise<void> {
+  const total = await raiseTotal(tx, order, claim);
   await tx.query(
-    `INSERT INTO voucher (task_id, node_id, book, book_epoch, payee, order_index, cumulative, total, gross, net)
+    `INSERT INTO voucher (task_id, node_id, book, book_epoch, payee, order_index, cumulative, total, gross, net, kind)
      SELECT $1, $2, $3, $4, $5, $6,
        $9::numeric + coalesce((SELECT max(cumulative) FROM voucher
          WHERE book = $3 AND book_epoch = $4 AND order_index = $6 AND payee = $5), 0),
-       $7, $8, $9::numeric`,
+       $7, $8, $9::numeric, $10`,
     [
-      earned.task,
-      earned.node_id,
+      claim.task,
+      claim.node_id,
       order.book,
       order.epoch,
-      earned.payout,
+      claim.payout,
       order.order_index,
       total,
-      String(earned.gross),
-      String(earned.net),
+      String(claim.gross),
+      String(claim.net),
+      claim.kind,
     ],
   );
 }
@@ -89,15 +112,15 @@ async function isPayable(tx: Sql, book: string, payout: string): Promise<boolean
 }
 
 /** The payee's total in the epoch after this acceptance; its row stays locked until we commit. */
-async function raiseTotal(tx: Sql, order: ChargedOrder, earned: Earned): Promise<string> {
+async function raiseTotal(tx: Sql, order: ChargedOrder, claim: Claim): Promise<string> {
   const [payee] = await tx.query<{ total: string }>(
     `INSERT INTO chain_payee AS p (book, payee, book_epoch, total) VALUES ($1, $2, $3, $4)
      ON CONFLICT (book, payee) DO UPDATE SET book_epoch = excluded.book_epoch,
        total = excluded.total + CASE WHEN p.book_epoch = excluded.book_epoch THEN p.total ELSE 0 END
      RETURNING total`,
-    [order.book, earned.payout, order.epoch, String(earned.net)],
+    [order.book, claim.payout, order.epoch, String(claim.net)],
   );
   if (payee === undefined)
-    throw new Error(`No total for payee ${earned.payout} in book ${order.book}: the insert returned nothing`);
+    throw new Error(`No total for payee ${claim.payout} in book ${order.book}: the insert returned nothing`);
   return payee.total;
 }
