@@ -50,9 +50,14 @@ export class Market {
     child.stderr.on('data', (chunk: Buffer) => (this.stderr += chunk.toString()));
   }
 
-  static start(flags: readonly string[] = [], dataDir = mkdtempSync(join(tmpdir(), 'freehold-e2e-'))): Market {
+  static start(
+    flags: readonly string[] = [],
+    dataDir = mkdtempSync(join(tmpdir(), 'freehold-e2e-')),
+    environment: Readonly<Record<string, string>> = {},
+  ): Market {
     const args = [DEVNET, '--json', '--port', '0', '--data', dataDir, ...flags];
-    return new Market(spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] }), dataDir);
+    const env = { ...process.env, ...environment };
+    return new Market(spawn(process.execPath, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] }), dataDir);
   }
 
   get pid(): number {

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 
 export interface Flags {
@@ -61,7 +61,9 @@ function folder(path: string): string {
 }
 
 function collectFile(file: string, files: string[]): string[] {
-  if (!existsSync(file)) throw new InvalidArgumentError(`There is no file ${file}.`);
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found === undefined) throw new InvalidArgumentError(`There is no file ${file}.`);
+  if (!found.isFile()) throw new InvalidArgumentError(`${file} is no file: name a JSONL file.`);
   return [...files, resolve(file)];
 }
 

@@ -3,8 +3,12 @@ import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import OpenAI from 'openai';
 import { serviceUrls } from '@freehold/wiring/devnet';
+import { endWithParent } from '@freehold/wiring/embedded';
+import { faultText } from './faults.ts';
 import { readFlags, type Flags } from './flags.ts';
 import { House } from './house/house.ts';
+import { InterruptedError } from './house/interrupted.ts';
+import { checkBatchFiles, type BatchFile } from './main-job/batch-files.ts';
 import { CAST } from './main-job/cast.ts';
 import { runBuiltInJob, type JobContext } from './main-job/built-in-job.ts';
 import type { Run } from './main-job/finished-run.ts';
@@ -17,24 +21,25 @@ const HOME = fileURLToPath(new URL('../../..', import.meta.url));
 const NODE_MODULES = join(HOME, 'node_modules');
 /** The SDK's own patience with one request; batches are polled, so no request of the job takes longer. */
 const REQUEST_TIMEOUT_MS = 60_000;
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Known once the flags are read; faults are explained with it. */
+let dataDir = HOME;
+
+type RunFlags = Flags & { readonly given: readonly BatchFile[] };
 
 async function main(): Promise<void> {
   const flags = readFlags(process.argv.slice(2), HOME);
+  dataDir = flags.dataDir;
+  const batches = await checkBatchFiles(flags.batches);
   const narrator = new Narrator(flags.json);
-  const house = await House.open({
-    dataDir: flags.dataDir,
-    httpPort: flags.port,
-    fresh: flags.fresh,
-    say: (text) => narrator.say(text),
-    ...serviceUrls(),
-  });
+  const house = await openHouse(flags, narrator);
   house.closeOnSignals();
   try {
-    process.exitCode = await runMarket(house, flags, narrator);
+    process.exitCode = await runMarket(house, { ...flags, given: batches }, narrator);
   } catch (error) {
-    process.exitCode = 1;
-    narrator.say(`FAILED: ${error instanceof Error ? error.message : String(error)}`);
-    narrator.print(`Logs: ${join(flags.dataDir, 'logs')}`);
+    // Whoever interrupts the house ends the process as well; what fails meanwhile fails because of that.
+    if (house.isInterrupted) return await new Promise<never>(() => undefined);
     await house.close();
     throw error;
   } finally {
@@ -42,8 +47,35 @@ async function main(): Promise<void> {
   }
 }
 
+/** Ctrl-C is heard from the first moment: what was started so far is stopped again, whatever comes up just then. */
+async function openHouse(flags: Flags, narrator: Narrator): Promise<House> {
+  const interrupted = new AbortController();
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (!interrupted.signal.aborted) narrator.say('stopping');
+    interrupted.abort(new InterruptedError(signal));
+  };
+  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  endWithParent(() => onSignal('SIGHUP'));
+  try {
+    return await House.open({
+      dataDir: flags.dataDir,
+      httpPort: flags.port,
+      fresh: flags.fresh,
+      say: (text) => narrator.say(text),
+      signal: interrupted.signal,
+      ...serviceUrls(),
+    });
+  } catch (error) {
+    // A tool of ours that Ctrl-C reached first fails before we hear of the signal.
+    await new Promise((resolve) => setImmediate(resolve));
+    throw interrupted.signal.aborted ? interrupted.signal.reason : error;
+  } finally {
+    for (const signal of STOP_SIGNALS) process.off(signal, onSignal);
+  }
+}
+
 /** Coordinator, nodes, job, scorecard. Returns the exit code; without --once the market stays up behind it. */
-async function runMarket(house: House, flags: Flags, narrator: Narrator): Promise<number> {
+async function runMarket(house: House, flags: RunFlags, narrator: Narrator): Promise<number> {
   const baseURL = await house.startCoordinator();
   narrator.say(`the API answers at ${baseURL}`);
   await startCast(house, narrator);
@@ -80,7 +112,7 @@ async function startCast(house: House, narrator: Narrator): Promise<void> {
   narrator.say(`${CAST.length} nodes are up: ${CAST.map((spec) => spec.name).join(', ')}`);
 }
 
-async function runJob(house: House, flags: Flags, narrator: Narrator, baseURL: string): Promise<Run> {
+async function runJob(house: House, flags: RunFlags, narrator: Narrator, baseURL: string): Promise<Run> {
   const context: JobContext = {
     client: new OpenAI({ baseURL, apiKey: house.requester.apiKey, timeout: REQUEST_TIMEOUT_MS }),
     narrator,
@@ -88,7 +120,7 @@ async function runJob(house: House, flags: Flags, narrator: Narrator, baseURL: s
     nodeModules: NODE_MODULES,
     signal: patientSignal(),
   };
-  if (flags.batches.length > 0) return { builtIn: null, ...(await runGivenBatches(context, flags.batches)) };
+  if (flags.given.length > 0) return { builtIn: null, ...(await runGivenBatches(context, flags.given)) };
   const builtIn = await runBuiltInJob(context);
   for (const shown of builtIn.search.shown)
     narrator.print(
@@ -130,8 +162,7 @@ function printJson(value: object): void {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(
-    `${error instanceof Error ? (['InUseError', 'PortTakenError'].includes(error.name) ? error.message : (error.stack ?? error.message)) : String(error)}\n`,
-  );
+  if (error instanceof InterruptedError) process.exit(error.exitCode);
+  process.stderr.write(`\nFAILED: ${faultText(error, dataDir)}\n`);
   process.exit(1);
 });

@@ -1,15 +1,14 @@
-import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   Children,
+  openDataFolder,
   refuseTakenPort,
-  startAnvil,
   startPostgres,
-  type EmbeddedAnvil,
   type EmbeddedPostgres,
   type RunningChild,
 } from '@freehold/wiring/embedded';
 import {
+  checkServices,
   prepareChain,
   prepareDatabase,
   prepareRequester,
@@ -19,6 +18,7 @@ import {
   type SettledDevnet,
 } from '@freehold/wiring/devnet';
 import { writeMarketRecord } from '@freehold/wiring/operator';
+import { forget, startServices, unlessAborted, urlsOf, type Services } from './services.ts';
 import { entryOf, startReady, type ReadyChild, type ReadyLine } from './processes.ts';
 
 export interface HouseOptions {
@@ -30,6 +30,8 @@ export interface HouseOptions {
   readonly databaseUrl?: string | undefined;
   readonly redisUrl?: string | undefined;
   readonly rpcUrl?: string | undefined;
+  /** Aborted while the house opens: what was started so far is stopped again. */
+  readonly signal?: AbortSignal;
   /** For fault tests: shorter epochs, other settings of the coordinator's processes. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -67,17 +69,17 @@ export class House {
   readonly chain: ChainRecord;
   readonly requester: RequesterRecord;
   readonly #options: HouseOptions;
-  readonly #services: { postgres: EmbeddedPostgres | null; anvil: EmbeddedAnvil | null };
+  readonly #services: Services;
   readonly nodes = new Map<string, RunningNode>();
   readonly #coordinators = new Map<'api' | 'scheduler', ReadyLine>();
+  #isInterrupted = false;
   #closing: Promise<void> | null = null;
 
   private constructor(
     options: HouseOptions,
     parts: {
       children: Children;
-      postgres: EmbeddedPostgres | null;
-      anvil: EmbeddedAnvil | null;
+      services: Services;
       databaseUrl: string;
       rpcUrl: string;
       chain: ChainRecord;
@@ -91,43 +93,32 @@ export class House {
     this.rpcUrl = parts.rpcUrl;
     this.chain = parts.chain;
     this.requester = parts.requester;
-    this.#services = { postgres: parts.postgres, anvil: parts.anvil };
+    this.#services = parts.services;
   }
 
   /** Services up, schema migrated, contracts deployed, the requester's order funded. No process of ours yet. */
   static async open(options: HouseOptions): Promise<House> {
-    mkdirSync(options.dataDir, { recursive: true });
+    const { dataDir, signal } = options;
+    openDataFolder(dataDir);
     // The claim comes first: whoever holds the folder is told before anything of it is touched.
-    const children = await Children.open(options.dataDir);
-    await refuseTakenPort(options.httpPort).catch(async (error: unknown) => {
-      await children.close();
-      throw error;
-    });
-    let postgres: EmbeddedPostgres | null = null;
-    let anvil: EmbeddedAnvil | null = null;
+    const children = await Children.open(dataDir);
+    const services: Services = { postgres: null, anvil: null };
     try {
-      if (options.fresh) forget(options.dataDir);
-      // Both are waited for: if one fails, the other still has to be stopped.
-      const starts = await Promise.allSettled([
-        options.databaseUrl === undefined ? startPostgres({ dataDir: join(options.dataDir, 'postgres') }) : null,
-        options.rpcUrl === undefined
-          ? startAnvil({ stateFile: join(options.dataDir, 'chain', 'state.json'), blockTimeSeconds: 1 })
-          : null,
-      ]);
-      if (starts[0].status === 'fulfilled') postgres = starts[0].value;
-      if (starts[1].status === 'fulfilled') anvil = starts[1].value;
-      for (const start of starts) if (start.status === 'rejected') throw start.reason;
-      const databaseUrl = options.databaseUrl ?? postgres?.url ?? '';
-      const rpcUrl = options.rpcUrl ?? anvil?.url ?? '';
+      await refuseTakenPort(options.httpPort);
+      await unlessAborted(signal, checkServices(urlsOf(options), dataDir));
+      if (options.fresh) forget(dataDir);
+      await startServices(options, services);
+      const databaseUrl = options.databaseUrl ?? services.postgres?.url ?? '';
+      const rpcUrl = options.rpcUrl ?? services.anvil?.url ?? '';
       options.say('Postgres and chain are up');
-      await prepareDatabase(databaseUrl);
-      const chain = await prepareChain({ rpcUrl, dataDir: options.dataDir });
+      await unlessAborted(signal, prepareDatabase(databaseUrl));
+      const chain = await unlessAborted(signal, prepareChain({ rpcUrl, dataDir }));
       options.say(`contracts stand at ${chain.escrow}`);
-      const requester = await prepareRequester({ databaseUrl, rpcUrl, dataDir: options.dataDir, chain });
-      return new House(options, { children, postgres, anvil, databaseUrl, rpcUrl, chain, requester });
+      const requester = await unlessAborted(signal, prepareRequester({ databaseUrl, rpcUrl, dataDir, chain }));
+      return new House(options, { children, services, databaseUrl, rpcUrl, chain, requester });
     } catch (error) {
+      await Promise.all([services.postgres?.stop(), services.anvil?.stop()]);
       await children.close();
-      await Promise.all([postgres?.stop(), anvil?.stop()]);
       throw error;
     }
   }
@@ -244,7 +235,17 @@ export class House {
 
   /** Everything stops on Ctrl-C too: processes first, then the services they need until their end. */
   closeOnSignals(): void {
-    this.children.closeOnSignals(undefined, () => this.#stopServices());
+    const before = async (): Promise<void> => {
+      this.#isInterrupted = true;
+      this.#options.say('stopping');
+      return Promise.resolve();
+    };
+    this.children.closeOnSignals(before, () => this.#stopServices());
+  }
+
+  /** Whether a signal is closing the house: what fails from then on fails because of that. */
+  get isInterrupted(): boolean {
+    return this.#isInterrupted;
   }
 
   close(): Promise<void> {
@@ -254,16 +255,5 @@ export class House {
 
   async #stopServices(): Promise<void> {
     await Promise.all([this.#services.postgres?.stop(), this.#services.anvil?.stop()]);
-  }
-}
-
-/** What a run leaves behind; the claim and the logs of this run are not among it. */
-const KEPT_BY_RUNS = ['postgres', 'chain', 'nodes', 'objects', 'models', 'coordinator.key', 'requester.json', 'work'];
-
-function forget(dataDir: string): void {
-  for (const entry of KEPT_BY_RUNS) {
-    const path = join(dataDir, entry);
-    if (existsSync(path)) chmodSync(path, 0o700);
-    rmSync(path, { recursive: true, force: true, maxRetries: 3 });
   }
 }

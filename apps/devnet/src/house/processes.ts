@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Children, ChildSpec, RunningChild } from '@freehold/wiring/embedded';
 
 /** The first line of a process on standard output says that it is ready; this is how long it may take on a busy machine. */
 const READY_TIMEOUT_MS = 60_000;
+const WORDS_CHARS_MAX = 300;
 
 export interface ReadyLine {
   readonly ready: true;
@@ -20,6 +22,14 @@ export interface ReadyChild {
 
 export function entryOf(app: 'api' | 'scheduler' | 'node'): string {
   return fileURLToPath(new URL(`../../../${app}/dist/main.js`, import.meta.url));
+}
+
+/** A process of the house did not come up. */
+export class NotReadyError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'NotReadyError';
+  }
 }
 
 /** Starts a child and waits for its ready line. Says where the log is when it ends before. */
@@ -42,15 +52,23 @@ export async function startReady(
   const timeout = AbortSignal.timeout(READY_TIMEOUT_MS);
   const late = new Promise<never>((_, reject) => {
     timeout.addEventListener('abort', () =>
-      reject(new Error(`${spec.name} was not ready after ${READY_TIMEOUT_MS / 1_000} s. Its log: ${child.logFile}`)),
+      reject(
+        new NotReadyError(`${spec.name} was not ready after ${READY_TIMEOUT_MS / 1_000} s. Its log: ${child.logFile}`),
+      ),
     );
   });
   const ended = child.exited.then((exit) => {
-    throw new Error(
-      `${spec.name} ended before it was ready (${exit.signal ?? `code ${exit.code ?? '?'}`}). Its log: ${child.logFile}`,
+    throw new NotReadyError(
+      `${spec.name} ended before it was ready (${exit.signal ?? `code ${exit.code ?? '?'}`}).${lastWords(child.logFile)} Its log: ${child.logFile}`,
     );
   });
   return { child, ready: await Promise.race([firstReady, late, ended]) };
+}
+
+/** What the process said last, when it was a sentence and not one of its records. */
+function lastWords(logFile: string): string {
+  const words = readFileSync(logFile, 'utf8').trimEnd().split('\n').at(-1) ?? '';
+  return /^(\{|---|\s+at )/.test(words) || words === '' ? '' : ` It said: ${words.slice(0, WORDS_CHARS_MAX)}`;
 }
 
 function readyLine(line: string): ReadyLine | null {

@@ -40,6 +40,14 @@ export interface RunBatchOptions {
   readonly signal: AbortSignal;
 }
 
+/** The market says what is wrong with the input, line by line. */
+export class BatchRefusedError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'BatchRefusedError';
+  }
+}
+
 /** Uploads an input file, runs it as a batch and reads every terminal record back, all through the OpenAI client. */
 export async function runBatch(options: RunBatchOptions): Promise<FinishedBatch> {
   const { client, signal } = options;
@@ -54,7 +62,7 @@ export async function runBatch(options: RunBatchOptions): Promise<FinishedBatch>
     options.onProgress(progressOf(batch));
   }
   if (batch.status === 'failed')
-    throw new Error(`Batch ${batch.id} of ${basename(options.file)} was refused: ${faults(batch)}`);
+    throw new BatchRefusedError(`Batch ${batch.id} of ${basename(options.file)} was refused: ${faults(batch)}`);
   const lines = [
     ...(batch.output_file_id ? await readLines(client, batch.output_file_id, signal) : []),
     ...(batch.error_file_id ? await readLines(client, batch.error_file_id, signal) : []),

@@ -1,0 +1,68 @@
+/** A service of one's own that does not do: one line saying which variable, what was tried, what came, what to do. */
+export class ServiceFault extends Error {
+  readonly variable: ServiceVariable;
+
+  constructor(variable: ServiceVariable, tried: string, came: string, advice: string) {
+    super(`${variable}: tried ${tried}; ${came}. ${advice}`);
+    this.name = 'ServiceFault';
+    this.variable = variable;
+  }
+}
+
+export type ServiceVariable = 'DATABASE_URL' | 'REDIS_URL' | 'RPC_URL';
+
+/** The URL without what must not be on a screen: a password, and what stands in queries and paths of RPC endpoints. */
+export function shownUrl(url: string): string {
+  const parsed = URL.canParse(url) ? new URL(url) : null;
+  if (parsed === null) return 'what is no URL';
+  const user = parsed.username === '' ? '' : `${parsed.username}@`;
+  const path = parsed.protocol.startsWith('http') ? '' : parsed.pathname.replace(/^\/$/, '');
+  return `${parsed.protocol}//${user}${parsed.host}${path}`;
+}
+
+interface Coded {
+  readonly code?: unknown;
+  readonly message?: unknown;
+  readonly cause?: unknown;
+  readonly errors?: readonly unknown[];
+}
+
+/** What a socket says, in words; null when the error is about something else. */
+export function networkFault(error: unknown, host: string): { readonly came: string; readonly advice: string } | null {
+  const code = codeWithin(error);
+  switch (code) {
+    case 'ECONNREFUSED':
+      return { came: `nothing listens at ${host} (ECONNREFUSED)`, advice: 'Start the service there' };
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return { came: `the host of ${host} is not known (${code})`, advice: 'Correct the host name' };
+    case 'ETIMEDOUT':
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+    case 'UND_ERR_CONNECT_TIMEOUT':
+    case 'TimeoutError':
+      return { came: `no answer came from ${host} (${code})`, advice: 'Check address, port and firewall' };
+    case 'ECONNRESET':
+    case 'EPIPE':
+    case 'UND_ERR_SOCKET':
+      return {
+        came: `${host} hung up (${code})`,
+        advice: 'Check that this very service listens there, with or without TLS as the URL says',
+      };
+    default:
+      return null;
+  }
+}
+
+/** Errors of sockets hide in causes (fetch) and in lists (a name with two addresses). */
+function codeWithin(error: unknown): string | null {
+  if (typeof error !== 'object' || error === null) return null;
+  const { code, cause, errors } = error as Coded;
+  if (typeof code === 'string') return code;
+  if ((error as { name?: unknown }).name === 'TimeoutError') return 'TimeoutError';
+  for (const inner of [cause, ...(errors ?? [])]) {
+    const found = codeWithin(inner);
+    if (found !== null) return found;
+  }
+  return null;
+}
