@@ -6,6 +6,7 @@ import { KeyRing } from './accounts/key-ring.ts';
 import { HealthController } from './health/health.controller.ts';
 import { JsonBodyInterceptor } from './http/json-body.ts';
 import { ApiMetrics } from './http/metrics.ts';
+import { RoomGuard } from './http/room.guard.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { JobsController } from './market/jobs.controller.ts';
 import { OffersController } from './market/offers.controller.ts';
@@ -41,6 +42,8 @@ export class ApiModule {
         { provide: API_SETTINGS, useValue: settings },
         { provide: Reporter, useValue: reporter },
         { provide: APP_GUARD, useClass: AccessGuard },
+        // After it: strangers learn nothing about our disk.
+        { provide: APP_GUARD, useClass: RoomGuard },
         { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
         { provide: ApiMetrics, useValue: new ApiMetrics() },
         KeyRing,

@@ -10,6 +10,8 @@ export interface ApiSettings {
   readonly holdsModel: HoldsModel;
   /** Says why this process should get no requests now; empty when it should. */
   readonly notReady: () => readonly string[];
+  /** The disk on which objects and, mostly, the database lie. */
+  readonly disk: { readonly freeMib: number; readonly minMib: number };
 }
 
 export const API_SETTINGS = Symbol('ApiSettings');

@@ -38,6 +38,7 @@ import {
 } from '@freehold/persistence';
 import type { Catalogue, Scope } from '@freehold/protocol';
 import { DiskObjectStore } from '@freehold/storage';
+import { DiskRoom } from '@freehold/wiring';
 import { templateDatabase, temporaryDatabase, testPostgres } from '@freehold/wiring/embedded';
 import { createApi } from '../src/create-api.ts';
 import { DOMAIN, FakeLink } from './fake-link.ts';
@@ -127,7 +128,13 @@ export interface Tenant {
 class TestPorts {}
 
 /** The whole api on a real database and a real disk, over a link whose nodes live in this process. */
-export async function apiHouse(options: { requestsPerMinute?: number } = {}): Promise<ApiHouse> {
+export async function apiHouse(
+  options: {
+    requestsPerMinute?: number;
+    /** Where objects lie, and how much of that disk stays free. */
+    disk?: { folder: string; minMib: number };
+  } = {},
+): Promise<ApiHouse> {
   const server = await testPostgres();
   const sums = migrationFiles().map(({ sha256 }) => sha256);
   const template = await templateDatabase(
@@ -141,7 +148,8 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
   );
   const copy = await temporaryDatabase(server.url, template);
   const database = await openDatabase({ url: copy.url });
-  const folder = mkdtempSync(join(tmpdir(), 'freehold-api-'));
+  const folder = mkdtempSync(join(options.disk?.folder ?? tmpdir(), 'freehold-api-'));
+  const minMib = options.disk?.minMib ?? 0;
   const link = new FakeLink();
   const parts = {
     accounts: new PgAccountStore(database),
@@ -149,7 +157,7 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
     jobs: new PgJobStore(database),
     leases: new PgLeaseStore(database),
     offers: new PgOfferBook(database),
-    objects: new DiskObjectStore(folder, 'api'),
+    objects: new DiskObjectStore(folder, 'api', minMib * 1_048_576),
   };
   const entropy = new Chance();
   const chain = new NoChain();
@@ -171,7 +179,13 @@ export async function apiHouse(options: { requestsPerMinute?: number } = {}): Pr
       [Entropy, entropy],
       [MonotonicClock, new Clock()],
     ]),
-    { catalogue: CATALOGUE, requestsPerMinute: options.requestsPerMinute ?? 100_000, holdsModel, notReady: () => [] },
+    {
+      catalogue: CATALOGUE,
+      requestsPerMinute: options.requestsPerMinute ?? 100_000,
+      holdsModel,
+      notReady: () => [],
+      disk: new DiskRoom(folder, minMib),
+    },
     { report: say, request: say },
   );
   await app.listen(0, '127.0.0.1');

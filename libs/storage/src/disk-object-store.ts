@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat, statfs, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ObjectMissing, ObjectStore, ObjectStoreFull, ObjectTooLarge } from '@freehold/market';
 import { objectPath } from './object-path.ts';
@@ -11,6 +11,11 @@ const GAP_BYTES_MAX = 16 * 1_024;
 const RUN_BYTES_MAX = 4 * 1_048_576;
 /** Uploads in progress; what a crash leaves here is removed at the next start. */
 const UNFINISHED = '.unfinished';
+
+/** How far an upload may run between two looks at the disk. */
+const LOOK_EVERY_BYTES = 8 * 1_048_576;
+/** What was paid for is still taken when new uploads are not: half of the reserve is kept for results. */
+const RESULTS_SHARE = 2;
 
 interface Piece {
   readonly offset: number;
@@ -25,11 +30,16 @@ export class DiskObjectStore extends ObjectStore {
   readonly #root: string;
   readonly #unfinished: string;
   readonly #folders = new Set<string>();
+  readonly #reserveBytes: number;
 
-  /** @param owner Names this process: several may share the folder, each cleans up after itself alone. */
-  constructor(root: string, owner: string) {
+  /**
+   * @param owner Names this process: several may share the folder, each cleans up after itself alone.
+   * @param reserveBytes Left free on the disk for the database beside us, which must be able to write when we are not.
+   */
+  constructor(root: string, owner: string, reserveBytes = 0) {
     super();
     this.#root = root;
+    this.#reserveBytes = reserveBytes;
     this.#unfinished = join(root, UNFINISHED, owner.replace(/[^\w-]/g, '_'));
     mkdirSync(this.#unfinished, { recursive: true, mode: 0o700 });
     for (const left of readdirSync(this.#unfinished)) rmSync(join(this.#unfinished, left), { force: true });
@@ -44,12 +54,17 @@ export class DiskObjectStore extends ObjectStore {
     const draft = join(this.#unfinished, randomUUID());
     const hash = createHash('sha256');
     let bytes = 0;
+    let lookAtBytes = 0;
     try {
       const file = await open(draft, 'wx', 0o600);
       try {
         for await (const chunk of body) {
           bytes += chunk.length;
           if (bytes > bytesMax) throw new ObjectTooLarge(name, bytesMax);
+          if (bytes > lookAtBytes) {
+            await this.#refuseWhenFull(name, this.#reserveBytes);
+            lookAtBytes = bytes + LOOK_EVERY_BYTES;
+          }
           hash.update(chunk);
           await writeAll(file, [chunk], null);
         }
@@ -111,21 +126,17 @@ export class DiskObjectStore extends ObjectStore {
 
   async append(name: string, offset: number, pieces: readonly Uint8Array[]): Promise<number> {
     const path = objectPath(this.#root, name);
-    await this.#makeFolder(path);
-    const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     try {
-      const { size } = await file.stat();
-      if (size < offset) throw new RangeError(`${name} has ${size} bytes: cannot append at ${offset}`);
-      if (size > offset) await file.truncate(offset);
-      const end = await writeAll(file, pieces, offset);
-      await file.datasync();
-      // A file that was empty may just have been made: its name must last, too.
-      if (size === 0) await syncFolder(dirname(path));
-      return end;
+      await this.#refuseWhenFull(name, this.#reserveBytes / RESULTS_SHARE);
+      await this.#makeFolder(path);
+      const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+      try {
+        return await appendTo(file, name, path, offset, pieces);
+      } finally {
+        await file.close();
+      }
     } catch (error) {
       throw explained(error, name);
-    } finally {
-      await file.close();
     }
   }
 
@@ -141,12 +152,41 @@ export class DiskObjectStore extends ObjectStore {
     }
   }
 
+  async #refuseWhenFull(name: string, reserveBytes: number): Promise<void> {
+    if (reserveBytes === 0) return;
+    const { bavail, bsize } = await statfs(this.#root);
+    if (bavail * bsize < reserveBytes) throw new ObjectStoreFull(name);
+  }
+
   async #makeFolder(path: string): Promise<void> {
     const folder = dirname(path);
     if (this.#folders.has(folder)) return;
     await mkdir(folder, { recursive: true, mode: 0o700 });
     await syncFolder(dirname(folder));
     this.#folders.add(folder);
+  }
+}
+
+async function appendTo(
+  file: FileHandle,
+  name: string,
+  path: string,
+  offset: number,
+  pieces: readonly Uint8Array[],
+): Promise<number> {
+  const { size } = await file.stat();
+  if (size < offset) throw new RangeError(`${name} has ${size} bytes: cannot append at ${offset}`);
+  if (size > offset) await file.truncate(offset);
+  try {
+    const end = await writeAll(file, pieces, offset);
+    await file.datasync();
+    // A file that was empty may just have been made: its name must last, too.
+    if (size === 0) await syncFolder(dirname(path));
+    return end;
+  } catch (error) {
+    // What was half written on a full disk goes at once: nobody was told that it is there.
+    await file.truncate(offset).catch(() => undefined);
+    throw error;
   }
 }
 

@@ -35,6 +35,8 @@ const Environment = z.object({
     .default('freehold'),
   /** Memory for the coordinator's own auditor engines; 0 turns them off. */
   AUDITOR_MIB: z.coerce.number().int().min(0).default(1_024),
+  /** Free space below which nothing new is taken, so that the database can still write what was accepted. */
+  DISK_FREE_MIB_MIN: z.coerce.number().int().min(0).default(64),
   DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
@@ -62,6 +64,7 @@ export interface CoordinatorConfig {
   readonly payoutMin: bigint;
   readonly feeBps: number;
   readonly auditorMib: number;
+  readonly diskFreeMibMin: number;
   readonly logLevel: string;
   /** The delegate's key: signs countersignatures and vouchers. 0x… */
   readonly delegateKey: `0x${string}`;
@@ -98,6 +101,7 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     payoutMin: env.PAYOUT_MIN,
     feeBps: env.FEE_BPS,
     auditorMib: env.AUDITOR_MIB,
+    diskFreeMibMin: env.DISK_FREE_MIB_MIN,
     logLevel: env.LOG_LEVEL,
     delegateKey: `0x${key.toString('hex')}`,
     peerKey: derive(key, `peer/${role}`),

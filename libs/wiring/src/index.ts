@@ -9,3 +9,4 @@ export * from './coordinator/settlement.ts';
 export * from './coordinator/surroundings.ts';
 export * from './coordinator/use-cases.ts';
 export { endWithParent } from './embedded/children.ts';
+export { DiskRoom } from './coordinator/disk-room.ts';

@@ -43,15 +43,23 @@ export class HealthController {
     const checks = await Promise.all([
       check('database', () => this.#accounts.findKey(NO_KEY)),
       check('objects', () => this.#objects.size('files/none')),
+      check('disk', async () => {
+        if (this.#diskFault() !== null) throw new Error('full');
+      }),
       check('link', async () => {
         if (this.#link.addresses().length === 0) throw new Error('not listening');
       }),
     ]);
-    const notReady = this.#settings.notReady();
+    const notReady = [...this.#settings.notReady(), ...(this.#diskFault() ?? [])];
     const isReady = notReady.length === 0 && checks.every(({ ok }) => ok);
     response
       .status(isReady ? 200 : 503)
       .json({ status: isReady ? 'ready' : 'not ready', checks, reasons: notReady, nodes: this.#link.nodes().length });
+  }
+
+  #diskFault(): readonly string[] | null {
+    const { freeMib, minMib } = this.#settings.disk;
+    return freeMib >= minMib ? null : [`the disk has ${freeMib} MiB free; new work is taken again at ${minMib}`];
   }
 
   @Get('metrics')

@@ -3,6 +3,10 @@ import type { Response } from 'express';
 import { ObjectMissing, ObjectStoreFull } from '@freehold/market';
 import { ApiError, invalidRequest } from '@freehold/protocol';
 import type { ApiRequest } from './api-request.ts';
+import { storageFull } from './room.guard.ts';
+
+/** A database killed hard recovers in 1–3 s. */
+const AWAY_RETRY_S = 2;
 
 export type Report = (what: string, facts: Readonly<Record<string, unknown>>) => void;
 
@@ -56,15 +60,8 @@ export function apiErrorOf(thrown: unknown, request: { readonly method: string; 
       message: 'The content of this file is not stored any more.',
     });
   }
-  if (thrown instanceof ObjectStoreFull) {
-    return new ApiError({
-      status: 507,
-      type: 'server_error',
-      code: 'storage_full',
-      message: 'The coordinator has no room left for this. Nothing was stored or charged.',
-      retryAfterS: 60,
-    });
-  }
+  if (thrown instanceof ObjectStoreFull || isDiskFull(thrown)) return storageFull('there is no room left for this');
+  if (isAway(thrown)) return databaseAway();
   return (
     textError(thrown) ??
     bodyError(thrown) ??
@@ -78,9 +75,36 @@ export function apiErrorOf(thrown: unknown, request: { readonly method: string; 
   );
 }
 
+/** A disk that filled up below us, or below PostgreSQL (53100). */
+function isDiskFull(thrown: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT', '53100'].includes(codeOf(thrown) ?? '');
+}
+
+/** PostgreSQL stops, starts, recovers, or takes no more connections; or its socket is gone. It is back in seconds, or somebody is paged. */
+function isAway(thrown: unknown): boolean {
+  const code = codeOf(thrown) ?? '';
+  return /^(57P0[123]|53300|08\w{3}|ECONNREFUSED|ECONNRESET|EPIPE)$/.test(code);
+}
+
+function databaseAway(): ApiError {
+  return new ApiError({
+    status: 503,
+    type: 'server_error',
+    code: 'temporarily_unavailable',
+    message: 'The coordinator is short of its database for a moment. It is safe to send the request again.',
+    retryAfterS: AWAY_RETRY_S,
+  });
+}
+
+function codeOf(thrown: unknown): string | null {
+  return typeof thrown === 'object' && thrown !== null && 'code' in thrown && typeof thrown.code === 'string'
+    ? thrown.code
+    : null;
+}
+
 /** A NUL or a broken surrogate pair in an id or a cursor: PostgreSQL stores neither, so nothing has such a name. */
 function textError(thrown: unknown): ApiError | null {
-  const code = typeof thrown === 'object' && thrown !== null && 'code' in thrown ? thrown.code : null;
+  const code = codeOf(thrown);
   if (code !== '22021' && code !== '22P05') return null;
   return invalidRequest(
     'invalid_value',

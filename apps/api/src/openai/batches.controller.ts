@@ -4,6 +4,7 @@ import { notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
 import { TakesJson } from '../http/json-body.ts';
+import { Stores } from '../http/room.guard.ts';
 import { listBody, pageOf, unknownCursor } from '../http/list-body.ts';
 import { batchBody } from './batch-body.ts';
 
@@ -23,6 +24,7 @@ export class BatchesController {
   }
 
   @Post()
+  @Stores()
   @TakesJson()
   @HttpCode(200)
   async create(

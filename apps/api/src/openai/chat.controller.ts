@@ -16,6 +16,7 @@ import {
 import { Caller, Needs } from '../accounts/needs.ts';
 import type { ApiRequest } from '../http/api-request.ts';
 import { TakesJson } from '../http/json-body.ts';
+import { Stores } from '../http/room.guard.ts';
 import { apiErrorOf } from '../http/error.filter.ts';
 import { ApiMetrics } from '../http/metrics.ts';
 import { EventStream } from './event-stream.ts';
@@ -36,6 +37,7 @@ export class ChatController {
   }
 
   @Post()
+  @Stores()
   @TakesJson()
   async create(
     @Caller() caller: KeyRecord,

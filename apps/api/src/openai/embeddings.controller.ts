@@ -5,6 +5,7 @@ import { embeddingListBody, invalidRequest, normaliseEmbedding } from '@freehold
 import { Caller, Needs } from '../accounts/needs.ts';
 import type { ApiRequest } from '../http/api-request.ts';
 import { TakesJson } from '../http/json-body.ts';
+import { Stores } from '../http/room.guard.ts';
 import { refusedByEngine } from './chat.controller.ts';
 import { Inference, untilGone, warnIgnored } from './inference.ts';
 
@@ -18,6 +19,7 @@ export class EmbeddingsController {
   }
 
   @Post()
+  @Stores()
   @TakesJson()
   async create(
     @Caller() caller: KeyRecord,

@@ -15,6 +15,7 @@ import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
 import { continueBody } from '../http/continue-body.ts';
 import { listBody, pageOf, unknownCursor } from '../http/list-body.ts';
+import { Stores } from '../http/room.guard.ts';
 import { fileBody } from './file-body.ts';
 import { receiveForm } from './upload.ts';
 
@@ -36,6 +37,7 @@ export class FilesController {
   }
 
   @Post()
+  @Stores()
   @HttpCode(200)
   async upload(
     @Caller() caller: KeyRecord,

@@ -52,6 +52,7 @@ import { createSettlement } from './chain-settlement.ts';
 import { SystemClock, SystemEntropy } from './surroundings.ts';
 import { CoordinatorUseCases } from './use-cases.ts';
 
+const MIB = 1_048_576;
 export const COORDINATOR_CONFIG = Symbol('coordinator configuration');
 export const CATALOGUE = Symbol('catalogue of models');
 /** Two threads sign some 10,000 times a second: more than a coordinator ever accepts. */
@@ -118,7 +119,10 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
     bind(OfferBook, () => new PgOfferBook(database)),
     bind(LeaseStore, () => new PgLeaseStore(database)),
     bind(Outbox, () => new PgOutbox(database)),
-    bind(ObjectStore, () => new DiskObjectStore(join(config.dataDir, 'objects'), config.role)),
+    bind(
+      ObjectStore,
+      () => new DiskObjectStore(join(config.dataDir, 'objects'), config.role, config.diskFreeMibMin * MIB),
+    ),
     bind(
       WorkQueue,
       () =>

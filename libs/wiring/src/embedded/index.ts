@@ -16,3 +16,4 @@ export { InUseError } from './run-record.ts';
 export { templateDatabase, temporaryDatabase, type TemporaryDatabase } from './temporary-database.ts';
 export { TEST_DATABASE_URL, testPostgres, type TestPostgres } from './test-postgres.ts';
 export { testRedis, type TestRedis } from './test-redis.ts';
+export { testDisk, type TestDisk } from './test-disk.ts';
