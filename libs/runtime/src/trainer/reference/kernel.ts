@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { TrainerError } from '@freehold/market';
 import { moduleBytes } from './wasm/assembler.ts';
+import { gated, gatedBack } from './wasm/gated.ts';
 import { matmul } from './wasm/matmul.ts';
 
 const PAGE_BYTES = 65_536;
@@ -8,9 +9,9 @@ const PAGE_BYTES = 65_536;
 const PAGES_MAX = 65_535;
 const PANEL_COLUMNS = 8;
 
-type Matmul = (...parameters: number[]) => void;
+type Call = (...parameters: number[]) => void;
 
-const MODULE = moduleBytes({ matmul: matmul() });
+const MODULE = moduleBytes({ matmul: matmul(), gated: gated(), gatedBack: gatedBack() });
 /** Which kernel computed a state: another kernel may round otherwise, and is another engine class. */
 export const KERNEL_SHA256 = createHash('sha256').update(MODULE).digest('hex');
 
@@ -33,13 +34,17 @@ export class Kernel {
   /** All of the memory as F32. Replaced when it grows: not to be kept across {@link allocate}. */
   f32: Float32Array;
   readonly #memory: WebAssembly.Memory;
-  readonly #matmul: Matmul;
+  readonly #matmul: Call;
+  readonly #gated: Call;
+  readonly #gatedBack: Call;
   #used = 0;
 
   constructor() {
     this.#memory = new WebAssembly.Memory({ initial: 1, maximum: PAGES_MAX });
     const instance = new WebAssembly.Instance(new WebAssembly.Module(MODULE), { env: { memory: this.#memory } });
-    this.#matmul = instance.exports['matmul'] as Matmul;
+    this.#matmul = instance.exports['matmul'] as Call;
+    this.#gated = instance.exports['gated'] as Call;
+    this.#gatedBack = instance.exports['gatedBack'] as Call;
     this.f32 = new Float32Array(this.#memory.buffer);
   }
 
@@ -96,6 +101,16 @@ export class Kernel {
       ...[b.at * 4, panel * 4, b.stride * 4],
       ...[c.at * 4, c.stride * 4, accumulate ? 1 : 0],
     );
+  }
+
+  /** out = silu(gate) · up, number by number; rows without gaps. */
+  gated(gate: Matrix, up: Matrix, out: Matrix): void {
+    this.#gated(gate.at * 4, up.at * 4, out.at * 4, gate.rows * gate.columns);
+  }
+
+  /** The gradients of {@link gated}, written over gate and up, which are not needed any more. */
+  gatedBack(gate: Matrix, up: Matrix, dOut: Matrix): void {
+    this.#gatedBack(gate.at * 4, up.at * 4, dOut.at * 4, gate.rows * gate.columns);
   }
 
   /** out = inᵀ. */

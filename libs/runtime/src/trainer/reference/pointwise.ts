@@ -65,33 +65,16 @@ export function rotate(
 ): void {
   for (let row = 0; row < x.rows; row += 1) {
     const angles = (positions[row] as number) * headWidth;
-    const from = x.at + row * x.stride;
-    for (let i = 0; i < x.columns; i += 2) {
-      const cosine = table[angles + (i % headWidth)] as number;
-      const sine = direction * (table[angles + (i % headWidth) + 1] as number);
-      const [even, odd] = [f32[from + i] as number, f32[from + i + 1] as number];
-      f32[from + i] = even * cosine - odd * sine;
-      f32[from + i + 1] = even * sine + odd * cosine;
-    }
-  }
-}
-
-/** out = silu(gate) · up. */
-export function gated(f32: Float32Array, gate: Matrix, up: Matrix, out: Matrix): void {
-  for (let i = 0; i < gate.rows * gate.columns; i += 1) {
-    const g = f32[gate.at + i] as number;
-    f32[out.at + i] = (g / (1 + exp(-g))) * (f32[up.at + i] as number);
-  }
-}
-
-/** The gradients of {@link gated}, written over gate and up, which are not needed any more. */
-export function gatedBack(f32: Float32Array, gate: Matrix, up: Matrix, dOut: Matrix): void {
-  for (let i = 0; i < gate.rows * gate.columns; i += 1) {
-    const g = f32[gate.at + i] as number;
-    const d = f32[dOut.at + i] as number;
-    const sigmoid = 1 / (1 + exp(-g));
-    f32[gate.at + i] = d * (f32[up.at + i] as number) * sigmoid * (1 + g * (1 - sigmoid));
-    f32[up.at + i] = d * g * sigmoid;
+    const end = x.at + row * x.stride + x.columns;
+    for (let head = x.at + row * x.stride; head < end; head += headWidth)
+      for (let i = 0; i < headWidth; i += 2) {
+        const cosine = table[angles + i] as number;
+        const sine = direction * (table[angles + i + 1] as number);
+        const even = f32[head + i] as number;
+        const odd = f32[head + i + 1] as number;
+        f32[head + i] = even * cosine - odd * sine;
+        f32[head + i + 1] = even * sine + odd * cosine;
+      }
   }
 }
 

@@ -133,6 +133,7 @@ function cut(tokens: readonly number[], trained: readonly number[], contextToken
     throw new TrainerError('example_too_long', message, false, { line });
   }
   const end = trained.lastIndexOf(1) + 1;
+  if (end < 2) throw invalid('Nothing is left to learn from.', line);
   return { tokens: Int32Array.from(tokens.slice(0, end)), trained: Uint8Array.from(trained.slice(0, end)) };
 }
 

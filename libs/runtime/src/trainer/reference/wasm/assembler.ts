@@ -74,7 +74,20 @@ export const f32x4 = {
   splatLoad: (at: Code, offset = 0): Code => [...at, ...simd(0x09), ...memory(2, offset)],
   store: (at: Code, value: Code, offset = 0): Code => [...at, ...value, ...simd(0x0b), ...memory(2, offset)],
   add: (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe4)],
+  sub: (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe5)],
   mul: (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe6)],
+  div: (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe7)],
+  min: (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe8)],
+  max: (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe9)],
+  /** To the nearest whole number, halves to the even one. */
+  nearest: (a: Code): Code => [...a, ...simd(0x6a)],
+  constant: (value: number): Code => [...simd(0x0c), ...Array.from({ length: 4 }, () => float(value)).flat()],
+  /** 2^k of whole numbers k, by writing k into the exponent. */
+  powerOfTwo: (k: Code): Code => [
+    ...[...k, ...simd(0xf8)],
+    ...[...simd(0x0c), ...Array.from({ length: 4 }, () => [127, 0, 0, 0]).flat(), ...simd(0xae)],
+    ...[...int(23), ...simd(0xab)],
+  ],
 } as const;
 
 /** Repeats `body` while `condition` holds. */
