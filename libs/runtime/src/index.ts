@@ -23,3 +23,4 @@ export { compareVectors, decodeVector, encodeVector, type VectorAgreement } from
 export { scoreEmbedding } from './score-embedding.ts';
 export { childTrainer, type ChildTrainer, type ChildTrainerSpec } from './trainer/child-trainer.ts';
 export { REFERENCE_TRAINER_MEMORY_MIB, referenceTrainer } from './trainer/reference-process.ts';
+export { peftTrainer } from './trainer/peft-process.ts';

@@ -19,13 +19,16 @@ export function referenceTrainer(
     readonly memoryMib?: number;
     /** More of Node's own flags, for tests that run under other compilers of V8. */
     readonly nodeFlags?: readonly string[];
-    /** Another Node, for tests that compare them. */
-    readonly node?: string;
   } = {},
 ): ChildTrainer {
-  const { memoryMib = REFERENCE_TRAINER_MEMORY_MIB, nodeFlags = [], node = process.execPath, ...rest } = spec;
+  const { memoryMib = REFERENCE_TRAINER_MEMORY_MIB, nodeFlags = [], ...rest } = spec;
   const script = entry();
   if (!existsSync(script))
     throw new TrainerError('process_not_started', `${script} is missing: run \`npm run build\`.`, false);
-  return childTrainer({ ...rest, memoryMib, command: node, args: [...heapFlags(memoryMib), ...nodeFlags, script] });
+  return childTrainer({
+    ...rest,
+    memoryMib,
+    command: process.execPath,
+    args: [...heapFlags(memoryMib), ...nodeFlags, script],
+  });
 }

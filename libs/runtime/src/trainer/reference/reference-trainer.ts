@@ -172,6 +172,13 @@ export class ReferenceTrainer extends Trainer {
     return { format, files: await exportAdapter(adapter, format, files.folder) };
   }
 
+  /** The state before the first step, as a checkpoint's bytes. */
+  initialCheckpoint(): Buffer {
+    const { state } = this.#ready();
+    state.begin();
+    return state.encode();
+  }
+
   ping(): Promise<void> {
     return Promise.resolve();
   }
