@@ -1,14 +1,29 @@
+import { microCost, unitsToJson } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { CONSTRAINTS, obstacle, servedModel } from './constraints.ts';
-import { UNIT_KINDS, unitsToJson } from '../units/units.ts';
+import { CONSTRAINTS, obstacle, ratesFor } from './constraints.ts';
+import { askingLess, changesOf, minimalRelaxations } from './relax.ts';
+import { unitOf } from './score.ts';
 
-/** Why a task is (not) placed: how many nodes each constraint leaves out, and the cheapest node that price alone keeps away. */
+/** Rates as they stand in JSON. */
+export type RatesJson = Readonly<Record<string, string>>;
+
+/** Why a task is (not) placed: how many nodes each constraint leaves out, what would place it, and at which price. */
 export interface Explanation {
   readonly nodes: number;
   readonly fitting: number;
   readonly eliminated: readonly { readonly constraint: string; readonly requirement: string; readonly nodes: number }[];
+  /** Rates of the cheapest node that meets everything but perhaps the price cap and what time lifts. */
+  readonly cheapestOffer: { readonly rates: RatesJson; readonly withinCap: boolean } | null;
   /** Rates that would admit the cheapest node kept away by price alone. */
-  readonly priceThatWouldDo: Readonly<Record<string, string>> | null;
+  readonly priceThatWouldDo: RatesJson | null;
+  /** The smallest changes that would place it, most useful first. */
+  readonly relaxations: readonly {
+    readonly constraints: readonly string[];
+    readonly changes: readonly string[];
+    readonly nodes: number;
+    /** False where only time helps. */
+    readonly inYourHands: boolean;
+  }[];
   readonly summary: string;
 }
 
@@ -24,29 +39,63 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[]): Ex
     const nodes = counts.get(constraint.name);
     return nodes === undefined ? [] : [{ constraint: constraint.name, requirement: constraint.says(ask), nodes }];
   });
+  const relaxations = minimalRelaxations(ask, candidates).map(({ constraints, nodes }) => {
+    const [cheapest] = byPrice(ask, nodes);
+    return {
+      constraints: constraints.map(({ name }) => name),
+      changes: cheapest === undefined ? [] : changesOf(ask, askingLess(ask, cheapest), constraints),
+      nodes: nodes.length,
+      inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
+    };
+  });
   return {
     nodes: candidates.length,
     fitting,
     eliminated,
+    cheapestOffer: cheapestOffer(ask, candidates),
     priceThatWouldDo: priceThatWouldDo(ask, candidates),
-    summary: summarise(candidates.length, fitting, eliminated),
+    relaxations,
+    summary: summarise(candidates.length, fitting, eliminated, relaxations[0]?.changes ?? []),
   };
 }
 
-function priceThatWouldDo(ask: Ask, candidates: readonly Candidate[]): Readonly<Record<string, string>> | null {
-  const tooDear = candidates
-    .filter((node) => obstacle(ask, node)?.name === 'price')
-    .flatMap((node) => servedModel(ask, node)?.rates ?? []);
-  const cheapest = tooDear.sort((a, b) => Number(total(a) - total(b)))[0];
-  return cheapest === undefined ? null : unitsToJson(cheapest);
+function cheapestOffer(ask: Ask, candidates: readonly Candidate[]): Explanation['cheapestOffer'] {
+  const meets = CONSTRAINTS.filter(({ name, lifted }) => name !== 'price' && lifted !== 'by-waiting');
+  const [cheapest] = byPrice(
+    ask,
+    candidates.filter((node) => meets.every(({ holds }) => holds(ask, node))),
+  );
+  if (cheapest === undefined) return null;
+  const price = CONSTRAINTS.find(({ name }) => name === 'price');
+  return { rates: unitsToJson(ratesFor(ask, cheapest)), withinCap: price?.holds(ask, cheapest) ?? true };
 }
 
-function total(rates: Partial<Record<(typeof UNIT_KINDS)[number], bigint>>): bigint {
-  return UNIT_KINDS.reduce((sum, kind) => sum + (rates[kind] ?? 0n), 0n);
+function priceThatWouldDo(ask: Ask, candidates: readonly Candidate[]): RatesJson | null {
+  const [cheapest] = byPrice(
+    ask,
+    candidates.filter((node) => CONSTRAINTS.every(({ name, holds }) => holds(ask, node) === (name !== 'price'))),
+  );
+  return cheapest === undefined ? null : unitsToJson(ratesFor(ask, cheapest));
 }
 
-function summarise(nodes: number, fitting: number, eliminated: Explanation['eliminated']): string {
+/** Cheapest first, over a typical unit of the work. */
+function byPrice(ask: Ask, nodes: readonly Candidate[]): readonly Candidate[] {
+  const unit = unitOf(ask);
+  return nodes
+    .map((node) => ({ node, price: microCost(unit, ratesFor(ask, node)) }))
+    .sort((a, b) => (a.price < b.price ? -1 : a.price > b.price ? 1 : a.node.nodeId < b.node.nodeId ? -1 : 1))
+    .map(({ node }) => node);
+}
+
+function summarise(
+  nodes: number,
+  fitting: number,
+  eliminated: Explanation['eliminated'],
+  changes: readonly string[],
+): string {
   if (nodes === 0) return 'No node is connected.';
   if (fitting > 0) return `${fitting} of ${nodes} nodes fit.`;
-  return `None of ${nodes} nodes fits: ${eliminated.map((e) => `${e.nodes} left out because a node must be one that ${e.requirement}`).join('; ')}.`;
+  const left = eliminated.map((e) => `${e.nodes} left out because a node must be one that ${e.requirement}`).join('; ');
+  const help = changes.length === 0 ? '' : ` What would place it: ${changes.join(', and ')}.`;
+  return `None of ${nodes} nodes fits: ${left}.${help}`;
 }

@@ -2,7 +2,6 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { Ask, Candidate } from './ask.ts';
 import { LEASES_AHEAD, obstacle } from './constraints.ts';
-import { explainPlacement } from './explain.ts';
 import { askFor, candidate } from './matching.fixture.ts';
 import { NEWCOMER_ROWS, placeTasks, type Demand } from './place.ts';
 import { PRIORITY_MAX, slackMs, starvationBoundMs } from './queue-order.ts';
@@ -152,29 +151,5 @@ describe('queue order', () => {
     const placed = placeTasks(jobs, [node('a'), node('b')]);
     expect(placed.slice(0, 2).map((p) => p.jobId)).toEqual(['p2', 'p2']);
     expect(placed.map((p) => p.jobId)).toEqual([...placed.map((p) => p.jobId)].sort().reverse());
-  });
-});
-
-describe('explainPlacement', () => {
-  it('counts each node once, under the first thing that keeps it away, and names the price that would do', () => {
-    const explanation = explainPlacement(ask({ regions: ['eu'] }), [
-      node('a', { region: 'us' }),
-      node('b', {}, 400n),
-      node('c', {}, 300n),
-      node('d', { benchedForMs: 5 }),
-      node('e', { models: [] }),
-    ]);
-    expect(explanation).toMatchObject({ nodes: 5, fitting: 0, priceThatWouldDo: { embeddingToken: '300' } });
-    expect(Object.fromEntries(explanation.eliminated.map((e) => [e.constraint, e.nodes]))).toEqual({
-      model: 1,
-      region: 1,
-      price: 2,
-      benched: 1,
-    });
-    expect(explanation.summary).toContain('None of 5 nodes fits');
-  });
-
-  it('says so when nobody is there', () => {
-    expect(explainPlacement(ask(), []).summary).toBe('No node is connected.');
   });
 });

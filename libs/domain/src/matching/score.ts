@@ -61,7 +61,8 @@ export function costOf(fixed: number, leasesActive: number, strandedMilli: numbe
   return fixed + leasesActive * LOAD_STEP + strandedMilli * economy.strandedMilliCost;
 }
 
-function unitOf(ask: Ask): Usage {
+/** The work that a price is compared over: a typical row, or a second of the GPUs asked for. */
+export function unitOf(ask: Ask): Usage {
   if (ask.model !== null) return TYPICAL_ROW;
   return { gpuMillisecond: (BigInt(ask.gpus) * BigInt(ask.gpuMilli) * MS_PER_SECOND) / WHOLE_MILLI };
 }

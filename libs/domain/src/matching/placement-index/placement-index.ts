@@ -57,6 +57,10 @@ export class PlacementIndex {
   readonly #memoryMib: Float64Array;
   readonly #load: Uint16Array;
   readonly #free: Uint16Array;
+  /** 1: takes no new work, whatever is free. */
+  readonly #closed: Uint8Array;
+  /** 1: kept for a reservation. */
+  readonly #held: Uint8Array;
   readonly #groups: Group[] = [];
   readonly #groupNumbers = new Map<string, number>();
   readonly #numbers = new Map<string, number>();
@@ -87,6 +91,8 @@ export class PlacementIndex {
     this.#memoryMib = new Float64Array(nodesMax);
     this.#load = new Uint16Array(nodesMax);
     this.#free = new Uint16Array(nodesMax * this.#stride);
+    this.#closed = new Uint8Array(nodesMax);
+    this.#held = new Uint8Array(nodesMax);
     this.#sorted = new Uint16Array(this.#stride);
     this.#order = new Uint8Array(this.#stride);
   }
@@ -119,24 +125,42 @@ export class PlacementIndex {
     this.#memoryMib[number] = node.memoryFreeMib;
     this.#load[number] = node.leasesActive;
     for (let i = 0; i < node.gpus.length; i += 1) this.#free[number * this.#stride + i] = node.gpus[i]?.freeMilli ?? 0;
-    if (OF_MOMENT.every(({ holds }) => holds(ANY_ASK, node))) this.#enterState(number);
-    else this.#leaveState(number);
+    this.#closed[number] = OF_MOMENT.every(({ holds }) => holds(ANY_ASK, node)) ? 0 : 1;
+    this.#settle(number);
     return number;
   }
 
   /** Takes in how many leases a node holds, and whether it takes more. */
   setLoad(node: number, leasesActive: number, takesMore: boolean): void {
     this.#load[node] = leasesActive;
-    if (takesMore) this.#enterState(node);
-    else this.#leaveState(node);
+    this.#closed[node] = takesMore ? 0 : 1;
+    this.#settle(node);
+  }
+
+  /** Keeps a node from all new work until {@link release}: it is reserved. */
+  hold(node: number): void {
+    this.#held[node] = 1;
+    this.#settle(node);
+  }
+
+  release(node: number): void {
+    this.#held[node] = 0;
+    this.#settle(node);
+  }
+
+  /** Moves a node to the state that it is in now, or out of all when it takes no work. */
+  #settle(node: number): void {
+    if (this.#ids[node] === undefined || this.#closed[node] === 1 || this.#held[node] === 1) this.#leaveState(node);
+    else this.#enterState(node);
   }
 
   drop(nodeId: string): void {
     const number = this.#numbers.get(nodeId);
     if (number === undefined) return;
-    this.#leaveState(number);
     this.#numbers.delete(nodeId);
     this.#ids[number] = undefined;
+    this.#held[number] = 0;
+    this.#settle(number);
     this.#vacant.push(number);
   }
 
@@ -287,6 +311,12 @@ export class PlacementIndex {
     return node === NONE || cost === Number.POSITIVE_INFINITY ? null : { node, cost, gpus: this.#gpusFor(task, node) };
   }
 
+  /** A place for a task of this class on one node, or null. */
+  seatAt(task: TaskClass, node: number): Choice | null {
+    const cost = this.#costWithCache(task, node, 0);
+    return cost === Number.POSITIVE_INFINITY ? null : { node, cost, gpus: this.#gpusFor(task, node) };
+  }
+
   #costWithCache(task: TaskClass, node: number, tokens: number): number {
     const state = this.#stateOf[node] ?? NONE;
     const group = this.#groupOf[node] ?? 0;
@@ -316,7 +346,6 @@ export class PlacementIndex {
   }
 
   #move({ ask }: TaskClass, node: number, gpus: readonly number[], sign: 1 | -1): void {
-    const isOpen = (this.#stateOf[node] ?? NONE) !== NONE;
     for (const gpu of gpus) {
       const at = node * this.#stride + gpu;
       const free = (this.#free[at] ?? 0) + sign * ask.gpuMilli;
@@ -325,12 +354,21 @@ export class PlacementIndex {
     }
     this.#cpuMilli[node] = (this.#cpuMilli[node] ?? 0) + sign * ask.cpuMilli;
     this.#memoryMib[node] = (this.#memoryMib[node] ?? 0) + sign * ask.memoryMib;
-    if (isOpen) this.#enterState(node);
+    this.#settle(node);
   }
 
   /** Bytes in typed arrays: they are nearly all of what the index takes beside the nodes' names. */
   get bytes(): number {
-    const own = [this.#groupOf, this.#stateOf, this.#cpuMilli, this.#memoryMib, this.#load, this.#free];
+    const own = [
+      this.#groupOf,
+      this.#stateOf,
+      this.#cpuMilli,
+      this.#memoryMib,
+      this.#load,
+      this.#free,
+      this.#closed,
+      this.#held,
+    ];
     let bytes = own.reduce((sum, array) => sum + array.byteLength, this.#states.bytes);
     for (const task of this.#classes.values()) bytes += task.ranking.bytes + task.fixed.byteLength;
     return bytes;

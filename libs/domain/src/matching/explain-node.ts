@@ -1,0 +1,134 @@
+import { unitsToJson, type Rates } from '../units/units.ts';
+import type { Ask, Candidate } from './ask.ts';
+import { obstacle, ratesFor, servedModel, type Constraint } from './constraints.ts';
+import type { RatesJson } from './explain.ts';
+import { ENGINES_STAND } from './place.ts';
+import { scanCost } from './placement-index/scan.ts';
+import { scoreTerms, type ScoreTerms } from './score.ts';
+
+/** Why a node gets (no) work now: the open jobs as it stands among the others. */
+export interface NodeExplanation {
+  readonly considered: number;
+  /** Jobs for which this node would be the next to get a task. */
+  readonly won: number;
+  /** By the first constraint that keeps the node away, or by what made another node the better one. */
+  readonly lost: readonly { readonly reason: string; readonly says: string; readonly jobs: number }[];
+  /** The highest of its own rates at which it would have won one more job; null when no price would. */
+  readonly priceThatWouldWin: { readonly rates: RatesJson; readonly percentOfAsked: number } | null;
+  readonly summary: string;
+}
+
+/** What made another node the better one, by the term of its lead. */
+const OUTDONE: Readonly<Record<keyof ScoreTerms | 'load', { readonly reason: string; readonly says: string }>> = {
+  price: { reason: 'dearer', says: 'another node is cheaper' },
+  coldStart: { reason: 'colder', says: 'another node has the model loaded, or loads it sooner' },
+  slowness: { reason: 'slower', says: 'another node is faster, as measured' },
+  unreliability: { reason: 'less-reliable', says: 'another node loses or spoils less work' },
+  locality: { reason: 'farther', says: 'another node holds the prompt already' },
+  load: { reason: 'busier', says: 'another node holds fewer leases' },
+};
+
+export function explainNode(node: Candidate, asks: readonly Ask[], candidates: readonly Candidate[]): NodeExplanation {
+  const lostBy = new Map<string, { reason: string; says: string; jobs: number }>();
+  const rivals = candidates.filter(({ nodeId }) => nodeId !== node.nodeId);
+  let won = 0;
+  let best: { rates: Rates; share: number } | null = null;
+  for (const ask of asks) {
+    const rival = cheapestRival(ask, rivals);
+    const kept = obstacle(ask, node);
+    const cost = kept === null ? scanCost(ENGINES_STAND, ask, node) : null;
+    if (cost !== null && (rival === null || isBefore(cost, node, rival))) {
+      won += 1;
+      continue;
+    }
+    const { reason, says } = kept === null ? outdone(ask, node, rival) : { reason: kept.name, says: mustBe(kept, ask) };
+    const known = lostBy.get(reason);
+    if (known === undefined) lostBy.set(reason, { reason, says, jobs: 1 });
+    else known.jobs += 1;
+    const win = winningPrice(ask, node, rival);
+    if (win !== null && (best === null || win.share > best.share)) best = win;
+  }
+  const lost = [...lostBy.values()].sort((a, b) => b.jobs - a.jobs || (a.reason < b.reason ? -1 : 1));
+  const priceThatWouldWin =
+    best === null ? null : { rates: unitsToJson(best.rates), percentOfAsked: Math.floor(best.share * 100) };
+  return { considered: asks.length, won, lost, priceThatWouldWin, summary: summarise(asks.length, won, lost, best) };
+}
+
+interface Rival {
+  readonly node: Candidate;
+  readonly cost: number;
+}
+
+function cheapestRival(ask: Ask, rivals: readonly Candidate[]): Rival | null {
+  let best: Rival | null = null;
+  for (const node of rivals) {
+    const cost = obstacle(ask, node) === null ? scanCost(ENGINES_STAND, ask, node) : null;
+    if (cost !== null && (best === null || !isBefore(best.cost, best.node, { node, cost }))) best = { node, cost };
+  }
+  return best;
+}
+
+function isBefore(cost: number, node: Candidate, rival: Rival): boolean {
+  return cost < rival.cost || (cost === rival.cost && node.nodeId < rival.node.nodeId);
+}
+
+/** The term in which the winner's lead is largest. */
+function outdone(ask: Ask, node: Candidate, rival: Rival | null): { readonly reason: string; readonly says: string } {
+  if (rival === null || rival.node.leasesActive < node.leasesActive) return OUTDONE.load;
+  const [own, theirs] = [scoreTerms(ask, node), scoreTerms(ask, rival.node)];
+  const names = Object.keys(own) as (keyof ScoreTerms)[];
+  return OUTDONE[names.reduce((most, name) => (own[name] - theirs[name] > own[most] - theirs[most] ? name : most))];
+}
+
+function mustBe(constraint: Constraint, ask: Ask): string {
+  return `a node must be one that ${constraint.says(ask)}`;
+}
+
+/** Shares of the asked rates tried: a hundredth apart is as fine as anybody prices. */
+const PRICE_STEPS = 100;
+
+/** The highest share of its rates at which the node would have got a task of this ask: found by halving, since cost grows with price. */
+function winningPrice(ask: Ask, node: Candidate, rival: Rival | null): { rates: Rates; share: number } | null {
+  const wins = (steps: number): boolean => {
+    const cheaper = withRates(ask, node, scaled(ratesFor(ask, node), steps));
+    if (obstacle(ask, cheaper) !== null) return false;
+    const cost = scanCost(ENGINES_STAND, ask, cheaper);
+    return cost !== null && (rival === null || isBefore(cost, cheaper, rival));
+  };
+  if (!wins(0)) return null;
+  let [low, high] = [0, PRICE_STEPS];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (wins(middle)) low = middle;
+    else high = middle - 1;
+  }
+  return low === 0 ? null : { rates: scaled(ratesFor(ask, node), low), share: low / PRICE_STEPS };
+}
+
+function scaled(rates: Rates, steps: number): Rates {
+  return Object.fromEntries(
+    Object.entries(rates).map(([kind, rate]) => [kind, (rate * BigInt(steps)) / BigInt(PRICE_STEPS)]),
+  );
+}
+
+function withRates(ask: Ask, node: Candidate, rates: Rates): Candidate {
+  const served = servedModel(ask, node);
+  if (served === undefined) return { ...node, gpuRates: rates };
+  return { ...node, models: node.models.map((model) => (model === served ? { ...model, rates } : model)) };
+}
+
+function summarise(
+  considered: number,
+  won: number,
+  lost: NodeExplanation['lost'],
+  best: { readonly share: number } | null,
+): string {
+  if (considered === 0) return 'No job has rows that wait for a node.';
+  if (won > 0) return `Next in turn for ${won} of ${considered} jobs.`;
+  const why = lost.map(({ jobs, says }) => `${jobs} because ${says}`).join('; ');
+  const price =
+    best === null
+      ? ' No lower price would have won one.'
+      : ` At ${Math.floor(best.share * 100)} % of its rates it would have won one.`;
+  return `Lost all ${considered} jobs: ${why}.${price}`;
+}

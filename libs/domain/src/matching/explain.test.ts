@@ -1,0 +1,180 @@
+import { describe, expect, it } from '@jest/globals';
+import { ISOLATIONS, type Ask, type Candidate } from './ask.ts';
+import { chance, type Chance } from './chance.ts';
+import { CONSTRAINTS, obstacle } from './constraints.ts';
+import { explainPlacement } from './explain.ts';
+import { explainNode } from './explain-node.ts';
+import { askFor, candidate } from './matching.fixture.ts';
+import { placeTasks } from './place.ts';
+import { askingLess, minimalRelaxations } from './relax.ts';
+
+const SNAPSHOTS = 500;
+
+function served(rate: bigint, over: Partial<Candidate['models'][number]> = {}): Candidate['models'] {
+  const rates = { embeddingToken: rate };
+  return [{ name: 'm', digest: 'sha256:x', engineClass: 'c', loaded: true, rates, rowsPerSecond: 10, ...over }];
+}
+const ask = (over: Partial<Ask> = {}): Ask => askFor({ model: 'm', rateCaps: { embeddingToken: 100n }, ...over });
+const node = (id: string, over: Partial<Candidate> = {}, rate = 50n): Candidate =>
+  candidate(id, { models: served(rate), ...over });
+
+function randomNode(rng: Chance, id: number): Candidate {
+  const gpu = { model: rng.pick(['T4', 'A10']), vramMib: rng.pick([16_384, 24_576]), milli: rng.pick([500, 1_000]) };
+  return node(`n${id}`, {
+    region: rng.pick(['eu', 'us']),
+    pools: rng.pick([[], ['lab']]),
+    isolation: rng.pick(ISOLATIONS),
+    reputation: rng.pick([0.5, 0.9]),
+    gpus: Array.from({ length: rng.below(3) }, () => ({ ...gpu, freeMilli: rng.pick([0, gpu.milli]) })),
+    models: served(BigInt(rng.pick([50, 150])), {
+      name: rng.pick(['m', 'm', 'm', 'other']),
+      loaded: rng.pick([true, false]),
+      capabilities: rng.pick([[], ['logprobs' as const]]),
+    }),
+    draining: rng.below(3) === 0,
+    leasesActive: rng.below(3),
+  });
+}
+
+function randomAsk(rng: Chance): Ask {
+  const gpus = rng.below(3);
+  return ask({
+    regions: rng.pick([[], ['eu']]),
+    pools: rng.pick([[], ['lab']]),
+    isolation: rng.pick(['none', 'gvisor']),
+    reputationFloor: rng.pick([0, 0.9]),
+    capabilities: rng.pick([[], ['logprobs' as const]]),
+    gpus,
+    gpuMilli: gpus === 0 ? 0 : rng.pick([500, 1_000]),
+    gpuModels: rng.pick([[], ['A10']]),
+    vramMib: rng.pick([0, 20_000]),
+    deadlineInMs: rng.pick([10_000, 3_600_000]),
+  });
+}
+
+/** Every set of constraints that, lifted, lets a node in, and of which no part does. */
+function bruteForce(asked: Ask, nodes: readonly Candidate[]): string[] {
+  const liftable = CONSTRAINTS.filter(
+    (one) => one.lifted !== null && nodes.some((candidateNode) => !one.holds(asked, candidateNode)),
+  );
+  const opens = (set: number): boolean =>
+    nodes.some((candidateNode) =>
+      CONSTRAINTS.every((one) => one.holds(asked, candidateNode) || (set & (1 << liftable.indexOf(one))) !== 0),
+    );
+  const sets = Array.from({ length: 1 << liftable.length }, (_, set) => set).filter(opens);
+  return sets
+    .filter((set) => !liftable.some((_, bit) => (set & (1 << bit)) !== 0 && opens(set & ~(1 << bit))))
+    .filter((set) => set !== 0)
+    .map((set) => liftable.filter((_, bit) => (set & (1 << bit)) !== 0).map(({ name }) => name))
+    .map((names) => names.join('+'));
+}
+
+describe('minimalRelaxations', () => {
+  it(`finds what a brute force over all sets of constraints finds, on ${SNAPSHOTS} random snapshots`, () => {
+    const rng = chance(3);
+    let found = 0;
+    for (let round = 0; round < SNAPSHOTS; round += 1) {
+      const nodes = Array.from({ length: 1 + rng.below(4) }, (_, id) => randomNode(rng, id));
+      const asked = randomAsk(rng);
+      const relaxations = minimalRelaxations(asked, nodes);
+      const names = relaxations.map(({ constraints }) => constraints.map(({ name }) => name).join('+'));
+      expect([...names].sort()).toEqual(bruteForce(asked, nodes).sort());
+      for (const { constraints, nodes: opened } of relaxations) {
+        found += 1;
+        for (const one of opened) {
+          const left = obstacle(askingLess(asked, one), one);
+          expect(left === null || left.lifted === 'by-waiting').toBe(true);
+          expect(constraints.length).toBeGreaterThan(0);
+        }
+      }
+    }
+    expect(found).toBeGreaterThan(SNAPSHOTS);
+  });
+});
+
+describe('explainPlacement', () => {
+  it('counts each node once, under the first thing that keeps it away, and names the price that would do', () => {
+    const explanation = explainPlacement(ask({ regions: ['eu'] }), [
+      node('a', { region: 'us' }),
+      node('b', {}, 400n),
+      node('c', {}, 300n),
+      node('d', { benchedForMs: 5 }),
+      node('e', { models: [] }),
+    ]);
+    expect(explanation).toMatchObject({ nodes: 5, fitting: 0, priceThatWouldDo: { embeddingToken: '300' } });
+    expect(Object.fromEntries(explanation.eliminated.map((e) => [e.constraint, e.nodes]))).toEqual({
+      model: 1,
+      region: 1,
+      price: 2,
+      benched: 1,
+    });
+    expect(explanation.summary).toContain('None of 5 nodes fits');
+  });
+
+  it('says so when nobody is there', () => {
+    expect(explainPlacement(ask(), []).summary).toBe('No node is connected.');
+  });
+
+  it('names the smallest change first, with the value that would do, and the cheapest offer that would fit', () => {
+    const explanation = explainPlacement(ask({ regions: ['eu'] }), [
+      node('far', { region: 'us' }),
+      node('dear', {}, 400n),
+      node('dearest', {}, 900n),
+      node('far-and-dear', { region: 'us' }, 300n),
+      node('resting', { draining: true }, 120n),
+    ]);
+    expect(
+      explanation.relaxations.map(({ constraints, nodes, inYourHands }) => [constraints, nodes, inYourHands]),
+    ).toEqual([
+      [['price'], 2, true],
+      [['region'], 1, true],
+    ]);
+    expect(explanation.relaxations[0]?.changes).toEqual([
+      'ask only for one that asks no more than 400 per million of embeddingToken',
+    ]);
+    expect(explanation.relaxations[1]?.changes).toEqual(['ask only for one that stands in region eu or us']);
+    expect(explanation.cheapestOffer).toEqual({ rates: { embeddingToken: '120' }, withinCap: false });
+    expect(explanation.summary).toContain('What would place it');
+  });
+
+  it('offers no relaxation where nobody serves the model, and none where a node fits', () => {
+    expect(explainPlacement(ask({ model: 'other' }), [node('a')]).relaxations).toEqual([]);
+    expect(explainPlacement(ask(), [node('a'), node('b', { region: 'us' })]).relaxations).toEqual([]);
+  });
+
+  it('says to wait where only time helps', () => {
+    const [relaxation] = explainPlacement(ask(), [node('a', { leasesActive: 2 })]).relaxations;
+    expect(relaxation).toMatchObject({ constraints: ['busy'], inYourHands: false });
+    expect(relaxation?.changes).toEqual(['wait until a node is one that has a free slot']);
+  });
+});
+
+describe('explainNode', () => {
+  it('counts the jobs it lost by reason, and names the price that would have won: there it wins, above it does not', () => {
+    const own = node('own', {}, 80n);
+    const others = [node('cheap', {}, 40n)];
+    const asks = [ask(), ask({ jobId: 'far', regions: ['us'] })];
+    const why = explainNode(own, asks, [own, ...others]);
+    expect(why).toMatchObject({ considered: 2, won: 0, priceThatWouldWin: { rates: { embeddingToken: '39' } } });
+    expect(why.lost.map(({ reason, jobs }) => [reason, jobs])).toEqual([
+      ['dearer', 1],
+      ['region', 1],
+    ]);
+    const winner = (rate: bigint): string | undefined =>
+      placeTasks([{ ask: ask(), ageMs: 0, nextRow: 0, rowCount: 1, queued: [] }], [node('own', {}, rate), ...others])[0]
+        ?.nodeId;
+    expect(winner(39n)).toBe('own');
+    expect(winner(41n)).toBe('cheap');
+  });
+
+  it('says what else decided, and that no price would have won where none would', () => {
+    const cold = node('cold', { models: served(40n, { loaded: false }) });
+    const warm = node('warm', {}, 40n);
+    const soon = ask({ deadlineInMs: 30_000 });
+    expect(explainNode(cold, [soon], [warm]).lost).toMatchObject([{ reason: 'colder' }]);
+    const full = node('full', { leasesActive: 1 }, 1n);
+    expect(explainNode(full, [ask()], [warm])).toMatchObject({ lost: [{ reason: 'busier' }], priceThatWouldWin: null });
+    expect(explainNode(node('idle'), [], []).summary).toBe('No job has rows that wait for a node.');
+    expect(explainNode(node('a'), [ask()], [node('b')])).toMatchObject({ won: 1 });
+  });
+});
