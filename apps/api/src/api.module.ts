@@ -9,6 +9,7 @@ import { ApiMetrics } from './http/metrics.ts';
 import { RoomGuard } from './http/room.guard.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { JobsController } from './market/jobs.controller.ts';
+import { NodesController } from './market/nodes.controller.ts';
 import { OffersController } from './market/offers.controller.ts';
 import { QuotesController } from './market/quotes.controller.ts';
 import { BatchesController } from './openai/batches.controller.ts';
@@ -33,6 +34,7 @@ export class ApiModule {
         EmbeddingsController,
         ModelsController,
         QuotesController,
+        NodesController,
         OffersController,
         JobsController,
         AccountController,

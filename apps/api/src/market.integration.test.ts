@@ -76,7 +76,24 @@ describe('a quote', () => {
       fitting: 1,
       eliminated: [{ constraint: 'price', nodes: 1 }],
       priceThatWouldDo: { inputToken: '1000000' },
+      relaxations: [],
+      cheapestOffer: { rates: { inputToken: '100000' }, withinCap: true },
     });
+    const nodes = house.link.nodes().map(({ id }) => id);
+    const why = await Promise.all(nodes.map((id) => call('GET', `/market/v1/nodes/${id}/explain`)));
+    // Two jobs are open: the cheap node is next in turn for both, the dear one loses one by the cap, one by its price.
+    expect(why).toMatchObject([
+      { object: 'node_explanation', considered: 2, won: 2, lost: [] },
+      {
+        considered: 2,
+        won: 0,
+        lost: [
+          { reason: 'dearer', jobs: 1 },
+          { reason: 'price', jobs: 1 },
+        ],
+      },
+    ]);
+    expect(await call('GET', '/market/v1/nodes/nobody/explain')).toMatchObject({ error: { code: 'node_not_found' } });
   });
 
   it('of so many tokens needs a known model', async () => {

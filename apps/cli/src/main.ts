@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { addDoctor } from './doctor.ts';
 import { addNode } from './node.ts';
+import { addWhy } from './why.ts';
 
 const program = new Command('freehold')
   .description('Freehold: GPU work with evidence per row and payment on chain.')
@@ -13,11 +14,14 @@ Examples:
   freehold node status
   freehold node cashout --rpc https://rpc.example --dry-run
   freehold receipts verify .freehold/node/receipts
+  freehold node why
+  freehold why batch_…
   freehold doctor --json`,
   );
 
 addNode(program);
 addDoctor(program);
+addWhy(program);
 
 program.parseAsync(process.argv).catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

@@ -34,6 +34,7 @@ export * from './validate-batch.ts';
 export * from './finalize-batch.ts';
 export * from './quote-job.ts';
 export * from './explain-job.ts';
+export * from './explain-offer.ts';
 export * from './create-key.ts';
 export * from './relay-outbox.ts';
 export * from './detect-queue-loss.ts';

@@ -11,6 +11,7 @@ import {
   type DoctorReport,
 } from '@freehold/persistence';
 import { startPostgres, type EmbeddedPostgres } from './embedded/index.ts';
+import { readRequester } from './devnet/requester-file.ts';
 import { readMarketRecord, type MarketRecord } from './market-record.ts';
 
 /** How long a command waits for a database that its record names, before it takes it for stopped. */
@@ -120,3 +121,38 @@ async function chainFactsOf(market: ReachedMarket): Promise<ChainFacts | null> {
 }
 
 export { writeMarketRecord } from './market-record.ts';
+
+/** Where an API answers, and with which key. */
+export interface ReachedApi {
+  readonly origin: string;
+  readonly apiKey: string;
+}
+
+/** The API that was named, else the one of the data directory; the key that was given, else `FREEHOLD_API_KEY`, else the devnet's. */
+export function reachApi(
+  dataDir: string,
+  given: { readonly url?: string; readonly key?: string },
+  environment: NodeJS.ProcessEnv = process.env,
+): ReachedApi {
+  const url = given.url ?? readMarketRecord(dataDir)?.baseURL;
+  if (url === undefined || url === null) throw new NoMarketError(dataDir);
+  const apiKey = given.key ?? environment['FREEHOLD_API_KEY'] ?? readRequester(dataDir)?.apiKey;
+  if (apiKey === undefined)
+    throw new Error(`No API key for ${url}: give --key, or set FREEHOLD_API_KEY to one with the scope "market".`);
+  return { origin: new URL(url).origin, apiKey };
+}
+
+/** How long a question to the API may take. */
+const ASK_MS = 10_000;
+
+/** One answer of the market's own API; its error's words where it refuses. */
+export async function askMarket(api: ReachedApi, path: string): Promise<unknown> {
+  const answer = await fetch(`${api.origin}${path}`, {
+    headers: { authorization: `Bearer ${api.apiKey}` },
+    signal: AbortSignal.timeout(ASK_MS),
+  });
+  const body: unknown = await answer.json();
+  if (answer.ok) return body;
+  const error = (body as { error?: { message?: string } }).error;
+  throw new Error(error?.message ?? `${api.origin}${path} answered ${answer.status}.`);
+}

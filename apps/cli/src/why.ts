@@ -1,0 +1,82 @@
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+import { askMarket, reachApi, type ReachedApi } from '@freehold/wiring/operator';
+
+interface Options {
+  readonly data: string;
+  readonly url?: string;
+  readonly key?: string;
+  readonly json: boolean;
+}
+
+const HOME = fileURLToPath(new URL('../../../.freehold', import.meta.url));
+
+/** What both explanations share, and what each adds. */
+interface Why {
+  readonly summary: string;
+  readonly eliminated?: readonly { readonly requirement: string; readonly nodes: number }[];
+  readonly relaxations?: readonly { readonly changes: readonly string[]; readonly nodes: number }[];
+  readonly cheapestOffer?: { readonly rates: Readonly<Record<string, string>>; readonly withinCap: boolean } | null;
+  readonly lost?: readonly { readonly says: string; readonly jobs: number }[];
+  readonly priceThatWouldWin?: { readonly rates: Readonly<Record<string, string>> } | null;
+}
+
+export function addWhy(program: Command): void {
+  reaching(program.command('why').argument('<job>', 'its id, as batch_…'))
+    .description('Why the rows of a job are (not) being placed, and the smallest changes that would place them.')
+    .action(async (job: string, options: Options) => {
+      const api = reachApi(resolve(options.data), options);
+      print(options, await askMarket(api, `/market/v1/jobs/${encodeURIComponent(job)}/explain`));
+    });
+}
+
+/** `freehold node why`: it asks the market, so it is not one of the node process's own words. */
+export function addNodeWhy(node: Command): void {
+  reaching(node.command('why').argument('[node]', 'its peer id; every connected node without it'))
+    .description('What a node got and lost among the open jobs, by reason, and the price that would have won.')
+    .action(async (id: string | undefined, options: Options) => {
+      const api = reachApi(resolve(options.data), options);
+      for (const one of id === undefined ? await connectedNodes(api) : [id]) {
+        if (id === undefined && !options.json) process.stdout.write(`${one}\n`);
+        print(options, await askMarket(api, `/market/v1/nodes/${encodeURIComponent(one)}/explain`));
+      }
+    });
+}
+
+function reaching(command: Command): Command {
+  return command
+    .option('--data <dir>', "the market's data directory", HOME)
+    .option('--url <url>', 'the API, where it is not the one of the data directory')
+    .option('--key <key>', 'an API key; else FREEHOLD_API_KEY, else the one of the data directory')
+    .option('--json', 'one JSON line', false);
+}
+
+async function connectedNodes(api: ReachedApi): Promise<readonly string[]> {
+  const { data } = (await askMarket(api, '/market/v1/offers')) as {
+    data: readonly { readonly node: string; readonly connected: boolean }[];
+  };
+  const connected = data.filter((offer) => offer.connected).map((offer) => offer.node);
+  if (connected.length === 0) throw new Error('No node is connected. Start one with "freehold node up".');
+  return connected;
+}
+
+function print(options: Options, answer: unknown): void {
+  process.stdout.write(options.json ? `${JSON.stringify(answer)}\n` : `${render(answer as Why)}\n`);
+}
+
+function render(why: Why): string {
+  const rates = (list: Readonly<Record<string, string>>): string =>
+    Object.entries(list)
+      .map(([kind, rate]) => `${rate} per million of ${kind}`)
+      .join(', ');
+  const { cheapestOffer, priceThatWouldWin } = why;
+  return [
+    why.summary,
+    ...(why.eliminated ?? []).map((one) => `  ${one.nodes} left out: a node must be one that ${one.requirement}`),
+    ...(cheapestOffer ? [`  cheapest that would fit: ${rates(cheapestOffer.rates)}`] : []),
+    ...(why.relaxations ?? []).map((one) => `  ${one.nodes} would fit: ${one.changes.join(', and ')}`),
+    ...(why.lost ?? []).map((one) => `  ${one.jobs} lost: ${one.says}`),
+    ...(priceThatWouldWin ? [`  would have won one at ${rates(priceThatWouldWin.rates)}`] : []),
+  ].join('\n');
+}
