@@ -1,6 +1,16 @@
 import { describe, expect, it } from '@jest/globals';
 import { sharedFile } from '@freehold/testing';
-import { PUBLISHED, readNodeList, readPodList, runOpenb } from '@freehold/testing/placement';
+import { chance, TaskQueue } from '@freehold/domain';
+import {
+  FLEET_ECONOMY,
+  fleetAsks,
+  FleetLoad,
+  PUBLISHED,
+  randomFleet,
+  readNodeList,
+  readPodList,
+  runOpenb,
+} from '@freehold/testing/placement';
 
 /** Floors of placement quality that are no timings. More seeds, and the targets: `npm run bench -- openb`. */
 const SEEDS = { default: [1, 2], multigpu20: [1], gpushare40: [1], gpuspec10: [1], cpu100: [1] };
@@ -26,4 +36,23 @@ describe('placement on the openb traces', () => {
       if (trace === 'default') expect(mean).toBeLessThanOrEqual(runs[0]?.upperBound() ?? 0);
     });
   }
+});
+
+describe('the memory of placement', () => {
+  /** The index and the queue are typed arrays; names and maps beside them come to 125 bytes a node (`npm run bench -- memory`). */
+  const ARRAY_BYTES_PER_NODE_MAX = 128;
+  const BYTES_PER_QUEUED_TASK_MAX = 100;
+
+  it('takes no more than its floor for nodes in use and for queued tasks', () => {
+    const nodes = 20_000;
+    const index = randomFleet(nodes, chance(1), FLEET_ECONOMY());
+    const tasks = fleetAsks().map((ask) => index.classOf(ask));
+    const load = new FleetLoad(index, nodes);
+    const rng = chance(2);
+    for (let i = 0; i < nodes; i += 1) load.decide(rng.pick(tasks));
+    expect(index.bytes / nodes).toBeLessThanOrEqual(ARRAY_BYTES_PER_NODE_MAX);
+    const queue = new TaskQueue();
+    for (let row = 0; row < 100_000; row += 1) queue.add({ job: row, row, taskClass: row % 10 }, row, row);
+    expect(queue.bytes / queue.size).toBeLessThanOrEqual(BYTES_PER_QUEUED_TASK_MAX);
+  });
 });

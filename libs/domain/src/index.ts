@@ -24,6 +24,7 @@ export * from './matching/explain.ts';
 export * from './matching/explain-node.ts';
 export * from './matching/gangs.ts';
 export * from './matching/relax.ts';
+export * from './matching/task-queue.ts';
 export * from './matching/yielding.ts';
 export * from './matching/place.ts';
 export * from './matching/queue-order.ts';

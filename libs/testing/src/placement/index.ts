@@ -1,2 +1,3 @@
 export { PUBLISHED, runOpenb, type OpenbRun } from './openb-run.ts';
 export { readNodeList, readPodList, type TraceFile, type TraceNode, type TracePod } from './openb-trace.ts';
+export { FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from './random-fleet.ts';

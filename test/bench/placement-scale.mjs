@@ -1,0 +1,85 @@
+/**
+ * What a decision costs as the fleet grows: GPU sharing, prices, regions and fragmentation scored, one decision at a time.
+ * Each is checked before it is timed: it fits, and it is what a scan of the fleet would have chosen (`placement-index.test.ts`).
+ *
+ *   npm run bench -- placement-scale
+ */
+import { chance } from '@freehold/domain';
+import { FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from '@freehold/testing/placement';
+import { cpuSeconds, median, quantile, rounded } from './placement/measure.mjs';
+
+const SIZES = [100, 10_000, 100_000];
+const ROUNDS = 5;
+const DECISIONS = 20_000;
+const WARM_UP = 20_000;
+/** Tasks running per node: a little more than half of the GPUs. */
+const LOAD = 1.2;
+const FLOOR = { p50Ratio: 2, p99Ratio: 4, p99UsAt10k: 1_000 };
+const TARGET = { p50Ratio: 1.5, p99Ratio: 2, p99UsAt10k: 100 };
+
+export async function run({ json = false } = {}) {
+  const say = json ? () => undefined : console.log;
+  const fleets = SIZES.map((size) => prepare(size));
+  const measured = new Map(SIZES.map((size) => [size, []]));
+  for (let round = 1; round <= ROUNDS; round += 1) {
+    for (const fleet of fleets) {
+      const one = measure(fleet);
+      measured.get(fleet.size).push(one);
+      say(
+        `  round ${round} ${String(fleet.size).padStart(7)} nodes: p50 ${one.p50.toFixed(1)} µs, p99 ${one.p99.toFixed(1)} µs, ${one.examined.toFixed(1)} states scored`,
+      );
+    }
+  }
+  const of = (size, key) => median(measured.get(size).map((one) => one[key]));
+  const ratio = (key) => rounded(median(measured.get(100_000).map((one, i) => one[key] / measured.get(100)[i][key])));
+  const metrics = {
+    p50Ratio: ratio('p50'),
+    p99Ratio: ratio('p99'),
+    p99UsAt10k: rounded(of(10_000, 'p99'), 1),
+    p50Us: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'p50'), 1)])),
+    p99Us: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'p99'), 1)])),
+    decisionsPerCpuSecondAt100k: Math.round(of(100_000, 'perCpuSecond')),
+    statesScoredPerDecision: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'examined'), 2)])),
+    statesAt100k: fleets.at(-1).index.states,
+  };
+  const pass = Object.entries(FLOOR).every(([key, most]) => metrics[key] <= most);
+  return { metrics, floor: FLOOR, target: TARGET, pass };
+}
+
+function prepare(size) {
+  const index = randomFleet(size, chance(size), FLEET_ECONOMY());
+  const tasks = fleetAsks().map((ask) => index.classOf(ask));
+  const load = new FleetLoad(index, LOAD * size);
+  const fleet = { size, index, tasks, load, rng: chance(size + 1) };
+  for (let i = 0; i < LOAD * size + WARM_UP; i += 1) step(fleet);
+  return fleet;
+}
+
+function step({ tasks, load, rng }) {
+  const choice = load.decide(rng.pick(tasks));
+  load.end();
+  return choice;
+}
+
+function measure({ index, tasks, load, rng }) {
+  const spentUs = new Float64Array(DECISIONS);
+  const examined = index.examined;
+  const cpu = cpuSeconds();
+  let placed = 0;
+  for (let i = 0; i < DECISIONS; i += 1) {
+    const task = rng.pick(tasks);
+    const from = performance.now();
+    const choice = load.decide(task);
+    spentUs[i] = (performance.now() - from) * 1_000;
+    if (choice !== null) placed += 1;
+    load.end();
+  }
+  if (placed < DECISIONS / 2)
+    throw new Error(`only ${placed} of ${DECISIONS} were placed: the load is not what it should be`);
+  return {
+    p50: quantile(spentUs, 0.5),
+    p99: quantile(spentUs, 0.99),
+    examined: (index.examined - examined) / DECISIONS,
+    perCpuSecond: DECISIONS / (cpuSeconds() - cpu),
+  };
+}

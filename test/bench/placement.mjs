@@ -1,0 +1,111 @@
+/**
+ * Durable placements per CPU-second (accepted in Postgres → lease committed, synchronous_commit on) beside what the fastest
+ * queues do per CPU-second: BullMQ on Redis that syncs every command, and graphile-worker in its batched mode. All processes
+ * are counted. Rounds are interleaved; the result is the median of the rounds' ratios.
+ *
+ *   npm run bench -- placement [--rounds N] [--tasks N]
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { runDoctor } from '@freehold/persistence';
+import { startPostgres } from '@freehold/wiring/embedded';
+import { cpuSecondsOfTree } from './house/market-house.mjs';
+import { openPlacements, placeRows } from './placement/durable-placements.mjs';
+import { median, rounded } from './placement/measure.mjs';
+import { bullmqRound, graphileRound, startRedis } from './placement/other-queues.mjs';
+
+const ROWS_PER_CUT_TASK = 16;
+const FLOOR = { ratioPerCpuSecond: 4, graphileRatio: 1 };
+const TARGET = { ratioPerCpuSecond: 10, graphileRatio: 3 };
+
+export async function run({ args = [], json = false } = {}) {
+  const { values } = parseArgs({
+    args: [...args],
+    options: { rounds: { type: 'string', default: '5' }, tasks: { type: 'string', default: '20000' } },
+  });
+  const [rounds, tasks] = [Number(values.rounds), Number(values.tasks)];
+  if (![rounds, tasks].every((n) => Number.isInteger(n) && n >= 1))
+    throw new Error('--rounds and --tasks: expected 1 or more.');
+  const dataDir = mkdtempSync(join(tmpdir(), 'freehold-bench-'));
+  const settings = { synchronous_commit: 'on', fsync: 'on' };
+  const postgres = await startPostgres({ dataDir, settings });
+  const redis = await startRedis();
+  let house = null;
+  try {
+    house = await openPlacements(postgres.url);
+    const [sync] = await house.database.query('SHOW synchronous_commit');
+    if (sync.synchronous_commit !== 'on')
+      throw new Error('synchronous_commit is not on: nothing here would be durable');
+    await placeRows(house, 2_000, 1);
+    const measured = await interleaved(
+      rounds,
+      [
+        ['placements', () => placeRows(house, tasks, 1), tasks],
+        [
+          'rowsInTasks',
+          () => placeRows(house, tasks, ROWS_PER_CUT_TASK),
+          Math.ceil(1_000 / ROWS_PER_CUT_TASK) * Math.ceil(tasks / 1_000),
+        ],
+        ...(redis === null ? [] : [['bullmq', () => bullmqRound(redis.socket, tasks / 4), tasks / 4]]),
+        ['graphile', () => graphileRound(postgres.url, tasks), tasks],
+      ],
+      json ? () => undefined : console.log,
+    );
+    const report = await runDoctor(house.database);
+    const [count] = await house.database.query('SELECT count(*)::int AS leases FROM lease WHERE ended_at IS NULL');
+    if (report.violations.length > 0)
+      throw new Error(
+        `the books are not right, so the time says nothing: ${JSON.stringify(report.violations.slice(0, 3))}`,
+      );
+    return verdict(measured, count.leases, tasks, rounds);
+  } finally {
+    await house?.close();
+    await redis?.stop();
+    await postgres.stop('fast');
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+/** A B A B: each contestant once per round, so that what else happens on the machine meets all of them. */
+async function interleaved(rounds, contestants, say) {
+  const measured = new Map(contestants.map(([name]) => [name, []]));
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const [name, work, expected] of contestants) {
+      const [cpuBefore, wallBefore] = [cpuSecondsOfTree(), performance.now()];
+      const done = await work();
+      const cpu = cpuSecondsOfTree() - cpuBefore;
+      const wall = (performance.now() - wallBefore) / 1_000;
+      if (done !== expected) throw new Error(`${name}: ${done} done where ${expected} were expected`);
+      measured.get(name).push({ done, cpu, wall });
+      say(
+        `  round ${round} ${name.padEnd(12)} ${done} in ${wall.toFixed(2)} s, ${cpu.toFixed(2)} CPU-s: ${Math.round(done / cpu)} per CPU-s`,
+      );
+    }
+  }
+  return measured;
+}
+
+function verdict(measured, leases, tasks, rounds) {
+  const rate = (name) => measured.get(name)?.map(({ done, cpu }) => done / cpu);
+  const own = rate('placements');
+  const ratio = (name) =>
+    rate(name) === undefined ? null : rounded(median(own.map((value, i) => value / rate(name)[i])));
+  const metrics = {
+    ratioPerCpuSecond: ratio('bullmq') ?? 'skipped: no redis-server on the PATH',
+    graphileRatio: ratio('graphile'),
+    placementsPerCpuSecond: Math.round(median(own)),
+    placementsPerSecond: Math.round(median(measured.get('placements').map(({ done, wall }) => done / wall))),
+    rowsPerCpuSecondInTasksOf16: Math.round(median(measured.get('rowsInTasks').map(({ cpu }) => tasks / cpu))),
+    bullmqPerCpuSecond: rate('bullmq') === undefined ? null : Math.round(median(rate('bullmq'))),
+    graphilePerCpuSecond: Math.round(median(rate('graphile'))),
+    leases,
+    tasks,
+    rounds,
+  };
+  const pass =
+    (typeof metrics.ratioPerCpuSecond !== 'number' || metrics.ratioPerCpuSecond >= FLOOR.ratioPerCpuSecond) &&
+    metrics.graphileRatio >= FLOOR.graphileRatio;
+  return { metrics, floor: FLOOR, target: TARGET, pass };
+}

@@ -1,0 +1,129 @@
+/** The house's road from accepted to leased: rows in, decisions by the index, leases by `LeaseStore.grant`, all on disk. */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { ANYWHERE, FragmentationGauge, ledger, packingOf, PlacementIndex } from '@freehold/domain';
+import { grantCredits, migrate, openDatabase, PgLeaseStore, post } from '@freehold/persistence';
+
+const NODES = 500;
+const GPUS = 8;
+const SHARE_MILLI = 250;
+const WINDOW = 1_000;
+const LEASE_MS = 600_000;
+const ORG = 'org_bench';
+/** Grants on their way to the disk while the next is decided. */
+const IN_FLIGHT = 2;
+
+export async function openPlacements(url) {
+  const database = await openDatabase({ url, poolSize: 4 });
+  await migrate(database);
+  const store = new PgLeaseStore(database);
+  await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [ORG]);
+  await grantCredits(database, ORG, 1_000_000_000n, 'bench');
+  const nodeIds = Array.from({ length: NODES }, (_, i) => `node${i}`.padEnd(24, 'x'));
+  const expiresAt = Math.floor(Date.now() / 1_000) + 86_400;
+  for (const [i, node] of nodeIds.entries()) {
+    const address = `0x${(i + 1).toString(16).padStart(40, '0')}`;
+    const offer = { v: 1, node, address, payout: address, seq: 1, expiresAt, engines: [] };
+    await store.rememberNode({ offer, signature: `0x${'00'.repeat(65)}` });
+  }
+  return { database, store, index: indexOf(nodeIds), close: () => database.close() };
+}
+
+function indexOf(nodeIds) {
+  const shape = { gpus: 1, gpuMilli: SHARE_MILLI, cpuMilli: 0, memoryMib: 0, gpuModels: [] };
+  const mix = [{ ...shape, share: 1 }];
+  const index = new PlacementIndex(nodeIds.length, {
+    gauge: new FragmentationGauge(mix),
+    packing: packingOf(mix),
+    strandedMilliCost: 1,
+  });
+  const gpu = { model: 'T4', vramMib: 16_384, milli: 1_000, freeMilli: 1_000 };
+  for (const nodeId of nodeIds) {
+    index.put({
+      nodeId,
+      region: 'eu',
+      pools: [],
+      models: [],
+      gpus: Array.from({ length: GPUS }, () => gpu),
+      cpuFreeMilli: 0,
+      memoryFreeMib: 0,
+      isolation: 'none',
+      gpuRates: { gpuMillisecond: 10n },
+      reputation: 1,
+      draining: false,
+      benchedForMs: 0,
+      benchedWhy: null,
+      rowsAccepted: 0,
+      leasesActive: 0,
+      rowsUnaccepted: 0,
+    });
+  }
+  return index;
+}
+
+/** Accepts `count` rows in windows of {@link WINDOW} and leases each as a task of `rowsPerTask`. Returns what was leased. */
+export async function placeRows(house, count, rowsPerTask) {
+  const ask = {
+    ...ANYWHERE,
+    jobId: '',
+    model: null,
+    verify: 'off',
+    rateCaps: { gpuMillisecond: 10n },
+    deadlineInMs: 3_600_000,
+    gpus: 1,
+    gpuMilli: SHARE_MILLI,
+  };
+  const task = house.index.classOf(ask);
+  const inFlight = new Set();
+  let leased = 0;
+  for (let at = 0; at < count; at += WINDOW) {
+    const rows = Math.min(WINDOW, count - at);
+    const jobId = await accept(house, rows);
+    const { wishes, choices } = decide(house, task, jobId, rows, rowsPerTask);
+    const commit = house.store.grant(wishes, LEASE_MS).then((granted) => {
+      // The work ends at once: the bench is about placing, and the next window needs the room.
+      for (const choice of choices) house.index.give(task, choice);
+      leased += granted.length;
+      inFlight.delete(commit);
+    });
+    inFlight.add(commit);
+    if (inFlight.size >= IN_FLIGHT) await Promise.race(inFlight);
+  }
+  await Promise.all(inFlight);
+  return leased;
+}
+
+/** A job and its rows in one commit, as validation writes them. */
+async function accept({ database }, rows) {
+  const jobId = `batch_${randomUUID().replaceAll('-', '').slice(0, 24)}`;
+  const numbers = Array.from({ length: rows }, (_, i) => i);
+  await database.transaction(async (tx) => {
+    await tx.query(
+      `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline)
+       VALUES ($1, $2, 'batch', 'in_progress', '/v1/embeddings', 'm', $3::int, $3::int, now() + interval '1 day')`,
+      [jobId, ORG, rows],
+    );
+    await tx.query(
+      `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
+       SELECT $1, row_no, custom_id, row_no, 1 FROM unnest($2::int[], $3::text[]) AS line (row_no, custom_id)`,
+      [jobId, numbers, numbers.map((n) => `row-${n}`)],
+    );
+    await post(tx, [ledger.hold(ORG, jobId, BigInt(rows))]);
+  });
+  return jobId;
+}
+
+function decide({ index }, task, jobId, rows, rowsPerTask) {
+  const wishes = [];
+  const choices = [];
+  const model = { model: 'm', digest: 'declared:m', engineClass: 'bench', rates: { embeddingToken: 1_000_000n } };
+  for (let rowFrom = 0; rowFrom < rows; rowFrom += rowsPerTask) {
+    const choice = index.best(task);
+    if (choice === null) throw new Error('the fleet is full: the bench asks for more than it has');
+    index.take(task, choice);
+    choices.push(choice);
+    const rowTo = Math.min(rows, rowFrom + rowsPerTask);
+    const nonce = `0x${randomBytes(16).toString('hex')}`;
+    wishes.push({ jobId, taskId: null, epoch: 1, rowFrom, rowTo, nodeId: index.idOf(choice.node), nonce, ...model });
+  }
+  return { wishes, choices };
+}
