@@ -343,6 +343,7 @@ CREATE TABLE lease (
   ended_at timestamp with time zone,
   outcome text,
   why text,
+  swept_at timestamp with time zone,
   CONSTRAINT lease_checkpoint_rows_check CHECK ((checkpoint_rows >= 0)),
   CONSTRAINT lease_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
   CONSTRAINT lease_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
@@ -599,6 +600,8 @@ CREATE INDEX lease_alive ON public.lease USING btree (lease_until) WHERE ((ended
 CREATE INDEX lease_by_job ON public.lease USING btree (job_id);
 
 CREATE INDEX lease_by_node ON public.lease USING btree (node_id) WHERE (ended_at IS NULL);
+
+CREATE INDEX lease_unswept ON public.lease USING btree (ended_at) WHERE ((swept_at IS NULL) AND (ended_at IS NOT NULL));
 
 CREATE INDEX outbox_undone ON public.outbox USING btree (id) WHERE (done_at IS NULL);
 

@@ -67,6 +67,12 @@ describe('files', () => {
       made.push(file.id);
     }
     expect(await (await tenant.client.files.content(made[1] ?? '')).text()).toBe('content 2');
+    const lasting = await tenant.client.files.create({
+      file: await toFile(Buffer.from('x'), 'x.jsonl'),
+      purpose: 'batch',
+    });
+    expect((lasting.expires_at ?? 0) - lasting.created_at).toBe(30 * 86_400);
+    await tenant.client.files.delete(lasting.id);
     const page = await tenant.client.files.list({ limit: 2, order: 'asc' });
     expect(page.data.map((f) => f.id)).toEqual(made.slice(0, 2));
     expect(page.has_more).toBe(true);

@@ -14,6 +14,7 @@ import {
   reapLeases,
   SignatureCheck,
   Signer,
+  sweepPayloads,
   validateBatch,
   verifyResult,
   WorkQueue,
@@ -30,6 +31,7 @@ const RELAY_ROWS_MAX = 1_000;
 const QUEUE_CHECK_MS = 2_000;
 const CHAIN_MS = 1_000;
 const PRUNE_MS = 60_000;
+const SWEEP_MS = 60_000;
 /** Outbox rows that are done are kept this long, for the doctor and for people. */
 const PRUNE_AFTER_MS = 600_000;
 /** A node that was working when we went away gets this much longer than we were away. */
@@ -127,6 +129,10 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     this.#every(CHAIN_MS, 'following the chain', () => this.useCases.followChain());
     this.#every(PRUNE_MS, 'pruning the outbox', async () => {
       await this.outbox.prune(PRUNE_AFTER_MS);
+    });
+    this.#every(SWEEP_MS, 'sweeping payloads', async () => {
+      const swept = await sweepPayloads({ leases: this.leases, objects: this.objects });
+      if (swept > 0) this.log.info({ leases: swept }, 'payloads removed after their retention');
     });
   }
 

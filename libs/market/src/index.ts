@@ -6,6 +6,7 @@ export * from './ports/queue.ts';
 export * from './ports/outbox.ts';
 export * from './ports/lease-store.ts';
 export * from './verifiable-by.ts';
+export * from './sweep-payloads.ts';
 export * from './ports/signer.ts';
 export * from './ports/blocks.ts';
 export * from './ports/surroundings.ts';

@@ -9,6 +9,7 @@ import {
   storeFile,
   type FileRecord,
   type KeyRecord,
+  RETENTION_MS,
 } from '@freehold/market';
 import { ApiError, invalidRequest, notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
@@ -128,7 +129,8 @@ function fieldsOf(fields: Readonly<Record<string, string>>): { purpose: string; 
     throw invalidRequest('missing_required_parameter', "Missing required parameter: 'purpose'.", 'purpose');
   if (!PURPOSES.includes(purpose))
     throw invalidRequest('invalid_value', `Invalid 'purpose': expected one of ${PURPOSES.join(', ')}.`, 'purpose');
-  return { purpose, expiresInMs: expiryOf(fields) };
+  // As OpenAI documents: inputs of batches expire by themselves, everything else is kept until it is deleted.
+  return { purpose, expiresInMs: expiryOf(fields) ?? (purpose === 'batch' ? RETENTION_MS : null) };
 }
 
 /** `expires_after[anchor]`, `expires_after[seconds]`: how the SDKs flatten the object into a form. */

@@ -140,6 +140,12 @@ export interface Acceptance extends LeaseRef {
   readonly document: (charge: Amount, fee: Amount) => Record<string, unknown>;
 }
 
+/** A lease whose payloads may go. */
+export interface SweepableLease extends LeaseRef {
+  readonly jobId: string;
+  readonly road: 'batch' | 'stream';
+}
+
 export type Remembered =
   | { readonly accepted: true }
   /** `overtaken`: a newer one of the node is known. `conflicting`: the same seq was signed over something else. */
@@ -217,6 +223,10 @@ export abstract class LeaseStore {
 
   /** Moves whatever of a job is past its deadline or cancelled to its end; releases what is left of the hold. Returns jobs to finalise. */
   abstract expireJobs(): Promise<readonly string[]>;
+  /** Leases of jobs that ended so long ago, whose payloads no live job, receipt or dispute needs; not yet {@link markSwept}. */
+  abstract sweepable(olderThanMs: number, limit: number): Promise<readonly SweepableLease[]>;
+  abstract markSwept(leases: readonly LeaseRef[]): Promise<void>;
+
   /** Fails queued tasks with too many attempts: their rows fail with a reason. */
   abstract failPoison(attemptsMax: number): Promise<number>;
 }

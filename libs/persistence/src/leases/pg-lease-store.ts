@@ -11,6 +11,7 @@ import {
   type NodeRecord,
   type OpenDemand,
   type Remembered,
+  type SweepableLease,
 } from '@freehold/market';
 import type { AuditDue } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
@@ -25,6 +26,7 @@ import { grant } from './grant.ts';
 import { nodeRecords, rememberNode } from './nodes.ts';
 import { checkpoint, delivered, extend, inputs, resume, start, view } from './progress.ts';
 import { reject } from './reject.ts';
+import { markSwept, sweepable } from './retention.ts';
 
 /** {@link LeaseStore} on PostgreSQL. Each verb is a file beside this one. Locks are taken in the order job, lease, task, rows, node, account. */
 export class PgLeaseStore extends LeaseStore {
@@ -116,6 +118,13 @@ export class PgLeaseStore extends LeaseStore {
   expireJobs(): Promise<readonly string[]> {
     return expireJobs(this.#database);
   }
+  sweepable(olderThanMs: number, limit: number): Promise<readonly SweepableLease[]> {
+    return sweepable(this.#database, olderThanMs, limit);
+  }
+  markSwept(leases: readonly LeaseRef[]): Promise<void> {
+    return markSwept(this.#database, leases);
+  }
+
   failPoison(attemptsMax: number): Promise<number> {
     return failPoison(this.#database, attemptsMax);
   }
