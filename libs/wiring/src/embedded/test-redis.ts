@@ -4,11 +4,14 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ask } from '../devnet/redis-line.ts';
 import { freePort } from './free-port.ts';
 
 /** A Redis for tests, that nobody else relies on. */
 export interface TestRedis {
   readonly url: string;
+  /** How many keys it holds. */
+  size(): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -44,7 +47,16 @@ export async function testRedis(password?: string): Promise<TestRedis | null> {
     await stop();
     throw new Error(`redis-server did not listen on port ${port} (exit code ${child.exitCode})`);
   }
-  return { url: `redis://${password === undefined ? '' : `:${password}@`}127.0.0.1:${port}`, stop };
+  const url = `redis://${password === undefined ? '' : `:${password}@`}127.0.0.1:${port}`;
+  return {
+    url,
+    size: async () => {
+      const auth = password === undefined ? [] : [['AUTH', password]];
+      const answers = await ask(new URL(url), [...auth, ['DBSIZE']], READY_TIMEOUT_MS);
+      return Number(answers.at(-1)?.slice(1));
+    },
+    stop,
+  };
 }
 
 function listens(port: number): Promise<boolean> {
