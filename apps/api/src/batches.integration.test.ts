@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { toFile } from 'openai';
+import { APIError, toFile } from 'openai';
 import type { Batch } from 'openai/resources/batches';
 import { finalizeBatch, fileObject, validateBatch } from '@freehold/market';
 import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
@@ -286,7 +286,6 @@ describe('a batch', () => {
     ['an empty file', '\n\n', {}, 'empty_file'],
     ['a model nobody has', chatLine('a', 'x', { model: 'gpt-9' }), {}, 'model_not_found'],
     ['a model of the other kind', chatLine('a', 'x', { model: 'use-lite' }), {}, 'model_not_supported'],
-    ['a cap that is too low', chatLine('a'), { max_cost: '0.000001' }, 'cap_too_low'],
     ['more verification than anybody can give', chatLine('a'), { verify: 'quorum' }, 'not_verifiable'],
   ])('fails over %s', async (_what, lines, metadata, code) => {
     const tenant = await house.org();
@@ -294,23 +293,83 @@ describe('a batch', () => {
     expect(await validate(batch.id)).toBe('failed');
     const errors = (await tenant.client.batches.retrieve(batch.id)).errors?.data ?? [];
     expect(errors.map((e) => e.code)).toEqual([code]);
-    if (code !== 'cap_too_low') return;
-    // The message names the price that would do, and that price does.
-    const enough = /: ([0-9.]+) would do/.exec(errors[0]?.message ?? '')?.[1] ?? '';
-    const again = await submit(tenant, lines, { metadata: { max_cost: enough } });
+  });
+
+  it('is refused at once over a cap that is too low, with the price that would do, and that price does', async () => {
+    const tenant = await house.org();
+    const refusal = await submit(tenant, chatLine('a'), { metadata: { max_cost: '0.000001' } }).then(
+      () => null,
+      (error: APIError) => error,
+    );
+    expect(refusal).toMatchObject({ status: 400, code: 'cap_too_low', param: 'metadata.max_cost' });
+    expect((await tenant.client.batches.list()).data).toEqual([]);
+    const enough = /: ([0-9.]+) would do/.exec(refusal?.message ?? '')?.[1] ?? '';
+    const again = await submit(tenant, chatLine('a'), { metadata: { max_cost: enough } });
     expect(await validate(again.id)).toBe('started');
   });
 
-  it('fails without money, names the sum, and holds nothing', async () => {
+  it('fails over a cap that became too low before it was read to its end, with the price that would do', async () => {
+    const tenant = await house.org();
+    // Longer than what is read while its submitter waits: its first rows fit the cap, all of them do not.
+    const lines = Array.from({ length: 3_000 }, (_, n) => chatLine(`r${n}`, 'x'.repeat(800)));
+    const batch = await submit(tenant, lines.join('\n'), { metadata: { max_cost: '2.200000' } });
+    expect(await validate(batch.id)).toBe('failed');
+    const [fault] = (await tenant.client.batches.retrieve(batch.id)).errors?.data ?? [];
+    expect([fault?.code, fault?.param]).toEqual(['cap_too_low', 'metadata.max_cost']);
+    expect(fault?.message).toMatch(/: [0-9.]+ would do/);
+  });
+
+  it('is refused at once without money, 402 and not to be retried, but says line by line what else is wrong', async () => {
     const tenant = await house.org(5n);
-    const batch = await submit(tenant, chatLine('a'));
+    const refusal = await submit(tenant, chatLine('a')).then(
+      () => null,
+      (error: APIError) => error,
+    );
+    expect(refusal).toMatchObject({ status: 402, code: 'insufficient_balance' });
+    expect(refusal?.message).toMatch(/may cost up to 0\.\d+ and the balance is 0\.000005/);
+    expect(refusal?.headers?.get('x-should-retry')).toBe('false');
+    expect((await tenant.client.batches.list()).data).toEqual([]);
+    const broken = await submit(tenant, `${chatLine('a')}\n{"broken`);
+    expect(await validate(broken.id)).toBe('failed');
+    expect((await tenant.client.batches.retrieve(broken.id)).errors?.data?.[0]?.line).toBe(2);
+  });
+
+  it('fails without money, names the sum, and holds nothing, when the balance went to another batch meanwhile', async () => {
+    const tenant = await house.org(5n);
+    await house.accounts.credit(tenant.orgId, 1_000_000n, 'for a moment');
+    const [first, batch] = [
+      await submit(tenant, chatLine('a'), { metadata: { max_cost: '1.000000' } }),
+      await submit(tenant, chatLine('a')),
+    ];
+    expect(await validate(first.id)).toBe('started');
     expect(await validate(batch.id)).toBe('failed');
     const failed = await tenant.client.batches.retrieve(batch.id);
     expect(failed.errors?.data?.[0]).toMatchObject({
       code: 'insufficient_balance',
       message: expect.stringContaining('0.000005'),
     });
-    expect(await house.accounts.balance(tenant.orgId)).toEqual({ balance: 5n, held: 0n });
+    expect(await house.accounts.balance(tenant.orgId)).toEqual({ balance: 5n, held: 1_000_000n });
+  });
+
+  it('answers a repeated submission as the first though the balance is held by then', async () => {
+    const tenant = await house.org(1_000_000n);
+    const { id } = await submit(tenant, chatLine('a'), { metadata: { max_cost: '1.000000' } });
+    const { input_file_id } = await tenant.client.batches.retrieve(id);
+    const body = { input_file_id, endpoint: '/v1/chat/completions', completion_window: '24h' };
+    const post = (): Promise<Response> =>
+      fetch(`${house.url}/v1/batches`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${tenant.key}`,
+          'content-type': 'application/json',
+          'idempotency-key': 'again',
+        },
+        body: JSON.stringify(body),
+      });
+    const made = (await (await post()).json()) as { id: string };
+    expect(await validate(id)).toBe('started');
+    const repeated = await post();
+    expect([repeated.status, ((await repeated.json()) as { id: string }).id]).toEqual([200, made.id]);
   });
 
   it('takes at most as much as a daily cap leaves', async () => {

@@ -29,6 +29,7 @@ export * from './input-lines.ts';
 export * from './batch-cap.ts';
 export * from './known-models.ts';
 export * from './store-file.ts';
+export * from './refuse-unaffordable.ts';
 export * from './submit-batch.ts';
 export * from './cancel-batch.ts';
 export * from './validate-batch.ts';

@@ -4,9 +4,10 @@ import type { JobStore, JobView } from './ports/job-store.ts';
 import type { RequestIdentity } from './ports/once.ts';
 import type { Entropy } from './ports/surroundings.ts';
 import { toHex } from './hex.ts';
+import { refuseUnaffordable, type RefuseUnaffordablePorts } from './refuse-unaffordable.ts';
 import { keyReused } from './request-identity.ts';
 
-export interface SubmitBatchPorts {
+export interface SubmitBatchPorts extends RefuseUnaffordablePorts {
   readonly jobs: JobStore;
   readonly files: FileStore;
   readonly entropy: Entropy;
@@ -27,7 +28,16 @@ export async function submitBatch(ports: SubmitBatchPorts, submission: Submissio
   const parsed = parseBatchRequest(submission.body, submission.nowMs);
   if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
   const request = parsed.value;
-  await refuseUnfitFile(ports.files, submission.orgId, request);
+  const { orgId, identity } = submission;
+  await refuseUnfitFile(ports.files, orgId, request);
+  // A repeated submission gets the first one's answer, whatever became of the balance since.
+  if (identity === null || !(await ports.accounts.remembers(orgId, identity)))
+    await refuseUnaffordable(ports, {
+      orgId,
+      fileId: request.inputFileId,
+      endpoint: request.endpoint,
+      maxCost: request.terms.maxCost,
+    });
   const made = await ports.jobs.submitBatch(
     {
       id: `batch_${toHex(ports.entropy.bytes(ID_BYTES)).slice(2)}`,

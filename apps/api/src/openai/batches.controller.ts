@@ -1,11 +1,24 @@
-import { Body, Controller, Get, HttpCode, Param, Post, Query, Req } from '@nestjs/common';
-import { cancelBatch, Entropy, FileStore, identityOf, JobStore, submitBatch, type KeyRecord } from '@freehold/market';
+import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Req } from '@nestjs/common';
+import {
+  AccountStore,
+  cancelBatch,
+  Entropy,
+  FileStore,
+  identityOf,
+  JobStore,
+  ObjectStore,
+  OfferBook,
+  submitBatch,
+  type KeyRecord,
+  type SubmitBatchPorts,
+} from '@freehold/market';
 import { notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
 import { TakesJson } from '../http/json-body.ts';
 import { Stores } from '../http/room.guard.ts';
 import { listBody, pageOf, unknownCursor } from '../http/list-body.ts';
+import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 import { batchBody } from './batch-body.ts';
 
 const PAGE = { limitDefault: 20, limitMax: 100, hasOrder: false } as const;
@@ -14,13 +27,19 @@ const PAGE = { limitDefault: 20, limitMax: 100, hasOrder: false } as const;
 @Needs('batches')
 export class BatchesController {
   readonly #jobs: JobStore;
-  readonly #files: FileStore;
-  readonly #entropy: Entropy;
+  readonly #ports: SubmitBatchPorts;
 
-  constructor(jobs: JobStore, files: FileStore, entropy: Entropy) {
+  constructor(
+    jobs: JobStore,
+    files: FileStore,
+    entropy: Entropy,
+    accounts: AccountStore,
+    objects: ObjectStore,
+    offers: OfferBook,
+    @Inject(API_SETTINGS) { catalogue }: ApiSettings,
+  ) {
     this.#jobs = jobs;
-    this.#files = files;
-    this.#entropy = entropy;
+    this.#ports = { jobs, files, entropy, accounts, objects, offers, catalogue };
   }
 
   @Post()
@@ -33,10 +52,13 @@ export class BatchesController {
     @Body() body: unknown,
   ): Promise<Record<string, unknown>> {
     const identity = identityOf({ ...requestFacts(request, caller), bodyHash: request.bodyHash ?? new Uint8Array(32) });
-    const job = await submitBatch(
-      { jobs: this.#jobs, files: this.#files, entropy: this.#entropy },
-      { orgId: caller.orgId, keyId: caller.id, body, nowMs: Date.now(), identity },
-    );
+    const job = await submitBatch(this.#ports, {
+      orgId: caller.orgId,
+      keyId: caller.id,
+      body,
+      nowMs: Date.now(),
+      identity,
+    });
     return batchBody(job);
   }
 

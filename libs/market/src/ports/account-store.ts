@@ -1,4 +1,5 @@
 import type { Amount } from '@freehold/domain';
+import type { RequestIdentity } from './once.ts';
 
 export type Trust = 'self-custody' | 'operator-credits';
 
@@ -38,6 +39,8 @@ export abstract class AccountStore {
   /** Operator credits: from the operator's account to the organisation's balance, once per `ref` for ever. */
   abstract credit(orgId: string, amount: Amount, ref: string): Promise<{ readonly credited: boolean }>;
   abstract balance(orgId: string): Promise<{ readonly balance: Amount; readonly held: Amount }>;
+  /** Whether an earlier request of this identity is still answered for. */
+  abstract remembers(orgId: string, identity: RequestIdentity): Promise<boolean>;
   /** Drops identities of requests that answer nobody any more. Returns how many; call again while it is not 0. */
   abstract forgetRequests(): Promise<number>;
 }

@@ -6,6 +6,7 @@ import {
   RETRY_WINDOW_MS,
   type KeyRecord,
   type NewKey,
+  type RequestIdentity,
   type Trust,
 } from '@freehold/market';
 import type { Database } from '../database.ts';
@@ -86,6 +87,14 @@ export class PgAccountStore extends AccountStore {
   async balance(orgId: string): Promise<{ readonly balance: Amount; readonly held: Amount }> {
     const { available, held } = await balanceOfOrg(this.#database, orgId);
     return { balance: available, held };
+  }
+
+  async remembers(orgId: string, identity: RequestIdentity): Promise<boolean> {
+    const rows = await this.#database.query(
+      `SELECT 1 FROM idempotency WHERE org_id = $1 AND key = $2 AND created_at > clock_timestamp() - $3 * interval '1 millisecond'`,
+      [orgId, identity.key, identity.replayWithinMs],
+    );
+    return rows.length > 0;
   }
 
   async forgetRequests(): Promise<number> {

@@ -1,0 +1,92 @@
+import { addUsage, type Amount, type Usage } from '@freehold/domain';
+import {
+  formatMoney,
+  insufficientBalance,
+  invalidRequest,
+  LINE_BYTES_MAX,
+  parseBatchLine,
+  worstUsage,
+  type BatchEndpoint,
+  type Catalogue,
+} from '@freehold/protocol';
+import { capFor } from './batch-cap.ts';
+import { inputLines } from './input-lines.ts';
+import { knownModel, type KnownModel } from './known-models.ts';
+import type { AccountStore } from './ports/account-store.ts';
+import { fileObject } from './ports/file-store.ts';
+import type { ObjectStore } from './ports/object-store.ts';
+import type { OfferBook } from './ports/offer-book.ts';
+
+/** So much of a file is read while its submitter waits: some thousand rows in about 50 ms. Of a longer one it is a lower bound. */
+const READ_BYTES_MAX = 2 * 1_048_576;
+
+export interface RefuseUnaffordablePorts {
+  readonly accounts: AccountStore;
+  readonly objects: ObjectStore;
+  readonly offers: OfferBook;
+  readonly catalogue: Catalogue;
+}
+
+export interface Intended {
+  readonly orgId: string;
+  readonly fileId: string;
+  readonly endpoint: BatchEndpoint;
+  readonly maxCost: Amount | null;
+}
+
+/**
+ * Refuses a batch at once that cannot be paid for, with the price that would do, instead of minutes later in its record.
+ * Says nothing about files with faults: their lines are validation's to name. What is taken here is looked at again there.
+ *
+ * @throws {ApiError} 400 when `max_cost` does not cover the worst case, 402 when the balance does not cover the hold.
+ */
+export async function refuseUnaffordable(ports: RefuseUnaffordablePorts, intended: Intended): Promise<void> {
+  const offers = await ports.offers.offers();
+  const seen = await lookInto(ports, intended, (name) => knownModel(name, ports.catalogue, offers));
+  if (seen === null) return;
+  const { model, worst, isWhole } = seen;
+  const posted = model.offered.map(({ rates }) => rates);
+  const cap = capFor(worst, intended.maxCost, posted, model.ceiling);
+  if (!cap.ok && cap.why === 'no-price') return;
+  const would = isWhole ? 'would do' : 'for its first rows alone would do';
+  if (!cap.ok)
+    throw invalidRequest(
+      'cap_too_low',
+      `metadata.max_cost ${formatMoney(intended.maxCost ?? 0n)} does not cover the worst case of this batch: ${formatMoney(cap.needed)} ${would}. Raise it, lower max_tokens, or send fewer rows.`,
+      'metadata.max_cost',
+    );
+  const { balance } = await ports.accounts.balance(intended.orgId);
+  if (cap.cap > balance) throw insufficientBalance(cap.cap, balance, formatMoney);
+}
+
+interface Seen {
+  readonly model: KnownModel;
+  readonly worst: Usage;
+  readonly isWhole: boolean;
+}
+
+/** The worst case of the rows at the file's start; null when anything about them is not as it should be. */
+async function lookInto(
+  { objects }: RefuseUnaffordablePorts,
+  { fileId, endpoint }: Intended,
+  modelNamed: (name: string) => KnownModel | null,
+): Promise<Seen | null> {
+  const size = await objects.size(fileObject(fileId));
+  if (size === null || size === 0) return null;
+  const isWhole = size <= READ_BYTES_MAX;
+  const bytes = Math.min(size, READ_BYTES_MAX);
+  let name: string | null = null;
+  let model: KnownModel | null = null;
+  let worst: Usage = {};
+  for await (const line of inputLines(objects.read(fileObject(fileId), { from: 0, to: bytes }), LINE_BYTES_MAX)) {
+    // The last line of a part is a part of a line.
+    if (!isWhole && line.offset + line.length >= bytes) break;
+    const row = line.text === null ? null : parseBatchLine(line.text, endpoint);
+    if (row === null || !row.ok) return null;
+    name ??= row.value.model;
+    model ??= modelNamed(name);
+    if (model === null || row.value.model !== name || model.kind !== row.value.work.kind) return null;
+    worst = addUsage(worst, worstUsage(row.value.work, model.contextTokens));
+  }
+  return model === null ? null : { model, worst, isWhole };
+}
