@@ -6,6 +6,8 @@ import { prepare } from './launcher/prepare.mjs';
 import { giveUp } from './launcher/progress.mjs';
 
 const FOLDER = at('test/bench');
+/** These stand on libs/testing or on packages that only development has. */
+const NEED_ALL = new Set(['memory', 'openb', 'placement', 'placement-scale']);
 
 /** A bench is `test/bench/NAME.mjs` with `run({ args, json })` → `{ name, metrics, floor, target, pass }`. */
 function names() {
@@ -42,7 +44,7 @@ if (name === undefined || name === '--help' || name === '-h') {
   console.log(help());
 } else {
   if (!names().includes(name)) giveUp(`No bench named ${JSON.stringify(name)}.\n\n${help()}`);
-  await prepare('production');
+  await prepare(NEED_ALL.has(name) ? 'full' : 'production');
   const json = args.includes('--json');
   const { run } = await import(pathToFileURL(at('test/bench', `${name}.mjs`)).href);
   const result = await run({ args: args.filter((arg) => arg !== '--json'), json });

@@ -5,10 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
-import { makeWorkerUtils, run } from 'graphile-worker';
+import { Logger, makeWorkerUtils, run } from 'graphile-worker';
 import { Redis } from 'ioredis';
 
 const ADD_AT_ONCE = 1_000;
+/** A line per job would be most of the work. */
+const SILENT = new Logger(() => () => undefined);
 
 /** Redis that answers when a command is on the disk; null where there is no redis-server. */
 export async function startRedis() {
@@ -70,7 +72,7 @@ export async function bullmqRound(socket, count) {
 
 /** graphile-worker, batched on both sides: added by arrays, fetched into a local queue, completed in batches. */
 export async function graphileRound(url, count) {
-  const utils = await makeWorkerUtils({ connectionString: url });
+  const utils = await makeWorkerUtils({ connectionString: url, logger: SILENT });
   await utils.migrate();
   for (let at = 0; at < count; at += ADD_AT_ONCE) {
     const size = Math.min(ADD_AT_ONCE, count - at);
@@ -82,6 +84,7 @@ export async function graphileRound(url, count) {
   const finished = new Promise((resolve) => (finish = resolve));
   const runner = await run({
     noHandleSignals: true,
+    logger: SILENT,
     preset: {
       worker: {
         connectionString: url,
