@@ -132,8 +132,8 @@ describe('forecastFrom', () => {
     let promised = 0;
     let kept = 0;
     for (let run = 0; run < 1_000; run += 1) {
-      const nodes = 10 + rng.below(40);
-      const jobs = Array.from({ length: 41 }, () => pastJob(rng, nodes));
+      const nodes = 6 + rng.below(15);
+      const jobs = Array.from({ length: 25 }, () => pastJob(rng, nodes));
       const next = jobs.pop();
       const units = 1 + rng.below(1_000);
       const deadlineInMs = units * (20 + 60 * rng.unit());
