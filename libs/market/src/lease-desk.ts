@@ -144,6 +144,8 @@ export class LeaseDesk implements LinkEvents {
       const end = await runLease({ ...this.#ports, onRows }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
+      const speed = this.#speeds.rowsPerSecond(lease.nodeId, lease.digest);
+      if (speed !== undefined) await this.#leases.rememberSpeed(lease.nodeId, lease.digest, speed);
     } catch (error) {
       // The lease stays as it is: its node presents it again, or its clock runs out.
       this.#rest(lease.nodeId);

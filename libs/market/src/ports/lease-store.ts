@@ -158,6 +158,8 @@ export type Moved<T = unknown> = ({ readonly moved: true } & T) | Fenced;
 export abstract class LeaseStore {
   /** Keeps a node's newest offer. The same offer again is accepted again; another one under the same seq never. */
   abstract rememberNode(offer: SignedOffer): Promise<Remembered>;
+  /** What we measured of a node on one model, for every process and the next start. */
+  abstract rememberSpeed(nodeId: string, digest: string, rowsPerSecond: number): Promise<void>;
   abstract nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>>;
   abstract demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
 

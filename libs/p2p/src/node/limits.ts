@@ -30,7 +30,8 @@ export const NODE_LINK_LIMITS: NodeLinkLimits = {
   frameMs: 30_000,
   writeMs: 15_000,
   redialFirstMs: 250,
-  redialLastMs: 15_000,
+  // A coordinator that restarts is back in seconds, and its leases wait for their nodes: jitter alone keeps 5,000 of them apart.
+  redialLastMs: 5_000,
   steadyMs: 30_000,
   chatsPerStreamMax: 256,
   streamsPerPeerMax: 128,

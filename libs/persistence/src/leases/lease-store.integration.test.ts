@@ -32,6 +32,19 @@ describe('nodes', () => {
     expect(await store.rememberNode(world.offer('nodeB', 1, -60))).toMatchObject({ accepted: false, code: 'expired' });
   });
 
+  it('keep what was measured of them, for so many models only', async () => {
+    const node = await world.node();
+    const speeds = async (): Promise<Readonly<Record<string, number>>> =>
+      (await store.nodeRecords([node])).get(node)?.speed ?? {};
+    await store.rememberSpeed(node, 'a', 1.5);
+    await store.rememberSpeed(node, 'b', 20);
+    await store.rememberSpeed(node, 'a', 3);
+    expect(await speeds()).toEqual({ a: 3, b: 20 });
+    for (let i = 0; i < 63; i += 1) await store.rememberSpeed(node, `m${i}`, i);
+    expect(Object.keys(await speeds()).length).toBeLessThanOrEqual(64);
+    expect(await speeds()).toMatchObject({ m62: 62 });
+  });
+
   it('have their rows and leases in flight counted', async () => {
     const [node, job] = [await world.node(), await world.batch(30)];
     await world.lease(job, node, 0, 10);

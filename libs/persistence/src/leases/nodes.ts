@@ -52,6 +52,18 @@ function refusal(known: KnownOffer | undefined, offer: SignedOffer['offer']): Ex
   };
 }
 
+/** Models measured per node: a node that keeps renaming its models starts anew. */
+const SPEEDS_MAX = 64;
+
+export async function rememberSpeed(sql: Sql, nodeId: string, digest: string, rowsPerSecond: number): Promise<void> {
+  await sql.query(
+    `UPDATE node SET speed = jsonb_build_object($2::text, $3::float8) ||
+       CASE WHEN speed ? $2 OR (SELECT count(*) FROM jsonb_object_keys(speed)) < $4 THEN speed - $2::text ELSE '{}' END
+     WHERE id = $1`,
+    [nodeId, digest, rowsPerSecond, SPEEDS_MAX],
+  );
+}
+
 interface RecordRow {
   readonly id: string;
   readonly payout: string;

@@ -23,7 +23,7 @@ import { demand } from './demand.ts';
 import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
-import { nodeRecords, rememberNode } from './nodes.ts';
+import { nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
 import { checkpoint, delivered, extend, inputs, resume, start, view } from './progress.ts';
 import { reject } from './reject.ts';
 import { markSwept, sweepable } from './retention.ts';
@@ -39,6 +39,9 @@ export class PgLeaseStore extends LeaseStore {
 
   rememberNode(offer: SignedOffer): Promise<Remembered> {
     return rememberNode(this.#database, offer);
+  }
+  rememberSpeed(nodeId: string, digest: string, rowsPerSecond: number): Promise<void> {
+    return rememberSpeed(this.#database, nodeId, digest, rowsPerSecond);
   }
   nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
     return nodeRecords(this.#database, nodeIds);
