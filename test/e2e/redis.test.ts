@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { testRedis, type TestRedis } from '@freehold/wiring/embedded';
 import { Market } from './market.ts';
 
-const ROWS = 60;
+const ROWS = 24;
 
 interface Card {
   batches: { rowsIn: number; succeeded: number; failed: number; duplicates: number }[];

@@ -5,6 +5,7 @@ import { finalizeBatch, fileObject, validateBatch } from '@freehold/market';
 import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
 import { runDoctor } from '@freehold/persistence';
 import { acceptRows } from '../test/accept-rows.ts';
+import { schemaJudge } from '../test/openai-schema.ts';
 
 let house: ApiHouse;
 beforeAll(async () => {
@@ -156,6 +157,21 @@ describe('a batch', () => {
 
     const done = await tenant.client.batches.retrieve(batch.id);
     expect(done).toMatchObject({ status: 'completed', request_counts: { total: 4, completed: 3, failed: 1 } });
+    expect(running.usage).toBeUndefined();
+    const [receipt] = await house.database.query<{ input: string; output: string }>(
+      `SELECT usage->>'inputToken' AS input, usage->>'outputToken' AS output FROM receipt WHERE job_id = $1`,
+      [batch.id],
+    );
+    const [input, written] = [Number(receipt?.input), Number(receipt?.output)];
+    expect(written).toBeGreaterThan(0);
+    expect(done.usage).toEqual({
+      input_tokens: input,
+      input_tokens_details: { cached_tokens: 0 },
+      output_tokens: written,
+      output_tokens_details: { reasoning_tokens: 0 },
+      total_tokens: input + written,
+    });
+    expect(schemaJudge()?.faults('Batch', done) ?? []).toEqual([]);
     const output = await contentOf(tenant, done.output_file_id ?? '');
     expect(output.map((line) => line['custom_id'])).toEqual(['a', 'b', 'd']);
     expect(output[0]).toMatchObject({

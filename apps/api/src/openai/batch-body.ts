@@ -1,4 +1,4 @@
-import type { JobState } from '@freehold/domain';
+import type { JobState, Usage } from '@freehold/domain';
 import type { JobView } from '@freehold/market';
 import { formatMoney } from '@freehold/protocol';
 import { seconds } from './file-body.ts';
@@ -35,8 +35,23 @@ export function batchBody(job: JobView): Record<string, unknown> {
     ...Object.fromEntries(moments),
     // Requests that ended without an answer count as failed: completed + failed is the total at the end.
     request_counts: { total: job.rowCount, completed: job.rowsSucceeded, failed: job.rowsFailed + job.rowsEnded },
+    ...(job.usage === null ? {} : { usage: usageBody(job.usage) }),
     metadata: job.metadata,
     freehold: marketBody(job),
+  };
+}
+
+/** Units of the accepted rows, as they were charged: reasoning is not told apart from other output. */
+function usageBody(usage: Usage): Record<string, unknown> {
+  const cached = Number(usage.cachedInputToken ?? 0n);
+  const input = Number((usage.inputToken ?? 0n) + (usage.embeddingToken ?? 0n)) + cached;
+  const output = Number(usage.outputToken ?? 0n);
+  return {
+    input_tokens: input,
+    input_tokens_details: { cached_tokens: cached },
+    output_tokens: output,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: input + output,
   };
 }
 

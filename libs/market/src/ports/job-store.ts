@@ -1,4 +1,4 @@
-import type { Amount, JobKind, JobState, Rates, RowState, TaskState, VerifyLevel } from '@freehold/domain';
+import type { Amount, JobKind, JobState, Rates, RowState, TaskState, Usage, VerifyLevel } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Trust } from './account-store.ts';
 import type { Listed, Once, Page, RequestIdentity } from './once.ts';
@@ -31,6 +31,8 @@ export interface JobView {
   readonly cap: Amount | null;
   readonly charged: Amount;
   readonly rateCaps: Rates;
+  /** What its accepted rows were counted as, once a batch is over; null before. */
+  readonly usage: Usage | null;
   readonly rowCount: number;
   readonly rowsSucceeded: number;
   readonly rowsFailed: number;

@@ -22,6 +22,7 @@ export interface JobRecord {
   readonly cap: string | null;
   readonly charged: string;
   readonly rate_caps: Record<string, string>;
+  readonly usage: Record<string, string> | null;
   readonly row_count: number;
   readonly rows_succeeded: number;
   readonly rows_failed: number;
@@ -40,7 +41,13 @@ export interface JobRecord {
 
 export const JOB_COLUMNS = `id, org_id, api_key_id, kind, state, endpoint, model, input_file_id, output_file_id, error_file_id,
   completion_window, metadata, verify, region, pool_id, trust, cap, charged, rate_caps, row_count, rows_succeeded, rows_failed,
-  rows_ended, errors, deadline, created_at, in_progress_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at, cancelled_at`;
+  rows_ended, errors, deadline, created_at, in_progress_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at, cancelled_at,
+  CASE WHEN job.kind = 'batch' AND job.state IN ('completed', 'expired', 'cancelled') THEN (
+    SELECT coalesce(jsonb_object_agg(kind, units), '{}') FROM (
+      SELECT counted.key AS kind, sum(counted.value::numeric)::text AS units
+      FROM receipt, jsonb_each_text(receipt.usage) AS counted WHERE receipt.job_id = job.id GROUP BY counted.key
+    ) AS summed
+  ) END AS usage`;
 
 /** States of a job that still moves. */
 export const LIVE_STATES = ['validating', 'in_progress', 'finalizing', 'cancelling'] as const;
@@ -65,6 +72,7 @@ export function jobView(row: JobRecord): JobView {
     cap: row.cap === null ? null : BigInt(row.cap),
     charged: BigInt(row.charged),
     rateCaps: unitsFromJson(row.rate_caps),
+    usage: row.usage === null ? null : unitsFromJson(row.usage),
     rowCount: row.row_count,
     rowsSucceeded: row.rows_succeeded,
     rowsFailed: row.rows_failed,
