@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import OpenAI from 'openai';
 import pg from 'pg';
@@ -114,6 +116,19 @@ describe('npm start', () => {
     }
     expect(text.length).toBeGreaterThan(0);
     expect(usage).toBeGreaterThan(0);
+  });
+
+  it('writes nothing of what a prompt says into any log', async () => {
+    const canary = 'canary-e2e-k4w8';
+    await client.chat.completions.create({ model: 'freehold-tiny', messages: [{ role: 'user', content: canary }] });
+    await client.embeddings.create({ model: 'use-lite', input: canary });
+    const logs = [
+      join(market.dataDir, 'postgres', 'postgres.log'),
+      ...readdirSync(join(market.dataDir, 'logs')).map((name) => join(market.dataDir, 'logs', name)),
+    ];
+    expect(logs.length).toBeGreaterThan(6);
+    expect(logs.filter((log) => readFileSync(log, 'utf8').includes(canary))).toEqual([]);
+    expect(market.stderr).not.toContain(canary);
   });
 
   it('refuses a batch whose cap is too low, with the price that would do', async () => {
