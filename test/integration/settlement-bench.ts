@@ -14,6 +14,7 @@ import {
 import { ledger } from '@freehold/domain';
 import {
   chainFacts,
+  guardPayouts,
   ProviderLink,
   settleBook,
   syncChain,
@@ -28,6 +29,7 @@ import {
   balanceOfAccount,
   PgChainHistory,
   PgChainTransactions,
+  PgPayoutGate,
   PgSettlementStore,
   runDoctor,
 } from '@freehold/persistence';
@@ -86,6 +88,7 @@ export class SettlementBench {
   readonly history: PgChainHistory;
   readonly transactions: PgChainTransactions;
   readonly settlement: PgSettlementStore;
+  readonly gate: PgPayoutGate;
   readonly sender: RpcChainSender;
   readonly anvil: EmbeddedAnvil;
   readonly devnet: Devnet;
@@ -115,6 +118,7 @@ export class SettlementBench {
     this.history = new PgChainHistory(parts.market.database, { book, escrow: escrow.toLowerCase(), operatorPayer });
     this.transactions = new PgChainTransactions(parts.market.database);
     this.settlement = new PgSettlementStore(parts.market.database);
+    this.gate = new PgPayoutGate(parts.market.database);
     this.sender = this.newSender();
   }
 
@@ -172,7 +176,13 @@ export class SettlementBench {
   async turn(sender = this.sender): Promise<BookSettled> {
     await this.sync();
     await sender.tick();
-    const settled = await settleBook({ escrow: this.escrow, sender, settlement: this.settlement, payoutMin: 1n });
+    const settled = await settleBook({
+      escrow: this.escrow,
+      sender,
+      settlement: this.settlement,
+      payoutMin: 1n,
+      payoutsHalted: async () => (await guardPayouts({ escrow: this.escrow, gate: this.gate })).halted,
+    });
     await sender.tick();
     await this.sync();
     return settled;

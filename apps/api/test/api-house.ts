@@ -11,6 +11,7 @@ import { createSignatureCheck, createSigner } from '@freehold/chain';
 import {
   AccountStore,
   Blocks,
+  BooksWatch,
   createKey,
   createOrg,
   Entropy,
@@ -30,6 +31,7 @@ import {
   migrationFiles,
   openDatabase,
   PgAccountStore,
+  PgBooksWatch,
   PgFileStore,
   PgJobStore,
   PgLeaseStore,
@@ -171,6 +173,7 @@ export async function apiHouse(
       [JobStore, parts.jobs],
       [LeaseStore, parts.leases],
       [OfferBook, parts.offers],
+      [BooksWatch, new PgBooksWatch(database)],
       [ObjectStore, parts.objects],
       [ProviderLink, link],
       [Signer, createSigner(`0x${'77'.repeat(32)}`, DOMAIN)],

@@ -10,7 +10,7 @@ interface Options {
   readonly watch: boolean;
 }
 
-const HOME = fileURLToPath(new URL('../../../.freehold', import.meta.url));
+export const HOME = fileURLToPath(new URL('../../../.freehold', import.meta.url));
 const WATCH_MS = 5_000;
 
 export function addDoctor(program: Command): void {
@@ -39,6 +39,13 @@ async function runDoctor(options: Options): Promise<void> {
 }
 
 function render(examination: Examination): string {
-  const found = examination.violations.map((violation) => `  ${violation.check}: ${violation.what}`);
-  return [`${examination.checks} checks, ${examination.violations.length} violations`, ...found].join('\n');
+  const { checks, violations, chain, payoutsHalted } = examination;
+  const found = violations.map((violation) => `  ${violation.check}: ${violation.what}`);
+  const sides =
+    chain === null
+      ? []
+      : [`  at block ${chain.block} the escrow holds ${chain.escrow}, the ledger says ${chain.ledger}`];
+  const pending = (chain?.pending ?? []).map((what) => `  under way: ${what}`);
+  const halted = payoutsHalted === null ? [] : [`  payouts are halted: ${payoutsHalted}`];
+  return [`${checks} checks, ${violations.length} violations`, ...found, ...sides, ...pending, ...halted].join('\n');
 }

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addDoctor } from './doctor.ts';
 import { addNode } from './node.ts';
 import { addWhy } from './why.ts';
+import { addPayouts } from './payouts.ts';
 
 const program = new Command('freehold')
   .description('Freehold: GPU work with evidence per row and payment on chain.')
@@ -16,12 +17,14 @@ Examples:
   freehold receipts verify .freehold/node/receipts
   freehold node why
   freehold why batch_…
-  freehold doctor --json`,
+  freehold doctor --json
+  freehold payouts status`,
   );
 
 addNode(program);
 addDoctor(program);
 addWhy(program);
+addPayouts(program);
 
 program.parseAsync(process.argv).catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

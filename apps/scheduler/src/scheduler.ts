@@ -32,6 +32,8 @@ const QUEUE_CHECK_MS = 2_000;
 const CHAIN_MS = 1_000;
 const PRUNE_MS = 60_000;
 const SWEEP_MS = 60_000;
+/** The doctor reads the whole history: often enough for an alarm, seldom enough for a small machine. */
+const DOCTOR_MS = 300_000;
 /** Outbox rows that are done are kept this long, for the doctor and for people. */
 const PRUNE_AFTER_MS = 600_000;
 /** A node that was working when we went away gets this much longer than we were away. */
@@ -127,6 +129,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     });
     this.#every(QUEUE_CHECK_MS, 'looking after the queue', () => this.useCases.detectQueueLoss());
     this.#every(CHAIN_MS, 'following the chain', () => this.useCases.followChain());
+    this.#every(DOCTOR_MS, 'examining the books', () => this.#examine());
     this.#every(PRUNE_MS, 'pruning the outbox', async () => {
       await this.outbox.prune(PRUNE_AFTER_MS);
     });
@@ -138,6 +141,15 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
 
   #every(intervalMs: number, what: string, work: () => Promise<void>): void {
     this.#tickers.push(new Ticker(intervalMs, work, (error) => this.log.warn({ error: String(error) }, what)));
+  }
+
+  async #examine(): Promise<void> {
+    const found = await this.useCases.examineBooks();
+    if (found === null || found.violations.length === 0) return;
+    this.log.error(
+      { checks: found.checks, violations: found.violations.slice(0, 20) },
+      'doctor: the books are not right',
+    );
   }
 
   async #verify(message: QueueMessage, signal: AbortSignal): Promise<void> {

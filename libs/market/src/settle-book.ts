@@ -10,7 +10,8 @@ export type BookSettled = Readonly<Record<'close' | 'post' | 'finalise' | 'withd
 /**
  * One turn of the road of an epoch: close → post → window → finalise → withdraw; refunds of closed orders behind it.
  *
- * Every step reads where the chain stands and does at most what is next: a turn may be cut anywhere and run again.
+ * Every step reads where the chain stands and does at most what is next: a turn may be cut anywhere and run again. While
+ * payouts are halted epochs are still closed and posted, so that no deadline is missed, and nothing else is done.
  */
 export async function settleBook(ports: SettlePorts): Promise<BookSettled> {
   const head = await ports.escrow.head();
@@ -18,6 +19,8 @@ export async function settleBook(ports: SettlePorts): Promise<BookSettled> {
   if (now.stage === 'dead') return allWait('the book is dead: payees cash their vouchers themselves');
   const close = await closeEpoch(ports, now, head.timestamp);
   const post = await postEpoch(ports, now, head.timestamp);
+  const halted = await ports.payoutsHalted();
+  if (halted !== null) return { close, post, ...noPayouts(`payouts are halted: ${halted}`) };
   const finalise = await finaliseEpoch(ports, now, head.timestamp);
   const withdraw = await withdrawPayouts(ports, now, head.timestamp);
   const refund = await refundOrders(ports, now);
@@ -25,5 +28,9 @@ export async function settleBook(ports: SettlePorts): Promise<BookSettled> {
 }
 
 function allWait(waits: string): BookSettled {
-  return { close: { waits }, post: { waits }, finalise: { waits }, withdraw: { waits }, refund: { waits } };
+  return { close: { waits }, post: { waits }, ...noPayouts(waits) };
+}
+
+function noPayouts(waits: string): Pick<BookSettled, 'finalise' | 'withdraw' | 'refund'> {
+  return { finalise: { waits }, withdraw: { waits }, refund: { waits } };
 }

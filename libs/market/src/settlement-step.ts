@@ -6,6 +6,8 @@ export interface SettlePorts {
   readonly escrow: Escrow;
   readonly sender: ChainSender;
   readonly settlement: SettlementStore;
+  /** Why no money may leave now; null when it may. Asked right before it would. */
+  readonly payoutsHalted: () => Promise<string | null>;
   /** Credits below this wait for more: a withdrawal costs gas. */
   readonly payoutMin: bigint;
 }

@@ -16,4 +16,5 @@ export * from './doctor/index.ts';
 export * from './chain/pg-chain-history.ts';
 export * from './chain/pg-chain-transactions.ts';
 export * from './chain/pg-leadership.ts';
+export * from './chain/pg-payout-gate.ts';
 export * from './chain/pg-settlement-store.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Job, Queue, Worker } from 'bullmq';
-import { WorkQueue, type Consumer, type QueueMessage, type Topic } from '@freehold/market';
+import { TOPICS, WorkQueue, type Consumer, type QueueMessage, type Topic } from '@freehold/market';
 import { postgresBackend, redisBackend, type QueueBackend } from './backend.ts';
 import { retryDelayMs } from './retry.ts';
 
@@ -40,6 +40,10 @@ const ERROR_PAUSE_MS = 500;
 /** An idle worker looks this often without being woken. */
 const IDLE_POLL_SECONDS = 5;
 const INCARNATION = 'incarnation';
+/** Where a message of ours can be: finished and failed ones leave no trace. */
+const PRESENT = ['waiting', 'active', 'delayed', 'prioritized'] as const;
+/** Of each topic; the doctor says nothing about more. */
+const ENTRIES_MAX = 100_000;
 
 /**
  * Wake-ups on BullMQ, over PostgreSQL or Redis. Everything here may be lost at any time: the outbox knows what is undone.
@@ -141,6 +145,24 @@ export class BullWorkQueue extends WorkQueue {
     const id = await this.incarnation();
     if (id === null) throw new Error('The queue lost its data again while it was renewed. Renew once more.');
     return id;
+  }
+
+  /**
+   * Outbox ids of all messages that wait or are at work, for the doctor; null when the queue's tables are not there. Read
+   * twice, because a message may move from one list to another behind a single look.
+   */
+  async entries(): Promise<readonly string[] | null> {
+    try {
+      const found = new Set<string>();
+      for (let look = 0; look < 2; look += 1)
+        for (const topic of TOPICS)
+          for (const job of await this.#queue(topic).getJobs([...PRESENT], 0, ENTRIES_MAX))
+            if (job?.id !== undefined) found.add(job.id.slice(1));
+      return [...found];
+    } catch (error) {
+      if (this.#backend.isSchemaMissing(error)) return null;
+      throw error;
+    }
   }
 
   override async close(): Promise<void> {

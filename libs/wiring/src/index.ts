@@ -1,5 +1,6 @@
 export * from './config.ts';
 export * from './models.ts';
+export { examineBooks, type BooksSurroundings, type Examination } from './examine-books.ts';
 export * from './coordinator/coordinator.module.ts';
 export * from './coordinator/catalogue.ts';
 export * from './coordinator/own-engines.ts';

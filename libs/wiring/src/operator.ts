@@ -1,17 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { EscrowClient } from '@freehold/chain';
-import { chainFacts, type ChainFacts } from '@freehold/market';
-import {
-  openDatabase,
-  PgChainHistory,
-  PgChainTransactions,
-  runDoctor,
-  type Database,
-  type DoctorReport,
-} from '@freehold/persistence';
+import type { PayoutState } from '@freehold/market';
+import { openDatabase, PgPayoutGate, type Database } from '@freehold/persistence';
+import { BullWorkQueue } from '@freehold/queue';
 import { startPostgres, type EmbeddedPostgres } from './embedded/index.ts';
 import { readRequester } from './devnet/requester-file.ts';
+import { examineBooks, type Examination } from './examine-books.ts';
 import { readMarketRecord, type MarketRecord } from './market-record.ts';
 
 /** How long a command waits for a database that its record names, before it takes it for stopped. */
@@ -20,6 +14,8 @@ const REACH_MS = 1_500;
 export interface ReachedMarket {
   readonly database: Database;
   readonly record: MarketRecord | null;
+  /** Where its queue is; null when that is not known. */
+  readonly queueUrl: { readonly databaseUrl: string } | { readonly redisUrl: string } | null;
   /** True when the market was stopped and its database was started for this command alone. */
   readonly wasStopped: boolean;
   close(): Promise<void>;
@@ -45,15 +41,18 @@ export async function reachMarket(
 ): Promise<ReachedMarket> {
   const given = environment['DATABASE_URL'];
   const record = readMarketRecord(dataDir);
-  if (given !== undefined && given !== '') return reached(await open(given), record, null);
+  const redisUrl = environment['REDIS_URL'];
+  const queueAt = (databaseUrl: string): ReachedMarket['queueUrl'] =>
+    redisUrl === undefined || redisUrl === '' ? { databaseUrl } : { redisUrl };
+  if (given !== undefined && given !== '') return reached(await open(given), record, null, queueAt(given));
   if (record !== null) {
     const running = await open(record.databaseUrl, REACH_MS).catch(() => null);
-    if (running !== null) return reached(running, record, null);
+    if (running !== null) return reached(running, record, null, queueAt(record.databaseUrl));
   }
   const postgresDir = join(dataDir, 'postgres');
   if (!existsSync(postgresDir)) throw new NoMarketError(dataDir);
   const postgres = await startPostgres({ dataDir: postgresDir });
-  return reached(await open(postgres.url), record, postgres);
+  return reached(await open(postgres.url), record, postgres, null);
 }
 
 function open(url: string, reconnectMs?: number): Promise<Database> {
@@ -65,10 +64,16 @@ function open(url: string, reconnectMs?: number): Promise<Database> {
   });
 }
 
-function reached(database: Database, record: MarketRecord | null, postgres: EmbeddedPostgres | null): ReachedMarket {
+function reached(
+  database: Database,
+  record: MarketRecord | null,
+  postgres: EmbeddedPostgres | null,
+  queueUrl: ReachedMarket['queueUrl'],
+): ReachedMarket {
   return {
     database,
     record,
+    queueUrl,
     wasStopped: postgres !== null,
     close: async () => {
       await database.close();
@@ -87,36 +92,47 @@ export {
   type NodeFacts,
 } from '@freehold/persistence';
 
-export type Examination = DoctorReport;
+export type { Examination } from './examine-books.ts';
 
-/** The ledger may move while the chain is read: then both are read again, so often. */
-const EXAMINATIONS_MAX = 5;
-
-/** Every check that the reached market's surroundings allow; those about the chain when its endpoint answers. */
+/** Every check that the reached market's surroundings allow; those about chain and queue while it runs. */
 export async function examine(market: ReachedMarket): Promise<Examination> {
-  for (let attempt = 1; ; attempt += 1) {
-    const facts = await chainFactsOf(market);
-    if (facts === null || facts.block === null) return runDoctor(market.database);
-    const { escrowBalance, unconfirmed } = facts;
-    const report = await runDoctor(market.database, { chain: { escrowBalance, unconfirmed } });
-    const after = await chainFactsOf(market);
-    if (report.violations.length === 0 || after?.escrowBalance === escrowBalance || attempt === EXAMINATIONS_MAX)
-      return report;
+  const { database, record, queueUrl, wasStopped } = market;
+  const contracts = record === null || wasStopped ? null : record.contracts;
+  const queue = wasStopped || queueUrl === null ? null : new BullWorkQueue(queueUrl);
+  try {
+    return await examineBooks({
+      database,
+      chain: contracts === null || record === null ? null : { rpcUrl: record.rpcUrl, ...contracts },
+      queueEntries: async () => (queue === null ? null : await queue.entries()),
+    });
+  } finally {
+    await queue?.close();
   }
 }
 
-/** Null when the market is stopped or its chain does not answer: then nothing is said about the chain. */
-async function chainFactsOf(market: ReachedMarket): Promise<ChainFacts | null> {
-  const { record, database } = market;
-  if (record === null || market.wasStopped) return null;
-  const { escrow: address, book } = record.contracts;
-  const history = new PgChainHistory(database, { book, escrow: address.toLowerCase(), operatorPayer: null });
-  const escrow = new EscrowClient({ rpcUrl: record.rpcUrl, escrow: address, book });
-  try {
-    return await chainFacts({ escrow, history, transactions: new PgChainTransactions(database), sender: '' });
-  } catch (error) {
-    if (error instanceof Error && error.name !== 'TypeError') return null;
-    throw error;
+/** The operator's hand on the payouts of a market. */
+export async function payouts(market: ReachedMarket): Promise<PayoutState> {
+  return await new PgPayoutGate(market.database).state();
+}
+
+/** Stops payouts until {@link resumePayouts}. */
+export async function haltPayouts(market: ReachedMarket, why: string): Promise<PayoutState> {
+  return await movePayouts(market, ({ accepted }) => ({ halted: { by: 'operator', why }, accepted }));
+}
+
+/** Lets payouts run again. `accepted`: the difference (escrow − ledger) that the operator takes on; the next comparison holds it to that. */
+export async function resumePayouts(market: ReachedMarket, accepted: bigint | null): Promise<PayoutState> {
+  return await movePayouts(market, (before) => ({ halted: null, accepted: accepted ?? before.accepted }));
+}
+
+async function movePayouts(
+  market: ReachedMarket,
+  to: (before: PayoutState) => Parameters<PgPayoutGate['move']>[1],
+): Promise<PayoutState> {
+  const gate = new PgPayoutGate(market.database);
+  for (;;) {
+    const before = await gate.state();
+    if (await gate.move(before, to(before))) return await gate.state();
   }
 }
 

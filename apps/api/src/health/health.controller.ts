@@ -1,6 +1,6 @@
 import { Controller, Get, Inject, Res } from '@nestjs/common';
 import type { Response } from 'express';
-import { AccountStore, ObjectStore, ProviderLink } from '@freehold/market';
+import { AccountStore, BooksWatch, ObjectStore, ProviderLink, type BooksSeen } from '@freehold/market';
 import { Needs, PUBLIC } from '../accounts/needs.ts';
 import { ApiMetrics } from '../http/metrics.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
@@ -14,6 +14,7 @@ export class HealthController {
   readonly #accounts: AccountStore;
   readonly #objects: ObjectStore;
   readonly #link: ProviderLink;
+  readonly #books: BooksWatch;
   readonly #metrics: ApiMetrics;
   readonly #settings: ApiSettings;
 
@@ -21,12 +22,14 @@ export class HealthController {
     accounts: AccountStore,
     objects: ObjectStore,
     link: ProviderLink,
+    books: BooksWatch,
     metrics: ApiMetrics,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
     this.#accounts = accounts;
     this.#objects = objects;
     this.#link = link;
+    this.#books = books;
     this.#metrics = metrics;
     this.#settings = settings;
   }
@@ -52,9 +55,27 @@ export class HealthController {
     ]);
     const notReady = [...this.#settings.notReady(), ...(this.#diskFault() ?? [])];
     const isReady = notReady.length === 0 && checks.every(({ ok }) => ok);
-    response
-      .status(isReady ? 200 : 503)
-      .json({ status: isReady ? 'ready' : 'not ready', checks, reasons: notReady, nodes: this.#link.nodes().length });
+    // Books that are not right are for the operator to look into, not for a load balancer: requests are served all the same.
+    const books = await check('books', async () => requireRight(await this.#books.seen()));
+    response.status(isReady ? 200 : 503).json({
+      status: isReady ? 'ready' : 'not ready',
+      checks: [...checks, books],
+      reasons: notReady,
+      nodes: this.#link.nodes().length,
+    });
+  }
+
+  /** Whether the money side is right: 503 while payouts are halted, or while the doctor's last look found something. */
+  @Get('readyz/books')
+  async booksReady(@Res() response: Response): Promise<void> {
+    const { payoutsHaltedSince, doctor } = await this.#books.seen();
+    const isRight = payoutsHaltedSince === null && (doctor?.violations ?? 0) === 0;
+    response.status(isRight ? 200 : 503).json({
+      status: isRight ? 'right' : 'not right',
+      payouts: payoutsHaltedSince === null ? 'running' : 'halted',
+      payouts_halted_since: payoutsHaltedSince,
+      doctor: doctor === null ? null : { checks: doctor.checks, violations: doctor.violations, age_ms: doctor.ageMs },
+    });
   }
 
   #diskFault(): readonly string[] | null {
@@ -64,9 +85,17 @@ export class HealthController {
 
   @Get('metrics')
   async metrics(@Res() response: Response): Promise<void> {
+    await this.#books.seen().then(
+      (seen) => this.#metrics.noteBooks(seen),
+      () => this.#metrics.forgetBooks(),
+    );
     response.setHeader('content-type', this.#metrics.registry.contentType);
     response.end(await this.#metrics.registry.metrics());
   }
+}
+
+function requireRight({ payoutsHaltedSince, doctor }: BooksSeen): void {
+  if (payoutsHaltedSince !== null || (doctor?.violations ?? 0) > 0) throw new Error('not right');
 }
 
 /** Names what fails, never how: details belong into the log, this is public. */

@@ -1,4 +1,5 @@
 import type { NextFunction, Request, Response } from 'express';
+import type { BooksSeen } from '@freehold/market';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /** Routes by their pattern, never by their path: ids would make a series each. */
@@ -36,6 +37,36 @@ export class ApiMetrics {
     help: 'Requests under way.',
     registers: [this.registry],
   });
+
+  readonly #violations = new Gauge({
+    name: 'freehold_doctor_violations',
+    help: 'What the doctor found wrong at its last look, by check.',
+    labelNames: ['check'],
+    registers: [this.registry],
+  });
+  readonly #doctorAgeSeconds = new Gauge({
+    name: 'freehold_doctor_age_seconds',
+    help: "Time since the doctor's last look.",
+    registers: [this.registry],
+  });
+  readonly #payoutsHalted = new Gauge({
+    name: 'freehold_payouts_halted',
+    help: '1 while no money leaves, because escrow and ledger differ or the operator said so.',
+    registers: [this.registry],
+  });
+
+  noteBooks({ payoutsHaltedSince, doctor }: BooksSeen): void {
+    this.forgetBooks();
+    this.#payoutsHalted.set(payoutsHaltedSince === null ? 0 : 1);
+    if (doctor === null) return;
+    this.#doctorAgeSeconds.set(doctor.ageMs / 1_000);
+    for (const [name, found] of Object.entries(doctor.byCheck)) this.#violations.set({ check: name }, found);
+  }
+
+  /** The database cannot be asked: no figure is better than an old one. */
+  forgetBooks(): void {
+    for (const gauge of [this.#violations, this.#doctorAgeSeconds, this.#payoutsHalted]) gauge.reset();
+  }
 
   readonly middleware = (request: Request, response: Response, next: NextFunction): void => {
     const startedMs = performance.now();

@@ -224,6 +224,12 @@ const DAMAGE: Record<
       ),
   },
   'voucher-total': { do: (tx) => tx.query('UPDATE voucher SET total = total + 1 WHERE task_id = $1', [task()]) },
+  'receipt-in-two-epochs': {
+    do: (tx) =>
+      tx.query(
+        `INSERT INTO chain_epoch (book, epoch, state, debits, credits) VALUES ('0xb', 7, 'closed', '{"0": "5"}', '{}')`,
+      ),
+  },
   'nonce-gap': {
     do: (tx) =>
       tx.query(

@@ -15,6 +15,7 @@ export interface DoctorReport {
 
 /** A whole history is read: longer than any statement of the market may take. */
 const TIMEOUT_MS = 300_000;
+const PENDING_SHOWN_MAX = 100;
 
 /**
  * Proves the books, or names what is wrong: one implementation for operators and fault tests.
@@ -51,4 +52,13 @@ export async function examineWith(
     violations.push(...found.map((what) => ({ check: check.name, what })));
   }
   return { checks: wanted.length, violations, byCheck };
+}
+
+/** Transactions that were signed and are not confirmed, one by one, in words: what is under way between ledger and chain. */
+export async function pendingTransactions(sql: Sql): Promise<readonly string[]> {
+  const rows = await sql.query<{ what: string }>(
+    `SELECT purpose || ' ' || ref || ', nonce ' || nonce || ' of ' || sender || ', ' || state || ' as 0x' || encode(hash, 'hex') AS what
+     FROM chain_transaction WHERE state IN ('saved', 'sent') ORDER BY sender, nonce LIMIT ${PENDING_SHOWN_MAX}`,
+  );
+  return rows.map(({ what }) => what);
 }

@@ -1,2 +1,3 @@
+export { PgBooksWatch } from './pg-books-watch.ts';
 export { sqlCheck, type DoctorCheck, type DoctorFacts } from './check.ts';
-export { DOCTOR_CHECKS, examineWith, runDoctor, type DoctorReport } from './doctor.ts';
+export { DOCTOR_CHECKS, examineWith, pendingTransactions, runDoctor, type DoctorReport } from './doctor.ts';

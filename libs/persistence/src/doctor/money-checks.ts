@@ -149,6 +149,22 @@ export const MONEY_CHECKS: readonly DoctorCheck[] = [
      FROM receipt r JOIN audit_receipt a ON a.paid_by = r.task_id GROUP BY r.task_id, r.fee HAVING sum(a.amount) > r.fee`,
   ),
   sqlCheck(
+    'receipt-in-two-epochs',
+    'a receipt is settled in one epoch, and a closed epoch settles exactly the vouchers accepted into it',
+    `SELECT 'receipt 0x' || encode(receipt_hash, 'hex') || ' stands in ' || count(*) || ' vouchers, of epochs '
+       || string_agg(book_epoch::text, ', ') AS what
+     FROM voucher WHERE receipt_hash IS NOT NULL GROUP BY receipt_hash HAVING count(*) > 1
+     UNION ALL
+     SELECT 'epoch ' || e.epoch || ' was closed with debits ' || e.debits || ' and credits ' || e.credits
+       || ', its vouchers say ' || v.debits || ' and ' || v.credits
+     FROM chain_epoch e CROSS JOIN LATERAL (SELECT
+       (SELECT coalesce(jsonb_object_agg(order_index, gross), '{}') FROM (SELECT order_index, sum(gross)::text AS gross
+          FROM voucher WHERE book = e.book AND book_epoch = e.epoch GROUP BY order_index) AS o) AS debits,
+       (SELECT coalesce(jsonb_object_agg(payee, net), '{}') FROM (SELECT payee, sum(net)::text AS net
+          FROM voucher WHERE book = e.book AND book_epoch = e.epoch GROUP BY payee) AS p) AS credits) AS v
+     WHERE e.state <> 'open' AND (e.debits, e.credits) IS DISTINCT FROM (v.debits, v.credits)`,
+  ),
+  sqlCheck(
     'nonce-gap',
     'the nonces of a sender have no gap',
     `SELECT 'sender ' || sender || ' used ' || count(*) || ' nonces from ' || min(nonce) || ' to ' || max(nonce) AS what

@@ -141,6 +141,14 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
      SELECT 'lease ' || l.task_id || '.' || l.epoch || ' names job ' || l.job_id || ', its task is of ' || t.job_id
      FROM lease l JOIN task t ON t.id = l.task_id WHERE l.job_id <> t.job_id
      UNION ALL
+     SELECT tx.kind || ' of job ' || job.id || ' of ' || job.org_id || ' touches the balance of ' || a.owner
+     FROM ledger_transaction tx JOIN job ON job.id = tx.ref JOIN posting p ON p.transaction_id = tx.id
+     JOIN account a ON a.id = p.account_id AND a.kind = 'balance' WHERE tx.kind IN ('hold', 'release') AND a.owner <> job.org_id
+     UNION ALL
+     SELECT 'voucher of task ' || v.task_id || ' of ' || r.org_id || ' is charged to order ' || v.order_index || ' of ' || o.org_id
+     FROM voucher v JOIN receipt r ON r.task_id = v.task_id JOIN chain_order o ON o.book = v.book AND o.order_index = v.order_index
+     WHERE NOT o.is_operator AND o.org_id <> r.org_id
+     UNION ALL
      SELECT 'file ' || f.id || ' of ' || f.org_id || ' is used by job ' || job.id || ' of ' || job.org_id
      FROM job JOIN file f ON f.id IN (job.input_file_id, job.output_file_id, job.error_file_id) WHERE f.org_id <> job.org_id`,
   ),

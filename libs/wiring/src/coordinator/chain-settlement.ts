@@ -1,5 +1,7 @@
 import { EscrowClient, RpcChainSender } from '@freehold/chain';
 import {
+  COMPARE_EVERY_MS,
+  guardPayouts,
   issueVoucher,
   resendVouchers,
   settleBook,
@@ -12,6 +14,7 @@ import {
   PgChainHistory,
   PgChainTransactions,
   PgLeadership,
+  PgPayoutGate,
   PgSettlementStore,
   type Database,
 } from '@freehold/persistence';
@@ -45,6 +48,8 @@ class ChainSettlement implements Settlement {
   readonly #settlement: PgSettlementStore;
   readonly #sender: RpcChainSender;
   readonly #leadership: PgLeadership;
+  readonly #gate: PgPayoutGate;
+  #comparedAtMs = Number.NEGATIVE_INFINITY;
   #isKnownChain = false;
   #settledAtMs = Number.NEGATIVE_INFINITY;
   #said = '';
@@ -70,6 +75,7 @@ class ChainSettlement implements Settlement {
       confirmations,
     });
     this.#leadership = new PgLeadership(database);
+    this.#gate = new PgPayoutGate(database);
   }
 
   async issueVoucher(task: string): Promise<void> {
@@ -123,12 +129,25 @@ class ChainSettlement implements Settlement {
       escrow: this.#escrow,
       sender: this.#sender,
       settlement: this.#settlement,
+      payoutsHalted: () => this.#payoutsHalted(),
       payoutMin: this.#parts.config.payoutMin,
     });
     const did = Object.values(steps).flatMap((step) => ('did' in step ? [step.did] : []));
     // The same step is pending over many turns: it is said once.
     if (did.length > 0 && did.join() !== this.#said) this.#parts.log.info({ did }, 'settlement');
     this.#said = did.join();
+  }
+
+  /** The operator's word is read every time; the escrow is compared with the ledger every {@link COMPARE_EVERY_MS}, and while halted. */
+  async #payoutsHalted(): Promise<string | null> {
+    const before = (await this.#gate.state()).halted;
+    if (before === null && performance.now() - this.#comparedAtMs < COMPARE_EVERY_MS) return null;
+    const { halted, changed } = await guardPayouts({ escrow: this.#escrow, gate: this.#gate });
+    this.#comparedAtMs = performance.now();
+    if (changed && halted !== null) this.#parts.log.error({ why: halted }, 'payouts are halted');
+    if (changed && halted === null)
+      this.#parts.log.info({ was: before?.why }, 'payouts run again: the mismatch is gone');
+    return halted;
   }
 
   get #voucherPorts() {

@@ -15,6 +15,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import {
   AccountStore,
   Blocks,
+  BooksWatch,
   Entropy,
   FileStore,
   JobStore,
@@ -33,8 +34,10 @@ import {
   Database,
   openDatabase,
   PgAccountStore,
+  PgBooksWatch,
   PgFileStore,
   PgJobStore,
+  PgLeadership,
   PgLeaseStore,
   PgOfferBook,
   PgOutbox,
@@ -43,6 +46,7 @@ import { BullWorkQueue } from '@freehold/queue';
 import { DiskObjectStore } from '@freehold/storage';
 import { createSignatureCheck, createSigner, RpcBlocks, SigningPool } from '@freehold/chain';
 import type { CoordinatorConfig } from '../config.ts';
+import { examineBooks, type Examination } from '../examine-books.ts';
 import { LOCAL_MODELS } from '../models.ts';
 import { readCatalogue } from './catalogue.ts';
 import { createLog, Log } from './log.ts';
@@ -117,6 +121,7 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
     bind(FileStore, () => new PgFileStore(database)),
     bind(JobStore, () => new PgJobStore(database)),
     bind(OfferBook, () => new PgOfferBook(database)),
+    bind(BooksWatch, () => new PgBooksWatch(database)),
     bind(LeaseStore, () => new PgLeaseStore(database)),
     bind(Outbox, () => new PgOutbox(database)),
     bind(
@@ -172,9 +177,25 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
           drawKey: config.drawKey,
           holdsModel: (model) => engines.holds(model),
           settlement: createSettlement({ config, database, link, signer, log }),
+          examine: () => examineOwnBooks(config, database, queue),
         }),
     },
   ];
+}
+
+/** One process at a time reads the whole history. */
+async function examineOwnBooks(
+  { rpcUrl, escrow, book }: CoordinatorConfig,
+  database: Database,
+  queue: WorkQueue,
+): Promise<Examination | null> {
+  return await new PgLeadership(database).attempt('doctor', () =>
+    examineBooks({
+      database,
+      chain: { rpcUrl, escrow, book },
+      queueEntries: async () => (queue instanceof BullWorkQueue ? await queue.entries() : null),
+    }),
+  );
 }
 
 function providerLink(

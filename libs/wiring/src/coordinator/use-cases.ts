@@ -11,6 +11,7 @@ import {
   type Outbox,
   type WorkQueue,
 } from '@freehold/market';
+import type { Examination } from '../examine-books.ts';
 import type { Settlement } from './settlement.ts';
 
 export interface BatchPorts {
@@ -25,6 +26,7 @@ interface Parts extends BatchPorts {
   readonly outbox: Outbox;
   readonly queue: WorkQueue;
   readonly settlement: Settlement;
+  readonly examine: () => Promise<Examination | null>;
   readonly drawKey: Uint8Array;
 }
 
@@ -62,6 +64,11 @@ export class CoordinatorUseCases {
 
   voucherKept(nodeId: string, task: string): Promise<void> {
     return this.#parts.settlement.voucherKept(nodeId, task);
+  }
+
+  /** The doctor's look at the books; null when another process is at it. */
+  examineBooks(): Promise<Examination | null> {
+    return this.#parts.examine();
   }
 
   settleOnChain(): Promise<void> {
