@@ -136,7 +136,7 @@ const ROUTES: readonly RouteCase[] = [
     stranger: 404,
   },
 ];
-const PUBLIC = ['GET /healthz', 'GET /readyz', 'GET /metrics'];
+const PUBLIC = ['GET /healthz', 'GET /readyz', 'GET /readyz/books', 'GET /metrics'];
 
 async function ask(route: RouteCase, key: string | null): Promise<{ status: number; body: unknown; headers: Headers }> {
   const [method] = route.route.split(' ');
@@ -166,6 +166,38 @@ it('knows every route there is', () => {
     route === undefined ? [] : Object.keys(route.methods).map((method) => `${method.toUpperCase()} ${route.path}`),
   );
   expect([...new Set(served)].sort()).toEqual([...ROUTES.map(({ route }) => route), ...PUBLIC].sort());
+});
+
+it('says in readiness and gauges when the books are not right, and serves requests all the same', async () => {
+  const get = async (path: string) => await fetch(`${house.url}${path}`);
+  expect((await get('/readyz/books')).status).toBe(200);
+  const note = async (key: string, value: unknown) =>
+    await house.database.query(
+      `INSERT INTO coordinator (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+      [key, JSON.stringify(value)],
+    );
+  await note('doctor', { checks: 30, violations: 2, byCheck: { 'global-sum': 2, 'billed-twice': 0 } });
+  await note('payouts', {
+    halted: { by: 'operator', why: 'secret reasons', since: '2026-01-01T00:00:00Z' },
+    accepted: '0',
+  });
+  try {
+    const books = await get('/readyz/books');
+    expect(books.status).toBe(503);
+    const text = await books.text();
+    expect(JSON.parse(text)).toMatchObject({ payouts: 'halted', doctor: { checks: 30, violations: 2 } });
+    expect(text).not.toContain('secret');
+    const ready = await get('/readyz');
+    expect(ready.status).toBe(200);
+    expect(await ready.json()).toMatchObject({ checks: expect.arrayContaining([{ name: 'books', ok: false }]) });
+    const gauges = await (await get('/metrics')).text();
+    expect(gauges).toContain('freehold_doctor_violations{check="global-sum"} 2');
+    expect(gauges).toContain('freehold_payouts_halted 1');
+  } finally {
+    await house.database.query(`DELETE FROM coordinator WHERE key IN ('doctor', 'payouts')`);
+  }
+  expect(await (await get('/metrics')).text()).not.toContain('global-sum');
+  expect((await get('/readyz/books')).status).toBe(200);
 });
 
 describe('each route', () => {
