@@ -92,3 +92,35 @@ describe('a queue without a backend', () => {
     expect(() => new BullWorkQueue({})).toThrow(/DATABASE_URL or REDIS_URL/);
   });
 });
+
+describe('what the doctor asks a queue', () => {
+  it('names the outbox rows that wait, are delayed or at work, and knows nothing once they are done or the data is lost', async () => {
+    const bench = await postgresBench();
+    const queue = (await bench.open()) as BullWorkQueue;
+    try {
+      await queue.renew();
+      await queue.publish('place', [
+        { outboxId: '11', ids: {} },
+        { outboxId: '12', ids: {}, notBeforeMs: 600_000 },
+      ]);
+      await queue.publish('verify', [{ outboxId: '13', ids: {} }]);
+      let release = (): void => undefined;
+      const working = new Promise<void>((started) => {
+        void queue.consume('verify', 1, async () => {
+          started();
+          await new Promise<void>((done) => (release = done));
+        });
+      });
+      await working;
+      expect([...((await queue.entries()) ?? [])].sort()).toEqual(['11', '12', '13']);
+      release();
+      while ((await queue.entries())?.includes('13') === true);
+      expect([...((await queue.entries()) ?? [])].sort()).toEqual(['11', '12']);
+      await bench.loseData();
+      expect(await queue.entries()).toBeNull();
+    } finally {
+      await queue.close();
+      await bench.close();
+    }
+  });
+});
