@@ -153,34 +153,38 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
       useFactory: (signatures: SignatureCheck, signer: Signer, directory: ProcessDirectory) =>
         providerLink(config, log, signatures, signer, directory),
     },
-    {
-      provide: CoordinatorUseCases,
-      inject: [JobStore, ObjectStore, OfferBook, CATALOGUE, Outbox, WorkQueue, ProviderLink, Signer, OwnEngines],
-      useFactory: (
-        jobs: JobStore,
-        objects: ObjectStore,
-        offers: OfferBook,
-        catalogue: ReturnType<typeof readCatalogue>,
-        outbox: Outbox,
-        queue: WorkQueue,
-        link: ProviderLink,
-        signer: Signer,
-        engines: OwnEngines,
-      ) =>
-        new CoordinatorUseCases({
-          jobs,
-          objects,
-          offers,
-          catalogue,
-          outbox,
-          queue,
-          drawKey: config.drawKey,
-          holdsModel: (model) => engines.holds(model),
-          settlement: createSettlement({ config, database, link, signer, log }),
-          examine: () => examineOwnBooks(config, database, queue),
-        }),
-    },
+    useCases(config, database, log),
   ];
+}
+
+function useCases(config: CoordinatorConfig, database: Database, log: Log): FactoryProvider<CoordinatorUseCases> {
+  return {
+    provide: CoordinatorUseCases,
+    inject: [JobStore, ObjectStore, OfferBook, CATALOGUE, Outbox, WorkQueue, ProviderLink, Signer, OwnEngines],
+    useFactory: (
+      jobs: JobStore,
+      objects: ObjectStore,
+      offers: OfferBook,
+      catalogue: ReturnType<typeof readCatalogue>,
+      outbox: Outbox,
+      queue: WorkQueue,
+      link: ProviderLink,
+      signer: Signer,
+      engines: OwnEngines,
+    ) =>
+      new CoordinatorUseCases({
+        jobs,
+        objects,
+        offers,
+        catalogue,
+        outbox,
+        queue,
+        drawKey: config.drawKey,
+        holdsModel: (model) => engines.holds(model),
+        settlement: createSettlement({ config, database, link, signer, log }),
+        examine: () => examineOwnBooks(config, database, queue),
+      }),
+  };
 }
 
 /** One process at a time reads the whole history. */
