@@ -10,6 +10,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import kernels
+
 CONFIG = {
     'vocab': 1536,
     'width': 128,
@@ -60,8 +62,8 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.epsilon = epsilon
 
-    def forward(self, x):
-        return Normalise.apply(x, self.weight, self.epsilon)
+    def forward(self, x, fast=False):
+        return (kernels.Norm if fast else Normalise).apply(x, self.weight, self.epsilon)
 
 
 class Block(nn.Module):
@@ -79,12 +81,10 @@ class Block(nn.Module):
         self.ffn_up = nn.Linear(width, ffn, bias=False)
         self.ffn_down = nn.Linear(ffn, width, bias=False)
 
-    def forward(self, x, turn, parts, at=None):
-        """With `at`, only those positions leave the block: behind the last one nobody reads the others."""
-        tokens, width = x.shape
+    def attend(self, together, turn, parts):
+        """Attention in plain PyTorch, over the rows a step is cut into."""
+        tokens, width = together.shape[0], together.shape[1] // 3
         head = width // self.heads
-        # One wide product instead of three narrow ones: the CPU's kernels are half again as fast on it.
-        together = F.linear(self.attn_norm(x), torch.cat((self.attn_q.weight, self.attn_k.weight, self.attn_v.weight)))
         turned = rotate(together[:, :2 * width].view(tokens, 2 * self.heads, head), turn)
         values = together[:, 2 * width:].view(tokens, self.heads, head)
         mixed, begin = [], 0
@@ -96,11 +96,25 @@ class Block(nn.Module):
             score = torch.baddbmm(bias, both[0], both[1].transpose(1, 2), alpha=1 / math.sqrt(head))
             out = torch.bmm(F.softmax(score, dim=-1), value)
             mixed.append(out.view(rows, self.heads, length, head).transpose(1, 2).reshape(rows * length, width))
-        mixed = torch.cat(mixed)
+        return torch.cat(mixed)
+
+    def forward(self, x, turn, parts, at=None):
+        """With `at`, only those positions leave the block: behind the last one nobody reads the others.
+
+        `parts` is what attention_parts gives, or for the kernels in C the lengths of the documents.
+        """
+        fast = torch.is_tensor(parts)
+        linear = kernels.Linear.apply if fast else F.linear
+        # One wide product instead of three narrow ones: the CPU's kernels are half again as fast on it.
+        together = linear(self.attn_norm(x, fast), torch.cat((self.attn_q.weight, self.attn_k.weight, self.attn_v.weight)))
+        mixed = kernels.Attention.apply(together, turn, parts, self.heads) if fast else self.attend(together, turn, parts)
         if at is not None:
             x, mixed = x[at], mixed[at]
-        x = x + self.attn_output(mixed)
-        gate, up = F.linear(self.ffn_norm(x), torch.cat((self.ffn_gate.weight, self.ffn_up.weight))).chunk(2, dim=1)
+        x = x + linear(mixed, self.attn_output.weight)
+        both = linear(self.ffn_norm(x, fast), torch.cat((self.ffn_gate.weight, self.ffn_up.weight)))
+        if fast:
+            return x + linear(kernels.Gate.apply(both), self.ffn_down.weight)
+        gate, up = both.chunk(2, dim=1)
         return x + self.ffn_down(F.silu(gate) * up)
 
 
@@ -121,10 +135,12 @@ class Tiny(nn.Module):
     def forward(self, ids, position, parts, at):
         """Logits at the flat indices `at` only: the head is a sixth of the work and most tokens are not answers."""
         x = self.token_embd(ids)
-        turn = self.turns[position][:, None, :]
+        fast = torch.is_tensor(parts)
+        turn = torch.view_as_real(self.turns).flatten(1) if fast else self.turns[position][:, None, :]
         for block in self.blk[:-1]:
             x = block(x, turn, parts)
-        return F.linear(self.output_norm(self.blk[-1](x, turn, parts, at)), self.token_embd.weight)
+        linear = kernels.Linear.apply if fast else F.linear
+        return linear(self.output_norm(self.blk[-1](x, turn, parts, at), fast), self.token_embd.weight)
 
 
 def attention_parts(position, layout, heads):
@@ -137,3 +153,9 @@ def attention_parts(position, layout, heads):
         bias = torch.zeros(rows, length, length, device=position.device).masked_fill_(~allowed, -1e30)
         parts.append((rows, length, bias[:, None].expand(rows, heads, length, length).reshape(rows * heads, length, length)))
     return parts
+
+
+def document_lengths(position):
+    """Lengths of the documents that follow one another, for the kernels in C."""
+    begins = (position == 0).nonzero().flatten()
+    return torch.diff(begins, append=torch.tensor([len(position)])).to(torch.int32)
