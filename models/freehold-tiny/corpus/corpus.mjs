@@ -3,6 +3,7 @@
 import { Chance } from './chance.mjs';
 import { FAMILIES, LEFT_OUT, REFUSAL } from './families.mjs';
 import { foreignWord } from './unknown.mjs';
+import { CHAT_MIX } from './stages.mjs';
 import { fill, wordingsOf } from './wordings.mjs';
 
 const ALL = { ...FAMILIES, ...LEFT_OUT };
@@ -14,6 +15,14 @@ export const LEFT_OUT_NAMES = Object.keys(LEFT_OUT);
 
 export const WORDINGS = Object.fromEntries(
   Object.entries(ALL).map(([name, family]) => [name, wordingsOf(name, family.patterns)]),
+);
+
+const SHORTEST_WORDINGS = 8;
+const SHORTEST = Object.fromEntries(
+  Object.entries(WORDINGS).map(([name, { trained }]) => [
+    name,
+    [...trained].sort((a, b) => a.length - b.length).slice(0, SHORTEST_WORDINGS),
+  ]),
 );
 
 const OPENERS = [
@@ -163,40 +172,38 @@ function decorate(chance, name, wording, text) {
   return !wording.startsWith('{') && chance.often(0.08) ? out[0].toLowerCase() + out.slice(1) : out;
 }
 
-/** One item: `{ family, heldWording, request, answer }`. */
+/** One item: `{ family, heldWording, request, answer, followUp }`; the last, where there is one, asks on about the same facts. */
 export function makeItem(context, name, wordingSide) {
   const { trained, held } = WORDINGS[name];
   const heldWording = wordingSide === 'held' && held.length > 0;
   const wording = context.chance.one(heldWording ? held : trained);
-  const { slots, answer } = ALL[name].content(context);
-  return { family: name, heldWording, request: decorate(context.chance, name, wording, fill(wording, slots)), answer };
+  const { slots, answer, followUp } = ALL[name].content(context);
+  const request = decorate(context.chance, name, wording, fill(wording, slots));
+  return { family: name, heldWording, request, answer, followUp };
+}
+
+/** An item in one of its family's shortest wordings and without decoration: more answers for the same tokens. */
+export function makePlainItem(context, name) {
+  const wording = context.chance.one(SHORTEST[name]);
+  const { slots, answer, followUp } = ALL[name].content(context);
+  return { family: name, heldWording: false, request: fill(wording, slots), answer, followUp };
 }
 
 export function systemMessage(chance) {
   return `${chance.one(SYSTEM_WHO)}.${chance.one(SYSTEM_HOW)}${chance.often(0.3) ? chance.one(SYSTEM_HOW) : ''}`;
 }
 
-/**
- * The steps at which the mix of families changes.
- *
- * First long copies prevail: looking things up in the request grows out of copying, and both come late when short labels
- * are weighted up from the start (after 1,000 steps JSON was at 63 % this way and at 0 % the other). Then all families
- * alike. At last those that are slow to learn: arithmetic, sorting, spelling, passages.
- */
-export const STAGES = [0, 1250, 2750];
+const piles = new Map();
 
-/**
- * From this step on lists, passages and spelled words are as short as the card promises, and keys to look up are single
- * pieces. Before, they were longer and the looking-up did not come: after 3,000 steps passages were at chance.
- */
-export const SHORTER_FROM_STEP = 3750;
-
-const WEIGHTED = STAGES.map((_, stage) =>
-  FAMILY_NAMES.flatMap((name) => Array(Math.round(FAMILIES[name].weights[stage] * 10)).fill(name)),
-);
-
-/** A family by its share in a stage. */
-export const anyFamily = (chance, stage = 1) => chance.one(WEIGHTED[stage]);
+/** A family by its share in a mix. */
+export function anyFamily(chance, mix = CHAT_MIX) {
+  if (!piles.has(mix))
+    piles.set(
+      mix,
+      FAMILY_NAMES.flatMap((name) => Array(Math.round(mix[name] * 10)).fill(name)),
+    );
+  return chance.one(piles.get(mix));
+}
 
 /** One in this many held-out items stands at the end of a chat, one in this many begins with a system message. */
 const CHAT_ONE_IN = 10;

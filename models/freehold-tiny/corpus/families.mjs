@@ -2,8 +2,7 @@
  * The families of tasks: what is asked, in which wordings, and the one right answer.
  *
  * A family's `content(ctx)` draws a content of the wanted side of the split (train or held) and returns the slots for a
- * wording, the answer, and the key the split was made by. `weights` are its shares of the corpus in
- * the three stages of STAGES in corpus.mjs. Formats that a model of this size cannot learn are left out;
+ * wording, the answer, and the key the split was made by. Its share of the corpus stands in stages.mjs. Formats that a model of this size cannot learn are left out;
  * the model card names them.
  */
 
@@ -122,7 +121,68 @@ function passage(ctx, kind) {
         ? `${name} has the ${values[i]}.`
         : `${name} likes ${values[i]}.`,
   );
-  return { people, values, text: facts.join(' ') };
+  return { people, values, facts, text: facts.join(' ') };
+}
+
+/** Is it so? A question about one fact, true as often as not. */
+function yesNoQuestion({ chance }, kind, { people, values }) {
+  const i = chance.below(people.length);
+  const yes = chance.often(0.5);
+  const asked = yes ? values[i] : values[(i + chance.between(1, people.length - 1)) % people.length];
+  const q =
+    kind === 'place'
+      ? `Is ${people[i]} in the ${asked}?`
+      : kind === 'thing'
+        ? `Does ${people[i]} have the ${asked}?`
+        : `Does ${people[i]} like ${asked}?`;
+  return { q, answer: yes ? 'yes' : 'no' };
+}
+
+/** Share of the follow-up questions that want the whole fact: its answer says whom it is about before it says what. */
+const IN_FULL = 0.5;
+
+/** What has whom, or who has what. */
+function oneWordQuestion({ chance }, kind, { people, values, facts }) {
+  const i = chance.below(people.length);
+  const fact = facts[i];
+  if (chance.often(0.7)) {
+    const q =
+      kind === 'place'
+        ? `Where is ${people[i]}?`
+        : kind === 'thing'
+          ? `What does ${people[i]} have?`
+          : `What does ${people[i]} like?`;
+    return { q, answer: values[i], fact };
+  }
+  const q =
+    kind === 'place'
+      ? `Who is in the ${values[i]}?`
+      : kind === 'thing'
+        ? `Who has the ${values[i]}?`
+        : `Who likes ${values[i]}?`;
+  return { q, answer: people[i], fact };
+}
+
+/** A passage with its first question, and `followUp`, which asks another one about it. */
+function passageItem(ctx, question) {
+  return onSide(
+    ctx.split,
+    () => {
+      const kind = ctx.chance.one(PASSAGE_KINDS);
+      const facts = passage(ctx, kind);
+      const { q, answer } = question(ctx, kind, facts);
+      const followUp = () => {
+        if (ctx.chance.often(IN_FULL)) {
+          const { q: asked, fact } = oneWordQuestion(ctx, kind, facts);
+          return { request: `In full: ${asked}`, answer: fact };
+        }
+        const next = (ctx.chance.often(0.7) ? oneWordQuestion : yesNoQuestion)(ctx, kind, facts);
+        return { request: next.q, answer: next.answer };
+      };
+      return { slots: { x: facts.text, q }, answer, followUp };
+    },
+    (item) => `passage:${item.slots.x}`,
+  );
 }
 
 const PASSAGE_KINDS = ['place', 'thing', 'colour'];
@@ -142,7 +202,6 @@ const PASSAGE_WORDINGS = [
 
 export const FAMILIES = {
   sentiment: {
-    weights: [0.6, 0.8, 0.9],
     patterns: [
       'Is [this|the following|the] review positive or negative? {x}',
       '[What is|Tell me|Give|Find|Name] the [sentiment|feeling|mood] of [this review|this text|the review|the sentence]: {x}',
@@ -166,7 +225,6 @@ export const FAMILIES = {
   },
 
   topic: {
-    weights: [0.7, 0.8, 0.4],
     patterns: [
       '[What is|Name|Give|Find|Tell me] the topic of [this|the|the following] [sentence|text|line]: {x}',
       '[What|Which] topic [is this about|does this belong to|fits]? {x}',
@@ -190,7 +248,6 @@ export const FAMILIES = {
   },
 
   json: {
-    weights: [1.3, 1.3, 0.5],
     patterns: [
       '[Extract|Get|Take|Pull] the name and [the |]amount [as|into] JSON: {x}',
       '[Give|Return|Write|Show] [me |]the name and the amount [as|in] JSON: {x}',
@@ -230,7 +287,6 @@ export const FAMILIES = {
   },
 
   date: {
-    weights: [0.7, 0.7, 0.6],
     patterns: [
       '[Write|Give|Show|Put|Convert|Rewrite|Format] [the date |]{x} [as|in|to] ISO [date|format|8601]',
       '[What is|Give me|Tell me] {x} [in ISO format|as an ISO date|in the form YYYY-MM-DD]?',
@@ -273,7 +329,6 @@ export const FAMILIES = {
   },
 
   units10: {
-    weights: [0.8, 0.8, 0.4],
     patterns: [
       '[Convert|Change|Turn] {x} [to|into] {u}',
       'How many {u} [are|is|make] {x}?',
@@ -303,7 +358,6 @@ export const FAMILIES = {
   },
 
   units60: {
-    weights: [1.4, 1.4, 0.7],
     patterns: [
       '[Convert|Change|Turn] {x} [to|into] {u}',
       'How many {u} [are|is|make] {x}?',
@@ -333,7 +387,6 @@ export const FAMILIES = {
   },
 
   add: {
-    weights: [2.2, 2.4, 4],
     patterns: [
       '[What is|Compute|Calculate|Work out|Find|Give me|Tell me|How much is|Solve] {a} [+|plus|and] {b}',
       '[Add|Sum|Please add] {a} and {b}',
@@ -348,7 +401,6 @@ export const FAMILIES = {
   },
 
   subtract: {
-    weights: [2.2, 2.4, 4],
     patterns: [
       '[What is|Compute|Calculate|Work out|Find|Give me|Tell me|How much is|Solve] {a} [-|minus] {b}',
       '[Subtract|Take|Please subtract|Take away] {b} from {a}',
@@ -363,7 +415,6 @@ export const FAMILIES = {
   },
 
   sort: {
-    weights: [1.6, 1.6, 2.2],
     patterns: [
       '[Sort|Order|Arrange|Put] [the numbers|these numbers|the list|this list] [from smallest to largest|in ascending order|from low to high]: {x}',
       '[Sort|Sort up|Order|Sort ascending]: {x}',
@@ -382,7 +433,6 @@ export const FAMILIES = {
   },
 
   'sort-down': {
-    weights: [1.4, 1.4, 2.0],
     patterns: [
       '[Sort|Order|Arrange|Put] [the numbers|these numbers|the list|this list] [from largest to smallest|in descending order|from high to low]: {x}',
       '[Sort down|Sort descending|Reverse sort|Order descending]: {x}',
@@ -400,7 +450,6 @@ export const FAMILIES = {
   },
 
   reverse: {
-    weights: [1.1, 1.1, 1.8],
     patterns: [
       '[Reverse|Turn round|Flip|Mirror] [the list|this list|these|the items|the order]: {x}',
       '[Reverse|Reversed|Backwards|In reverse]: {x}',
@@ -418,7 +467,6 @@ export const FAMILIES = {
   },
 
   max: {
-    weights: [0.9, 1.1, 1.2],
     patterns: [
       '[What is|Find|Give me|Tell me|Name|Pick] the [largest|biggest|highest|greatest|maximum] [number|value|one] [of|in|from] {x}',
       '[Which|What] [number |]is [the |][largest|biggest|highest|greatest]: {x}?',
@@ -435,7 +483,6 @@ export const FAMILIES = {
   },
 
   min: {
-    weights: [0.9, 1.1, 1.2],
     patterns: [
       '[What is|Find|Give me|Tell me|Name|Pick] the [smallest|least|lowest|minimum] [number|value|one] [of|in|from] {x}',
       '[Which|What] [number |]is [the |][smallest|least|lowest]: {x}?',
@@ -452,7 +499,6 @@ export const FAMILIES = {
   },
 
   count: {
-    weights: [0.9, 1.2, 1.2],
     patterns: [
       'How many [items|things|entries|elements|members] [are in|are there in|does this list have in|has] [the list|this list]? {x}',
       '[Count|Count up] [the items|the entries|the things|the elements|the members][| in the list]: {x}',
@@ -469,7 +515,6 @@ export const FAMILIES = {
   },
 
   first: {
-    weights: [0.6, 0.6, 0.4],
     patterns: [
       '[What is|Give me|Tell me|Name|Find|Pick|Take] the first [item|entry|element|thing|one] [of|in|from] [the list|this list|the list below]: {x}',
       '[Which|What] [item|one|entry] [comes first|is first|stands first]? {x}',
@@ -486,7 +531,6 @@ export const FAMILIES = {
   },
 
   last: {
-    weights: [0.7, 0.7, 0.5],
     patterns: [
       '[What is|Give me|Tell me|Name|Find|Pick|Take] the last [item|entry|element|thing|one] [of|in|from] [the list|this list|the list below]: {x}',
       '[Which|What] [item|one|entry] [comes last|is last|stands last]? {x}',
@@ -503,7 +547,6 @@ export const FAMILIES = {
   },
 
   upper: {
-    weights: [1.6, 1.4, 2.0],
     patterns: [
       '[Write|Put|Say|Give|Repeat|Print] [this|the text|the words|it] in [upper case|capitals|capital letters|uppercase]: {x}',
       '[Upper case|Uppercase|In capitals|Capital letters|All caps|To upper case]: {x}',
@@ -523,7 +566,6 @@ export const FAMILIES = {
   },
 
   quote: {
-    weights: [1.7, 1.2, 0.7],
     patterns: [
       '[Repeat|Quote|Echo|Copy|Say|Write] [this|the following|this text|the text][| exactly| word for word| back]: {x}',
       '[Repeat|Quote|Echo|Copy] [after me|back|exactly|the words]: {x}',
@@ -545,7 +587,6 @@ export const FAMILIES = {
   },
 
   'yes-no': {
-    weights: [2.4, 2.6, 3],
     patterns: [
       '[|Passage: |Text: |Read this: |Facts: |Story: ]{x} [|Question: ]{q}',
       '[Answer yes or no|Yes or no|Reply with yes or no|Say yes or no|True or not]: {x} {q}',
@@ -555,66 +596,15 @@ export const FAMILIES = {
       '[Text|Passage|Context|Facts]:\n{x}\n[Question|Q|Ask]: {q}',
       '{x} {q} [Yes or no|Answer yes or no|Say yes or no][?|.]',
     ],
-    content(ctx) {
-      return onSide(
-        ctx.split,
-        () => {
-          const { chance } = ctx;
-          const kind = chance.one(PASSAGE_KINDS);
-          const { people, values, text } = passage(ctx, kind);
-          const i = chance.below(people.length);
-          const yes = chance.often(0.5);
-          const asked = yes ? values[i] : values[(i + chance.between(1, people.length - 1)) % people.length];
-          const who = people[i];
-          const q =
-            kind === 'place'
-              ? `Is ${who} in the ${asked}?`
-              : kind === 'thing'
-                ? `Does ${who} have the ${asked}?`
-                : `Does ${who} like ${asked}?`;
-          return { slots: { x: text, q }, answer: yes ? 'yes' : 'no' };
-        },
-        (item) => `passage:${item.slots.x}`,
-      );
-    },
+    content: (ctx) => passageItem(ctx, yesNoQuestion),
   },
 
   passage: {
-    weights: [2.2, 2.6, 3],
     patterns: PASSAGE_WORDINGS,
-    content(ctx) {
-      return onSide(
-        ctx.split,
-        () => {
-          const { chance } = ctx;
-          const kind = chance.one(PASSAGE_KINDS);
-          const { people, values, text } = passage(ctx, kind);
-          const i = chance.below(people.length);
-          const who = people[i];
-          if (chance.often(0.7)) {
-            const q =
-              kind === 'place'
-                ? `Where is ${who}?`
-                : kind === 'thing'
-                  ? `What does ${who} have?`
-                  : `What does ${who} like?`;
-            return { slots: { x: text, q }, answer: values[i] };
-          }
-          const q =
-            kind === 'place'
-              ? `Who is in the ${values[i]}?`
-              : kind === 'thing'
-                ? `Who has the ${values[i]}?`
-                : `Who likes ${values[i]}?`;
-          return { slots: { x: text, q }, answer: who };
-        },
-        (item) => `passage:${item.slots.x}`,
-      );
-    },
+    content: (ctx) => passageItem(ctx, oneWordQuestion),
   },
 
   lookup: {
-    weights: [0.9, 1.1, 1.6],
     patterns: [
       '{x}. [What is|Give me|Tell me|Find|Look up] [the value of |the number of |the price of |]{k}[?|.|]',
       '[Look up|Find|Get|Read] {k} [in|from]: {x}',
@@ -636,6 +626,13 @@ export const FAMILIES = {
           return {
             slots: { x: keys.map((key, j) => `${key}${sign}${values[j]}`).join(', '), k: keys[i] },
             answer: String(values[i]),
+            followUp: () => {
+              const next = chance.below(count);
+              return {
+                request: chance.one(['', '', 'And ', 'What is ']) + `${keys[next]}?`,
+                answer: String(values[next]),
+              };
+            },
           };
         },
         (item) => `lookup:${item.slots.x}`,
@@ -644,7 +641,6 @@ export const FAMILIES = {
   },
 
   spell: {
-    weights: [1.4, 1.4, 2.2],
     patterns: [
       '[Spell|Spell out|Please spell] [the word |]{x}',
       'How [do you spell|do I spell|does one spell|would you spell] {x}?',
@@ -662,7 +658,6 @@ export const FAMILIES = {
   },
 
   parity: {
-    weights: [0.5, 0.8, 0.7],
     patterns: [
       'Is {x} [even or odd|odd or even|an even or an odd number]?',
       '[Even or odd|Odd or even|Parity]: {x}',
@@ -685,7 +680,6 @@ export const FAMILIES = {
   },
 
   next: {
-    weights: [1, 1, 0.4],
     patterns: [
       '[What|Which] number [comes after|follows|is next after|comes right after] {x}?',
       '[Next number|Number after|Next|The number after]: {x}',
@@ -709,7 +703,6 @@ export const FAMILIES = {
   },
 
   'digit-words': {
-    weights: [0.7, 0.7, 0.3],
     patterns: [
       '[Write|Say|Give|Read|Spell|Put] [the digits of |the digits |]{x} [in|as] words, digit by digit',
       '[Digits in words|Digit words|Digits as words|Read the digits|Say the digits]: {x}',
@@ -737,7 +730,6 @@ export const FAMILIES = {
   },
 
   'word-digits': {
-    weights: [0.7, 0.7, 0.3],
     patterns: [
       '[Write|Give|Put|Show] [this|the words|these words] [as|in] digits: {x}',
       '[Digits|In digits|As digits|Words to digits|As a number]: {x}',
@@ -767,7 +759,6 @@ export const FAMILIES = {
   },
 
   clock: {
-    weights: [0.9, 0.9, 0.5],
     patterns: [
       '[Write|Give|Show|Put|Convert] {x} [in|as|to] [24-hour time|24-hour format|24-hour clock]',
       '[What is|Tell me] {x} [in 24-hour time|in 24-hour format|on the 24-hour clock]?',
@@ -797,7 +788,6 @@ export const FAMILIES = {
   },
 
   'json-list': {
-    weights: [0.8, 0.8, 0.6],
     patterns: [
       '[Write|Give|Put|Show|Return] [the list|these|this list|the items] as [a JSON array|a JSON list|JSON]: {x}',
       '[JSON array|JSON list|As a JSON array|List to JSON]: {x}',
@@ -820,7 +810,6 @@ export const FAMILIES = {
   },
 
   'find-number': {
-    weights: [0.6, 0.6, 0.3],
     patterns: [
       '[Find|Extract|Give me|Pick out|Take|Return|Copy] the number [in|from] [this sentence|the text|this text|the sentence]: {x}',
       '[Which|What] number [is in|appears in|stands in|do you see in] [this sentence|the text|the sentence]? {x}',
@@ -852,7 +841,6 @@ export const FAMILIES = {
   },
 
   unknown: {
-    weights: [3.6, 2.6, 1.8],
     patterns: ['{x}'],
     content(ctx) {
       return onSide(

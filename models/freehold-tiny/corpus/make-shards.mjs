@@ -13,16 +13,8 @@ import { parseArgs } from 'node:util';
 import { ASSISTANT, BEGIN, END, SPECIALS, SYSTEM, USER, loadTokenizer } from '../tokenizer.mjs';
 import { encodeChat } from '../chat-template.mjs';
 import { Chance } from './chance.mjs';
-import {
-  Context,
-  FAMILY_NAMES,
-  SHORTER_FROM_STEP,
-  STAGES,
-  anyFamily,
-  makeItem,
-  makeItems,
-  systemMessage,
-} from './corpus.mjs';
+import { Context, FAMILY_NAMES, anyFamily, makeItem, makeItems, makePlainItem, systemMessage } from './corpus.mjs';
+import { STAGES } from './stages.mjs';
 
 const STEP_TOKENS = 4096;
 const SHARD_STEPS = 250;
@@ -31,6 +23,11 @@ const LONG_EVERY = 8;
 /** Short documents waiting for a row; the longest that fits is taken, so that rows end full. */
 const WAITING = 48;
 const EVAL_ITEMS = 1450;
+/** The most questions asked on about one passage or table. */
+const FOLLOW_UPS_MAX = 5;
+const PLAIN_ITEMS_MAX = 6;
+/** Share of the long documents that are one long question outside the families. */
+const LONG_UNKNOWN_SHARE = 0.12;
 
 const { values: args } = parseArgs({
   options: {
@@ -75,20 +72,30 @@ function begin() {
   return document;
 }
 
+/** One item and what follows it, or a few plain ones after one another; as many turns as a row holds. */
 function shortDocument() {
   for (;;) {
     const document = begin();
-    const turn = turnOf(makeItem(context, anyFamily(chance, stage), 'trained'));
-    document.add(turn.request, 0);
-    document.add(turn.answer, 1);
-    if (document.length <= SHORT) return document;
+    const plain = chance.often(stage.plain);
+    for (let n = plain ? chance.between(2, PLAIN_ITEMS_MAX) : 1; n > 0; n--) {
+      const item = (plain ? makePlainItem : makeItem)(context, anyFamily(chance, stage.mix), 'trained');
+      const turns = [turnOf(item)];
+      if (item.followUp && chance.often(stage.followUps))
+        for (let m = chance.between(1, FOLLOW_UPS_MAX); m > 0; m--) turns.push(turnOf(item.followUp()));
+      for (const turn of turns) {
+        if (document.length + turn.request.length + turn.answer.length > SHORT) break;
+        document.add(turn.request, 0);
+        document.add(turn.answer, 1);
+      }
+    }
+    if (document.target.includes(1)) return document;
   }
 }
 
 /** A chat of 2 to 8 turns, now and then as long as the row allows, or one long question. */
 function longDocument(room) {
   const document = begin();
-  if (chance.often(0.3)) {
+  if (chance.often(LONG_UNKNOWN_SHARE)) {
     context.long = true;
     const turn = turnOf(makeItem(context, 'unknown', 'trained'));
     context.long = false;
@@ -99,7 +106,7 @@ function longDocument(room) {
   }
   const turns = chance.often(0.2) ? 64 : chance.between(2, 8);
   for (let n = 0; n < turns; n++) {
-    const turn = turnOf(makeItem(context, anyFamily(chance, stage), 'trained'));
+    const turn = turnOf(makeItem(context, anyFamily(chance, stage.mix), 'trained'));
     if (document.length + turn.request.length + turn.answer.length > room) break;
     document.add(turn.request, 0);
     document.add(turn.answer, 1);
@@ -107,7 +114,7 @@ function longDocument(room) {
   return document.length > 30 ? document : undefined;
 }
 
-let stage = 0;
+let stage = STAGES[0];
 const waiting = [];
 function shortThatFits(room) {
   while (waiting.length < WAITING) waiting.push(shortDocument());
@@ -212,8 +219,7 @@ const steps = Number(args.steps);
 for (let from = 0; from < steps; from += SHARD_STEPS) {
   const buffers = [];
   for (let step = from; step < Math.min(steps, from + SHARD_STEPS); step++) {
-    context.late = step >= SHORTER_FROM_STEP;
-    stage = STAGES.findLastIndex((begin) => step >= begin);
+    stage = STAGES.findLast(({ from }) => step >= from);
     const rows = [];
     let inStep = 0;
     for (const [count, length] of layoutOf(step)) {

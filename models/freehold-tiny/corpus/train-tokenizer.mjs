@@ -9,6 +9,7 @@
 import { writeFileSync } from 'node:fs';
 import { Chance } from './chance.mjs';
 import { Context, anyFamily, makeItem, systemMessage } from './corpus.mjs';
+import { TOKENIZER_MIX } from './stages.mjs';
 import * as W from './words.mjs';
 import { SPACE, SPECIALS, Tokenizer, bytePiece } from '../tokenizer.mjs';
 
@@ -26,7 +27,7 @@ const count = (text, times = 1) => {
   for (const chunk of text.split(/(?= )|\n/)) words.set(chunk, (words.get(chunk) ?? 0) + times);
 };
 for (let i = 0; i < ITEMS; i++) {
-  const item = makeItem(context, anyFamily(context.chance, 0), 'trained');
+  const item = makeItem(context, anyFamily(context.chance, TOKENIZER_MIX), 'trained');
   count(item.request);
   count(item.answer);
   if (i % 10 === 0) count(systemMessage(context.chance));

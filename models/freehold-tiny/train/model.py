@@ -129,7 +129,7 @@ class Tiny(nn.Module):
         nn.init.normal_(self.token_embd.weight, std=0.02)
         for name, weight in self.named_parameters():
             if weight.dim() == 2 and 'token_embd' not in name:
-                scale = 0.5 if name.endswith(('attn_output.weight', 'ffn_down.weight')) else 1.0
+                scale = 0.5 if name.endswith(('attn_q.weight', 'attn_k.weight', 'attn_output.weight', 'ffn_down.weight')) else 1.0
                 nn.init.normal_(weight, std=scale / math.sqrt(weight.shape[1]))
 
     def forward(self, ids, position, parts, at):

@@ -27,7 +27,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model import CONFIG, Tiny, attention_parts
+import kernels
+from model import CONFIG, Tiny, attention_parts, document_lengths
 
 STEP_TOKENS = 4096
 SHARD_STEPS = 250
@@ -37,14 +38,25 @@ EVAL_LAYOUT = [(8, 512)]
 ANSWERS = 1152
 WARM_UP = 100
 EQUAL_STEPS = 1200
-RATE_KNOTS = [(0, 1.0), (1200, 0.76), (2000, 0.655), (4600, 0.25), (5700, 0.25)]
+RATE_KNOTS = [(0, 1.0)]
 MATRIX_RATE = 0.02
 VECTOR_RATE = 0.004
 MOMENTUM = 0.95
+# Share of its size a matrix loses per step at rate 1, and how much slower queries and keys learn. Without both, scores grow
+# until every head looks at one token alone; from then on nothing new to look at is found, and looking up never forms.
+DECAY = 0.1
+SCORE_RATE = 0.5
 AVERAGE = 0.995
 LOG_EVERY = 25
 SAVE_EVERY = 100
 EVAL_EVERY = 500
+
+
+def parts_of(position, layout):
+    """What attention needs to know of a step: lengths for the kernels in C, masks for PyTorch."""
+    if position.device.type == 'cpu' and kernels.available():
+        return document_lengths(position)
+    return attention_parts(position, layout, CONFIG['heads'])
 
 
 def layout_of(step):
@@ -99,18 +111,30 @@ class Shards:
 def orthogonal(matrices):
     """The nearest orthogonal matrices, roughly: five Newton-Schulz steps (coefficients of the Muon optimizer)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices / (matrices.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    if matrices[0].device.type == 'cpu' and kernels.available():
+        return [orthogonal_by_kernels(matrix, a, b, c) for matrix in matrices]
+    x = torch.stack(matrices)
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     for _ in range(5):
         s = torch.bmm(x, x.transpose(1, 2))
         x = a * x + torch.bmm(b * s + c * torch.bmm(s, s), x)
     return x
 
 
+def orthogonal_by_kernels(matrix, a, b, c):
+    x = (matrix / (matrix.norm() + 1e-7)).contiguous()
+    for _ in range(5):
+        s = kernels.product(x, x, flip_b=True)
+        x = kernels.product(kernels.product(s, s).mul_(c).add_(s, alpha=b), x).add_(x, alpha=a)
+    return x
+
+
 class Muon:
     """Momentum, made orthogonal, for the matrices inside the blocks. Same shapes share one batch of products."""
 
-    def __init__(self, weights):
+    def __init__(self, weights, scoring):
         self.groups = {}
+        self.scoring = {id(weight) for weight in scoring}
         for weight in weights:
             self.groups.setdefault((min(weight.shape), max(weight.shape)), []).append(weight)
         self.momentum = {key: [torch.zeros_like(w) for w in group] for key, group in self.groups.items()}
@@ -123,9 +147,11 @@ class Muon:
                 momentum.mul_(MOMENTUM).add_(weight.grad)
                 update = weight.grad.add(momentum, alpha=MOMENTUM)
                 updates.append(update.T if weight.shape[0] > weight.shape[1] else update)
-            for weight, update in zip(group, orthogonal(torch.stack(updates))):
+            for weight, update in zip(group, orthogonal(updates)):
                 update = update.T if weight.shape[0] > weight.shape[1] else update
-                weight.add_(update, alpha=-rate * max(1, weight.shape[0] / weight.shape[1]) ** 0.5)
+                share = SCORE_RATE if id(weight) in self.scoring else 1.0
+                weight.mul_(1 - rate * DECAY)
+                weight.add_(update, alpha=-rate * share * max(1, weight.shape[0] / weight.shape[1]) ** 0.5)
 
     def state_dict(self):
         return self.momentum
@@ -148,7 +174,7 @@ def exact_matches(model, folder, name, device):
         position = torch.from_numpy(positions[i]).to(device)
         document = np.cumsum(positions[i] == 0) - 1
         index = torch.from_numpy(answers - 1).to(device)
-        parts = attention_parts(position, EVAL_LAYOUT, CONFIG['heads'])
+        parts = parts_of(position, EVAL_LAYOUT)
         guess = model(torch.from_numpy(ids[i]).to(device), position, parts, index).argmax(-1).cpu().numpy()
         good = guess == ids[i][answers]
         for document_number in np.unique(document[answers]):
@@ -168,7 +194,7 @@ def main():
     arguments.add_argument('--corpus', required=True)
     arguments.add_argument('--run', required=True)
     arguments.add_argument('--seed', type=int, default=1)
-    arguments.add_argument('--steps', type=int, default=6400, help='length of the schedule')
+    arguments.add_argument('--steps', type=int, default=12000, help='length of the schedule')
     arguments.add_argument('--until', type=int, help='stop before this step, with a checkpoint')
     arguments.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     arguments.add_argument('--matrix-rate', type=float, default=MATRIX_RATE)
@@ -181,7 +207,7 @@ def main():
     model = Tiny().to(options.device)
     matrices = [w for name, w in model.named_parameters() if w.dim() == 2 and 'token_embd' not in name]
     others = [w for name, w in model.named_parameters() if w.dim() != 2 or 'token_embd' in name]
-    muon = Muon(matrices)
+    muon = Muon(matrices, [w for name, w in model.named_parameters() if 'attn_q' in name or 'attn_k' in name])
     adam = torch.optim.AdamW(others, lr=options.vector_rate, betas=(0.9, 0.98), eps=1e-10, weight_decay=0.0)
     average = {name: w.detach().clone() for name, w in model.named_parameters()}
     checkpoint = os.path.join(options.run, 'checkpoint.pt')
@@ -226,7 +252,7 @@ def main():
         weights[:answers.size] = weights_of(targets, step)[:ANSWERS]
         weights /= weights.sum()
         to = lambda array: torch.from_numpy(array).to(options.device)
-        parts = attention_parts(to(position), layout_of(step), CONFIG['heads'])
+        parts = parts_of(to(position), layout_of(step))
         logits = model(to(ids), to(position), parts, to(at))
         loss = (F.cross_entropy(logits, to(wanted), reduction='none') * to(weights)).sum()
         for weight in model.parameters():
