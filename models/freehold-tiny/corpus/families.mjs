@@ -138,14 +138,18 @@ function yesNoQuestion({ chance }, kind, { people, values }) {
   return { q, answer: yes ? 'yes' : 'no' };
 }
 
+/** Share of the questions that go from a name to what it is with: the way back is learned later, so follow-ups ask it more. */
+const FORWARD = 0.7;
+const FORWARD_IN_FOLLOW_UPS = 0.3;
+
 /** Share of the follow-up questions that want the whole fact: its answer says whom it is about before it says what. */
-const IN_FULL = 0.5;
+const IN_FULL = 0.3;
 
 /** What has whom, or who has what. */
-function oneWordQuestion({ chance }, kind, { people, values, facts }) {
+function oneWordQuestion({ chance }, kind, { people, values, facts }, forward = FORWARD) {
   const i = chance.below(people.length);
   const fact = facts[i];
-  if (chance.often(0.7)) {
+  if (chance.often(forward)) {
     const q =
       kind === 'place'
         ? `Where is ${people[i]}?`
@@ -173,10 +177,12 @@ function passageItem(ctx, question) {
       const { q, answer } = question(ctx, kind, facts);
       const followUp = () => {
         if (ctx.chance.often(IN_FULL)) {
-          const { q: asked, fact } = oneWordQuestion(ctx, kind, facts);
+          const { q: asked, fact } = oneWordQuestion(ctx, kind, facts, FORWARD_IN_FOLLOW_UPS);
           return { request: `In full: ${asked}`, answer: fact };
         }
-        const next = (ctx.chance.often(0.7) ? oneWordQuestion : yesNoQuestion)(ctx, kind, facts);
+        const next = ctx.chance.often(0.6)
+          ? oneWordQuestion(ctx, kind, facts, FORWARD_IN_FOLLOW_UPS)
+          : yesNoQuestion(ctx, kind, facts);
         return { request: next.q, answer: next.answer };
       };
       return { slots: { x: facts.text, q }, answer, followUp };
