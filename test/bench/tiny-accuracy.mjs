@@ -26,7 +26,7 @@ const ITEMS_MAX = 20_000;
 
 /** The goal, and the values below which the model or its engine must have been broken. */
 export const TARGET = { overall: 0.98, families99: 18, wordings: 0.95 };
-export const FLOOR = { overall: 0.83, families99: 4, wordings: 0.8 };
+export const FLOOR = { overall: 0.9, families99: 8, wordings: 0.86 };
 
 const ROLES = new Set(['system', 'developer', 'user', 'assistant']);
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains freehold-tiny on the shards of corpus/make-shards.mjs, on one CPU core or a GPU.
 
-    python3 train.py --corpus DIR --run DIR [--seed 1] [--steps 6400] [--until N] [--device cpu]
+    python3 train.py --corpus DIR --run DIR [--seed 1] [--steps 12000] [--until N] [--device cpu]
 
 The batch and the learning rate of a step depend on the step alone, so a run can be stopped at any time and goes on from
 its last checkpoint. Everything it measures is one JSON line per event in RUN/log.jsonl.
@@ -34,8 +34,8 @@ STEP_TOKENS = 4096
 SHARD_STEPS = 250
 LONG_EVERY = 8
 EVAL_LAYOUT = [(8, 512)]
-# Answer tokens a step is counted with; the corpus has at most 1,100 in a step, the rest of the shape is padding.
-ANSWERS = 1152
+# Answer tokens a step is counted with, the rest of the shape is padding; a step that has more (1,240 at most) leaves out the last.
+ANSWERS = 1184
 WARM_UP = 100
 EQUAL_STEPS = 1200
 RATE_KNOTS = [(0, 1.0)]
