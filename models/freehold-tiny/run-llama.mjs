@@ -12,14 +12,22 @@ import { END } from './tokenizer.mjs';
 /** Longest answer of any family, with room: 7 words to copy, spelled in single bytes. */
 const ANSWER_TOKENS_MAX = 160;
 
-/** @returns `{ model, context, sequence, path, answer(messages), close() }` */
-export async function openModel({ quantisation = 'Q8_0', dir } = {}) {
+/**
+ * @param options.adapter A LoRA adapter as a GGUF file, to be applied.
+ * @returns `{ model, context, sequence, path, answer(messages), close() }`
+ */
+export async function openModel({ quantisation = 'Q8_0', dir, adapter } = {}) {
   const { getLlama } = await import('node-llama-cpp');
   const folder = dir ?? mkdtempSync(join(tmpdir(), 'freehold-tiny-'));
   const { path, sha256 } = await ensureGguf({ quantisation, dir: folder });
   const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 });
   const model = await llama.loadModel({ modelPath: path });
-  const context = await model.createContext({ contextSize: manifest.config.context, sequences: 1, threads: 1 });
+  const context = await model.createContext({
+    contextSize: manifest.config.context,
+    sequences: 1,
+    threads: 1,
+    ...(adapter === undefined ? {} : { lora: adapter }),
+  });
   const sequence = context.getSequence();
   return {
     model,
