@@ -1,11 +1,10 @@
 import { spawnSync } from 'node:child_process';
 
-/** Debian's Python comes first: its packages are those that apt-get brings. */
-const CANDIDATES = ['/usr/bin/python3', 'python3'];
-
 /** A Python that has all of these modules, or null with a line that says so: a test never fails for its absence. */
-export function pythonWith(...modules: readonly string[]): string | null {
-  const found = CANDIDATES.find(
+export function pythonWith(modules: readonly string[], named?: string): string | null {
+  // Debian's comes before what else is on the path: its packages are those that apt-get brings.
+  const candidates = named === undefined ? ['/usr/bin/python3', 'python3'] : [named];
+  const found = candidates.find(
     (python) =>
       spawnSync(python, ['-c', `import ${modules.join(', ')}`], { stdio: 'ignore', timeout: 60_000 }).status === 0,
   );

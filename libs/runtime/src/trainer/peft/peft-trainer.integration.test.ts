@@ -1,9 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from '@jest/globals';
-import { planHash, stateHash, type TrainingPlan } from '@freehold/protocol';
+import { canonicalHash, planHash, stateHash, type TrainingPlan } from '@freehold/protocol';
+import { trainerSuite, type TrainerGround } from '@freehold/testing';
 import { learningRateOf } from '../reference/adamw.ts';
 import { initialA } from '../reference/initial-state.ts';
 import { halvesOfPairs } from '../reference/export-adapter.ts';
@@ -70,7 +72,7 @@ print(json.dumps({
 describe('the PEFT trainer', () => {
   const folder = mkdtempSync(join(tmpdir(), 'freehold-peft-'));
   afterAll(() => rmSync(folder, { recursive: true }));
-  const python = pythonWith('numpy');
+  const python = pythonWith(['numpy']);
 
   it('computes plan hash, batches, rates, first state and state hash as the reference trainer does', () => {
     if (python === null) return;
@@ -117,3 +119,25 @@ describe('the PEFT trainer', () => {
     }
   });
 });
+
+/** A folder with a Llama as transformers loads it; nothing of the kind can be downloaded by a test. */
+const baseFolder = process.env['FREEHOLD_PEFT_BASE'];
+const libraries = pythonWith(['torch', 'transformers', 'peft'], process.env['FREEHOLD_PEFT_PYTHON']);
+if (baseFolder === undefined) console.info('skipped: no FREEHOLD_PEFT_BASE, the folder of a base for the PEFT trainer');
+else if (libraries !== null)
+  trainerSuite(
+    'peft',
+    () => peftTrainer({ python: libraries, memoryMib: 65_536 }),
+    () => Promise.resolve(groundOf(baseFolder)),
+  );
+
+function groundOf(path: string): TrainerGround {
+  const files = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const hashes = files.map(({ parentPath, name }): [string, string] => {
+    const file = join(parentPath, name);
+    return [file.slice(join(path, '/').length), createHash('sha256').update(readFileSync(file)).digest('hex')];
+  });
+  const sha256 = Buffer.from(canonicalHash(Object.fromEntries(hashes))).toString('hex');
+  const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')) as { max_position_embeddings: number };
+  return { base: { model: 'base', path, sha256 }, contextTokens: config.max_position_embeddings };
+}

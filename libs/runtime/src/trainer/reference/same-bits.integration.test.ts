@@ -89,7 +89,7 @@ describe('the numbers of the reference trainer', () => {
   });
 
   it('are torch’s to 1e-4 in the loss, over 50 steps', async () => {
-    const python = pythonWith('torch', 'numpy');
+    const python = pythonWith(['torch', 'numpy']);
     if (python === null) return;
     const trainer = new ReferenceTrainer();
     const whole = { ...plan, segmentSteps: STEPS };
