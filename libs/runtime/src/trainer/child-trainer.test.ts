@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from '@jest/globals';
+import type { TrainingPlan } from '@freehold/protocol';
 import { childTrainer, type ChildTrainer, type ChildTrainerSpec } from './child-trainer.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'freehold-trainer-'));
@@ -82,10 +83,21 @@ describe('a trainer process', () => {
   });
 
   it('is ended when it names a checkpoint outside its folder', async () => {
-    const trainer = fake(`if (request.type === 'plan') process.stdout.write('');
-      else say({ type: 'segment', id: request.id, segment: 0, fromStep: 0, toStep: 1, stateIn: '${'a'.repeat(64)}',
-        stateOut: '${'b'.repeat(64)}', loss: 1, tokens: 1, checkpoint: ${written('/etc/passwd')} });`);
-    await expect(trainer.run(run, {}, never)).rejects.toMatchObject({ code: 'process_broken' });
+    const hash = 'a'.repeat(64);
+    const planned = `{ type: 'plan', id: request.id, planHash: '${hash}', segments: 1, initialState: '${hash}', examples: 1,
+      tokens: 1, trainedTokens: 1, contextTokens: 1 }`;
+    const segmentAt = (path: string): string => `{ type: 'segment', id: request.id, segment: 0, fromStep: 0, toStep: 1,
+      stateIn: '${hash}', stateOut: '${hash}', loss: 1, tokens: 1, checkpoint: ${written(path)} }`;
+    const outcome = async (path: string): Promise<unknown> => {
+      const trainer = fake(`if (request.type === 'plan') say(${planned});
+        else { say(${segmentAt(path)}); say({ type: 'done', id: request.id }); }`);
+      // The client reads nothing of the plan but its folder.
+      await trainer.plan({} as TrainingPlan, { base: '/b', data: '/d', folder }, never);
+      return trainer.run(run, {}, never).catch((error: unknown) => error);
+    };
+    expect(await outcome(join(folder, 'c.safetensors'))).toBeUndefined();
+    for (const path of ['/etc/passwd', `${folder}-other/c`, `${folder}/../c`])
+      expect(await outcome(path)).toMatchObject({ code: 'process_broken' });
   });
 
   it('is told to stop when a request is cancelled, and serves the next', async () => {
