@@ -11,6 +11,7 @@ export function addNode(program: Command): void {
       "The provider's node: up, status, drain, why, cashout, relay. `freehold node up --help` tells its options.",
       [],
     ],
+    ['batch', 'A batch whose coordinator was lost: `freehold batch rebuild`, `freehold batch merge`.', ['batch']],
     ['receipts', 'Receipts: `freehold receipts verify FILE` checks them as anyone can.', ['receipts']],
     ['order', "A requester's order: `freehold order refund` brings its rest home.", ['order']],
   ] as const;

@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Digest, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
@@ -146,11 +146,31 @@ export class LeaseJournal {
     await this.#results.close();
   }
 
+  /**
+   * Keeps the results, and only them, for as long as a coordinator may lose its own copy: inputs are the requester's to
+   * bring, results of an accepted lease are paid for once.
+   */
+  async keepResults(root: string): Promise<void> {
+    await this.close();
+    await rm(join(this.#folder, 'inputs.jsonl'), { force: true });
+    const kept = join(root, leaseKey(this.head));
+    await rm(kept, { recursive: true, force: true });
+    await rename(this.#folder, kept);
+    await syncFolder(root);
+  }
+
   /** Payloads are the requester's: they go as soon as nobody can ask for them again. */
   async wipe(): Promise<void> {
     await this.close();
     await rm(this.#folder, { recursive: true, force: true });
   }
+}
+
+/** The results of a kept lease, in row order; null when there are none. */
+export async function keptResults(folder: string): Promise<readonly WorkOutput[] | null> {
+  if (!(await isThere(join(folder, 'results.jsonl')))) return null;
+  const lines = await wholeLines(join(folder, 'results.jsonl'), ResultLine, (line, at) => line.index === at);
+  return lines.map(({ value }) => value.output);
 }
 
 /** Folders of leases under `root`, with the time of their last change. */

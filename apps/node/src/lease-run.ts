@@ -161,15 +161,16 @@ export class LeaseRun {
     clearTimeout(timer);
   }
 
-  /** Ends everything and wipes the payloads. */
-  async drop(): Promise<void> {
+  /** Ends everything and wipes the payloads; results go to `keepUnder` where that is given. */
+  async drop(keepUnder: string | null = null): Promise<void> {
     // After a last word the stream is closed in order, so that the word is read.
     if (this.active) this.#call?.abort('dropped');
     this.#state = 'dropped';
     this.#stop.abort();
     this.#changes.raise();
     await this.#flushing;
-    await this.#journal.wipe();
+    if (keepUnder === null) await this.#journal.wipe();
+    else await this.#journal.keepResults(keepUnder);
   }
 
   /** Stops without wiping: the process ends, the journal stays. */

@@ -10,6 +10,8 @@ import type { Seat, Seats } from './seats.ts';
 
 /** What no coordinator has asked about for a day is nobody's any more. */
 const FORGOTTEN_AFTER_MS = 24 * 3_600_000;
+/** Results of accepted leases are kept for so long: the time in which a batch's coordinator may be lost and another take over. */
+const RESULTS_KEPT_MS = 24 * 3_600_000;
 /** Payloads of all leases together. */
 const JOURNAL_BYTES_MAX = 2 * 1_073_741_824;
 /** Leases with rows still to run, per slot of the model: one that works, one whose inputs are already here. */
@@ -27,6 +29,7 @@ export interface LeaseHooks {
 /** Every lease this node holds anything of: running, or committed and waiting for its verdict. All of it is on the disk. */
 export class LeasesInHand {
   readonly #folder: string;
+  readonly #results: string;
   readonly #seats: Seats;
   readonly #coordinators: Coordinators;
   readonly #hooks: LeaseHooks;
@@ -34,8 +37,9 @@ export class LeasesInHand {
   /** Grants whose journal is being made: a second stream of the same lease waits for it. */
   readonly #starting = new Map<string, Promise<LeaseRun>>();
 
-  private constructor(folder: string, seats: Seats, coordinators: Coordinators, hooks: LeaseHooks) {
+  private constructor(folder: string, results: string, seats: Seats, coordinators: Coordinators, hooks: LeaseHooks) {
     this.#folder = folder;
+    this.#results = results;
     this.#seats = seats;
     this.#coordinators = coordinators;
     this.#hooks = hooks;
@@ -50,8 +54,10 @@ export class LeasesInHand {
     nowMs: number,
   ): Promise<LeasesInHand> {
     const folder = join(dataDir, 'leases');
-    await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
-    const leases = new LeasesInHand(folder, seats, coordinators, hooks);
+    const results = join(dataDir, 'results');
+    for (const path of [folder, results]) await mkdir(path, { recursive: true, mode: FOLDER_MODE });
+    await forgetOld(results, nowMs);
+    const leases = new LeasesInHand(folder, results, seats, coordinators, hooks);
     for (const { folder: lease, changedMs } of await leaseFolders(folder))
       await leases.#restore(lease, nowMs - changedMs);
     return leases;
@@ -112,6 +118,18 @@ export class LeasesInHand {
     this.#runs.delete(key);
     this.#hooks.log('lease-dropped', { lease: key, why, done: run.done });
     await run.drop();
+    this.#hooks.onChange();
+  }
+
+  /** The lease is paid: its inputs go, its results stay for a day, should the coordinator lose them. */
+  async keepResults(lease: LeaseRef): Promise<void> {
+    const key = leaseKey(lease);
+    const run = this.#runs.get(key);
+    if (run === undefined) return;
+    this.#runs.delete(key);
+    this.#hooks.log('lease-accepted', { lease: key, done: run.done });
+    await run.drop(this.#results);
+    await forgetOld(this.#results, Date.now());
     this.#hooks.onChange();
   }
 
@@ -186,6 +204,11 @@ export class LeasesInHand {
     if (run.state === 'committed') return this.#hooks.onChange();
     await this.drop(run.head, run.state);
   }
+}
+
+async function forgetOld(results: string, nowMs: number): Promise<void> {
+  for (const { folder, changedMs } of await leaseFolders(results))
+    if (nowMs - changedMs > RESULTS_KEPT_MS) await rm(folder, { recursive: true, force: true });
 }
 
 function resumable(

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { receiptClaim, receiptDigests, receiptHash } from '@freehold/protocol';
@@ -17,6 +17,7 @@ import {
   TinyEngine,
   type Logged,
 } from './market.fixture.ts';
+import { keptResults } from './journal.ts';
 import type { ProviderNode, ProviderNodeParts } from './provider-node.ts';
 
 describe('a node in a market', () => {
@@ -61,7 +62,7 @@ describe('a node in a market', () => {
     expect(sink.checkpoints.at(-1)).toMatchObject({ n: 150, last: true });
   });
 
-  it('keeps countersignature, receipt and voucher on the disk before it says so, and then wipes the payloads', async () => {
+  it('keeps countersignature, receipt and voucher on the disk before it says so, then wipes the inputs and keeps the results for a day', async () => {
     await start();
     const grant = market.grant(peerId, 10);
     await run(grant, new CheckingSink(market, grant, address));
@@ -81,7 +82,15 @@ describe('a node in a market', () => {
     expect(JSON.parse(readFileSync(join(dataDir, 'receipts', `${grant.task}.json`), 'utf8'))).toMatchObject({
       voucher: { total: '29' },
     });
+    const results = join(dataDir, 'results');
     await eventually('the payloads are gone', () => readdirSync(join(dataDir, 'leases')).length === 0);
+    await eventually('the results are kept', () => readdirSync(results).length === 1);
+    expect(readdirSync(join(results, `${grant.task}.1`)).sort()).toEqual(['lease.json', 'results.jsonl']);
+    expect(await keptResults(join(results, `${grant.task}.1`))).toHaveLength(10);
+    await node?.stop(0);
+    utimesSync(join(results, `${grant.task}.1`), 0, Date.now() / 1_000 - 90_000);
+    await start();
+    expect(readdirSync(results)).toEqual([]);
     expect(logs.filter(({ event }) => event === 'charge-differs')).toEqual([]);
   });
 

@@ -299,7 +299,7 @@ export class ProviderNode implements NodeDuties {
     // Without a good voucher the signed word for the commitment is all the evidence there is.
     if (outcomes.some((outcome) => outcome.kept && outcome.task === task))
       await this.#receipts.forgetCommit({ task, epoch });
-    await this.#leases.drop({ task, epoch }, 'accepted');
+    await this.#leases.keepResults({ task, epoch });
     await this.#look();
   }
 

@@ -144,8 +144,10 @@ function* inputParts(rows: readonly ResultRow[]): Generator<readonly ResultRow[]
 
 /** One line of an output or error file, in OpenAI's shape. */
 export function resultLine(
-  job: JobView,
-  row: ResultRow,
+  job: Pick<JobView, 'id' | 'createdAtMs' | 'model'>,
+  row: Pick<ResultRow, 'rowNo' | 'customId' | 'state' | 'errorCode' | 'errorMessage'> & {
+    readonly result: { readonly digest: string; readonly engineClass: string } | null;
+  },
   output: WorkOutput | null,
   encoding: VectorEncoding,
 ): Record<string, unknown> {
@@ -176,7 +178,7 @@ export function resultLine(
   return line(null, { code, message });
 }
 
-function endedWithout(row: ResultRow): { code: string; message: string } {
+function endedWithout(row: Pick<ResultRow, 'state' | 'errorCode' | 'errorMessage'>): { code: string; message: string } {
   if (row.state === 'cancelled')
     return { code: 'batch_cancelled', message: 'This request was not run: the batch was cancelled.' };
   if (row.state === 'expired')

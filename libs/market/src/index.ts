@@ -65,3 +65,4 @@ export * from './check-receipts.ts';
 export * from './add-up-receipts.ts';
 export * from './exit-plan.ts';
 export * from './leave-book.ts';
+export * from './rebuild-batch.ts';

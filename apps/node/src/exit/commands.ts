@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { rpcUrlGiven } from '@freehold/wiring/node';
 import { cashout } from './cashout.ts';
 import { refundOrder } from './order.ts';
+import { exportResults, merge, rebuild, type RebuildOptions } from './rebuild.ts';
 import { relay } from './relay.ts';
 import { verifyReceipts } from './verify-receipts.ts';
 
@@ -21,6 +22,16 @@ export function addExits(program: Command, defaultData: string): void {
     .action(async (file: string, options: { key: string; rpc?: string }) => {
       process.exitCode = await relay(file, options, print);
     });
+  program
+    .command('results')
+    .description('Write what this node kept of a batch, for a second operator that rebuilds it.')
+    .requiredOption('--job <id>', 'the batch')
+    .requiredOption('--out <file>', 'where to')
+    .option('--data <dir>', "the node's folder", defaultData)
+    .action(async (options: { job: string; out: string; data: string }) => {
+      process.exitCode = await exportResults(resolve(options.data), options.job, options.out, print);
+    });
+  addBatch(program);
   addReceipts(program);
   addOrder(program);
 }
@@ -52,6 +63,32 @@ Examples:
     .action(async (options: Omit<Parameters<typeof cashout>[0], 'data'> & { data: string }) => {
       process.exitCode = await cashout({ ...options, data: resolve(options.data) }, print);
     });
+}
+
+const each = (value: string, before: readonly string[]): readonly string[] => [...before, value];
+
+function addBatch(program: Command): void {
+  const batch = program.command('batch').description('A batch whose coordinator was lost.');
+  batch
+    .command('rebuild')
+    .description('Part a batch into rows that were accepted and paid, and rows that are left.')
+    .option(...RPC, rpcUrlGiven())
+    .requiredOption('--chain <id>', 'chain id')
+    .requiredOption('--escrow <address>', 'the escrow of the lost coordinator')
+    .requiredOption('--book <id>', 'its book')
+    .requiredOption('--job <id>', 'the batch')
+    .requiredOption('--input <file>', 'its input file')
+    .option('--results <file>', 'what a node wrote with `results`; repeatable', each, [])
+    .option('--done <file>', 'lines of the rows that are done', 'done.jsonl')
+    .option('--rest <file>', 'input lines of the rows that are left', 'rest.jsonl')
+    .action(async (options: RebuildOptions) => void (process.exitCode = await rebuild(options, print)));
+  batch
+    .command('merge')
+    .description('Put the parts of a batch together in the order of its input: each row once, none missing.')
+    .requiredOption('--input <file>', 'the input file')
+    .option('--part <file>', 'done.jsonl, and the output and error files of the rest; repeatable', each, [])
+    .option('--out <file>', 'the whole', 'output.jsonl')
+    .action(async (options: Parameters<typeof merge>[0]) => void (process.exitCode = await merge(options, print)));
 }
 
 function addReceipts(program: Command): void {
