@@ -184,6 +184,46 @@ describe('a receipt, checked by anyone', () => {
     expect(verdict).toMatchObject({ field: 'voucher.signature', why: expect.stringContaining(delegate.address) });
   });
 
+  it('holds for an audit too, which commits to nothing of its own, and names what was changed there', async () => {
+    const file = await kept(1, 95);
+    const receipt = {
+      v: 1,
+      kind: 'audit',
+      task: '0000000a-0000-4000-8000-000000000000',
+      epoch: 1,
+      audited: { task: 't', epoch: 1 },
+      node: 'n',
+      payout: node.address,
+      rows: 2,
+      charge: '30',
+      fee: '0',
+    };
+    const claim = {
+      book: BOOK,
+      epoch: 2n,
+      payee: node.address,
+      order: 3n,
+      orderParams: `0x${'ab'.repeat(8)}`,
+      cumulative: 30n,
+      total: 30n,
+    };
+    const digests = receiptDigests(receipt, receiptClaim(claim));
+    const message = { ...claim, receipt: receiptHash(digests) };
+    const signature = await delegate.sign('DelegateVoucher', message);
+    const audit = {
+      ...file,
+      receipt,
+      digests,
+      voucher: { ...message, epoch: '2', order: 3, cumulative: '30', total: '30', signature },
+    };
+    expect(await check(audit)).toMatchObject({ good: true, net: 30n });
+    expect(await check(withChange(audit, 'receipt.charge'))).toMatchObject({ good: false, field: 'charge' });
+    expect(await check(withChange(audit, 'voucher.signature'))).toMatchObject({
+      good: false,
+      field: 'voucher.signature',
+    });
+  });
+
   it('is refused when the book would not allow its fee, though it was signed', async () => {
     expect(await check(await kept(1, 95), { ...ANCHOR, feeBps: 499 })).toMatchObject({ good: false, field: 'fee' });
   });

@@ -1,5 +1,6 @@
 import { feeOf, microCost, UNITS_PER_RATE, unitsFromJson, type Amount } from '@freehold/domain';
 import {
+  AuditReceiptDocument,
   canonicalHash,
   KeptReceipt,
   KeptVoucher,
@@ -84,12 +85,19 @@ async function checked(
   const document = kept.receipt;
   refuseChanged(document, kept.voucher, kept.digests);
   const voucher = parsed(KeptVoucher, kept.voucher, 'voucher');
-  const receipt = parsed(ReceiptDocument, document, 'receipt');
+  const isAudit = document['kind'] === 'audit';
+  const receipt = isAudit
+    ? parsed(AuditReceiptDocument, document, 'receipt')
+    : parsed(ReceiptDocument, document, 'receipt');
+  const work = isAudit ? null : (receipt as ReceiptDocument);
   const signatures = signaturesUnder({ chainId, escrow });
-  await refuseOtherSigner({ kept, delegate, voucher, receipt, anchor, signatures });
+  await refuseOtherSigner({ kept, delegate, voucher, work, anchor, signatures });
   refuseOtherMarket(voucher, anchor);
-  await refuseOtherCommitment(receipt, delegate, signatures);
-  refuseWrongSums(receipt, voucher, anchor);
+  if (work !== null) {
+    await refuseOtherCommitment(work, delegate, signatures);
+    refuseWrongSums(work, anchor);
+  }
+  refuseOtherPay(receipt, voucher);
   const net = BigInt(receipt.charge) - BigInt(receipt.fee);
   return { chainId, escrow, delegate, net, voucher };
 }
@@ -140,11 +148,12 @@ async function refuseOtherSigner(facts: {
   readonly kept: KeptReceipt;
   readonly delegate: string;
   readonly voucher: KeptVoucher;
-  readonly receipt: ReceiptDocument;
+  /** Null for an audit: it commits to nothing of its own. */
+  readonly work: ReceiptDocument | null;
   readonly anchor: ReceiptAnchor;
   readonly signatures: SignatureCheck;
 }): Promise<void> {
-  const { kept, delegate, voucher, receipt, anchor, signatures } = facts;
+  const { kept, delegate, voucher, work, anchor, signatures } = facts;
   const signer = await signatures.recover('DelegateVoucher', delegateVoucherMessage(voucher), voucher.signature);
   if (signer === delegate && signer === kept.delegate) {
     if (anchor.delegate === null || signer === anchor.delegate) return;
@@ -153,8 +162,9 @@ async function refuseOtherSigner(facts: {
   if (signer === delegate) throw new Fault('delegate', `the voucher is signed by ${signer}, not by ${kept.delegate}`);
   if (signer !== null && signer === kept.delegate)
     throw new Fault('coordinator', `it names delegate ${delegate}; the voucher is signed by ${signer}`);
-  const committer = await signatures.recover('LeaseCheckpoint', checkpointOf(receipt), receipt.commitment.signature);
-  if (committer !== receipt.address)
+  const committer =
+    work === null ? null : await signatures.recover('LeaseCheckpoint', checkpointOf(work), work.commitment.signature);
+  if (work !== null && committer !== work.address)
     throw new Fault(
       'coordinator',
       'nothing in it is signed for this chain and escrow: they were changed, or are others',
@@ -196,8 +206,8 @@ async function refuseOtherCommitment(
 }
 
 /** Units times rates is the charge, or less where a cap was reached; pay is the charge less at most the book's fee. */
-function refuseWrongSums(receipt: ReceiptDocument, voucher: KeptVoucher, anchor: ReceiptAnchor): void {
-  const { rows, commitment, payout } = receipt;
+function refuseWrongSums(receipt: ReceiptDocument, anchor: ReceiptAnchor): void {
+  const { rows, commitment } = receipt;
   if (rows.to - rows.from !== commitment.n)
     throw new Fault('rows', `rows ${rows.from} to ${rows.to} are not the ${commitment.n} that were committed to`);
   const due = microCost(unitsFromJson(receipt.usage), unitsFromJson(receipt.rates)) / UNITS_PER_RATE;
@@ -205,9 +215,16 @@ function refuseWrongSums(receipt: ReceiptDocument, voucher: KeptVoucher, anchor:
   if (charge > due) throw new Fault('charge', `it is ${charge}; the units at their rates cost ${due}`);
   const feeMax = anchor.feeBps === null ? charge : feeOf(charge, anchor.feeBps);
   if (fee > feeMax) throw new Fault('fee', `it is ${fee}; of ${charge} the book allows ${feeMax}`);
+}
+
+/** The voucher pays whom the receipt names, and has room for what it says was earned. */
+function refuseOtherPay(
+  { payout, charge, fee }: { readonly payout: string; readonly charge: string; readonly fee: string },
+  voucher: KeptVoucher,
+): void {
   if (voucher.payee !== payout)
     throw new Fault('voucher.payee', `it pays ${voucher.payee}; the receipt's payout is ${payout}`);
-  const net = charge - fee;
+  const net = BigInt(charge) - BigInt(fee);
   if (BigInt(voucher.cumulative) < net || BigInt(voucher.total) < BigInt(voucher.cumulative))
     throw new Fault(
       'voucher.cumulative',

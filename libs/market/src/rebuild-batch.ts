@@ -44,8 +44,9 @@ export async function rebuildBatch(
       refused.push({ task: verdict.task, why: `${verdict.field}: ${verdict.why}` });
       continue;
     }
-    const receipt = ReceiptDocument.parse(KeptReceipt.parse(lease.kept).receipt);
-    if (receipt['job'] !== job) continue;
+    const document = KeptReceipt.parse(lease.kept).receipt;
+    if (document['job'] !== job) continue;
+    const receipt = ReceiptDocument.parse(document);
     const why = unfit(receipt, rows, lease.outputs, done);
     if (why !== null) refused.push({ task: receipt.task, why });
     else

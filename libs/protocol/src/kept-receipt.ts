@@ -39,6 +39,19 @@ export const ReceiptDocument = z.looseObject({
 });
 export type ReceiptDocument = z.infer<typeof ReceiptDocument>;
 
+/** The receipt of an auditor: paid out of the fee of the work it audited, whatever it found. */
+export const AuditReceiptDocument = z.looseObject({
+  v: z.literal(1),
+  kind: z.literal('audit'),
+  task: z.uuid(),
+  epoch: z.int().min(1),
+  payout: Address,
+  rows: z.int().min(1),
+  charge: AmountText,
+  fee: AmountText,
+});
+export type AuditReceiptDocument = z.infer<typeof AuditReceiptDocument>;
+
 /**
  * A receipt as its node keeps it (`receipts/<task>.json`) and as it is handed on: the document, the voucher that
  * countersigns it, whose they are, and the digests that name a changed field.
