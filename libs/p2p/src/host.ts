@@ -62,7 +62,7 @@ export async function createHost(options: {
   readonly limits: HostLimits;
 }): Promise<Libp2p> {
   const { limits } = options;
-  return await createLibp2p({
+  const host = await createLibp2p({
     privateKey: keyFromHex(options.privateKeyHex),
     addresses: { listen: [...options.listen], announce: [...options.announce] },
     transports: [
@@ -96,4 +96,17 @@ export async function createHost(options: {
     connectionGater: { denyDialMultiaddr: () => false },
     services: { identify: identify({ maxInboundStreams: 2, maxOutboundStreams: 2 }) },
   });
+  host.addEventListener('stop', () => forgetAddressUpdate(host));
+  return host;
+}
+
+/**
+ * Transports that close make libp2p write its addresses down a second later, also those that its own stop closes: a timer
+ * that holds the process for nobody. libp2p has a way to stop it and does not take it; there is no public one.
+ */
+function forgetAddressUpdate(host: Libp2p): void {
+  const { components } = host as unknown as {
+    readonly components?: { readonly addressManager?: { readonly _updatePeerStoreAddresses?: { stop?: () => void } } };
+  };
+  components?.addressManager?._updatePeerStoreAddresses?.stop?.();
 }
