@@ -12,6 +12,7 @@ import {
   LOCAL_MODELS,
   ProcessDirectory,
   readCatalogue,
+  readListPrices,
   readConfig,
 } from '@freehold/wiring';
 import { createApi } from './create-api.ts';
@@ -29,6 +30,7 @@ async function main(): Promise<void> {
     await CoordinatorModule.forRoot(config),
     {
       catalogue: readCatalogue(),
+      listPrices: readListPrices(),
       requestsPerMinute: REQUESTS_PER_MINUTE_DEFAULT,
       holdsModel: (name) => config.auditorMib > 0 && LOCAL_MODELS.some((model) => model.name === name),
       disk: new DiskRoom(config.dataDir, config.diskFreeMibMin),

@@ -101,6 +101,19 @@ describe('a quote', () => {
       kind: 'embedding',
       rows: 10,
       cap: '0.001',
+      // A thousand tokens: posted at 1.00 a million here, at 0.02 dollars elsewhere.
+      posted_rates: { highest: { embeddingToken: '1000000' } },
+      hosted_list_prices: [
+        {
+          provider: 'Somebody',
+          model: 'hosted-embedder',
+          currency: 'USD',
+          low: '0.00002',
+          high: '0.00002',
+          as_of: '2026-01-01',
+          source: 'https://example.com/prices',
+        },
+      ],
     });
     expect(await call('POST', '/market/v1/quotes', { model: 'nope', rows: 10, input_tokens: 100 })).toMatchObject({
       error: { code: 'model_not_found' },

@@ -1,9 +1,10 @@
 import type { HoldsModel } from '@freehold/market';
-import type { Catalogue } from '@freehold/protocol';
+import type { Catalogue, ListPrices } from '@freehold/protocol';
 
 /** What the api's composition decides. */
 export interface ApiSettings {
   readonly catalogue: Catalogue;
+  readonly listPrices: ListPrices;
   /** Requests per minute and key, over all routes. */
   readonly requestsPerMinute: number;
   /** Whether the coordinator's own engine can run a model's rows again. */

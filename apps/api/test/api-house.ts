@@ -38,7 +38,7 @@ import {
   PgOfferBook,
   type Database,
 } from '@freehold/persistence';
-import type { Catalogue, Scope } from '@freehold/protocol';
+import type { Catalogue, ListPrices, Scope } from '@freehold/protocol';
 import { DiskObjectStore } from '@freehold/storage';
 import { DiskRoom } from '@freehold/wiring';
 import { templateDatabase, temporaryDatabase, testPostgres } from '@freehold/wiring/embedded';
@@ -70,6 +70,20 @@ export const CATALOGUE: Catalogue = {
       quantisation: 'F32',
       dimensions: 4,
       ceilings: { embeddingToken: '1000000' },
+    },
+  ],
+};
+
+export const LIST_PRICES: ListPrices = {
+  v: 1,
+  prices: [
+    {
+      kind: 'embedding',
+      provider: 'Somebody',
+      model: 'hosted-embedder',
+      asOf: '2026-01-01',
+      source: 'https://example.com/prices',
+      microUsdPerMillion: { embeddingToken: '20000' },
     },
   ],
 };
@@ -184,6 +198,7 @@ export async function apiHouse(
     ]),
     {
       catalogue: CATALOGUE,
+      listPrices: LIST_PRICES,
       requestsPerMinute: options.requestsPerMinute ?? 100_000,
       holdsModel,
       notReady: () => [],

@@ -40,6 +40,8 @@ export interface Quote {
   readonly nodesOffering: number;
   readonly posted: { readonly lowest: Rates; readonly highest: Rates } | null;
   readonly expected: { readonly low: bigint; readonly high: bigint } | null;
+  /** What the work would count as, between short and long answers. */
+  readonly likely: { readonly low: Usage; readonly high: Usage };
   /** The hold, when the requester names no cap. */
   readonly cap: bigint | null;
   /** The smallest metadata.max_cost that would be accepted. */
@@ -96,6 +98,7 @@ export async function quoteJob(
       lowest === undefined || highest === undefined
         ? null
         : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
+    likely: { low: work.low, high: work.high },
     cap: cap.ok ? cap.cap : null,
     smallestCap: lowest === undefined ? null : holdFor(work.worst, lowest),
     auditors: verifiable.auditors,

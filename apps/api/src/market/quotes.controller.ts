@@ -1,8 +1,16 @@
 import { Body, Controller, HttpCode, Inject, Post } from '@nestjs/common';
 import { z } from 'zod';
-import { FileStore, ObjectStore, OfferBook, quoteJob, type KeyRecord, type QuoteSubject } from '@freehold/market';
-import { unitsToJson, VERIFY_LEVELS, type VerifyLevel } from '@freehold/domain';
-import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf } from '@freehold/protocol';
+import {
+  FileStore,
+  ObjectStore,
+  OfferBook,
+  quoteJob,
+  type KeyRecord,
+  type Quote,
+  type QuoteSubject,
+} from '@freehold/market';
+import { holdFor, unitsFromJson, unitsToJson, VERIFY_LEVELS, type VerifyLevel } from '@freehold/domain';
+import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf, type ListPrices } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { TakesJson } from '../http/json-body.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
@@ -83,6 +91,7 @@ export class QuotesController {
               high: formatMoney(expected.high),
               basis: 'posted prices and the size of the input; not yet past jobs',
             },
+      hosted_list_prices: comparison(this.#settings.listPrices, quote),
       cap: quote.cap === null ? null : formatMoney(quote.cap),
       smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
       audit: auditOf(level, quote.auditors),
@@ -103,6 +112,25 @@ export class QuotesController {
     if (file === null) throw notFound('file', asked.input_file_id);
     return { by: 'file', fileId: file.id };
   }
+}
+
+/** The same work at the list prices of hosted APIs of its kind: other models, in dollars, read on the day it says. */
+function comparison({ prices }: ListPrices, { kind, likely }: Quote): Record<string, unknown>[] {
+  return prices
+    .filter((price) => price.kind === kind)
+    .map((price) => {
+      const rates = unitsFromJson(price.microUsdPerMillion);
+      return {
+        provider: price.provider,
+        model: price.model,
+        currency: 'USD',
+        low: formatMoney(holdFor(likely.low, rates)),
+        high: formatMoney(holdFor(likely.high, rates)),
+        as_of: price.asOf,
+        source: price.source,
+        basis: 'list prices of another model of the same kind, without batch discounts',
+      };
+    });
 }
 
 /** What is checked at a level, by how many, and out of whose money. */

@@ -5,6 +5,7 @@ export * from './chat-request.ts';
 export * from './embedding-request.ts';
 export * from './batch-line.ts';
 export * from './batch-request.ts';
+export * from './list-prices.ts';
 export * from './market-metadata.ts';
 export * from './worst-usage.ts';
 export * from './answer-bodies.ts';
