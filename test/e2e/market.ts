@@ -1,5 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -24,6 +24,8 @@ export interface Ready {
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** Longer than the launcher gives its children. */
 const STOP_TIMEOUT_MS = 45_000;
+/** Some minutes of a scheduler's warnings. */
+const LOG_CHARS = 6_000;
 const DEVNET = join(ROOT, 'apps/devnet/dist/main.js');
 /** Against hanging only: the whole main job on a busy machine stays well below. */
 const LINE_TIMEOUT_MS = 400_000;
@@ -83,12 +85,18 @@ export class Market {
         clearTimeout(timer);
         reject(
           new Error(
-            `the market ended with ${String(code)} before its next line. Standard error:\n${this.stderr.slice(-4_000)}`,
+            `the market ended with ${String(code)} before its next line. Standard error:\n${this.stderr.slice(-4_000)}\nThe scheduler's last words:\n${this.#lastWords('scheduler')}`,
           ),
         );
       });
     });
     return JSON.parse(text) as T;
+  }
+
+  /** The folder is gone when somebody reads of a failure, so the failure carries the end of the log. */
+  #lastWords(name: string): string {
+    const log = join(this.dataDir, 'logs', `${name}.log`);
+    return existsSync(log) ? readFileSync(log, 'utf8').slice(-LOG_CHARS) : 'none';
   }
 
   interrupt(): void {
