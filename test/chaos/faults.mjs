@@ -1,6 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LEASE_MS } from '@freehold/protocol';
+import { REORG_DEPTH_MAX } from './profiles.mjs';
 
 const STOP_MS = [400, 3_000];
+/** Past its lease and past the reaper's turn, so that somebody else has the work when the node wakes up. */
+const ABSENCE_MS = [LEASE_MS + 3_000, LEASE_MS + 8_000];
+/** How long a killed process may take until it serves again, on a machine that does other things as well. */
+const BACK_MS = 90_000;
+const LOOK_MS = 100;
+/** Of all processes this part may be away at once: whoever is left gives the faults something to hit. */
+const AWAY_SHARE = 0.5;
+/** A fault waits so long for work that it can hit: on a slow machine processes come back slower than they are killed. */
+const WORK_WAIT_MS = 6_000;
+const RETRY_MS = 1_000;
 
 /** Rows that somebody holds right now: what a fault must hit to mean anything. */
 export async function inFlight(db, nodeId = null) {
@@ -12,26 +24,174 @@ export async function inFlight(db, nodeId = null) {
   return Number(rows[0].n);
 }
 
-/** One fault on one process. Returns whether it found work in flight. */
-export async function breakProcess({ house, db, random, name, stop }) {
-  const node = house.nodes.get(name);
-  const busy = await inFlight(db, node?.nodeId ?? null).catch(() => 0);
-  const child = house.child(name);
-  if (stop) {
+/**
+ * The processes of a house as targets. A fault takes one of them and returns at once; bringing it back goes on beside, so that
+ * several may be away at the same time. Whatever does not come back is told by {@link settle}.
+ */
+export class Targets {
+  #house;
+  #db;
+  #random;
+  #deck = [];
+  #away = new Map();
+  #failures = [];
+  #closed = false;
+  #arm;
+  /** Whether the scheduler that runs may still die at a failpoint. */
+  #armed = false;
+  /** Deaths at a failpoint, of schedulers that were armed. */
+  failpointDeaths = 0;
+  failpointDeathsInFlight = 0;
+
+  /** @param arm names the failpoint at which the next scheduler dies by itself, or undefined. */
+  constructor({ house, db, random, arm }) {
+    this.#arm = arm;
+    this.#house = house;
+    this.#db = db;
+    this.#random = random;
+    this.#watchScheduler();
+  }
+
+  /** A shuffled deck, dealt again when it is empty: every process has its turn under every seed. Null while all are away. */
+  next(among = () => true) {
+    const names = ['scheduler', 'api', ...this.#house.nodes.keys()];
+    if (this.#away.size >= names.length * AWAY_SHARE) return null;
+    if (!this.#deck.some((name) => among(name))) this.#deck = this.#random.shuffled(names);
+    const at = this.#deck.findIndex((name) => !this.#away.has(name) && among(name));
+    return at === -1 ? null : this.#deck.splice(at, 1)[0];
+  }
+
+  /** Resolves when work is under way that a fault on this process would hit, or when it was waited for long enough. */
+  async workOf(name) {
+    const until = performance.now() + WORK_WAIT_MS;
+    while (!(await this.#isBusy(name)) && performance.now() < until) await sleep(LOOK_MS);
+  }
+
+  /** @returns whether the killed process had work in flight. */
+  async kill(name) {
+    const busy = await this.#isBusy(name);
+    const node = this.#house.nodes.get(name);
+    const deaths = node?.deaths;
+    this.#house.child(name).signal('SIGKILL');
+    // A node has a supervisor of its own; the coordinator's processes are started again by us, on the same ports.
+    this.#leave(name, node === undefined ? this.#restart(name) : this.#returned(node, deaths));
+    return busy;
+  }
+
+  async stop(name) {
+    const busy = await this.#isBusy(name);
+    this.#pause(name, this.#random.between(...STOP_MS));
+    return busy;
+  }
+
+  /** A node that is away for longer than its lease, and then goes on as if nothing had been. */
+  async takeAway(name) {
+    const busy = await this.#isBusy(name);
+    this.#pause(name, this.#random.between(...ABSENCE_MS));
+    return busy;
+  }
+
+  /** When everything that was broken serves again, and nobody is armed. @throws {Error} naming what did not come back. */
+  async settle() {
+    this.#arm = () => undefined;
+    while (this.#away.size > 0) await Promise.all(this.#away.values());
+    if (this.#armed) await this.kill('scheduler');
+    while (this.#away.size > 0) await Promise.all(this.#away.values());
+    this.#closed = true;
+    if (this.#failures.length > 0) throw new Error(this.#failures.join('; '));
+  }
+
+  throwIfBroken() {
+    if (this.#failures.length > 0) throw new Error(this.#failures.join('; '));
+  }
+
+  #pause(name, ms) {
+    const child = this.#house.child(name);
     child.signal('SIGSTOP');
-    await sleep(random.between(...STOP_MS));
-    child.signal('SIGCONT');
-    return busy > 0;
+    this.#leave(
+      name,
+      sleep(ms).then(() => void child.signal('SIGCONT')),
+    );
   }
-  child.signal('SIGKILL');
-  // A node has a supervisor of its own; the coordinator's processes are started again by us, on the same ports.
-  if (node === undefined) {
-    await child.exited;
-    await house.startProcess(name);
+
+  #leave(name, back) {
+    const settled = back
+      .catch((error) => this.#failures.push(`${name} did not come back: ${error.message}`))
+      .finally(() => this.#away.delete(name));
+    this.#away.set(name, settled);
   }
-  return busy > 0;
+
+  #isBusy(name) {
+    return inFlight(this.#db, this.#house.nodes.get(name)?.nodeId ?? null).then(
+      (n) => n > 0,
+      () => false,
+    );
+  }
+
+  async #restart(name) {
+    await this.#house.child(name).exited;
+    const until = performance.now() + BACK_MS;
+    const failpoint = name === 'scheduler' ? this.#arm() : undefined;
+    const environment = failpoint === undefined ? {} : { FREEHOLD_FAILPOINT: failpoint };
+    for (;;) {
+      try {
+        if (name === 'scheduler') this.#armed = environment.FREEHOLD_FAILPOINT !== undefined;
+        await this.#house.startProcess(name, environment);
+        return;
+      } catch (error) {
+        // Postgres may be away as well, or its failpoint may lie on its way up: a supervisor would try again too.
+        if (performance.now() > until) throw error;
+        if (environment.FREEHOLD_FAILPOINT !== undefined) this.failpointDeaths += 1;
+        delete environment.FREEHOLD_FAILPOINT;
+        await sleep(RETRY_MS);
+      }
+    }
+  }
+
+  async #returned(node, deaths) {
+    const until = performance.now() + BACK_MS;
+    while (node.deaths === deaths) {
+      if (performance.now() > until) throw new Error(`no ready line within ${BACK_MS / 1_000} s`);
+      await sleep(LOOK_MS);
+    }
+  }
+
+  /** An armed scheduler dies when it likes: noticed here, counted, started again unarmed. */
+  async #watchScheduler() {
+    while (!this.#closed) {
+      await sleep(LOOK_MS);
+      if (this.#away.has('scheduler') || this.#house.child('scheduler')?.isRunning !== false) continue;
+      this.failpointDeaths += 1;
+      if (await this.#isBusy('scheduler')) this.failpointDeathsInFlight += 1;
+      this.#leave('scheduler', this.#restart('scheduler'));
+    }
+  }
 }
 
 export async function wipeQueue(db) {
   await db.query('DROP SCHEMA IF EXISTS bullmq CASCADE');
+}
+
+/** The chain forgets its last blocks, and our transactions in them: what a reorganisation does at its worst. */
+export async function reorganise(house, random) {
+  const depth = 1 + Math.floor(random.next() * REORG_DEPTH_MAX);
+  await rpc(house, 'anvil_reorg', [depth, []]);
+}
+
+/** The chain's clock jumps, so that an epoch or its window is over. */
+export async function passChainTime(house, seconds) {
+  await rpc(house, 'evm_increaseTime', [seconds]);
+  await rpc(house, 'evm_mine', []);
+}
+
+async function rpc(house, method, params) {
+  const response = await fetch(house.rpcUrl, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
+    signal: AbortSignal.timeout(10_000),
+  });
+  const { result, error } = await response.json();
+  if (error !== undefined) throw new Error(`${method}: ${error.message}`);
+  return result;
 }

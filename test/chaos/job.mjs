@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { tokenBalance } from '@freehold/chain';
 import { heldOutItems } from '../../models/freehold-tiny/index.mjs';
 
 const run = promisify(execFile);
@@ -78,13 +79,18 @@ export async function terminalRecords(house, batchId, rows) {
 }
 
 /** What happened to the rows of all batches of a run, summed. */
-export async function factsOf(db, batchIds) {
+export async function factsOf(db, house, batchIds) {
   const one = async (sql) => Number((await db.query(sql, [batchIds])).rows[0].n);
   return {
     leases: await one('SELECT count(*) AS n FROM lease WHERE job_id = ANY($1)'),
     leasesAccepted: await one(`SELECT count(*) AS n FROM lease WHERE job_id = ANY($1) AND outcome = 'accepted'`),
     rowsDelivered: await one(
       'SELECT count(*) AS n FROM delivered_row d JOIN task t ON t.id = d.task_id WHERE t.job_id = ANY($1)',
+    ),
+    // Rows that were paid to a second lease after a first one had begun: at most so many were run twice.
+    rowsAgain: await one(
+      `SELECT count(*) AS n FROM receipt r JOIN delivered_row d USING (task_id, epoch) WHERE r.job_id = ANY($1) AND EXISTS
+         (SELECT 1 FROM lease l WHERE l.task_id = r.task_id AND l.epoch < r.epoch AND l.started_at IS NOT NULL)`,
     ),
     rowsPaid: await one('SELECT coalesce(sum(rows), 0) AS n FROM receipt WHERE job_id = ANY($1)'),
     rowsTwice: await one(
@@ -93,7 +99,21 @@ export async function factsOf(db, batchIds) {
     chargedTwice: await one(
       `SELECT count(*) AS n FROM (SELECT ref FROM ledger_transaction WHERE kind = 'charge' AND ref IN (SELECT task_id::text FROM receipt WHERE job_id = ANY($1)) GROUP BY ref HAVING count(*) > 1) twice`,
     ),
+    eventsTakenBack: Number((await db.query('SELECT count(*) AS n FROM chain_event WHERE removed')).rows[0].n),
+    ...(await paidOnChain(db, house)),
   };
+}
+
+/** What the chain paid to every provider's own address, against the vouchers of its accepted work: in the token, not in our books. */
+async function paidOnChain(db, house) {
+  const { rows } = await db.query('SELECT payee, sum(net) AS net FROM voucher GROUP BY payee');
+  let owed = 0n;
+  let paid = 0n;
+  for (const { payee, net } of rows) {
+    owed += BigInt(net);
+    paid += await tokenBalance(house.rpcUrl, house.chain.token, payee);
+  }
+  return { owed, paid };
 }
 
 /** The command that operators use, as a process of its own. */
@@ -107,12 +127,12 @@ export async function doctorOf(house) {
 }
 
 /** What was promised, against what came out. `batches`: `{job, records}` of each batch of the run. */
-export function judge({ seed, profile, faults, batches, doctor, facts, amplificationMax }) {
+export function judge({ seed, profile, faults, batches, doctor, settled, facts, amplificationMax }) {
   const problems = [];
   const demand = (holds, text) => holds || problems.push(text);
   const violations = Array.isArray(doctor.violations) ? doctor.violations.length : doctor.violations;
   const rows = profile.rows * batches.length;
-  const paidTwice = facts.rowsTwice + facts.chargedTwice;
+  const paidTwice = facts.rowsTwice + facts.chargedTwice + (facts.paid > facts.owed ? 1 : 0);
   for (const { id, job, records } of batches) {
     demand(job.state === 'completed', `batch ${id} ended as ${job.state}`);
     demand(records.lost === 0, `batch ${id}: ${records.lost} rows have no terminal record`);
@@ -132,7 +152,14 @@ export function judge({ seed, profile, faults, batches, doctor, facts, amplifica
     `${faults.killsInFlight} of ${faults.kills} faults hit work in flight`,
   );
   demand(faults.queueWipes === profile.queueWipes, `${faults.queueWipes} of ${profile.queueWipes} queue wipes`);
-  const amplification = facts.rowsDelivered / rows;
+  demand(faults.reorgs === profile.reorgs, `${faults.reorgs} of ${profile.reorgs} reorganisations`);
+  demand(
+    profile.absences === 0 || facts.leases > facts.leasesAccepted,
+    'nobody was fenced: no node was away long enough',
+  );
+  demand(settled.balanced, `escrow on chain ${settled.escrow}, in the ledger ${settled.ledger}`);
+  demand(facts.paid === facts.owed, `the chain paid ${facts.paid} for vouchers of ${facts.owed}`);
+  const amplification = (facts.rowsDelivered + facts.rowsAgain) / rows;
   demand(amplification <= amplificationMax, `${amplification.toFixed(2)} rows were run for each row of the batches`);
   demand(doctor.checks > 0 && violations === 0, `doctor: ${doctor.checks} checks, ${violations} violations`);
   return {
@@ -140,16 +167,22 @@ export function judge({ seed, profile, faults, batches, doctor, facts, amplifica
     jobs: batches.length,
     rows,
     kills: faults.kills,
-    stops: faults.stops,
     killsInFlight: faults.killsInFlight,
+    failpoints: faults.failpoints,
+    stops: faults.stops,
+    absences: faults.absences,
+    reorgs: faults.reorgs,
+    eventsTakenBack: facts.eventsTakenBack,
+    epochs: faults.epochs,
     queueWipes: faults.queueWipes,
     databaseCrashes: faults.databaseCrashes,
     leases: facts.leases,
-    reexecuted: facts.rowsDelivered - rows,
+    reexecuted: facts.rowsDelivered - rows + facts.rowsAgain,
     fenced: facts.leases - facts.leasesAccepted,
     amplification: Number(amplification.toFixed(3)),
     lost: batches.reduce((sum, { records }) => sum + records.lost, 0),
     paidTwice,
+    paid: String(facts.paid),
     doctor: { checks: doctor.checks, violations },
     pass: problems.length === 0,
     ...(problems.length === 0 ? {} : { faults: problems, doctorViolations: doctor.violations }),

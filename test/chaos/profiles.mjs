@@ -1,46 +1,74 @@
 /**
  * How much is broken. Faults that hit nothing prove nothing: at least `inFlightShare` of the kills must find work under way.
- * rows: of the batch. kills: SIGKILL or SIGSTOP of a process. queueWipes: BullMQ's tables dropped. databaseCrashes: Postgres
- * killed hard and started again. limitSeconds: from the submission of the batch, a bound against hanging and no measurement.
+ *
+ * jobs: batches at least, of `rows` rows each, `parallel` at once; there are more when the faults take longer than they do.
+ * kills: SIGKILL of a process. stops: SIGSTOP for a moment. absences: a node stopped for longer than its lease. reorgs: blocks
+ * taken back, up to {@link REORG_DEPTH_MAX}. queueWipes: BullMQ's tables dropped. databaseCrashes: Postgres killed hard and
+ * started again. failpoints: kills that the scheduler does to itself at a named step of its work, among the kills.
+ * clockEveryMs: the chain's clock jumps to the end of an epoch or of its window. refund: the order is closed at the end as well.
+ * limitSeconds: from the first submission, a bound against hanging and no measurement.
  */
 export const PROFILES = {
   smoke: {
-    rows: 320,
+    jobs: 1,
+    rows: 160,
+    parallel: 1,
     nodes: 3,
     rowDelayMs: 120,
     kills: 20,
-    stopShare: 0.25,
+    stops: 3,
+    absences: 1,
+    reorgs: 3,
     queueWipes: 1,
     databaseCrashes: 1,
+    failpoints: 2,
+    refund: false,
     inFlightShare: 0.3,
     limitSeconds: 240,
-    gapMs: [700, 1_300],
+    gapMs: [500, 1_000],
+    clockEveryMs: 8_000,
   },
   ci: {
-    rows: 3_000,
-    nodes: 3,
-    rowDelayMs: 120,
-    kills: 200,
-    stopShare: 0.2,
-    queueWipes: 20,
-    databaseCrashes: 10,
-    inFlightShare: 0.3,
-    limitSeconds: 720,
-    gapMs: [700, 1_600],
-  },
-  soak: {
-    rows: 10_000,
+    jobs: 9,
+    rows: 100,
+    parallel: 3,
     nodes: 4,
     rowDelayMs: 120,
+    kills: 200,
+    stops: 40,
+    absences: 8,
+    reorgs: 50,
+    queueWipes: 20,
+    databaseCrashes: 10,
+    failpoints: 30,
+    refund: true,
+    inFlightShare: 0.3,
+    limitSeconds: 720,
+    gapMs: [300, 1_200],
+    clockEveryMs: 5_000,
+  },
+  soak: {
+    jobs: 10_000,
+    rows: 1,
+    parallel: 24,
+    nodes: 4,
+    rowDelayMs: 40,
     kills: 1_000,
-    stopShare: 0.2,
+    stops: 200,
+    absences: 40,
+    reorgs: 500,
     queueWipes: 200,
     databaseCrashes: 50,
+    failpoints: 150,
+    refund: true,
     inFlightShare: 0.3,
     limitSeconds: 3_600,
-    gapMs: [900, 2_000],
+    gapMs: [1_000, 3_000],
+    clockEveryMs: 8_000,
   },
 };
 
-/** Leases granted per task that was needed, at most. */
+/** Rows run per row of the batches, at most. */
 export const AMPLIFICATION_MAX = 2;
+/** Blocks of a reorganisation; the devnet makes one a second. */
+export const REORG_DEPTH_MAX = 6;

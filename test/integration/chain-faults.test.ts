@@ -3,9 +3,9 @@ import { openDevnetOrder } from '@freehold/chain';
 import { ledger } from '@freehold/domain';
 import type { EscrowCall } from '@freehold/market';
 import { PgChainTransactions, PgLeadership } from '@freehold/persistence';
+import { RpcFaultProxy } from '@freehold/testing';
 import { createPublicClient, createTestClient, createWalletClient, http, type Hex } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
-import { BadEndpoint } from './bad-endpoint.ts';
 import { EPOCH_SECONDS, newKey, SettlementBench, WINDOW_SECONDS } from './settlement-bench.ts';
 
 /** Dies right after the transaction is saved, as a killed process does: nothing was sent, nobody was told. */
@@ -42,10 +42,10 @@ const payee = async (): Promise<Hex> => {
 };
 
 describe('a sender that fails at the worst moment', () => {
-  let endpoint: BadEndpoint;
+  let endpoint: RpcFaultProxy;
   let call: EscrowCall;
   beforeEach(async () => {
-    endpoint = await BadEndpoint.before(bench.anvil.url);
+    endpoint = await RpcFaultProxy.before(bench.anvil.url);
     call = bench.escrow.addPayee(privateKeyToAccount(newKey()).address);
   });
   afterEach(() => endpoint.close());
@@ -84,7 +84,7 @@ describe('a sender that fails at the worst moment', () => {
     expect(await payeesOnChain()).toBe(before + 1);
   });
 
-  it.each(['loses-transactions', 'lies'] as const)(
+  it.each(['loses-transactions', 'swallows-transactions'] as const)(
     'gets through an endpoint that %s, once it is gone',
     async (mood) => {
       const before = await payeesOnChain();

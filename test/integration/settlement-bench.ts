@@ -10,6 +10,7 @@ import {
   passChainTime,
   RpcChainSender,
   type Devnet,
+  type Rpc,
 } from '@freehold/chain';
 import { ledger } from '@freehold/domain';
 import {
@@ -20,7 +21,9 @@ import {
   syncChain,
   type BookSettled,
   type ChainFacts,
+  type ChainTransactions,
   type ConnectedNode,
+  type Escrow,
   type LinkEvents,
   type Synced,
 } from '@freehold/market';
@@ -141,9 +144,11 @@ export class SettlementBench {
 
   newSender(
     options: {
-      readonly rpcUrl?: string;
-      readonly transactions?: PgChainTransactions;
+      readonly rpcUrl?: Rpc;
+      readonly transactions?: ChainTransactions;
       readonly replaceAfterMs?: number;
+      readonly confirmations?: number;
+      readonly feePerGasMax?: bigint;
     } = {},
   ): RpcChainSender {
     return new RpcChainSender({
@@ -168,8 +173,8 @@ export class SettlementBench {
     return createSignatureCheck(this.domain);
   }
 
-  sync(): Promise<Synced> {
-    return syncChain({ escrow: this.escrow, history: this.history, fromBlock: this.devnet.fromBlock, depth: 0n });
+  sync(escrow: Escrow = this.escrow): Promise<Synced> {
+    return syncChain({ escrow, history: this.history, fromBlock: this.devnet.fromBlock, depth: 0n });
   }
 
   /** One turn as the scheduler makes it: read, follow what was sent, do what is next. */

@@ -1,20 +1,21 @@
 import { Blocks } from '@freehold/market';
-import { BlockNotFoundError, createPublicClient, http, type PublicClient } from 'viem';
+import { BlockNotFoundError, createPublicClient, type PublicClient } from 'viem';
+import { rpcTransport, type Rpc } from './rpc-endpoints.ts';
 
 const RPC_TIMEOUT_MS = 5_000;
 /** Many leases commit within one block: they share its height. */
 const HEIGHT_FRESH_MS = 250;
 const HASHES_KEPT = 512;
 
-/** Heights and hashes of a chain behind an RPC endpoint. */
+/** Heights and hashes of a chain behind one RPC endpoint, or several that are compared. */
 export class RpcBlocks extends Blocks {
   readonly #client: PublicClient;
   readonly #hashes = new Map<bigint, string>();
   #height: { readonly at: number; readonly value: Promise<bigint> } | null = null;
 
-  constructor(rpcUrl: string) {
+  constructor(rpc: Rpc) {
     super();
-    this.#client = createPublicClient({ transport: http(rpcUrl, { timeout: RPC_TIMEOUT_MS, retryCount: 2 }) });
+    this.#client = createPublicClient({ transport: rpcTransport(rpc, { timeoutMs: RPC_TIMEOUT_MS, retryCount: 2 }) });
   }
 
   override height(): Promise<bigint> {

@@ -13,14 +13,15 @@ import {
   createPublicClient,
   encodeFunctionData,
   getAddress,
-  http,
   type Hex,
   type PublicClient,
 } from 'viem';
 import { chainEvents } from './decode-event.ts';
+import { rpcTransport, type Rpc } from './rpc-endpoints.ts';
 
 export interface EscrowClientOptions {
-  readonly rpcUrl: string;
+  /** One endpoint, or several that are compared. */
+  readonly rpcUrl: Rpc;
   readonly escrow: string;
   /** The book's id: the hash of its terms. */
   readonly book: string;
@@ -41,7 +42,9 @@ export class EscrowClient extends Escrow {
     this.book = options.book.toLowerCase();
     this.#id = options.book as Hex;
     this.address = getAddress(options.escrow);
-    this.#client = createPublicClient({ transport: http(options.rpcUrl, { timeout: RPC_TIMEOUT_MS, retryCount: 2 }) });
+    this.#client = createPublicClient({
+      transport: rpcTransport(options.rpcUrl, { timeoutMs: RPC_TIMEOUT_MS, retryCount: 2 }),
+    });
   }
 
   /** For {@link ChainHistory.rememberChain}: which chain this is, by its first block. */

@@ -10,7 +10,6 @@ import {
   BaseError,
   BlockNotFoundError,
   createPublicClient,
-  http,
   keccak256,
   parseTransaction,
   TransactionNotFoundError,
@@ -22,9 +21,11 @@ import {
 } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { revertWords } from './revert-words.ts';
+import { rpcTransport, type Rpc } from './rpc-endpoints.ts';
 
 export interface RpcChainSenderOptions {
-  readonly rpcUrl: string;
+  /** One endpoint, or several that are compared: a transaction is told to all of them. */
+  readonly rpcUrl: Rpc;
   readonly chainId: number;
   readonly privateKey: Hex;
   readonly transactions: ChainTransactions;
@@ -32,6 +33,8 @@ export interface RpcChainSenderOptions {
   readonly confirmations: number;
   /** A transaction that waits for longer gets a higher fee. */
   readonly replaceAfterMs?: number;
+  /** The most that a unit of gas may cost, in wei: above it we wait. The endpoint's word on fees is not compared, so this bounds it. */
+  readonly feePerGasMax?: bigint;
 }
 
 const RPC_TIMEOUT_MS = 10_000;
@@ -41,6 +44,9 @@ const REPLACE_PER_MILLE = 1_125n;
 /** Estimates are exact for the state they saw; the next block may cost a little more. */
 const GAS_MARGIN_PERCENT = 25n;
 const PRIORITY_FEE_MIN = 1_000_000_000n;
+/** A posting of 1,000 credits takes 2.2 million; more than this no transaction may take on any chain we know (EIP-7825). */
+const GAS_MAX = 16_777_216n;
+const FEE_PER_GAS_MAX = 500_000_000_000n;
 /** A base fee may double in six blocks. */
 const BASE_FEE_FACTOR = 2n;
 /** Mined transactions are looked at again for so many blocks: a reorganisation may take them back. */
@@ -65,7 +71,9 @@ export class RpcChainSender extends ChainSender {
     this.#options = options;
     this.#account = privateKeyToAccount(options.privateKey);
     this.address = this.#account.address.toLowerCase();
-    this.#client = createPublicClient({ transport: http(options.rpcUrl, { timeout: RPC_TIMEOUT_MS, retryCount: 1 }) });
+    this.#client = createPublicClient({
+      transport: rpcTransport(options.rpcUrl, { timeoutMs: RPC_TIMEOUT_MS, retryCount: 1 }),
+    });
     this.#saved = options.transactions;
   }
 
@@ -74,7 +82,10 @@ export class RpcChainSender extends ChainSender {
     if (known !== null && known.state !== 'failed') return stateOf(known);
     const gas = await this.#estimate(wish);
     if (typeof gas === 'string') return { state: 'refused', why: gas };
-    const saved = await this.#signAndSave(wish, gas);
+    const fees = await this.#fees();
+    const tooDear = this.#tooDear(gas, fees.maxFeePerGas);
+    if (tooDear !== null) return { state: 'refused', why: tooDear };
+    const saved = await this.#signAndSave(wish, gas, fees);
     // Another took the nonce or the wish meanwhile: what it saved is the answer at the next call.
     if (saved === null) return { state: 'refused', why: 'another sender was faster; ask again' };
     await this.#send(saved);
@@ -149,11 +160,18 @@ export class RpcChainSender extends ChainSender {
     }
   }
 
-  async #signAndSave(wish: SendWish, gas: bigint): Promise<SavedTransaction | null> {
-    const [onChain, ours, fees] = await Promise.all([
+  /** Why this is more than we pay, or null. */
+  #tooDear(gas: bigint, feePerGas: bigint): string | null {
+    const feeMax = this.#options.feePerGasMax ?? FEE_PER_GAS_MAX;
+    if (withMargin(gas) > GAS_MAX) return `it would take ${gas} gas, more than the ceiling of ${GAS_MAX} allows`;
+    if (feePerGas <= feeMax) return null;
+    return `gas costs ${feePerGas} wei and the ceiling is ${feeMax}; it waits until gas is cheaper`;
+  }
+
+  async #signAndSave(wish: SendWish, gas: bigint, fees: Fees): Promise<SavedTransaction | null> {
+    const [onChain, ours] = await Promise.all([
       this.#client.getTransactionCount({ address: this.#account.address, blockTag: 'latest' }),
       this.#saved.nextNonce(this.address),
-      this.#fees(),
     ]);
     const nonce = Math.max(onChain, ours);
     const raw = await this.#account.signTransaction({
@@ -162,7 +180,7 @@ export class RpcChainSender extends ChainSender {
       nonce,
       to: wish.call.to as Hex,
       data: wish.call.data as Hex,
-      gas: (gas * (100n + GAS_MARGIN_PERCENT)) / 100n,
+      gas: withMargin(gas),
       ...fees,
     });
     const { purpose, ref } = wish;
@@ -178,6 +196,9 @@ export class RpcChainSender extends ChainSender {
     if (to === undefined || to === null || data === undefined || gas === undefined || nonce === undefined) {
       throw new Error(`transaction ${open.hash} is not one of ours: it calls nothing`);
     }
+    const maxFeePerGas = atLeast(now.maxFeePerGas, raised(old.maxFeePerGas ?? 0n));
+    // Above the ceiling it stays as it is: it is mined when gas is cheaper again.
+    if (this.#tooDear(0n, maxFeePerGas) !== null) return false;
     const raw = await this.#account.signTransaction({
       type: 'eip1559',
       chainId,
@@ -185,7 +206,7 @@ export class RpcChainSender extends ChainSender {
       to,
       data,
       gas,
-      maxFeePerGas: atLeast(now.maxFeePerGas, raised(old.maxFeePerGas ?? 0n)),
+      maxFeePerGas,
       maxPriorityFeePerGas: atLeast(now.maxPriorityFeePerGas, raised(old.maxPriorityFeePerGas ?? 0n)),
     });
     const saved = await this.#saved.replace(open, raw, keccak256(raw));
@@ -221,7 +242,7 @@ export class RpcChainSender extends ChainSender {
     }
   }
 
-  async #fees(): Promise<{ readonly maxFeePerGas: bigint; readonly maxPriorityFeePerGas: bigint }> {
+  async #fees(): Promise<Fees> {
     const [block, tip] = await Promise.all([
       this.#client.getBlock({ blockTag: 'latest' }),
       this.#client.estimateMaxPriorityFeePerGas(),
@@ -247,6 +268,15 @@ export class RpcChainSender extends ChainSender {
       throw error;
     }
   }
+}
+
+interface Fees {
+  readonly maxFeePerGas: bigint;
+  readonly maxPriorityFeePerGas: bigint;
+}
+
+function withMargin(gas: bigint): bigint {
+  return (gas * (100n + GAS_MARGIN_PERCENT)) / 100n;
 }
 
 function stateOf(saved: SavedTransaction): SendState {

@@ -2,3 +2,4 @@ export { workQueueSuite, type WorkQueueBench } from './work-queue-suite.ts';
 export { sharedFile, sharedJson } from './inputs-beside.ts';
 export { engineSuite, type EngineTraits } from './engine-suite.ts';
 export { trainerSuite, type TrainerGround } from './trainer-suite.ts';
+export { RpcFaultProxy, type RpcMood } from './rpc-fault-proxy.ts';

@@ -2,15 +2,27 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { parseFailpoint, type Failpoint } from './coordinator/failpoints.ts';
 
 const EthereumAddress = z.string().regex(/^0x[0-9a-fA-F]{40}$/);
+/** Every read is asked of all of them. */
+const RPC_URLS_MAX = 8;
 const Port = z.coerce.number().int().min(0).max(65_535);
 
 /** Everything a coordinator process reads from its environment; nothing else reads `process.env`. */
 const Environment = z.object({
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
-  RPC_URL: z.url({ protocol: /^https?$/ }),
+  /** Several, with commas between, are compared: what money depends on counts when a majority (never fewer than two) agrees. */
+  RPC_URL: z
+    .string()
+    .transform((text) => text.split(',').map((url) => url.trim()))
+    .pipe(
+      z
+        .array(z.url({ protocol: /^https?$/ }))
+        .min(1)
+        .max(RPC_URLS_MAX),
+    ),
   DATA_DIR: z.string().min(1),
   HTTP_HOST: z.string().default('127.0.0.1'),
   HTTP_PORT: Port.default(8080),
@@ -26,6 +38,8 @@ const Environment = z.object({
   OPERATOR_PAYER: EthereumAddress.optional(),
   /** Blocks on a transaction, itself included, before it counts: 1 on a local chain, 12 or more where money is real. */
   CONFIRMATIONS: z.coerce.number().int().min(1).default(1),
+  /** The most that a unit of gas may cost, in wei: transactions wait while it costs more. */
+  FEE_PER_GAS_MAX: z.coerce.bigint().min(1n).default(500_000_000_000n),
   /** Credits below this wait for more before we pay for their withdrawal; smallest token unit. */
   PAYOUT_MIN: z.coerce.bigint().min(1n).default(1n),
   FEE_BPS: z.coerce.number().int().min(0).max(1_000).default(300),
@@ -38,6 +52,14 @@ const Environment = z.object({
   /** Free space below which nothing new is taken, so that the database can still write what was accepted. */
   DISK_FREE_MIB_MIN: z.coerce.number().int().min(0).default(64),
   DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
+  /** For fault tests: this process kills itself there, e.g. `LeaseStore.accept:after#2`. */
+  FREEHOLD_FAILPOINT: z
+    .string()
+    .refine(
+      (text) => parseFailpoint(text) !== null,
+      'expected PORT.method:before or PORT.method:after, and #N after it',
+    )
+    .optional(),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
 
@@ -49,7 +71,7 @@ export interface CoordinatorConfig {
   readonly databaseUrl: string;
   readonly databasePool: number;
   readonly redisUrl: string | null;
-  readonly rpcUrl: string;
+  readonly rpcUrls: readonly string[];
   readonly dataDir: string;
   readonly http: { readonly host: string; readonly port: number };
   readonly p2p: { readonly host: string; readonly port: number };
@@ -61,11 +83,13 @@ export interface CoordinatorConfig {
   readonly escrowBlock: bigint;
   readonly operatorPayer: `0x${string}` | null;
   readonly confirmations: number;
+  readonly feePerGasMax: bigint;
   readonly payoutMin: bigint;
   readonly feeBps: number;
   readonly auditorMib: number;
   readonly diskFreeMibMin: number;
   readonly logLevel: string;
+  readonly failpoint: Failpoint | null;
   /** The delegate's key: signs countersignatures and vouchers. 0x… */
   readonly delegateKey: `0x${string}`;
   /** This process's libp2p identity, derived from the delegate's key so that restarts keep it. */
@@ -87,7 +111,7 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     databaseUrl: env.DATABASE_URL,
     databasePool: env.DATABASE_POOL,
     redisUrl: env.REDIS_URL ?? null,
-    rpcUrl: env.RPC_URL,
+    rpcUrls: env.RPC_URL,
     dataDir: env.DATA_DIR,
     http: { host: env.HTTP_HOST, port: env.HTTP_PORT },
     p2p: { host: env.P2P_HOST, port: env.P2P_PORT },
@@ -98,11 +122,13 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     escrowBlock: env.ESCROW_BLOCK,
     operatorPayer: env.OPERATOR_PAYER === undefined ? null : lowerHex(env.OPERATOR_PAYER),
     confirmations: env.CONFIRMATIONS,
+    feePerGasMax: env.FEE_PER_GAS_MAX,
     payoutMin: env.PAYOUT_MIN,
     feeBps: env.FEE_BPS,
     auditorMib: env.AUDITOR_MIB,
     diskFreeMibMin: env.DISK_FREE_MIB_MIN,
     logLevel: env.LOG_LEVEL,
+    failpoint: env.FREEHOLD_FAILPOINT === undefined ? null : parseFailpoint(env.FREEHOLD_FAILPOINT),
     delegateKey: `0x${key.toString('hex')}`,
     peerKey: derive(key, `peer/${role}`),
     drawKey: derive(key, 'draw'),

@@ -1,4 +1,4 @@
-import { EscrowClient } from '@freehold/chain';
+import { EscrowClient, type Rpc } from '@freehold/chain';
 import { chainFacts } from '@freehold/market';
 import {
   PgBooksWatch,
@@ -15,7 +15,7 @@ import {
 /** Whatever of a market's surroundings can be asked; without them, the checks that need them are not made. */
 export interface BooksSurroundings {
   readonly database: Database;
-  readonly chain: { readonly rpcUrl: string; readonly escrow: string; readonly book: string } | null;
+  readonly chain: { readonly rpcUrl: Rpc; readonly escrow: string; readonly book: string } | null;
   /** Outbox ids that the queue has; null when it cannot say. */
   readonly queueEntries: () => Promise<readonly string[] | null>;
 }

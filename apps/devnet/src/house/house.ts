@@ -143,7 +143,10 @@ export class House {
   }
 
   /** Starts (or, for fault tests, starts again) one of the coordinator's processes on the ports it had before. */
-  async startProcess(role: 'api' | 'scheduler'): Promise<ReadyChild> {
+  async startProcess(
+    role: 'api' | 'scheduler',
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<ReadyChild> {
     const before = this.#coordinators.get(role);
     const p2pPort = before?.p2p?.map((address) => /\/tcp\/(\d+)/.exec(address)?.[1]).find((port) => port !== undefined);
     const httpPort = before?.baseURL === undefined ? this.#options.httpPort : Number(new URL(before.baseURL).port);
@@ -164,6 +167,7 @@ export class House {
         BOOK: this.chain.book,
         ESCROW_BLOCK: this.chain.fromBlock,
         ...this.#options.environment,
+        ...environment,
       },
     });
     this.#coordinators.set(role, child.ready);
@@ -206,9 +210,9 @@ export class House {
   }
 
   /** Lets the running scheduler settle what was accepted, and says what the chain holds then. */
-  settle(say: (text: string) => void): Promise<SettledDevnet> {
+  settle(say: (text: string) => void, options: { readonly refund?: boolean } = {}): Promise<SettledDevnet> {
     const { databaseUrl, rpcUrl, dataDir, chain } = this;
-    return settleDevnet({ databaseUrl, rpcUrl, dataDir, chain, say });
+    return settleDevnet({ databaseUrl, rpcUrl, dataDir, chain, say, ...options });
   }
 
   /** A new order for whoever goes on using the market after the job. */

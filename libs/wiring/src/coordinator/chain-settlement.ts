@@ -1,4 +1,4 @@
-import { EscrowClient, RpcChainSender } from '@freehold/chain';
+import { EscrowClient, RpcChainSender, type RpcEndpoints } from '@freehold/chain';
 import {
   COMPARE_EVERY_MS,
   guardPayouts,
@@ -6,7 +6,11 @@ import {
   resendVouchers,
   settleBook,
   syncChain,
+  type ChainHistory,
+  type ChainSender,
+  type Escrow,
   type ProviderLink,
+  type SettlementStore,
   type Signer,
   type SyncChainPorts,
 } from '@freehold/market';
@@ -19,6 +23,7 @@ import {
   type Database,
 } from '@freehold/persistence';
 import type { CoordinatorConfig } from '../config.ts';
+import type { Failpoints } from './failpoints.ts';
 import type { Log } from './log.ts';
 import type { Settlement } from './settlement.ts';
 
@@ -28,6 +33,9 @@ interface Parts {
   readonly link: ProviderLink;
   readonly signer: Signer;
   readonly log: Log;
+  readonly rpc: RpcEndpoints;
+  /** Armed in fault tests only. */
+  readonly failpoints: Failpoints | null;
 }
 
 /** Of all processes one follows the chain at a time; the others' turns are skipped. */
@@ -42,11 +50,12 @@ export function createSettlement(parts: Parts): Settlement {
 
 class ChainSettlement implements Settlement {
   readonly #parts: Parts;
-  readonly #escrow: EscrowClient;
+  readonly #client: EscrowClient;
+  readonly #escrow: Escrow;
   readonly #sync: SyncChainPorts;
-  readonly #history: PgChainHistory;
-  readonly #settlement: PgSettlementStore;
-  readonly #sender: RpcChainSender;
+  readonly #history: ChainHistory;
+  readonly #settlement: SettlementStore;
+  readonly #sender: ChainSender;
   readonly #leadership: PgLeadership;
   readonly #gate: PgPayoutGate;
   #comparedAtMs = Number.NEGATIVE_INFINITY;
@@ -55,25 +64,29 @@ class ChainSettlement implements Settlement {
   #said = '';
 
   constructor(parts: Parts) {
-    const { config, database } = parts;
-    const { rpcUrl, escrow, book, operatorPayer, chainId, confirmations } = config;
+    const { config, database, rpc: rpcUrl } = parts;
+    const { escrow, book, operatorPayer, chainId, confirmations } = config;
     this.#parts = parts;
-    this.#escrow = new EscrowClient({ rpcUrl, escrow, book });
-    this.#history = new PgChainHistory(database, { book, escrow, operatorPayer });
+    const guarded = <T extends object>(name: string, port: T): T => parts.failpoints?.around(name, port) ?? port;
+    this.#client = new EscrowClient({ rpcUrl, escrow, book });
+    this.#escrow = guarded<Escrow>('Escrow', this.#client);
+    this.#history = guarded('ChainHistory', new PgChainHistory(database, { book, escrow, operatorPayer }));
     this.#sync = {
       escrow: this.#escrow,
       history: this.#history,
       fromBlock: config.escrowBlock,
       depth: BigInt(confirmations - 1),
     };
-    this.#settlement = new PgSettlementStore(database);
-    this.#sender = new RpcChainSender({
+    this.#settlement = guarded('SettlementStore', new PgSettlementStore(database));
+    const sender = new RpcChainSender({
       rpcUrl,
       chainId,
       privateKey: config.delegateKey,
-      transactions: new PgChainTransactions(database),
+      transactions: guarded('ChainTransactions', new PgChainTransactions(database)),
       confirmations,
+      feePerGasMax: config.feePerGasMax,
     });
+    this.#sender = guarded('ChainSender', sender);
     this.#leadership = new PgLeadership(database);
     this.#gate = new PgPayoutGate(database);
   }
@@ -113,7 +126,14 @@ class ChainSettlement implements Settlement {
 
   /** Refuses another chain than the ledger's, and a fee that the book would not let us finalise. */
   async #meetChain(): Promise<void> {
-    await this.#history.rememberChain(await this.#escrow.identity());
+    const identity = await this.#client.identity();
+    const { chainId } = this.#parts.config;
+    if (identity.chainId !== chainId) {
+      throw new Error(
+        `RPC_URL serves chain ${identity.chainId}, but CHAIN_ID is ${chainId}: signatures for one are worth nothing on the other. Set RPC_URL to an endpoint of chain ${chainId}.`,
+      );
+    }
+    await this.#history.rememberChain(identity);
     const { feeBps } = await this.#escrow.bookNow();
     if (this.#parts.config.feeBps <= feeBps) return;
     throw new Error(

@@ -44,7 +44,7 @@ import {
 } from '@freehold/persistence';
 import { BullWorkQueue } from '@freehold/queue';
 import { DiskObjectStore } from '@freehold/storage';
-import { createSignatureCheck, createSigner, RpcBlocks, SigningPool } from '@freehold/chain';
+import { createSignatureCheck, createSigner, RpcBlocks, RpcEndpoints, SigningPool } from '@freehold/chain';
 import type { CoordinatorConfig } from '../config.ts';
 import { examineBooks, type Examination } from '../examine-books.ts';
 import { LOCAL_MODELS } from '../models.ts';
@@ -53,6 +53,7 @@ import { createLog, Log } from './log.ts';
 import { OwnEngines } from './own-engines.ts';
 import { ProcessDirectory } from './process-directory.ts';
 import { createSettlement } from './chain-settlement.ts';
+import { Failpoints } from './failpoints.ts';
 import { SystemClock, SystemEntropy } from './surroundings.ts';
 import { CoordinatorUseCases } from './use-cases.ts';
 
@@ -94,7 +95,10 @@ export class CoordinatorModule {
       poolSize: config.databasePool,
       applicationName: `freehold-${config.role}`,
     });
-    const providers = coordinatorProviders(config, database);
+    const failpoints = config.failpoint === null ? null : Failpoints.dyingAt(config.failpoint);
+    const providers = coordinatorProviders(config, database, failpoints).map((provider) =>
+      failpoints === null ? provider : guarded(provider, failpoints),
+    );
     return {
       module: CoordinatorModule,
       imports: [
@@ -109,9 +113,17 @@ export class CoordinatorModule {
   }
 }
 
-function coordinatorProviders(config: CoordinatorConfig, database: Database): Provider[] {
+function coordinatorProviders(
+  config: CoordinatorConfig,
+  database: Database,
+  failpoints: Failpoints | null,
+): Provider[] {
   const domain = { chainId: config.chainId, escrow: config.escrow };
   const log = createLog(config.role, config.logLevel);
+  const rpc = new RpcEndpoints(config.rpcUrls, {
+    chainId: config.chainId,
+    note: (note) => log.warn(note, 'RPC endpoint'),
+  });
   return [
     { provide: COORDINATOR_CONFIG, useValue: config },
     { provide: CATALOGUE, useFactory: () => readCatalogue() },
@@ -141,7 +153,7 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
     { provide: SigningPool, useFactory: () => new SigningPool(Math.min(SIGNING_WORKERS_MAX, availableParallelism())) },
     bindOver(Signer, SigningPool, (pool) => createSigner(config.delegateKey, domain, pool)),
     bindOver(SignatureCheck, SigningPool, (pool) => createSignatureCheck(domain, pool)),
-    bind(Blocks, () => new RpcBlocks(config.rpcUrl)),
+    bind(Blocks, () => new RpcBlocks(rpc)),
     {
       provide: OwnEngines,
       useFactory: () => new OwnEngines({ models: LOCAL_MODELS, memoryMib: config.auditorMib, dataDir: config.dataDir }),
@@ -153,11 +165,18 @@ function coordinatorProviders(config: CoordinatorConfig, database: Database): Pr
       useFactory: (signatures: SignatureCheck, signer: Signer, directory: ProcessDirectory) =>
         providerLink(config, log, signatures, signer, directory),
     },
-    useCases(config, database, log),
+    useCases({ config, database, log, rpc, failpoints }),
   ];
 }
 
-function useCases(config: CoordinatorConfig, database: Database, log: Log): FactoryProvider<CoordinatorUseCases> {
+function useCases(parts: {
+  readonly config: CoordinatorConfig;
+  readonly database: Database;
+  readonly log: Log;
+  readonly rpc: RpcEndpoints;
+  readonly failpoints: Failpoints | null;
+}): FactoryProvider<CoordinatorUseCases> {
+  const { config, database, rpc } = parts;
   return {
     provide: CoordinatorUseCases,
     inject: [JobStore, ObjectStore, OfferBook, CATALOGUE, Outbox, WorkQueue, ProviderLink, Signer, OwnEngines],
@@ -181,22 +200,22 @@ function useCases(config: CoordinatorConfig, database: Database, log: Log): Fact
         queue,
         drawKey: config.drawKey,
         holdsModel: (model) => engines.holds(model),
-        settlement: createSettlement({ config, database, link, signer, log }),
-        examine: () => examineOwnBooks(config, database, queue),
+        settlement: createSettlement({ ...parts, link, signer }),
+        examine: () => examineOwnBooks({ config, database, rpc }, queue),
       }),
   };
 }
 
 /** One process at a time reads the whole history. */
 async function examineOwnBooks(
-  { rpcUrl, escrow, book }: CoordinatorConfig,
-  database: Database,
+  { config, database, rpc }: Readonly<{ config: CoordinatorConfig; database: Database; rpc: RpcEndpoints }>,
   queue: WorkQueue,
 ): Promise<Examination | null> {
+  const { escrow, book } = config;
   return await new PgLeadership(database).attempt('doctor', () =>
     examineBooks({
       database,
-      chain: { rpcUrl, escrow, book },
+      chain: { rpcUrl: rpc, escrow, book },
       queueEntries: async () => (queue instanceof BullWorkQueue ? await queue.entries() : null),
     }),
   );
@@ -221,6 +240,30 @@ function providerLink(
     signatures,
     note: (note) => log.debug(note, 'p2p'),
   });
+}
+
+/** Ports whose calls are failpoints: all that hold, send or sign something for good. */
+const GUARDED: ReadonlySet<unknown> = new Set([
+  Blocks,
+  FileStore,
+  JobStore,
+  LeaseStore,
+  ObjectStore,
+  Outbox,
+  ProviderLink,
+  SignatureCheck,
+  Signer,
+  WorkQueue,
+]);
+
+function guarded(provider: Provider, failpoints: Failpoints): Provider {
+  const { provide, useFactory } = provider as FactoryProvider<object>;
+  if (!GUARDED.has(provide) || useFactory === undefined) return provider;
+  const name = (provide as Type<object>).name;
+  return {
+    ...(provider as FactoryProvider<object>),
+    useFactory: async (...args: unknown[]) => failpoints.around(name, await useFactory(...args)),
+  };
 }
 
 /** An abstract port over another provider. */

@@ -37,6 +37,8 @@ export async function settleDevnet(options: {
   readonly dataDir: string;
   readonly chain: ChainRecord;
   readonly say: (text: string) => void;
+  /** Whether the requester's order is closed and its rest refunded as well: two more epochs. Absent: yes. */
+  readonly refund?: boolean;
 }): Promise<SettledDevnet> {
   const { escrow: address, book } = options.chain;
   const database = await openDatabase({ url: options.databaseUrl, poolSize: 2, applicationName: 'freehold-devnet' });
@@ -45,7 +47,7 @@ export async function settleDevnet(options: {
     const last = await openEpoch(database, book);
     await passUntilFinal(escrow, options, last);
     await until('payouts are withdrawn', async () => (await unpaid(database)) === 0n);
-    await refund(database, escrow, options);
+    if (options.refund !== false) await refund(database, escrow, options);
     return await measured(database, escrow, options.chain);
   } finally {
     await database.close();

@@ -69,8 +69,9 @@ const GATE_STALE_MS = 2_000;
 const COULD_NOT_START = 127;
 /** For the embedded services, once everything else was killed. */
 const HURRY_MS = 4_000;
-/** Restarts wait longer each time, up to this. */
+/** Restarts wait longer each time, up to this; after a life that was longer than the second number it begins anew. */
 const RESTART_DELAY_MAX_MS = 5_000;
+const LIVED_WELL_MS = 5_000;
 const NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const EXIT_CODE_OF: Readonly<Partial<Record<NodeJS.Signals, number>>> = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
@@ -231,9 +232,13 @@ class Child implements RunningChild {
   /** One incarnation after the other, until it is stopped or no restart is left. */
   async #live(): Promise<ChildExit> {
     const { attemptsMax, delayMs } = this.#spec.restart ?? { attemptsMax: 0, delayMs: 0 };
+    let inARow = 0;
     for (let attempt = 0; ; attempt++) {
+      const bornMs = performance.now();
       const exit = await this.#spawn().catch((error: unknown) => outOfSpace(error, attempt));
-      if (!this.#stopping && attempt < attemptsMax) await sleep(Math.min(RESTART_DELAY_MAX_MS, delayMs * 2 ** attempt));
+      if (performance.now() - bornMs > LIVED_WELL_MS) inARow = 0;
+      if (!this.#stopping && attempt < attemptsMax) await sleep(Math.min(RESTART_DELAY_MAX_MS, delayMs * 2 ** inARow));
+      inARow += 1;
       // Looked at again after the wait: it may have been stopped meanwhile.
       if (this.#stopping || attempt >= attemptsMax) {
         this.#ended = true;
