@@ -7,4 +7,4 @@ export * from './escrow-client.ts';
 export * from './exit-client.ts';
 export * from './exit-wallet.ts';
 export * from './rpc-chain-sender.ts';
-export { RpcDisagreement, RpcEndpoints, type EndpointNote, type Rpc } from './rpc-endpoints.ts';
+export { RpcDisagreement, RpcEndpoints, rpcUrls, type EndpointNote, type Rpc } from './rpc-endpoints.ts';

@@ -268,7 +268,15 @@ export class RpcEndpoints {
   }
 }
 
-/** One URL, several to be compared, or endpoints that a process shares between its adapters. */
+/** `RPC_URL` as people write it: one, or several with commas between. */
+export function rpcUrls(text: string): readonly string[] {
+  return text
+    .split(',')
+    .map((url) => url.trim())
+    .filter((url) => url !== '');
+}
+
+/** One URL (or several with commas), a list to be compared, or endpoints that a process shares between its adapters. */
 export type Rpc = string | readonly string[] | RpcEndpoints;
 
 export function rpcTransport(
@@ -276,8 +284,11 @@ export function rpcTransport(
   options: { readonly timeoutMs: number; readonly retryCount: number },
 ): Transport {
   if (rpc instanceof RpcEndpoints) return rpc.transport;
-  if (typeof rpc !== 'string') return new RpcEndpoints(rpc, { timeoutMs: options.timeoutMs }).transport;
-  return http(rpc, { timeout: options.timeoutMs, retryCount: options.retryCount });
+  const urls = typeof rpc === 'string' ? rpcUrls(rpc) : rpc;
+  const [only] = urls;
+  if (only !== undefined && urls.length === 1)
+    return http(only, { timeout: options.timeoutMs, retryCount: options.retryCount });
+  return new RpcEndpoints(urls, { timeoutMs: options.timeoutMs }).transport;
 }
 
 function endpointOf(url: string, index: number, timeoutMs: number): Endpoint {

@@ -1,6 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { rpcUrls } from '@freehold/chain';
 import { z } from 'zod';
 import { parseFailpoint, type Failpoint } from './coordinator/failpoints.ts';
 
@@ -16,7 +17,7 @@ const Environment = z.object({
   /** Several, with commas between, are compared: what money depends on counts when a majority (never fewer than two) agrees. */
   RPC_URL: z
     .string()
-    .transform((text) => text.split(',').map((url) => url.trim()))
+    .transform((text) => [...rpcUrls(text)])
     .pipe(
       z
         .array(z.url({ protocol: /^https?$/ }))

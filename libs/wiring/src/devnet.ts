@@ -1,5 +1,6 @@
 import { migrate, openDatabase } from '@freehold/persistence';
 
+export { rpcUrls } from '@freehold/chain';
 export { checkServices } from './devnet/check-services.ts';
 export { prepareChain, type ChainRecord } from './devnet/prepare-chain.ts';
 export { prepareRequester, type RequesterRecord } from './devnet/prepare-requester.ts';

@@ -12,6 +12,7 @@ import {
   prepareChain,
   prepareDatabase,
   prepareRequester,
+  rpcUrls,
   settleDevnet,
   type ChainRecord,
   type RequesterRecord,
@@ -65,6 +66,7 @@ export class House {
   readonly dataDir: string;
   readonly children: Children;
   readonly databaseUrl: string;
+  /** Where the house itself looks; its processes get all that `RPC_URL` lists. */
   readonly rpcUrl: string;
   readonly chain: ChainRecord;
   readonly requester: RequesterRecord;
@@ -109,7 +111,7 @@ export class House {
       if (options.fresh) forget(dataDir);
       await startServices(options, services);
       const databaseUrl = options.databaseUrl ?? services.postgres?.url ?? '';
-      const rpcUrl = options.rpcUrl ?? services.anvil?.url ?? '';
+      const [rpcUrl = ''] = rpcUrls(options.rpcUrl ?? services.anvil?.url ?? '');
       options.say('Postgres and chain are up');
       await unlessAborted(signal, prepareDatabase(databaseUrl));
       const chain = await unlessAborted(signal, prepareChain({ rpcUrl, dataDir }));
@@ -128,7 +130,7 @@ export class House {
     await Promise.all([this.startProcess('api'), this.startProcess('scheduler')]);
     writeMarketRecord(this.dataDir, {
       databaseUrl: this.databaseUrl,
-      rpcUrl: this.rpcUrl,
+      rpcUrl: this.#options.rpcUrl ?? this.rpcUrl,
       baseURL: this.baseURL,
       contracts: { ...this.chain },
       p2p: [...this.#coordinators.values()].flatMap((line) => line.p2p ?? []),
@@ -157,7 +159,7 @@ export class House {
       env: {
         DATABASE_URL: this.databaseUrl,
         REDIS_URL: this.#options.redisUrl,
-        RPC_URL: this.rpcUrl,
+        RPC_URL: this.#options.rpcUrl ?? this.rpcUrl,
         DATA_DIR: this.dataDir,
         HTTP_PORT: String(role === 'api' ? httpPort : 0),
         P2P_PORT: p2pPort ?? '0',

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { rpcUrls } from '@freehold/chain';
 import { ask } from './redis-line.ts';
 import { networkFault, ServiceFault, shownUrl, type ServiceVariable } from './service-fault.ts';
 import type { ServiceUrls } from './service-urls.ts';
@@ -20,7 +21,8 @@ export async function checkServices(urls: ServiceUrls, dataDir: string): Promise
   await Promise.all([
     urls.databaseUrl === undefined ? null : checkDatabase(urls.databaseUrl),
     urls.redisUrl === undefined ? null : checkRedis(urls.redisUrl),
-    urls.rpcUrl === undefined ? null : checkChain(urls.rpcUrl, dataDir),
+    // Every one of several has to answer at the start: fewer than all may suffice only later.
+    ...rpcUrls(urls.rpcUrl ?? '').map((url) => checkChain(url, dataDir)),
   ]);
 }
 
