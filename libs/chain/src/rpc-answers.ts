@@ -83,13 +83,19 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null;
 }
 
+/** A call that would revert, as an endpoint says it: an answer, which can be compared, and thrown again when it wins. */
+export interface Refusal {
+  readonly print: string;
+  readonly error: Error;
+}
+
 /** An endpoint that says why a call reverts has answered; one that limits, breaks off or talks nonsense has not. */
-export function refusalOf(error: unknown): string | null {
+export function refusalOf(error: unknown): Refusal | null {
   if (!(error instanceof BaseError)) return null;
   const rpc = error.walk((cause) => cause instanceof RpcRequestError);
   if (!(rpc instanceof RpcRequestError)) return null;
   if (rpc.code !== 3 && !/revert/i.test(rpc.details)) return null;
-  return `refused ${said(rpc.data ?? rpc.details)}`;
+  return { print: `refused ${said(rpc.data ?? rpc.details)}`, error };
 }
 
 /** Why an endpoint gave no answer, in a line: never the whole URL, which may carry a key. */

@@ -52,7 +52,7 @@ interface Opinion {
   readonly print: string;
   readonly result?: unknown;
   /** A refusal (a revert) is an answer as well: it is thrown again when it wins. */
-  readonly error?: unknown;
+  readonly error?: Error;
 }
 
 /**
@@ -164,14 +164,15 @@ export class RpcEndpoints {
   }
 
   async #first(method: string, params: Params): Promise<unknown> {
-    let refusal: unknown;
+    let refusal: Error | undefined;
     const failures: string[] = [];
     for (const endpoint of this.#usable()) {
       try {
         return await this.#askOne(endpoint, method, params);
       } catch (error) {
         // A call that one says would revert is tried with the next: one alone can neither send us nor stop us.
-        if (refusalOf(error) !== null) refusal ??= error;
+        const said = refusalOf(error);
+        if (said !== null) refusal ??= said.error;
         else failures.push(`${endpoint.name}: ${failureOf(error)}`);
       }
     }
@@ -204,7 +205,7 @@ export class RpcEndpoints {
         return { endpoint, print: fingerprint(method, result), result };
       } catch (error) {
         const refusal = refusalOf(error);
-        if (refusal !== null) return { endpoint, print: refusal, error };
+        if (refusal !== null) return { endpoint, ...refusal };
         failures.push(`${endpoint.name} fails: ${failureOf(error)}`);
         return null;
       }

@@ -22,6 +22,11 @@ export class Failpoints {
     });
   }
 
+  /** For whatever is no port: says that this point is passed now. */
+  pass(point: string): void {
+    this.#hit(point);
+  }
+
   /** The same port; every call of its methods passes `NAME.method:before` and, once it is settled well, `NAME.method:after`. */
   around<T extends object>(name: string, port: T): T {
     return new Proxy(port, {
@@ -29,7 +34,13 @@ export class Failpoints {
         const value: unknown = Reflect.get(target, member, target);
         if (typeof value !== 'function' || typeof member !== 'string' || member === 'constructor') return value;
         return (...args: unknown[]): unknown => {
-          this.#hit(`${name}.${member}:before`);
+          try {
+            this.#hit(`${name}.${member}:before`);
+          } catch (error) {
+            // An async method says so by its promise: whoever started several at once waits for all of them.
+            if (isAsync(value)) return Promise.reject(error as Error);
+            throw error;
+          }
           // Called on the port itself: its private fields know nothing of a proxy.
           const result: unknown = Reflect.apply(value, target, args);
           if (!(result instanceof Promise)) return result;
@@ -41,6 +52,10 @@ export class Failpoints {
       },
     });
   }
+}
+
+function isAsync(method: object): boolean {
+  return method.constructor.name === 'AsyncFunction';
 }
 
 export interface Failpoint {
