@@ -23,6 +23,7 @@ const PORT_OF: Readonly<Record<string, string>> = {
   escrow: 'Escrow',
   sender: 'ChainSender',
   history: 'ChainHistory',
+  gate: 'PayoutGate',
   '#saved': 'ChainTransactions',
   '#client': 'Rpc',
 };
@@ -59,7 +60,11 @@ function functionNames(source: ts.SourceFile): readonly string[] {
     if ((ts.isFunctionDeclaration(node) || ts.isMethodDeclaration(node)) && node.name !== undefined)
       names.push(node.name.getText(source));
     // A function that was handed in: whoever handed it in awaits for itself.
-    if (ts.isParameter(node) && node.type !== undefined && ts.isFunctionTypeNode(node.type))
+    if (
+      (ts.isParameter(node) || ts.isPropertySignature(node)) &&
+      node.type !== undefined &&
+      ts.isFunctionTypeNode(node.type)
+    )
       names.push(node.name.getText(source));
   });
   return names;

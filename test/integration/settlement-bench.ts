@@ -47,6 +47,7 @@ export { FEE_BPS, marketDatabase, MarketWorld, type MarketDatabase };
 
 export const EPOCH_SECONDS = 60;
 export const WINDOW_SECONDS = 30;
+const CHAIN_DIR = 'chain';
 
 /** Remembers what nodes are told; a test decides who is connected. */
 export class HearingLink extends ProviderLink {
@@ -93,12 +94,12 @@ export class SettlementBench {
   readonly settlement: PgSettlementStore;
   readonly gate: PgPayoutGate;
   readonly sender: RpcChainSender;
-  readonly anvil: EmbeddedAnvil;
   readonly devnet: Devnet;
   readonly delegateKey: Hex;
   readonly operatorKey: Hex;
   readonly market: MarketDatabase;
   readonly #dir: string;
+  #anvil: EmbeddedAnvil;
 
   private constructor(parts: {
     anvil: EmbeddedAnvil;
@@ -108,7 +109,7 @@ export class SettlementBench {
     operatorKey: Hex;
     dir: string;
   }) {
-    this.anvil = parts.anvil;
+    this.#anvil = parts.anvil;
     this.market = parts.market;
     this.devnet = parts.devnet;
     this.delegateKey = parts.delegateKey;
@@ -127,7 +128,10 @@ export class SettlementBench {
 
   static async start(): Promise<SettlementBench> {
     const dir = mkdtempSync(join(tmpdir(), 'freehold-settlement-'));
-    const [anvil, market] = await Promise.all([startAnvil({ stateFile: join(dir, 'chain.json') }), marketDatabase()]);
+    const [anvil, market] = await Promise.all([
+      startAnvil({ stateFile: join(dir, CHAIN_DIR, 'chain.json') }),
+      marketDatabase(),
+    ]);
     const delegateKey = newKey();
     const operatorKey = newKey();
     const devnet = await deployDevnet({
@@ -140,6 +144,18 @@ export class SettlementBench {
       windowSeconds: WINDOW_SECONDS,
     });
     return new SettlementBench({ anvil, market, devnet, delegateKey, operatorKey, dir });
+  }
+
+  get anvil(): EmbeddedAnvil {
+    return this.#anvil;
+  }
+
+  /** The chain dies without a word and comes back on its port: with what it had on disk, or as a new chain. */
+  async restartAnvil(state: 'kept' | 'lost'): Promise<void> {
+    const { port } = this.#anvil;
+    await this.#anvil.stop('kill');
+    if (state === 'lost') rmSync(join(this.#dir, CHAIN_DIR), { recursive: true, force: true });
+    this.#anvil = await startAnvil({ stateFile: join(this.#dir, CHAIN_DIR, 'chain.json'), port });
   }
 
   newSender(
@@ -173,8 +189,13 @@ export class SettlementBench {
     return createSignatureCheck(this.domain);
   }
 
+  get syncPorts() {
+    const sameChain = async (): Promise<void> => this.history.rememberChain(await this.escrow.identity());
+    return { history: this.history, fromBlock: this.devnet.fromBlock, depth: 0n, sameChain };
+  }
+
   sync(escrow: Escrow = this.escrow): Promise<Synced> {
-    return syncChain({ escrow, history: this.history, fromBlock: this.devnet.fromBlock, depth: 0n });
+    return syncChain({ escrow, ...this.syncPorts });
   }
 
   /** One turn as the scheduler makes it: read, follow what was sent, do what is next. */

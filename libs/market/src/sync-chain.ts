@@ -8,6 +8,11 @@ export interface SyncChainPorts {
   readonly fromBlock: bigint;
   /** Blocks that are read only when so many stand on them; 0 reads up to the head and lets reorganisations be undone. */
   readonly depth: bigint;
+  /**
+   * Asked before everything that was ever read would be undone: throws when the endpoint serves another chain. A chain that was
+   * started anew has none of our blocks either, and nothing on it says that our money never moved.
+   */
+  readonly sameChain?: () => Promise<void>;
 }
 
 /** Blocks of one step: a request that every RPC endpoint answers, and a transaction that stays short. */
@@ -65,6 +70,7 @@ async function forkOf(ports: SyncChainPorts, last: ChainBlock | null): Promise<b
   for (const block of await ports.history.blocks(REMEMBERED_MAX)) {
     if ((await ports.escrow.hashOf(block.number)) === block.hash) return block.number;
   }
+  await ports.sameChain?.();
   return ports.fromBlock - 1n;
 }
 

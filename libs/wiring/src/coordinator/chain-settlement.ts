@@ -76,6 +76,7 @@ class ChainSettlement implements Settlement {
       history: this.#history,
       fromBlock: config.escrowBlock,
       depth: BigInt(confirmations - 1),
+      sameChain: () => this.#meetChain(),
     };
     this.#settlement = guarded('SettlementStore', new PgSettlementStore(database));
     const sender = new RpcChainSender({
