@@ -228,6 +228,61 @@ CREATE TABLE file (
   CONSTRAINT file_sha256_check CHECK ((length(sha256) = 32))
 );
 
+CREATE TABLE fine_tune (
+  job_id text NOT NULL,
+  base text NOT NULL,
+  suffix text,
+  seed bigint NOT NULL,
+  validation_file_id text,
+  evaluation_file_id text,
+  evaluation_min double precision,
+  asked jsonb NOT NULL,
+  planned jsonb,
+  evaluated jsonb,
+  result_file_ids text[] NOT NULL DEFAULT '{}'::text[],
+  CONSTRAINT fine_tune_check CHECK (((evaluation_file_id IS NULL) = (evaluation_min IS NULL))),
+  CONSTRAINT fine_tune_evaluation_file_id_fkey FOREIGN KEY (evaluation_file_id) REFERENCES file(id),
+  CONSTRAINT fine_tune_evaluation_min_check CHECK (((evaluation_min >= (0)::double precision) AND (evaluation_min <= (1)::double precision))),
+  CONSTRAINT fine_tune_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
+  CONSTRAINT fine_tune_pkey PRIMARY KEY (job_id),
+  CONSTRAINT fine_tune_seed_check CHECK (((seed >= 0) AND (seed <= '4294967295'::bigint))),
+  CONSTRAINT fine_tune_suffix_check CHECK (((length(suffix) >= 1) AND (length(suffix) <= 64))),
+  CONSTRAINT fine_tune_validation_file_id_fkey FOREIGN KEY (validation_file_id) REFERENCES file(id)
+);
+
+CREATE TABLE fine_tune_event (
+  id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  job_id text NOT NULL,
+  key text NOT NULL,
+  level text NOT NULL,
+  type text NOT NULL,
+  message text NOT NULL,
+  data jsonb,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT fine_tune_event_job_id_fkey FOREIGN KEY (job_id) REFERENCES fine_tune(job_id),
+  CONSTRAINT fine_tune_event_job_id_key_key UNIQUE (job_id, key),
+  CONSTRAINT fine_tune_event_key_check CHECK ((length(key) <= 128)),
+  CONSTRAINT fine_tune_event_level_check CHECK ((level = ANY (ARRAY['info'::text, 'warn'::text, 'error'::text]))),
+  CONSTRAINT fine_tune_event_pkey PRIMARY KEY (id),
+  CONSTRAINT fine_tune_event_type_check CHECK ((type = ANY (ARRAY['message'::text, 'metrics'::text])))
+);
+
+CREATE TABLE fine_tuned_model (
+  name text NOT NULL,
+  org_id text NOT NULL,
+  job_id text NOT NULL,
+  base text NOT NULL,
+  adapter text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  deleted_at timestamp with time zone,
+  CONSTRAINT fine_tuned_model_adapter_check CHECK ((adapter ~ '^[0-9a-f]{64}$'::text)),
+  CONSTRAINT fine_tuned_model_job_id_fkey FOREIGN KEY (job_id) REFERENCES fine_tune(job_id),
+  CONSTRAINT fine_tuned_model_job_id_key UNIQUE (job_id),
+  CONSTRAINT fine_tuned_model_name_check CHECK ((name ~ '^ft:[A-Za-z0-9./:_-]{1,200}$'::text)),
+  CONSTRAINT fine_tuned_model_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
+  CONSTRAINT fine_tuned_model_pkey PRIMARY KEY (name)
+);
+
 CREATE TABLE idempotency (
   org_id text NOT NULL,
   key text NOT NULL,
@@ -277,6 +332,9 @@ CREATE TABLE job (
   expired_at timestamp with time zone,
   cancelling_at timestamp with time zone,
   cancelled_at timestamp with time zone,
+  paused_at timestamp with time zone,
+  adapter text,
+  CONSTRAINT job_adapter_check CHECK ((adapter ~ '^[0-9a-f]{64}$'::text)),
   CONSTRAINT job_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES api_key(id),
   CONSTRAINT job_cap_check CHECK ((cap >= (0)::numeric)),
   CONSTRAINT job_check CHECK (((charged >= (0)::numeric) AND (charged <= COALESCE(cap, (0)::numeric)))),
@@ -586,6 +644,12 @@ CREATE UNIQUE INDEX chain_transaction_purpose ON public.chain_transaction USING 
 CREATE INDEX file_by_org ON public.file USING btree (org_id, created_at DESC, id) WHERE (deleted_at IS NULL);
 
 CREATE INDEX file_expiring ON public.file USING btree (expires_at) WHERE ((deleted_at IS NULL) AND (expires_at IS NOT NULL));
+
+CREATE INDEX fine_tune_event_by_job ON public.fine_tune_event USING btree (job_id, id DESC);
+
+CREATE INDEX fine_tuned_model_by_adapter ON public.fine_tuned_model USING btree (adapter) WHERE (deleted_at IS NULL);
+
+CREATE INDEX fine_tuned_model_by_org ON public.fine_tuned_model USING btree (org_id, created_at) WHERE (deleted_at IS NULL);
 
 CREATE INDEX job_by_input ON public.job USING btree (input_file_id) WHERE (input_file_id IS NOT NULL);
 

@@ -20,7 +20,12 @@ beforeAll(async () => {
     completion_window: '24h',
   });
   const spare = await owner.addKey({ scopes: ['files'] });
-  ids = { file: file.id, batch: batch.id, key: spare.id };
+  const examples = await owner.client.files.create({
+    file: await toFile(Buffer.from('{}'), 'train.jsonl'),
+    purpose: 'fine-tune',
+  });
+  const tune = await owner.client.fineTuning.jobs.create({ model: 'freehold-tiny', training_file: examples.id });
+  ids = { file: file.id, batch: batch.id, key: spare.id, tune: tune.id };
 }, 60_000);
 afterAll(() => house.close());
 
@@ -118,6 +123,70 @@ const ROUTES: readonly RouteCase[] = [
     scope: 'keys',
     owner: 200,
     stranger: 200,
+  },
+  {
+    route: 'GET /v1/fine_tuning/jobs',
+    path: () => '/v1/fine_tuning/jobs',
+    scope: 'fine-tuning',
+    owner: 200,
+    stranger: 200,
+  },
+  {
+    route: 'POST /v1/fine_tuning/jobs',
+    path: () => '/v1/fine_tuning/jobs',
+    scope: 'fine-tuning',
+    body: () => ({}),
+    owner: 400,
+    stranger: 400,
+  },
+  {
+    route: 'GET /v1/fine_tuning/jobs/:id',
+    path: () => `/v1/fine_tuning/jobs/${ids['tune']}`,
+    scope: 'fine-tuning',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'GET /v1/fine_tuning/jobs/:id/events',
+    path: () => `/v1/fine_tuning/jobs/${ids['tune']}/events`,
+    scope: 'fine-tuning',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'GET /v1/fine_tuning/jobs/:id/checkpoints',
+    path: () => `/v1/fine_tuning/jobs/${ids['tune']}/checkpoints`,
+    scope: 'fine-tuning',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'POST /v1/fine_tuning/jobs/:id/pause',
+    path: () => `/v1/fine_tuning/jobs/${ids['tune']}/pause`,
+    scope: 'fine-tuning',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'POST /v1/fine_tuning/jobs/:id/resume',
+    path: () => `/v1/fine_tuning/jobs/${ids['tune']}/resume`,
+    scope: 'fine-tuning',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'POST /v1/fine_tuning/jobs/:id/cancel',
+    path: () => `/v1/fine_tuning/jobs/${ids['tune']}/cancel`,
+    scope: 'fine-tuning',
+    owner: 200,
+    stranger: 404,
+  },
+  {
+    route: 'GET /market/v1/nodes/:id/explain',
+    path: () => '/market/v1/nodes/nobody/explain',
+    scope: 'market',
+    owner: 404,
+    stranger: 404,
   },
   // Destructive ones last, strangers first.
   {

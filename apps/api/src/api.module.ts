@@ -16,6 +16,7 @@ import { BatchesController } from './openai/batches.controller.ts';
 import { ChatController } from './openai/chat.controller.ts';
 import { EmbeddingsController } from './openai/embeddings.controller.ts';
 import { FilesController } from './openai/files.controller.ts';
+import { FineTuningController } from './openai/fine-tuning.controller.ts';
 import { Inference, Reporter } from './openai/inference.ts';
 import { ModelsController } from './openai/models.controller.ts';
 import { API_SETTINGS, type ApiSettings } from './settings.ts';
@@ -30,6 +31,7 @@ export class ApiModule {
       controllers: [
         FilesController,
         BatchesController,
+        FineTuningController,
         ChatController,
         EmbeddingsController,
         ModelsController,

@@ -16,15 +16,19 @@ import {
   createOrg,
   Entropy,
   FileStore,
+  FineTuneStore,
   JobStore,
   LeaseStore,
   MonotonicClock,
+  ObjectDesk,
   ObjectStore,
   OfferBook,
   ProviderLink,
   SignatureCheck,
   Signer,
   type HoldsModel,
+  TrainableBases,
+  type TrainableBase,
 } from '@freehold/market';
 import {
   migrate,
@@ -33,6 +37,7 @@ import {
   PgAccountStore,
   PgBooksWatch,
   PgFileStore,
+  PgFineTuneStore,
   PgJobStore,
   PgLeaseStore,
   PgOfferBook,
@@ -98,6 +103,17 @@ class Clock extends MonotonicClock {
     return performance.now();
   }
 }
+/** One base, and no trainer: what validates and trains is another process. */
+class OneBase extends TrainableBases {
+  all(): readonly TrainableBase[] {
+    return [
+      { model: 'freehold-tiny', sha256: 'ab'.repeat(32), contextTokens: 1_024, checkpointBytesMax: () => 1_048_576 },
+    ];
+  }
+  with(): Promise<never> {
+    return Promise.reject(new Error('the api trains nothing'));
+  }
+}
 class NoChain extends Blocks {
   isAway = false;
   async height(): Promise<bigint> {
@@ -115,6 +131,7 @@ export interface ApiHouse {
   readonly url: string;
   readonly link: FakeLink;
   readonly jobs: JobStore;
+  readonly fineTunes: FineTuneStore;
   readonly files: FileStore;
   readonly leases: LeaseStore;
   readonly objects: ObjectStore;
@@ -171,6 +188,7 @@ export async function apiHouse(
     accounts: new PgAccountStore(database),
     files: new PgFileStore(database),
     jobs: new PgJobStore(database),
+    fineTunes: new PgFineTuneStore(database),
     leases: new PgLeaseStore(database),
     offers: new PgOfferBook(database),
     objects: new DiskObjectStore(folder, 'api', minMib * 1_048_576),
@@ -185,6 +203,9 @@ export async function apiHouse(
       [AccountStore, parts.accounts],
       [FileStore, parts.files],
       [JobStore, parts.jobs],
+      [FineTuneStore, parts.fineTunes],
+      [ObjectDesk, new ObjectDesk(parts.objects, new Clock())],
+      [TrainableBases, new OneBase()],
       [LeaseStore, parts.leases],
       [OfferBook, parts.offers],
       [BooksWatch, new PgBooksWatch(database)],

@@ -138,6 +138,7 @@ async function signedAnswer(fake: FakeNode, grant: LeaseGrant, work: Work, outpu
 
 /** The last user message in capitals; vectors that count the text's letters. */
 export function answerTo(work: Work): WorkOutput {
+  if (work.kind === 'segment') throw new Error('segments are leased, not streamed');
   if (work.kind === 'embedding') {
     const vectors = work.inputs.map((input) =>
       Buffer.from(Float32Array.from({ length: 4 }, (_, i) => input.length / (i + 1)).buffer).toString('base64'),

@@ -43,12 +43,14 @@ export function schemaJudge(): SchemaJudge | null {
   };
 }
 
-/** OpenAPI 3.0's `nullable` in the words of JSON Schema. */
+/** OpenAPI 3.0's `nullable` and its yes-or-no `exclusiveMinimum` in the words of JSON Schema. */
 function withNulls(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(withNulls);
   if (typeof schema !== 'object' || schema === null) return schema;
-  const { nullable, ...rest } = Object.fromEntries(
+  const { nullable, exclusiveMinimum, minimum, ...others } = Object.fromEntries(
     Object.entries(schema).map(([key, value]) => [key, withNulls(value)]),
   );
+  const lowest = exclusiveMinimum === true ? { exclusiveMinimum: minimum } : { exclusiveMinimum, minimum };
+  const rest = Object.fromEntries(Object.entries({ ...others, ...lowest }).filter(([, value]) => value !== undefined));
   return nullable === true ? { anyOf: [rest, { type: 'null' }] } : rest;
 }

@@ -11,6 +11,7 @@ import { InterruptedError } from './house/interrupted.ts';
 import { checkBatchFiles, type BatchFile } from './main-job/batch-files.ts';
 import { CAST } from './main-job/cast.ts';
 import { runBuiltInJob, type JobContext } from './main-job/built-in-job.ts';
+import { runFineTune, type FineTuneResult } from './main-job/fine-tune.ts';
 import type { Run } from './main-job/finished-run.ts';
 import { runGivenBatches } from './main-job/given-batches.ts';
 import { Narrator } from './progress.ts';
@@ -126,7 +127,24 @@ async function runJob(house: House, flags: RunFlags, narrator: Narrator, baseURL
     narrator.print(
       `  "${shown.query.slice(0, 70)}" → ${shown.rank <= 5 ? 'hit' : 'miss'}: ${shown.wanted} at rank ${shown.rank}${shown.rank === 1 ? '' : `, first ${shown.first}`}`,
     );
-  return { builtIn, batches: builtIn.batches, rowsIn: builtIn.rowsIn };
+  const fineTune = await fineTuneWithDeath(house, context);
+  return { builtIn, batches: builtIn.batches, rowsIn: builtIn.rowsIn, fineTune };
+}
+
+/** The node that dies in the middle is started again afterwards: the market stays what it was. */
+async function fineTuneWithDeath(house: House, context: JobContext): Promise<FineTuneResult> {
+  let killed: string | null = null;
+  const kill = (nodeId: string): string | null => {
+    const node = [...house.nodes.values()].find((running) => running.nodeId === nodeId);
+    if (node === undefined) return null;
+    if (!node.child.signal('SIGKILL')) return null;
+    killed = node.name;
+    return killed;
+  };
+  const result = await runFineTune({ ...context, kill });
+  const spec = CAST.find(({ name }) => name === killed);
+  if (spec !== undefined) await house.startNode(spec);
+  return result;
 }
 
 /** Ctrl-C ends the process, so the job's signal never fires; every poll and request listens to it all the same. */

@@ -47,6 +47,7 @@ export async function measure(house: House, run: Run, narrator: Narrator): Promi
             search: { recallAt5: run.builtIn.search.recallAt5, queries: run.builtIn.search.queries },
             answers: run.builtIn.answers,
           }),
+      ...(run.fineTune === undefined ? {} : { fineTune: run.fineTune }),
       cheat: await cheatFacts(house, market, run),
       flapper: await flapperFacts(house, market),
       charged: money.charged,

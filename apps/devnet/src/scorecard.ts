@@ -9,6 +9,20 @@ export interface Scorecard {
   }[];
   readonly search?: { readonly recallAt5: number; readonly queries: number };
   readonly answers?: { readonly correct: number; readonly total: number };
+  readonly fineTune?: {
+    readonly status: string;
+    readonly model: string | null;
+    readonly segments: number;
+    readonly resumed: number;
+    readonly audited: number;
+    /** Share of held-out items of the left-out family that are answered word for word. */
+    readonly accuracyBefore: number;
+    readonly accuracyAfter: number;
+    readonly trainedTokens: number;
+    readonly seconds: number;
+    /** In whole tokens, as the API says it. */
+    readonly charged: string;
+  };
   readonly cheat: { readonly caughtRows: number; readonly badRowsDelivered: number; readonly paid: string };
   readonly flapper: { readonly deaths: number; readonly rowsRecovered: number };
   readonly charged: string;
@@ -34,6 +48,8 @@ export const SIMULATED =
 export const RECALL_AT_5_MIN = 0.5;
 /** Least share of held-out questions answered as expected. */
 export const ANSWERS_MIN = 0.9;
+/** What a fine-tune of a quarter of a minute adds at least to the share of right answers. */
+export const FINE_TUNE_GAIN_MIN = 0.2;
 
 /** Every reason why the run does not hold; empty means exit code 0. */
 export function scorecardFaults(
@@ -67,6 +83,7 @@ export function scorecardFaults(
       (card.answers?.correct ?? 0) >= ANSWERS_MIN * (card.answers?.total ?? 1),
       `${card.answers?.correct ?? 0} of ${card.answers?.total ?? 0} answers are right`,
     );
+    faults.push(...fineTuneFaults(card.fineTune));
     demand(card.cheat.caughtRows > 0, 'the cheat was not caught');
     demand(card.flapper.deaths > 0, 'the flapper never died');
     demand(card.flapper.rowsRecovered > 0, 'no row of the flapper was recovered');
@@ -83,6 +100,26 @@ export function scorecardFaults(
   demand(card.doctor.violations === 0, `doctor found ${card.doctor.violations} violations`);
   demand(card.doctor.checks > 0, 'doctor checked nothing');
   return faults;
+}
+
+function fineTuneFaults(tune: Scorecard['fineTune']): string[] {
+  if (tune === undefined) return ['nothing was fine-tuned'];
+  const faults: string[] = [];
+  if (tune.status !== 'succeeded') faults.push(`the fine-tune is ${tune.status}`);
+  if (tune.resumed < 1) faults.push('no segment was resumed on another node');
+  if (tune.audited < 1) faults.push('no segment was run again');
+  if (tune.accuracyAfter < tune.accuracyBefore + FINE_TUNE_GAIN_MIN)
+    faults.push(`the fine-tune went from ${tune.accuracyBefore} to ${tune.accuracyAfter} of held-out items`);
+  return faults;
+}
+
+function fineTuneLines(tune: Scorecard['fineTune']): string[] {
+  if (tune === undefined) return [];
+  const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
+  return [
+    `  fine-tune   ${tune.status}: ${percent(tune.accuracyBefore)} → ${percent(tune.accuracyAfter)} of held-out items right, as ${tune.model ?? 'nothing'}`,
+    `              ${tune.segments} segments, ${tune.resumed} resumed elsewhere, ${tune.audited} run again; ${tune.trainedTokens} tokens for ${tune.charged} FDV in ${tune.seconds.toFixed(1)} s`,
+  ];
 }
 
 /** The scorecard as a person reads it. */
@@ -104,6 +141,7 @@ export function renderScorecard(
     ...(card.answers === undefined
       ? []
       : [`  answers     ${card.answers.correct} of ${card.answers.total} held-out questions right`]),
+    ...fineTuneLines(card.fineTune),
     `  cheat       ${card.cheat.caughtRows} forged rows caught, ${card.cheat.badRowsDelivered} delivered, paid ${money(card.cheat.paid)}`,
     `  flapper     died ${card.flapper.deaths} times, ${card.flapper.rowsRecovered} of its rows recovered`,
     `  money       charged ${money(card.charged)} of a cap of ${money(card.cap)}`,

@@ -25,6 +25,7 @@ it('a lease takes inputs that were under way when it said its last word as nobod
     signer: { address: '0x', sign: () => Promise.reject(new Error('nothing was done that could be signed')) },
     starvedMs: 1_000,
     onRows: () => undefined,
+    bring: () => Promise.resolve(),
     onEnd: () => undefined,
   });
   const sent: RowsFromNode['type'][] = [];

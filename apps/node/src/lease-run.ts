@@ -1,5 +1,5 @@
 import { addUsage, GrowingTree, type Usage } from '@freehold/domain';
-import { EngineError, type Engine, type Signer } from '@freehold/market';
+import { baseOfTrainer, EngineError, type Engine, type Signer } from '@freehold/market';
 import {
   CHECKPOINT_MS,
   CHECKPOINT_ROWS,
@@ -28,6 +28,8 @@ export interface LeaseSurroundings {
   readonly signer: Signer;
   /** A lease whose next row finds no slot for this long, because of chat, hands its rows back. */
   readonly starvedMs: number;
+  /** Brings a checkpoint to the process that leads the lease, before its segment is delivered. */
+  readonly bring: (peer: string, sha256: string) => Promise<void>;
   /** Told after each batch of rows is on the disk, with how many are done. */
   readonly onRows: (key: string, done: number) => void;
   readonly onEnd: (run: LeaseRun) => void;
@@ -78,6 +80,11 @@ export class LeaseRun {
     this.#next = this.done;
     this.#received = Math.max(this.done, restored.inputs.length);
     for (const input of restored.inputs) if (input.index >= this.done) this.#inputs.set(input.index, input);
+  }
+
+  /** Segments of training are signed one by one: a death costs one at most. */
+  get #checkpointRows(): number {
+    return baseOfTrainer(this.head.model) === null ? CHECKPOINT_ROWS : 1;
   }
 
   get done(): number {
@@ -221,12 +228,10 @@ export class LeaseRun {
         const isDue = (): boolean => sent > signed && performance.now() - signedMs >= CHECKPOINT_MS;
         await this.#changes.until(() => this.#call !== call || this.done > sent || isDue() || this.#hasLastWord(sent));
         if (this.#call !== call) return;
-        while (sent < this.done && sent - signed < CHECKPOINT_ROWS) {
-          await call.send({
-            type: 'result',
-            index: sent,
-            output: this.#unsent.get(sent) ?? (await this.#journal.result(sent)),
-          });
+        while (sent < this.done && sent - signed < this.#checkpointRows) {
+          const output = this.#unsent.get(sent) ?? (await this.#journal.result(sent));
+          if (output.kind === 'segment') await this.#around.bring(call.peer, output.checkpoint);
+          await call.send({ type: 'result', index: sent, output });
           this.#unsent.delete(sent);
           tree.addHash(this.#leaf(sent));
           sent += 1;
@@ -236,7 +241,7 @@ export class LeaseRun {
           this.#end('committed');
           return;
         }
-        if (sent - signed >= CHECKPOINT_ROWS || isDue()) await checkpoint(false);
+        if (sent - signed >= this.#checkpointRows || isDue()) await checkpoint(false);
         if (!this.#hasLastWord(sent)) continue;
         if (sent > signed) await checkpoint(false);
         await this.#lastWord(call);
@@ -303,6 +308,7 @@ export class LeaseRun {
 
   async #runOn({ work }: Input): Promise<WorkOutput> {
     const { engine } = this.#around;
+    if (work.kind === 'segment') return await engine.segment(this.head.model, work, this.#stop.signal);
     if (work.kind === 'chat') return await engine.chat(this.head.model, work, () => undefined, this.#stop.signal);
     return await engine.embed(this.head.model, work, this.#stop.signal);
   }

@@ -22,6 +22,7 @@ const STARVED_MS = 2_000;
 export interface LeaseHooks {
   readonly onRows: (key: string, done: number) => void;
   readonly onChange: () => void;
+  readonly bring: (peer: string, sha256: string) => Promise<void>;
   readonly log: (event: string, detail: Record<string, unknown>) => void;
   readonly starvedMs?: number;
 }
@@ -193,6 +194,7 @@ export class LeasesInHand {
       slots: seat.slots,
       signer: coordinator.signer,
       starvedMs: this.#hooks.starvedMs ?? STARVED_MS,
+      bring: (peer, sha256) => this.#hooks.bring(peer, sha256),
       onRows: (key, done) => this.#hooks.onRows(key, done),
       onEnd: (run) => void this.#ended(run),
     };

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
+import { EngineWithObjects } from '@freehold/market';
 import {
   endWithParent,
   engineNamed,
@@ -13,6 +14,7 @@ import {
 import { FOLDER_MODE } from './durable-files.ts';
 import { addExits } from './exit/commands.ts';
 import { hasNodeKey, nodeKey } from './key-file.ts';
+import { ObjectsAtHand } from './objects-at-hand.ts';
 import { DEFAULT_EXPOSURE_MAX, nodeOptions, OptionError, type NodeOptions, type RawOptions } from './options.ts';
 import { ProviderNode, type NodeLog } from './provider-node.ts';
 import { engineInMode, Flapper, SLOW_MS_DEFAULT } from './simulation.ts';
@@ -36,7 +38,7 @@ async function main(): Promise<void> {
     .option('--data <dir>', 'where key, leases and receipts are kept', DEFAULT_DATA)
     .option(
       '--engine <name>',
-      'llama-cpp, use-lite, or the URL of an OpenAI-compatible server (its key in ENGINE_API_KEY); repeatable',
+      'llama-cpp, use-lite, trainer, or the URL of an OpenAI-compatible server (its key in ENGINE_API_KEY); repeatable',
       each,
       [],
     )
@@ -96,10 +98,12 @@ async function up(options: NodeOptions): Promise<void> {
 async function startNode(options: NodeOptions): Promise<ProviderNode> {
   const privateKeyHex = await nodeKey(options.dataDir);
   const identity = identityOf(privateKeyHex);
+  const objects = await ObjectsAtHand.open(options.dataDir);
   const engines = await Promise.all(
-    options.engines.map(async (word) =>
-      engineInMode(await engineNamed(word, options.dataDir, options.slots), options.mode, options.slowMs),
-    ),
+    options.engines.map(async (word) => {
+      const engine = await engineNamed(word, options.dataDir, options.slots, objects);
+      return engineInMode(new EngineWithObjects(engine, objects), options.mode, options.slowMs);
+    }),
   );
   const { gpus, cpu, memoryMib, diskFreeMib } = await machine(options.dataDir);
   const flapper = options.mode === 'flapper' ? new Flapper(join(options.dataDir, 'flapper-deaths')) : null;
@@ -110,6 +114,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
     payout: options.payout ?? identity.address,
     coordinators: options.coordinators,
     engines,
+    objects,
     seats: options,
     machine: {
       gpus: gpus.map((gpu) => ({

@@ -30,6 +30,7 @@ import {
 } from '@freehold/protocol';
 import { Libp2pProviderLink, type LinkLimits } from '@freehold/p2p';
 import { checkpointMessage, identityOf, signingWith } from '@freehold/wiring/node';
+import { ObjectsAtHand } from './objects-at-hand.ts';
 import { ProviderNode, type ProviderNodeParts } from './provider-node.ts';
 
 export const ESCROW = `0x${'ee'.repeat(20)}`;
@@ -303,10 +304,12 @@ export async function startedNode(
   change: Partial<ProviderNodeParts> & { logs?: Logged[] } = {},
 ): Promise<ProviderNode> {
   const { logs, ...parts } = change;
+  const dataDir = parts.dataDir ?? (await newFolder());
   const privateKeyHex = parts.privateKeyHex ?? newKey();
   const identity = identityOf(privateKeyHex);
   return await ProviderNode.start({
-    dataDir: parts.dataDir ?? (await newFolder()),
+    dataDir,
+    objects: await ObjectsAtHand.open(dataDir),
     privateKeyHex,
     identity,
     payout: identity.address,

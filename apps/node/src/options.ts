@@ -42,7 +42,12 @@ export interface RawOptions {
 }
 
 /** Smallest token units per million units: a tenth of a token per million tokens, with a token of six decimals. */
-export const DEFAULT_RATES: Rates = { inputToken: 50_000n, outputToken: 100_000n, embeddingToken: 20_000n };
+export const DEFAULT_RATES: Rates = {
+  inputToken: 50_000n,
+  outputToken: 100_000n,
+  embeddingToken: 20_000n,
+  trainingToken: 200_000n,
+};
 /** A thousand tokens of six decimals. */
 export const DEFAULT_EXPOSURE_MAX = 1_000_000_000n;
 
@@ -57,7 +62,7 @@ export function nodeOptions(raw: RawOptions): NodeOptions {
       'No coordinator: give one or more --coordinator /ip4/…/tcp/…/p2p/<peer id>, as the coordinator prints them.',
     );
   if (raw.engine.length === 0)
-    throw new OptionError('No engine: give one or more --engine llama-cpp | use-lite | http://host:port.');
+    throw new OptionError('No engine: give one or more --engine llama-cpp | use-lite | trainer | http://host:port.');
   for (const engine of raw.engine) checkEngine(engine);
   return {
     coordinators: raw.coordinator,
@@ -80,10 +85,10 @@ export function nodeOptions(raw: RawOptions): NodeOptions {
 }
 
 function checkEngine(engine: string): void {
-  if (engine === 'llama-cpp' || engine === 'use-lite') return;
+  if (engine === 'llama-cpp' || engine === 'use-lite' || engine === 'trainer') return;
   if (!URL.canParse(engine) || !/^https?:$/.test(new URL(engine).protocol)) {
     throw new OptionError(
-      `--engine ${engine}: expected llama-cpp, use-lite, or the http(s) URL of an OpenAI-compatible server.`,
+      `--engine ${engine}: expected llama-cpp, use-lite, trainer, or the http(s) URL of an OpenAI-compatible server.`,
     );
   }
 }

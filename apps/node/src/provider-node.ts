@@ -18,6 +18,7 @@ import {
 import { Coordinators, type Coordinator, type Signing } from './coordinators.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
 import { OfferDesk, OFFER_RENEW_MS, type OfferFacts } from './offer.ts';
+import type { ObjectsAtHand } from './objects-at-hand.ts';
 import { Receipts, type Accepted } from './receipts.ts';
 import { Seats, type Refusal, type Seat } from './seats.ts';
 import { serveAudit } from './serve-audit.ts';
@@ -32,6 +33,7 @@ export interface ProviderNodeParts {
   readonly payout: string;
   readonly coordinators: readonly string[];
   readonly engines: readonly Engine[];
+  readonly objects: ObjectsAtHand;
   readonly seats: {
     readonly rates: Parameters<typeof Seats.describe>[1]['rates'];
     readonly slots: number | null;
@@ -102,12 +104,18 @@ export class ProviderNode implements NodeDuties {
     const hooks = {
       onRows: (key: string, done: number): void => parts.onRows?.(key, done),
       onChange: (): void => changed(),
+      bring: (peer: string, sha256: string): Promise<void> => parts.objects.bring(peer, sha256),
       log: parts.log,
       ...(parts.starvedMs === undefined ? {} : { starvedMs: parts.starvedMs }),
     };
     const leases = await LeasesInHand.open(parts.dataDir, seats, coordinators, hooks, Date.now());
     const node = new ProviderNode(parts, { seats, coordinators, leases, receipts, offers });
     changed = () => node.#link.pulseSoon();
+    parts.objects.connect({
+      peers: () => node.#link.connected().map(({ peer }) => peer),
+      fetch: (peer, sha256) => node.#link.fetchObject(peer, sha256),
+      bring: (peer, object) => node.#link.bringObject(peer, object),
+    });
     await node.#begin();
     return node;
   }

@@ -20,6 +20,7 @@ export interface Refusal {
 const KINDS = {
   chat: ['inputToken', 'cachedInputToken', 'outputToken'],
   embedding: ['embeddingToken'],
+  'fine-tune': ['trainingToken'],
 } as const;
 
 /** All models of all engines. The first engine that has a (name, digest) serves it. */
@@ -50,7 +51,12 @@ export class Seats {
           engine,
           description,
           model,
-          slots: new Slots(setting.slots ?? model.slots, setting.chatSharePercent, setting.onChange),
+          // A trainer works on one segment at a time, whatever chat may do.
+          slots: new Slots(
+            model.kind === 'fine-tune' ? model.slots : (setting.slots ?? model.slots),
+            setting.chatSharePercent,
+            setting.onChange,
+          ),
           rates: ratesOf(model.kind, setting.rates),
         });
       }
@@ -109,6 +115,6 @@ export class Seats {
   }
 }
 
-function ratesOf(kind: 'chat' | 'embedding', rates: Rates): Rates {
+function ratesOf(kind: keyof typeof KINDS, rates: Rates): Rates {
   return Object.fromEntries(KINDS[kind].flatMap((unit) => (rates[unit] === undefined ? [] : [[unit, rates[unit]]])));
 }

@@ -39,6 +39,8 @@ export async function serveChat(call: ChatCall, coordinator: Coordinator, seat: 
 
 async function runOn(seat: Seat, call: ChatCall): Promise<WorkOutput> {
   const { model, work } = call.request;
+  if (work.kind === 'segment')
+    throw new EngineError('unsupported_kind', 'Segments of training are leased, not streamed.', false);
   if (work.kind === 'embedding') return await seat.engine.embed(model, work, call.signal);
   let sending: Promise<void> = Promise.resolve();
   let broken: Error | null = null;

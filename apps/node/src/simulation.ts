@@ -1,16 +1,7 @@
 import { createHash } from 'node:crypto';
 import { writeFileSync, fsyncSync, openSync, closeSync, readFileSync, existsSync } from 'node:fs';
-import { Engine, type ChatDelta, type EngineDescription } from '@freehold/market';
-import type {
-  ChatOutput,
-  ChatWork,
-  EmbeddingOutput,
-  EmbeddingWork,
-  FailedOutput,
-  RowScore,
-  Work,
-  WorkOutput,
-} from '@freehold/protocol';
+import { WrappedEngine, type ChatDelta, type Engine } from '@freehold/market';
+import type { ChatOutput, ChatWork, EmbeddingOutput, EmbeddingWork, FailedOutput, Work } from '@freehold/protocol';
 
 /** How a node behaves in a demonstration or a fault test. Anything but honest is said loudly at every start. */
 export const MODES = ['honest', 'cheat', 'flapper', 'slow'] as const;
@@ -23,34 +14,6 @@ export const SLOW_MS_DEFAULT = 1_500;
 export function engineInMode(engine: Engine, mode: Mode, slowMs = SLOW_MS_DEFAULT): Engine {
   if (mode === 'cheat') return new CheatingEngine(engine);
   return mode === 'slow' ? new SlowEngine(engine, slowMs) : engine;
-}
-
-class WrappedEngine extends Engine {
-  protected readonly inner: Engine;
-  constructor(inner: Engine) {
-    super();
-    this.inner = inner;
-  }
-  describe(): Promise<EngineDescription> {
-    return this.inner.describe();
-  }
-  chat(
-    model: string,
-    work: ChatWork,
-    onDelta: (delta: ChatDelta) => void,
-    signal: AbortSignal,
-  ): Promise<ChatOutput | FailedOutput> {
-    return this.inner.chat(model, work, onDelta, signal);
-  }
-  embed(model: string, work: EmbeddingWork, signal: AbortSignal): Promise<EmbeddingOutput | FailedOutput> {
-    return this.inner.embed(model, work, signal);
-  }
-  score(model: string, rowNo: number, work: Work, committed: WorkOutput, signal: AbortSignal): Promise<RowScore> {
-    return this.inner.score(model, rowNo, work, committed, signal);
-  }
-  close(): Promise<void> {
-    return this.inner.close();
-  }
 }
 
 class SlowEngine extends WrappedEngine {

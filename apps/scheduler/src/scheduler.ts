@@ -4,7 +4,6 @@ import {
   Blocks,
   chooseAuditors,
   Entropy,
-  finalizeBatch,
   LeaseDesk,
   LeaseStore,
   MonotonicClock,
@@ -15,14 +14,20 @@ import {
   SignatureCheck,
   Signer,
   sweepPayloads,
-  validateBatch,
   verifyResult,
   WorkQueue,
   type Consumer,
   type QueueMessage,
   type Topic,
 } from '@freehold/market';
-import { COORDINATOR_CONFIG, CoordinatorUseCases, OwnEngines, Log, type CoordinatorConfig } from '@freehold/wiring';
+import {
+  COORDINATOR_CONFIG,
+  CoordinatorUseCases,
+  LocalBases,
+  OwnEngines,
+  Log,
+  type CoordinatorConfig,
+} from '@freehold/wiring';
 import { Ticker } from './ticker.ts';
 
 const REAP_MS = 1_000;
@@ -67,6 +72,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     private readonly entropy: Entropy,
     private readonly clock: MonotonicClock,
     private readonly engines: OwnEngines,
+    private readonly bases: LocalBases,
     private readonly useCases: CoordinatorUseCases,
     private readonly log: Log,
   ) {}
@@ -79,14 +85,10 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     this.#desk = desk;
     await this.link.listen(desk);
     await this.useCases.detectQueueLoss();
-    await this.#consume('validate', async (message) => {
-      await validateBatch(this.useCases.batchPorts, id(message, 'job'));
-    });
+    await this.#consume('validate', (message, signal) => this.useCases.validate(id(message, 'job'), signal));
     await this.#consume('place', async () => desk.wake());
     await this.#consume('verify', (message, signal) => this.#verify(message, signal));
-    await this.#consume('finalize', async (message) => {
-      await finalizeBatch(this.useCases.batchPorts, id(message, 'job'));
-    });
+    await this.#consume('finalize', (message, signal) => this.useCases.finalize(id(message, 'job'), signal));
     await this.#consume('settle', async (message) => {
       await this.useCases.issueVoucher(id(message, 'task'));
     });
@@ -105,6 +107,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       entropy: this.entropy,
       clock: this.clock,
       readWork: this.useCases.readWork,
+      training: this.useCases.training,
       report: (what, error) => this.log.warn({ error: String(error) }, what),
       resendVouchers: (nodeId) => this.useCases.resendVouchers(nodeId),
       voucherKept: (nodeId, task) => this.useCases.voucherKept(nodeId, task),
@@ -161,7 +164,8 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       blocks: this.blocks,
       auditors: chooseAuditors({
         link: this.link,
-        localEngine: (model, digest) => this.engines.engineFor(model, digest),
+        localEngine: async (model, digest) =>
+          (await this.bases.engineFor(model, digest)) ?? (await this.engines.engineFor(model, digest)),
         benched: async (nodeIds) =>
           new Set(
             [...(await this.leases.nodeRecords(nodeIds)).values()]
@@ -171,6 +175,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
         chance: Math.random,
       }),
       readWork: this.useCases.readWork,
+      training: this.useCases.training,
       drawSecret: this.useCases.drawSecret,
       feeBps: this.config.feeBps,
     };

@@ -34,3 +34,4 @@ export * from './verification/bounds.ts';
 export * from './verification/audit-pay.ts';
 export * from './verification/verifiability.ts';
 export * from './training/batch-schedule.ts';
+export * from './training/segments.ts';

@@ -1,4 +1,5 @@
-import type { Work, WorkOutput } from '@freehold/protocol';
+import type { RequestWork, Work, WorkOutput } from '@freehold/protocol';
+import { segmentFault } from './training/segment-works.ts';
 
 /** A chat template adds a few tokens per message, and no tokenizer makes more tokens than bytes. */
 const TEMPLATE_TOKENS_PER_MESSAGE = 16;
@@ -6,7 +7,7 @@ const TEMPLATE_TOKENS_PER_MESSAGE = 16;
 const utf8 = new TextEncoder();
 
 /** Most input tokens that any tokenizer can honestly count for this work. */
-export function unitsInMax(work: Work): number {
+export function unitsInMax(work: RequestWork): number {
   if (work.kind === 'chat') {
     return work.messages.reduce(
       (sum, message) => sum + utf8.encode(message.content).length + TEMPLATE_TOKENS_PER_MESSAGE,
@@ -24,8 +25,9 @@ export function unitsInMax(work: Work): number {
  * Units are counted here, from token ids: a report that says more is refused.
  */
 export function rowFault(work: Work, output: WorkOutput): string | null {
+  if (work.kind === 'segment') return segmentFault(work, output);
   if (output.kind === 'failed') return null;
-  if (output.kind !== work.kind) return `answered ${output.kind} to ${work.kind} work`;
+  if (output.kind === 'segment' || output.kind !== work.kind) return `answered ${output.kind} to ${work.kind} work`;
   if (output.unitsIn > unitsInMax(work))
     return `counted ${output.unitsIn} input tokens where at most ${unitsInMax(work)} are possible`;
   if (output.kind === 'embedding') return vectorFault(work.kind === 'embedding' ? work.inputs.length : 0, output);

@@ -16,6 +16,8 @@ export interface Auditor {
   readonly kind: 'node' | 'coordinator';
   /** Inside one engine class thresholds are tight. */
   readonly sameClass: boolean;
+  /** Its engine gives the same bits as any other of its class. */
+  readonly exact?: boolean;
   /** Null when it refused, broke or was silent: not a verdict about anybody. */
   score(lease: LeaseView, rows: readonly AuditRow[], signal: AbortSignal): Promise<readonly RowScore[] | null>;
 }
@@ -66,7 +68,9 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
       if (first !== undefined) return nodeAuditor(ports.link, first.node, lease);
       if (used.has(OWN_ENGINE)) return null;
       const own = await ports.localEngine(lease.model, lease.digest);
-      return own === null ? null : ownAuditor(own.engine, own.engineClass === lease.engineClass);
+      if (own === null) return null;
+      const described = (await own.engine.describe()).models.find((model) => model.digest === lease.digest);
+      return ownAuditor(own.engine, own.engineClass === lease.engineClass, described?.caps.seed ?? false);
     },
     async anyFor(lease) {
       if ((await nodesFor(lease, new Set())).length > 0) return true;
@@ -88,7 +92,7 @@ function auditingModel(node: ConnectedNode, lease: LeaseView): ConnectedNode['of
 /** Sampled rows can be scored only by an engine that draws with our seed; which rows were drawn is not known here. */
 function replaysSamples(node: ConnectedNode, lease: LeaseView): boolean {
   const models = auditingModel(node, lease)?.models ?? [];
-  return models.some((model) => model.digest === lease.digest && (model.kind === 'embedding' || model.caps.seed));
+  return models.some((model) => model.digest === lease.digest && (model.kind !== 'chat' || model.caps.seed));
 }
 
 function classOf(node: ConnectedNode, lease: LeaseView): string | undefined {
@@ -100,6 +104,7 @@ function nodeAuditor(link: ProviderLink, node: ConnectedNode, lease: LeaseView):
     id: node.id,
     kind: 'node',
     sameClass: classOf(node, lease) === lease.engineClass,
+    exact: auditingModel(node, lease)?.models.some((m) => m.digest === lease.digest && m.caps.seed) ?? false,
     async score(audited, rows, signal) {
       // The id says nothing about whose work it is, so that an auditor cannot favour its friends.
       const reply = await link.audit(
@@ -113,11 +118,12 @@ function nodeAuditor(link: ProviderLink, node: ConnectedNode, lease: LeaseView):
   };
 }
 
-function ownAuditor(engine: Engine, sameClass: boolean): Auditor {
+function ownAuditor(engine: Engine, sameClass: boolean, exact: boolean): Auditor {
   return {
     id: OWN_ENGINE,
     kind: 'coordinator',
     sameClass,
+    exact,
     async score(lease, rows, signal) {
       const scores: RowScore[] = [];
       for (const row of rows) scores.push(await engine.score(lease.model, row.rowNo, row.work, row.committed, signal));

@@ -9,6 +9,8 @@ export interface StreamAsk {
   readonly region: string | null;
   /** Smallest token units the request may cost; null: whatever is posted. */
   readonly maxCost: bigint | null;
+  /** Answered by an adapter: only engines that load them fit. */
+  readonly adapter?: boolean;
   readonly worst: Usage;
 }
 
@@ -78,7 +80,10 @@ function obstacleOf(
 
 function candidateFor(ask: StreamAsk, node: ConnectedNode): StreamCandidate | null {
   for (const engine of node.offer.engines) {
-    const model = engine.models.find((offered) => offered.name === ask.model && offered.kind === ask.kind);
+    const model = engine.models.find(
+      (offered) =>
+        offered.name === ask.model && offered.kind === ask.kind && (ask.adapter !== true || offered.caps.lora),
+    );
     if (model === undefined) continue;
     const rates: Rates = unitsFromJson(model.rates);
     return {

@@ -11,7 +11,7 @@ import {
 import { fileObject } from './ports/file-store.ts';
 import type { JobStore, JobView, OutputFile, ResultRow } from './ports/job-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
-import { segmentName } from './run-lease.ts';
+import { segmentObject } from './segment-object.ts';
 
 /** Rows looked up at a time: few round trips, and no more than their places in memory. */
 const ROWS_PER_PAGE = 2_000;
@@ -89,7 +89,7 @@ async function readOutputs(objects: ObjectStore, rows: readonly ResultRow[]): Pr
   const bySegment = new Map<string, { index: number; offset: number; length: number }[]>();
   for (const [index, row] of rows.entries()) {
     if (row.result === null) continue;
-    const name = segmentName(row.result);
+    const name = segmentObject(row.result);
     bySegment.set(name, [
       ...(bySegment.get(name) ?? []),
       { index, offset: row.result.offset, length: row.result.length },

@@ -1,21 +1,26 @@
 import { unitsFromJson, type Rates } from '@freehold/domain';
 import type { Catalogue, CatalogueModel, Offer, OfferModel } from '@freehold/protocol';
+import { trainerModel } from './training/trainer-model.ts';
 
 /** A model by name: what the catalogue says of it, and who offers it now. */
 export interface KnownModel {
   readonly name: string;
   readonly kind: 'chat' | 'embedding';
   readonly listed: CatalogueModel | null;
-  readonly offered: readonly { readonly offer: Offer; readonly model: OfferModel; readonly rates: Rates }[];
+  readonly offered: readonly { readonly offer: Offer; readonly model: ServedOffer; readonly rates: Rates }[];
   readonly contextTokens: number;
   readonly ceiling: Rates | null;
 }
+
+/** A model that answers requests; trainers answer none. */
+type ServedOffer = OfferModel & { readonly kind: 'chat' | 'embedding' };
+const serves = (model: OfferModel): model is ServedOffer => model.kind !== 'fine-tune';
 
 /** Everything that can be asked for: listed, offered, or both. Sorted by name. */
 export function knownModels(catalogue: Catalogue, offers: readonly Offer[]): KnownModel[] {
   const names = new Set([
     ...catalogue.models.map((m) => m.name),
-    ...offers.flatMap((o) => o.engines.flatMap((e) => e.models.map((m) => m.name))),
+    ...offers.flatMap((o) => o.engines.flatMap((e) => e.models.filter(serves).map((m) => m.name))),
   ]);
   return [...names].sort().flatMap((name) => knownModel(name, catalogue, offers) ?? []);
 }
@@ -25,6 +30,7 @@ export function knownModel(name: string, catalogue: Catalogue, offers: readonly 
   const offered = offers.flatMap((offer) =>
     offer.engines.flatMap((engine) =>
       engine.models
+        .filter(serves)
         .filter((model) => model.name === name && (listed === null || model.kind === listed.kind))
         .map((model) => ({ offer, model, rates: unitsFromJson(model.rates) })),
     ),
@@ -40,4 +46,22 @@ export function knownModel(name: string, catalogue: Catalogue, offers: readonly 
     contextTokens: listed?.contextTokens ?? Math.max(...offered.map(({ model }) => model.contextTokens)),
     ceiling: listed === null ? null : unitsFromJson(listed.ceilings),
   };
+}
+
+/** What training a base costs: the rates of those who offer it, and the ceiling of the catalogue. */
+export function knownTrainer(
+  base: string,
+  catalogue: Catalogue,
+  offers: readonly Offer[],
+): { readonly posted: readonly Rates[]; readonly ceiling: Rates | null } {
+  const name = trainerModel(base);
+  const posted = offers.flatMap((offer) =>
+    offer.engines.flatMap((engine) =>
+      engine.models
+        .filter((model) => model.kind === 'fine-tune' && model.name === name)
+        .map((model) => unitsFromJson(model.rates)),
+    ),
+  );
+  const listed = catalogue.models.find((model) => model.name === base)?.trainingCeiling;
+  return { posted, ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) } };
 }

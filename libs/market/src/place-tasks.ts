@@ -99,6 +99,7 @@ export function demandOf(open: OpenDemand): Demand {
     ageMs: open.ageMs,
     nextRow: open.nextRow,
     rowCount: open.rowCount,
+    isRun: open.kind === 'fine-tune',
     queued: open.queued,
   };
 }

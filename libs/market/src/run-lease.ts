@@ -1,12 +1,23 @@
 import { GrowingTree } from '@freehold/domain';
-import { rowLeafHash, taskIdBytes, usageOf, type LeaseRef, type Work, type WorkOutput } from '@freehold/protocol';
+import {
+  rowLeafHash,
+  taskIdBytes,
+  usageOf,
+  type LeaseRef,
+  type RequestWork,
+  type Work,
+  type WorkOutput,
+} from '@freehold/protocol';
 import type { Blocks } from './ports/blocks.ts';
-import type { DeliveredRow, GrantedLease, LeaseStore } from './ports/lease-store.ts';
+import type { DeliveredRow, GrantedLease, LeaseStore, LeaseView } from './ports/lease-store.ts';
 import { fileObject, inputObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { ProviderLink, RowInput, RowSink, RowsEnd, SignedCheckpoint } from './ports/provider-link.ts';
 import type { SignatureCheck, Signer } from './ports/signer.ts';
 import { rowFault } from './check-row.ts';
+import { segmentObject } from './segment-object.ts';
+import { LeaseTraining } from './training/lease-training.ts';
+import { objectsOf, type TrainingPorts } from './training/segment-works.ts';
 import { toHex } from './hex.ts';
 
 /** Input lines read from the object store at a time. */
@@ -20,7 +31,9 @@ export interface RunLeasePorts {
   readonly signatures: SignatureCheck;
   readonly blocks: Blocks;
   /** The normalised work of one input line; the line was validated when the job was accepted. */
-  readonly readWork: (line: Uint8Array, endpoint: string) => Work;
+  readonly readWork: (line: Uint8Array, endpoint: string) => RequestWork;
+  /** Needed for fine-tunes, and for requests that name an adapter. */
+  readonly training?: TrainingPorts;
   /** Told how many rows became durable, to measure the node. */
   readonly onRows?: (rows: number) => void;
 }
@@ -30,9 +43,11 @@ export function inputObjectOf(jobId: string, inputFile: string): string {
   return inputFile === '' ? inputObject(jobId) : fileObject(inputFile);
 }
 
-/** The object that holds the delivered rows of one lease, one after the other. */
-export function segmentName(lease: LeaseRef): string {
-  return `segments/${lease.task}.${lease.epoch}`;
+export { segmentObject as segmentName } from './segment-object.ts';
+
+/** The work of a row: what its line says, answered by the job's adapter where it has one. */
+export function withAdapter(work: RequestWork, adapter: string | null): RequestWork {
+  return adapter === null || work.kind !== 'chat' ? work : { ...work, adapter };
 }
 
 /**
@@ -55,6 +70,7 @@ export async function runLease(ports: RunLeasePorts, lease: GrantedLease, signal
     rows: lease.rowTo - lease.rowFrom,
   };
   const end = await ports.link.runLease(grant, delivery.from, delivery.inputs(), delivery, signal);
+  await delivery.close(end);
   await settleEnd(ports.leases, lease, end, delivery.fault);
   return delivery.fault === null ? end : { end: 'failed', code: 'FORGED', message: delivery.fault };
 }
@@ -79,10 +95,18 @@ class LeaseDelivery implements RowSink {
   #offset: number;
   readonly from: number;
 
-  private constructor(ports: RunLeasePorts, lease: GrantedLease, address: string, delivered: readonly DeliveredRow[]) {
+  readonly #training: LeaseTraining | null;
+
+  private constructor(
+    ports: RunLeasePorts,
+    view: LeaseView,
+    training: LeaseTraining | null,
+    delivered: readonly DeliveredRow[],
+  ) {
     this.#ports = ports;
-    this.#lease = lease;
-    this.#address = address;
+    this.#lease = view;
+    this.#training = training;
+    this.#address = view.address;
     for (const row of delivered) this.#tree.addHash(row.leafHash);
     const last = delivered.at(-1);
     this.#offset = last === undefined ? 0 : last.offset + last.length;
@@ -94,20 +118,33 @@ class LeaseDelivery implements RowSink {
     if (view === null || view.taskEpoch !== lease.epoch || view.committed) return null;
     const started = await ports.leases.start(lease);
     if (!started.moved && view.state !== 'running') return null;
-    return new LeaseDelivery(ports, lease, view.address, await ports.leases.delivered(lease));
+    const delivered = await ports.leases.delivered(lease);
+    const training = view.kind === 'fine-tune' ? await LeaseTraining.open(ports.training, view, delivered) : null;
+    return new LeaseDelivery(ports, view, training, delivered);
   }
 
   async *inputs(): AsyncIterable<RowInput> {
+    for await (const input of this.#training?.inputs(this.from) ?? this.#lines()) {
+      this.#ports.training?.desk.lend(this.#lease.nodeId, objectsOf(input.work));
+      this.#works.set(input.index, input.work);
+      yield input;
+    }
+  }
+
+  /** What the stream was needed for beyond itself ends with it. */
+  async close(end: RowsEnd): Promise<void> {
+    await this.#training?.close(end);
+  }
+
+  async *#lines(): AsyncIterable<RowInput> {
     const inputs = await this.#ports.leases.inputs(this.#lease, this.from);
     if (inputs === null) return;
     for (let at = 0; at < inputs.rows.length; at += INPUT_ROWS_READ) {
       const places = inputs.rows.slice(at, at + INPUT_ROWS_READ);
       const lines = await this.#ports.objects.readPieces(inputObjectOf(this.#lease.jobId, inputs.inputFile), places);
       for (const [i, place] of places.entries()) {
-        const work = this.#ports.readWork(lines[i] ?? new Uint8Array(), inputs.endpoint);
-        const index = place.rowNo - this.#lease.rowFrom;
-        this.#works.set(index, work);
-        yield { index, rowNo: place.rowNo, work };
+        const work = withAdapter(this.#ports.readWork(lines[i] ?? new Uint8Array(), inputs.endpoint), inputs.adapter);
+        yield { index: place.rowNo - this.#lease.rowFrom, rowNo: place.rowNo, work };
       }
     }
   }
@@ -121,7 +158,7 @@ class LeaseDelivery implements RowSink {
       const rowNo = this.#lease.rowFrom + index;
       if (work === undefined || index !== this.from + this.#received + rows.length)
         throw new Error(`row ${index} came out of order`);
-      const fault = rowFault(work, output);
+      const fault = rowFault(work, output) ?? (await this.#training?.fault(work, output)) ?? null;
       if (fault !== null) {
         this.fault = `row ${rowNo}: ${fault}`;
         throw new Error(this.fault);
@@ -140,11 +177,12 @@ class LeaseDelivery implements RowSink {
       offset += piece.length;
       this.#works.delete(index);
     }
-    await this.#ports.objects.append(segmentName(this.#lease), this.#offset, pieces);
+    await this.#ports.objects.append(segmentObject(this.#lease), this.#offset, pieces);
     this.#offset = offset;
     this.#received += rows.length;
     for (const row of rows) this.#tree.addHash(row.leafHash);
     this.#pending.push(...rows);
+    this.#training?.durable(batch.map(({ output }) => output));
     this.#ports.onRows?.(rows.length);
   }
   #received = 0;
@@ -159,6 +197,7 @@ class LeaseDelivery implements RowSink {
     const moved = await this.#ports.leases.checkpoint(this.#lease, this.#pending, { ...checkpoint, drawHeight });
     if (!moved.moved) return false;
     this.#pending = [];
+    await this.#training?.signed(checkpoint.n);
     if (drawHeight !== null) await countersign(this.#ports, this.#lease, checkpoint.root, drawHeight);
     return true;
   }

@@ -11,7 +11,7 @@ import {
   type BatchEndpoint,
   type LeaseRef,
   type MarketTerms,
-  type Work,
+  type RequestWork,
   type WorkOutput,
 } from '@freehold/protocol';
 import { highestOf } from './batch-cap.ts';
@@ -19,6 +19,7 @@ import { rowFault } from './check-row.ts';
 import { chooseStreamNodes, type Choice, type StreamCandidate } from './choose-stream-nodes.ts';
 import { outputOf } from './finalize-batch.ts';
 import { toHex } from './hex.ts';
+import type { ObjectDesk } from './object-desk.ts';
 import type { Blocks } from './ports/blocks.ts';
 import { inputObject } from './ports/file-store.ts';
 import type { JobStore, NewStream, StreamLease } from './ports/job-store.ts';
@@ -45,6 +46,8 @@ export interface RunStreamPorts {
   readonly signatures: SignatureCheck;
   readonly blocks: Blocks;
   readonly entropy: Entropy;
+  /** Needed for requests that name an adapter. */
+  readonly desk?: ObjectDesk;
   readonly isBenched: (nodeId: string) => boolean;
   readonly holdsModel: HoldsModel;
   /** Told what goes wrong after the requester has its answer; never with payloads. */
@@ -60,7 +63,7 @@ export interface StreamRequest {
   readonly endpoint: BatchEndpoint;
   readonly model: string;
   readonly contextTokens: number | null;
-  readonly work: Work;
+  readonly work: RequestWork;
   /** What is kept of the input, for audits: a line that reads back to the same work. */
   readonly line: string;
   readonly metadata: Readonly<Record<string, string>>;
@@ -99,6 +102,7 @@ export async function* runStream(
     kind: request.kind,
     region: request.terms.region,
     maxCost: request.terms.maxCost,
+    adapter: adapterOf(request.work) !== null,
     worst,
   };
   refuseUnverifiable(ports, request);
@@ -124,6 +128,10 @@ function refuseUnverifiable(ports: RunStreamPorts, { model, terms }: StreamReque
   const offers = ports.link.nodes().flatMap(({ id, offer }) => (ports.isBenched(id) ? [] : [offer]));
   const found = verifiableBy({ level: terms.verify, model, region: terms.region }, offers, ports.holdsModel);
   if (!found.possible) throw notVerifiable(found);
+}
+
+function adapterOf(work: RequestWork): string | null {
+  return work.kind === 'chat' ? (work.adapter ?? null) : null;
 }
 
 /** One request under way. */
@@ -162,6 +170,9 @@ class StreamRun {
     if (opened.opened) {
       this.#open = true;
       this.#keepInput();
+      const adapter = adapterOf(this.#request.work);
+      // Before the first word leaves: an audit must run with the adapter that answered.
+      if (adapter !== null) await this.#ports.jobs.setAdapter(this.#request.requestId, adapter);
       return null;
     }
     if (opened.why === 'key-reused') throw keyReused();
@@ -219,6 +230,8 @@ class StreamRun {
 
   #send(candidate: StreamCandidate, nonce: string): void {
     this.#candidate = candidate;
+    const adapter = adapterOf(this.#request.work);
+    if (adapter !== null) this.#ports.desk?.lend(candidate.nodeId, [adapter]);
     const grant = {
       ...this.#lease,
       nodeId: candidate.nodeId,

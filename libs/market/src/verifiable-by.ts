@@ -28,9 +28,9 @@ export function verifiableBy(
   );
 }
 
-/** An embedding is made again; text is scored by teacher forcing, which not every engine can. */
+/** An embedding is made and a segment of training is run again; text is scored by teacher forcing, which not every engine can. */
 export function runsRowsAgain(model: OfferModel): boolean {
-  return model.kind === 'embedding' || model.caps.promptLogprobs;
+  return model.kind !== 'chat' || model.caps.promptLogprobs;
 }
 
 /** Asked for more verification than anybody here can give. */

@@ -31,6 +31,7 @@ class House {
       rowFrom: 0,
       rowTo: 1,
       orgId: 'o',
+      kind: 'batch',
       state: 'delivered',
       taskEpoch: 1,
       verify,

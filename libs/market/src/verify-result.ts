@@ -4,24 +4,39 @@ import {
   AUDITORS_NEEDED,
   drawRows,
   drawSeed,
+  drawSegments,
   dueFor,
+  judgeSegment,
   judgeText,
   judgeVector,
   rowsToAudit,
+  segmentsToAudit,
   feeOf,
   type Amount,
   type AuditDue,
   type Judgement,
   type Usage,
 } from '@freehold/domain';
-import type { LeaseRef, RowScore, Work, WorkOutput } from '@freehold/protocol';
+import {
+  segmentSteps,
+  type LeaseRef,
+  type RequestWork,
+  type RowScore,
+  type Work,
+  type WorkOutput,
+} from '@freehold/protocol';
 import type { Blocks } from './ports/blocks.ts';
 import type { AuditFinding, DeliveredRow, LeaseStore, LeaseView } from './ports/lease-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 import type { Signer } from './ports/signer.ts';
 import type { Auditors, Auditor } from './choose-auditor.ts';
-import { countersign, inputObjectOf, segmentName } from './run-lease.ts';
+import { outputOf } from './finalize-batch.ts';
+import { countersign, inputObjectOf, withAdapter } from './run-lease.ts';
+import { segmentObject } from './segment-object.ts';
+import { evaluateResult } from './training/evaluate-result.ts';
+import { leaseEvents } from './training/lease-events.ts';
+import { objectsOf, segmentWork, stateAfter, stateBefore, type TrainingPorts } from './training/segment-works.ts';
 import { fromHex, toHex } from './hex.ts';
 import { receiptDocument } from './receipt-document.ts';
 
@@ -38,7 +53,9 @@ export interface VerifyPorts {
   readonly signer: Signer;
   readonly blocks: Blocks;
   readonly auditors: Auditors;
-  readonly readWork: (line: Uint8Array, endpoint: string) => Work;
+  readonly readWork: (line: Uint8Array, endpoint: string) => RequestWork;
+  /** Needed for fine-tunes, and for requests that name an adapter. */
+  readonly training?: TrainingPorts;
   /** Bound to (task, epoch) and secret until the draw: the coordinator's part of the seed. */
   readonly drawSecret: (lease: LeaseRef) => Uint8Array;
   readonly feeBps: number;
@@ -69,7 +86,7 @@ export async function verifyResult(ports: VerifyPorts, ref: LeaseRef, signal: Ab
   // Asked for, and paid for: without it nothing is delivered, and the deadline ends the wait.
   if (unheard.length > 0)
     return { done: false, why: `${unheard.length} rows wait for ${needed} auditors`, retryInMs: 2_000 };
-  return acceptLease(ports, lease, delivered, drawn, findings);
+  return acceptLease(ports, lease, delivered, drawn, findings, signal);
 }
 
 interface Drawn {
@@ -83,16 +100,20 @@ interface Drawn {
 async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | null> {
   const rows = lease.checkpointRows;
   const records = await ports.leases.nodeRecords([lease.nodeId]);
-  const count = rowsToAudit(lease.verify, rows, { rowsAccepted: records.get(lease.nodeId)?.rowsAccepted ?? 0 });
+  const isTraining = lease.kind === 'fine-tune';
+  const count = isTraining
+    ? segmentsToAudit(lease.verify, rows)
+    : rowsToAudit(lease.verify, rows, { rowsAccepted: records.get(lease.nodeId)?.rowsAccepted ?? 0 });
   if (lease.drawRows === null && count === 0) return { height: null, blockHash: null, secret: null, rows: [] };
-  // A lease that was cut at a checkpoint was committed when the checkpoint was signed: any later block will do.
-  const height = lease.drawHeight ?? (await ports.blocks.height());
+  // A lease that was cut at a checkpoint was committed when the checkpoint was signed: any later block will do. Which one is
+  // kept, or each look would wait for a block after the newest.
+  const height = lease.drawHeight ?? (await ports.leases.fixDrawHeight(lease, await ports.blocks.height()));
   const blockHash = await ports.blocks.hash(height + 1n);
   const secret = ports.drawSecret(lease);
   if (lease.drawRows !== null) return { height, blockHash, secret, rows: lease.drawRows };
   if (blockHash === null || lease.checkpointRoot === null) return null;
   const seed = drawSeed(fromHex(blockHash), secret, fromHex(lease.checkpointRoot));
-  const drawn = drawRows(seed, rows, count).map((index) => lease.rowFrom + index);
+  const drawn = (isTraining ? drawSegments : drawRows)(seed, rows, count).map((index) => lease.rowFrom + index);
   const saved = await ports.leases.saveDraw(lease, toHex(seed), drawn);
   return saved.moved ? { height, blockHash, secret, rows: drawn } : null;
 }
@@ -167,13 +188,14 @@ async function askAuditor(
   signal: AbortSignal,
 ): Promise<AuditFinding[] | null> {
   const rows = await committedRows(ports, lease, delivered, rowNos);
+  for (const { work, committed } of rows) ports.training?.desk.lend(auditor.id, objectsOf(work, committed));
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(AUDIT_TIMEOUT_MS)]);
   const scores = await auditor.score(lease, rows, deadline);
   if (scores === null) return null;
   return rows.flatMap((row) => {
     const score = scores.find((candidate) => candidate.rowNo === row.rowNo);
     if (score === undefined) return [];
-    const judgement = judgeRow(row.work, row.committed, score, auditor.sameClass);
+    const judgement = judgeRow(row.work, row.committed, score, auditor);
     return [
       {
         rowNo: row.rowNo,
@@ -200,7 +222,8 @@ async function committedRows(
   rowNos: readonly number[],
 ): Promise<readonly CommittedRow[]> {
   const wanted = delivered.filter((row) => rowNos.includes(row.rowNo));
-  const outputs = await ports.objects.readPieces(segmentName(lease), wanted);
+  if (lease.kind === 'fine-tune') return committedSegments(ports, lease, delivered, wanted);
+  const outputs = await ports.objects.readPieces(segmentObject(lease), wanted);
   const inputs = await ports.leases.inputs(lease, 0);
   const places = wanted.map((row) => inputs?.rows.find((place) => place.rowNo === row.rowNo));
   if (inputs === null || places.some((place) => place === undefined))
@@ -211,13 +234,42 @@ async function committedRows(
   );
   return wanted.map((row, i) => ({
     rowNo: row.rowNo,
-    work: ports.readWork(lines[i] ?? new Uint8Array(), inputs.endpoint),
+    work: withAdapter(ports.readWork(lines[i] ?? new Uint8Array(), inputs.endpoint), inputs.adapter),
     committed: JSON.parse(new TextDecoder().decode(outputs[i])) as WorkOutput,
   }));
 }
 
+/** Segments and what each started from: the segment before it, of this lease or accepted before it. */
+async function committedSegments(
+  ports: VerifyPorts,
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  wanted: readonly DeliveredRow[],
+): Promise<readonly CommittedRow[]> {
+  const { training } = ports;
+  const planned = (await training?.fineTunes.find(lease.jobId))?.planned ?? null;
+  if (training === undefined || planned === null) throw new Error(`fine-tune ${lease.jobId} has no plan here`);
+  const outputs = (await ports.objects.readPieces(segmentObject(lease), delivered)).map(outputOf);
+  const first = await stateBefore(training, lease.jobId, lease.rowFrom);
+  return wanted.map(({ rowNo }) => {
+    const committed = outputs[rowNo - lease.rowFrom];
+    const before = outputs[rowNo - lease.rowFrom - 1];
+    if (committed === undefined) throw new Error(`segment ${rowNo} of task ${lease.task} is gone`);
+    const from = before?.kind === 'segment' ? stateAfter(before) : first;
+    return { rowNo, committed, work: segmentWork(planned, rowNo, from) };
+  });
+}
+
 /** What an auditor's score says about one committed row. */
-export function judgeRow(work: Work, committed: WorkOutput, score: RowScore, sameClass: boolean): Judgement {
+export function judgeRow(
+  work: Work,
+  committed: WorkOutput,
+  score: RowScore,
+  auditor: { readonly sameClass: boolean; readonly exact?: boolean },
+): Judgement {
+  const { sameClass } = auditor;
+  if (score.kind === 'segment' && committed.kind === 'segment')
+    return judgeSegment({ committed, audited: score, distance: score.distance }, sameClass && auditor.exact === true);
   if (score.kind === 'failed')
     return score.agrees
       ? { verdict: 'good', why: null }
@@ -262,6 +314,7 @@ function summary(score: RowScore): Record<string, unknown> {
       tokens: score.tokens.length,
       worstMargin: Math.max(0, ...score.tokens.map((token) => token.bestLogprob - token.logprob)),
     };
+  if (score.kind === 'segment') return { stateOut: score.stateOut, distance: score.distance, tokens: score.tokens };
   return score.kind === 'embedding'
     ? { cosine: score.cosine, normDifference: score.normDifference }
     : { code: score.code };
@@ -283,6 +336,7 @@ async function rejectLease(
   const dues = duesOf(lease, delivered, findings, wouldBe);
   const rejected = await ports.leases.reject(lease, why, proven, proven > 0 ? BENCH_MS : 0, dues);
   if (!rejected.moved) return { done: true, outcome: 'fenced' };
+  if (lease.kind === 'fine-tune') await ports.training?.fineTunes.note(lease.jobId, leaseEvents.rejected(lease, why));
   for (const voided of rejected.voided)
     ports.link.tell(lease.nodeId, { type: 'rejected', lease: { task: voided.task, epoch: voided.epoch }, why });
   return { done: true, outcome: 'rejected' };
@@ -312,6 +366,7 @@ async function acceptLease(
   delivered: readonly DeliveredRow[],
   drawn: Drawn,
   findings: readonly AuditFinding[],
+  signal: AbortSignal,
 ): Promise<Verified> {
   const usage = usageOf(delivered);
   const audited = new Set(findings.filter((finding) => finding.verdict !== 'unsure').map((finding) => finding.rowNo))
@@ -319,6 +374,7 @@ async function acceptLease(
   const root = lease.checkpointRoot;
   if (root === null) throw new Error(`task ${lease.task} was delivered without a commitment`);
   const countersignature = drawn.height === null ? null : await countersign(ports, lease, root, drawn.height);
+  const passed = await passesEvaluation(ports, lease, delivered, signal);
   const accepted = await ports.leases.accept({
     task: lease.task,
     epoch: lease.epoch,
@@ -327,12 +383,45 @@ async function acceptLease(
     audited,
     draw: audited === 0 ? 'none' : 'coordinator',
     usage,
-    due: dueFor(usage, lease.rates),
+    due: passed ? dueFor(usage, lease.rates) : 0n,
     feeBps: ports.feeBps,
     audits: (fee) => duesOf(lease, delivered, findings, fee),
     root,
     document: (charge, fee) =>
       receiptDocument({ lease, delivered, drawn, countersignature, findings, usage, charge, fee }),
   });
+  if (accepted.moved && lease.kind === 'fine-tune') await noteAccepted(ports, lease, delivered, audited);
   return { done: true, outcome: accepted.moved ? 'accepted' : 'fenced' };
+}
+
+/** Whether what a fine-tune came to is what its requester asked for. Only the lease with the last segment is asked. */
+async function passesEvaluation(
+  ports: VerifyPorts,
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const last = delivered.at(-1);
+  if (lease.kind !== 'fine-tune' || ports.training === undefined || last === undefined) return true;
+  const [piece] = await ports.objects.readPieces(segmentObject(lease), [last]);
+  return evaluateResult(ports.training, lease.jobId, last.rowNo, outputOf(piece), signal);
+}
+
+async function noteAccepted(
+  ports: VerifyPorts,
+  lease: LeaseView,
+  delivered: readonly DeliveredRow[],
+  audited: number,
+): Promise<void> {
+  const fineTunes = ports.training?.fineTunes;
+  const planned = (await fineTunes?.find(lease.jobId))?.planned ?? null;
+  if (fineTunes === undefined || planned === null) return;
+  const outputs = (await ports.objects.readPieces(segmentObject(lease), delivered)).map(outputOf);
+  const curve = outputs.flatMap((output, at) => {
+    const segment = lease.rowFrom + at;
+    return output.kind === 'segment'
+      ? leaseEvents.accepted(segment, segmentSteps(planned.plan, segment).from, output)
+      : [];
+  });
+  await fineTunes.note(lease.jobId, [...curve, ...leaseEvents.verified(lease, delivered.length, audited)]);
 }

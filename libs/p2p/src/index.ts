@@ -10,3 +10,4 @@ export { NODE_LINK_LIMITS, type NodeLinkLimits } from './node/limits.ts';
 export { NodeLink, type NodeLinkOptions } from './node/node-link.ts';
 export type { ProcessNote } from './node/process-link.ts';
 export { Changes } from './changes.ts';
+export { ObjectRefused } from './node/carry-object.ts';

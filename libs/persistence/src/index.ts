@@ -18,3 +18,4 @@ export * from './chain/pg-chain-transactions.ts';
 export * from './chain/pg-leadership.ts';
 export * from './chain/pg-payout-gate.ts';
 export * from './chain/pg-settlement-store.ts';
+export { PgFineTuneStore } from './training/pg-fine-tune-store.ts';

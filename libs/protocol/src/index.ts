@@ -14,5 +14,6 @@ export * from './p2p/rows.ts';
 export * from './p2p/stream.ts';
 export * from './p2p/audit.ts';
 export * from './trainer/index.ts';
+export * from './p2p/object.ts';
 export * from './http/index.ts';
 export * from './typed-data/index.ts';

@@ -1,6 +1,6 @@
 import { DomainError, encodeLeaf, leafHash, type Usage } from '@freehold/domain';
 import { canonicalHash } from './canonical.ts';
-import type { Work, WorkOutput } from './work.ts';
+import type { SegmentOutput, Work, WorkOutput } from './work.ts';
 
 /** A task's uuid as the 32 bytes that signed messages and leaves carry: left-padded with zeros. */
 export function taskIdBytes(uuid: string): Uint8Array {
@@ -35,9 +35,35 @@ export function rowLeafHash(task: string, rowNo: number, work: Work, output: Wor
           unitsOut: 0,
         }),
       );
+    case 'segment':
+      return leafHash(
+        encodeLeaf({
+          ...head,
+          output: { tokens: segmentWords(output) },
+          finish: 'stop',
+          unitsIn: output.tokens,
+          unitsOut: 0,
+        }),
+      );
     case 'failed':
       return leafHash(encodeLeaf({ ...head, output: { tokens: [] }, finish: 'error', unitsIn: 0, unitsOut: 0 }));
   }
+}
+
+/**
+ * A segment's commitment as the leaf's numbers: state in, state out and checkpoint (eight u32 each, as their bytes stand), u32
+ * steps done, then the losses as the two halves of their f64. Both states stand in it: the leaves of a lease are the hash chain.
+ */
+export function segmentWords(output: SegmentOutput): number[] {
+  const hashes = [output.stateIn, output.stateOut, output.checkpoint].flatMap((hash) =>
+    Array.from({ length: 8 }, (_, at) => Number.parseInt(hash.slice(at * 8, at * 8 + 8), 16)),
+  );
+  const halves = new DataView(new ArrayBuffer(8));
+  const losses = output.losses.flatMap((loss) => {
+    halves.setFloat64(0, loss);
+    return [halves.getUint32(0), halves.getUint32(4)];
+  });
+  return [...hashes, output.toStep, ...losses];
 }
 
 /** All vectors of a row one after the other. */
@@ -55,6 +81,8 @@ export function usageOf(output: WorkOutput): Usage {
       return { inputToken: BigInt(output.unitsIn), outputToken: BigInt(output.unitsOut) };
     case 'embedding':
       return { embeddingToken: BigInt(output.unitsIn) };
+    case 'segment':
+      return { trainingToken: BigInt(output.tokens) };
     case 'failed':
       return {};
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { humanText } from './p2p/scalars.ts';
+import { Sha256Text, TRAINING_STEPS_MAX, TrainingPlan } from './trainer/plan.ts';
 
 /** One row of work as an engine sees it, already normalised by the coordinator: nothing of a requester's flags passes through. */
 export const TEXT_BYTES_MAX = 1_048_576;
@@ -30,6 +31,8 @@ export const ChatWork = z.strictObject({
   /** How many alternatives per token to report; 0 is none. */
   topLogprobs: z.int().min(0).max(20),
   logprobs: z.boolean(),
+  /** The LoRA adapter that answers, by the sha256 of its GGUF file; absent: the base alone. */
+  adapter: Sha256Text.optional(),
 });
 export type ChatWork = z.infer<typeof ChatWork>;
 
@@ -42,8 +45,23 @@ export const EmbeddingWork = z.strictObject({
 });
 export type EmbeddingWork = z.infer<typeof EmbeddingWork>;
 
-export const Work = z.discriminatedUnion('kind', [ChatWork, EmbeddingWork]);
+/** Steps of one segment: their losses travel in its output. */
+export const SEGMENT_STEPS_MAX = 4_096;
+
+/** One segment of a fine-tune. Says everything that its result follows from: whoever has the objects can run it again. */
+export const SegmentWork = z.strictObject({
+  kind: z.literal('segment'),
+  plan: TrainingPlan,
+  segment: z.int().min(0).max(TRAINING_STEPS_MAX),
+  /** State and checkpoint object after the segment before; null for segment 0, which starts from the plan's initial state. */
+  from: z.strictObject({ state: Sha256Text, checkpoint: Sha256Text }).nullable(),
+});
+export type SegmentWork = z.infer<typeof SegmentWork>;
+
+export const Work = z.discriminatedUnion('kind', [ChatWork, EmbeddingWork, SegmentWork]);
 export type Work = z.infer<typeof Work>;
+/** What a request of the API can ask for by itself; segments are made by the coordinator from a plan. */
+export type RequestWork = ChatWork | EmbeddingWork;
 
 export const TokenLogprob = z.strictObject({
   token: z.string(),
@@ -83,6 +101,24 @@ export const EmbeddingOutput = z.strictObject({
 });
 export type EmbeddingOutput = z.infer<typeof EmbeddingOutput>;
 
+/** What a node commits to for one segment. Its checkpoint lies in the object store before the coordinator takes this. */
+export const SegmentOutput = z.strictObject({
+  kind: z.literal('segment'),
+  stateIn: Sha256Text,
+  stateOut: Sha256Text,
+  /** sha256 and size of the checkpoint after the segment. */
+  checkpoint: Sha256Text,
+  checkpointBytes: z.int().min(1),
+  /** Steps done after it. */
+  toStep: z.int().min(1).max(TRAINING_STEPS_MAX),
+  /** Of each step, in order: mean loss over its trained tokens, and the share of them written greedily. */
+  losses: z.array(z.number().min(0)).min(1).max(SEGMENT_STEPS_MAX),
+  accuracies: z.array(z.number().min(0).max(1)).min(1).max(SEGMENT_STEPS_MAX),
+  /** Tokens that passed through the segment's steps, prompts included. */
+  tokens: z.int().min(1),
+});
+export type SegmentOutput = z.infer<typeof SegmentOutput>;
+
 /** A row that the engine itself refused (too long for the context, say). It is terminal, visible to the requester and free. */
 export const FailedOutput = z.strictObject({
   kind: z.literal('failed'),
@@ -91,7 +127,7 @@ export const FailedOutput = z.strictObject({
 });
 export type FailedOutput = z.infer<typeof FailedOutput>;
 
-export const WorkOutput = z.discriminatedUnion('kind', [ChatOutput, EmbeddingOutput, FailedOutput]);
+export const WorkOutput = z.discriminatedUnion('kind', [ChatOutput, EmbeddingOutput, SegmentOutput, FailedOutput]);
 export type WorkOutput = z.infer<typeof WorkOutput>;
 
 /** What an auditor finds when it runs a committed row again: teacher-forced for text, re-run for vectors. */
@@ -119,6 +155,17 @@ export const RowScore = z.discriminatedUnion('kind', [
     cosine: z.number(),
     normDifference: z.number(),
     dimensions: z.int().min(0),
+  }),
+  z.strictObject({
+    kind: z.literal('segment'),
+    rowNo: z.int().min(0),
+    /** What the auditor's own run of the segment gave. */
+    stateIn: Sha256Text,
+    stateOut: Sha256Text,
+    losses: z.array(z.number().min(0)).max(SEGMENT_STEPS_MAX),
+    tokens: z.int().min(0),
+    /** L2 distance between the committed weights and the auditor's, over the auditor's norm; null where the checkpoint is none. */
+    distance: z.number().min(0).nullable(),
   }),
   z.strictObject({ kind: z.literal('failed'), rowNo: z.int().min(0), code: humanText(64), agrees: z.boolean() }),
 ]);

@@ -21,6 +21,7 @@ export {
 } from './local-engines.ts';
 export { compareVectors, decodeVector, encodeVector, type VectorAgreement } from './vectors.ts';
 export { scoreEmbedding } from './score-embedding.ts';
+export { trainerEngine, type BaseFile, type TrainerEngineSpec } from './trainer/trainer-engine.ts';
 export { childTrainer, type ChildTrainer, type ChildTrainerSpec } from './trainer/child-trainer.ts';
 export { REFERENCE_TRAINER_MEMORY_MIB, referenceTrainer } from './trainer/reference-process.ts';
 export { peftTrainer } from './trainer/peft-process.ts';

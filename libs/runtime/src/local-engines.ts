@@ -47,10 +47,13 @@ export function llamaCppModel(model: {
   readonly slots?: number;
   readonly contextTokens?: number;
   readonly memoryMib?: number;
+  /** Where LoRA adapters lie under their sha256. */
+  readonly adaptersDir?: string;
 }): LocalModel {
-  const { memoryMib = LLAMA_CPP_MEMORY_MIB, ...loaded } = model;
+  const { memoryMib = LLAMA_CPP_MEMORY_MIB, adaptersDir, ...loaded } = model;
   const { name, digest, quantisation } = model;
-  return { name, digest, quantisation, spec: { engine: 'llama-cpp', options: { models: [loaded] }, memoryMib } };
+  const options = { models: [loaded], ...(adaptersDir === undefined ? {} : { adaptersDir }) };
+  return { name, digest, quantisation, spec: { engine: 'llama-cpp', options, memoryMib } };
 }
 
 /**

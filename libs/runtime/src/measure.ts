@@ -21,7 +21,7 @@ export interface ConcurrencyPoint {
 /** What one model does on this machine. Rates are null where the model is of the other kind. */
 export interface MeasuredModel {
   readonly name: string;
-  readonly kind: 'chat' | 'embedding';
+  readonly kind: 'chat' | 'embedding' | 'fine-tune';
   /** Short rows at the best concurrency: what an offer says. */
   readonly rowsPerSecond: number;
   /** The concurrency beyond which more only waits. */
@@ -66,6 +66,9 @@ async function measureModel(
 ): Promise<MeasuredModel> {
   const nothing = { name: model.name, kind: model.kind, rowsPerSecond: 0, knee: 1, curve: [] };
   try {
+    // One segment of training says nothing that the first lease does not say better.
+    if (model.kind === 'fine-tune')
+      return { ...nothing, firstTokenMs: null, prefillTokensPerSecond: null, decodeTokensPerSecond: null };
     return model.kind === 'chat'
       ? await measureChat(engine, model, budgetMs, signal)
       : await measureEmbedding(engine, model, budgetMs, signal);

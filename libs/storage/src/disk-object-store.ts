@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { constants, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { mkdir, open, rename, rm, stat, statfs, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ObjectMissing, ObjectStore, ObjectStoreFull, ObjectTooLarge } from '@freehold/market';
+import { ObjectMismatch, ObjectMissing, ObjectStore, ObjectStoreFull, ObjectTooLarge } from '@freehold/market';
 import { objectPath } from './object-path.ts';
 
 const READ_CHUNK_BYTES = 256 * 1_024;
@@ -49,6 +49,7 @@ export class DiskObjectStore extends ObjectStore {
     name: string,
     body: AsyncIterable<Uint8Array>,
     bytesMax: number,
+    sha256?: string,
   ): Promise<{ readonly bytes: number; readonly sha256: Uint8Array }> {
     const path = objectPath(this.#root, name);
     const draft = join(this.#unfinished, randomUUID());
@@ -72,10 +73,13 @@ export class DiskObjectStore extends ObjectStore {
       } finally {
         await file.close();
       }
+      const found = hash.digest();
+      if (sha256 !== undefined && found.toString('hex') !== sha256)
+        throw new ObjectMismatch(name, found.toString('hex'));
       await this.#makeFolder(path);
       await rename(draft, path);
       await syncFolder(dirname(path));
-      return { bytes, sha256: hash.digest() };
+      return { bytes, sha256: found };
     } catch (error) {
       await rm(draft, { force: true });
       throw explained(error, name);

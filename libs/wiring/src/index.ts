@@ -4,6 +4,7 @@ export { examineBooks, type BooksSurroundings, type Examination } from './examin
 export * from './coordinator/coordinator.module.ts';
 export * from './coordinator/catalogue.ts';
 export * from './coordinator/own-engines.ts';
+export * from './coordinator/local-bases.ts';
 export * from './coordinator/log.ts';
 export * from './coordinator/process-directory.ts';
 export * from './coordinator/settlement.ts';

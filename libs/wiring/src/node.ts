@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createSignatureCheck, createSigner } from '@freehold/chain';
 import type { Engine, SignatureCheck, Signer } from '@freehold/market';
 import { inventory, openAiHttpEngine, type Inventory } from '@freehold/runtime';
-import { LOCAL_MODELS } from './models.ts';
+import { LOCAL_MODELS, startTrainerEngine, type LocalObjects } from './models.ts';
 
 export {
   Changes,
@@ -68,9 +68,15 @@ export function signingWith(privateKeyHex: string): (domain: {
  *
  * @param dir Where files that are made at first start are kept.
  */
-export async function engineNamed(word: string, dir: string, slots: number | null): Promise<Engine> {
+export async function engineNamed(
+  word: string,
+  dir: string,
+  slots: number | null,
+  objects: LocalObjects,
+): Promise<Engine> {
+  if (word === 'trainer') return await startTrainerEngine(join(dir, 'models'), objects);
   const local = LOCAL_MODELS.find((model) => model.engine === word);
-  if (local !== undefined) return await local.start(join(dir, 'models'), slots ?? undefined);
+  if (local !== undefined) return await local.start(join(dir, 'models'), slots ?? undefined, objects.folder);
   return openAiHttpEngine({ url: word, ...apiKeyFrom(process.env) });
 }
 

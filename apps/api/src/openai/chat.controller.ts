@@ -49,7 +49,8 @@ export class ChatController {
     const requestId = this.#inference.newId('chatcmpl');
     const chat = normaliseChat(body, requestId);
     if (!chat.ok) throw invalidRequest(chat.problem.code, chat.problem.message, chat.problem.param);
-    const model = await this.#inference.model(chat.value.model, 'chat');
+    const { model, adapter } = await this.#inference.modelOf(caller, chat.value.model, 'chat');
+    const work = adapter === null ? chat.value.work : { ...chat.value.work, adapter };
     warnIgnored(response, chat.value.ignored);
     const steps = this.#inference.run(
       {
@@ -58,7 +59,7 @@ export class ChatController {
         endpoint: '/v1/chat/completions',
         requestId,
         model,
-        work: chat.value.work,
+        work,
         metadata: chat.value.metadata,
       },
       untilGone(response),

@@ -2,11 +2,13 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import {
   Blocks,
   Entropy,
+  FineTuneStore,
   identityOf,
   JobStore,
   knownModel,
   LeaseStore,
   MonotonicClock,
+  ObjectDesk,
   ObjectStore,
   OfferBook,
   ProviderLink,
@@ -26,7 +28,7 @@ import {
   lineOfWork,
   parseMarketTerms,
   type BatchEndpoint,
-  type Work,
+  type RequestWork,
 } from '@freehold/protocol';
 import type { Response } from 'express';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
@@ -41,7 +43,7 @@ export interface Asked {
   readonly endpoint: BatchEndpoint;
   readonly requestId: string;
   readonly model: KnownModel;
-  readonly work: Work;
+  readonly work: RequestWork;
   readonly metadata: unknown;
 }
 
@@ -58,6 +60,7 @@ export abstract class Reporter {
 export class Inference implements OnApplicationBootstrap, OnApplicationShutdown {
   readonly #ports: Omit<Parameters<typeof runStream>[0], 'isBenched' | 'report'>;
   readonly #offers: OfferBook;
+  readonly #fineTunes: FineTuneStore;
   readonly #settings: ApiSettings;
   readonly #desk: StreamDesk;
   readonly #reporter: Reporter;
@@ -73,6 +76,8 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
     entropy: Entropy,
     clock: MonotonicClock,
     offers: OfferBook,
+    fineTunes: FineTuneStore,
+    objectDesk: ObjectDesk,
     reporter: Reporter,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
@@ -86,7 +91,9 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
       blocks,
       entropy,
       holdsModel: settings.holdsModel,
+      desk: objectDesk,
     };
+    this.#fineTunes = fineTunes;
     this.#offers = offers;
     this.#settings = settings;
     this.#reporter = reporter;
@@ -104,6 +111,16 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
 
   newId(prefix: 'chatcmpl' | 'embd'): string {
     return `${prefix}-${toHex(this.#ports.entropy.bytes(ID_BYTES)).slice(2)}`;
+  }
+
+  /** A model of the caller's own by its name: the base that runs it, and the adapter that makes it its own. */
+  async modelOf(
+    caller: KeyRecord,
+    name: string,
+    kind: 'chat' | 'embedding',
+  ): Promise<{ readonly model: KnownModel; readonly adapter: string | null }> {
+    const own = name.startsWith('ft:') ? await this.#fineTunes.model(caller.orgId, name) : null;
+    return { model: await this.model(own?.base ?? name, kind), adapter: own?.adapter ?? null };
   }
 
   /** The model by its name; connected nodes and catalogue are at hand, posted offers elsewhere are asked for only then. */

@@ -1,4 +1,4 @@
-import type { KnownModel } from '@freehold/market';
+import type { FineTunedModel, KnownModel } from '@freehold/market';
 import { unitsToJson, type Rates } from '@freehold/domain';
 import { formatUnitPrice } from '@freehold/protocol';
 
@@ -24,6 +24,20 @@ export function modelBody(model: KnownModel): Record<string, unknown> {
       lowest: cheapest === null ? null : unitsToJson(cheapest),
       ceiling: model.ceiling === null ? null : unitsToJson(model.ceiling),
     },
+  };
+}
+
+/** A fine-tune of the caller's: served at its base's price, by nodes that hold the base. */
+export function fineTunedBody(model: FineTunedModel, base: KnownModel): Record<string, unknown> {
+  return {
+    ...modelBody(base),
+    id: model.name,
+    created: Math.floor(model.createdAtMs / 1_000),
+    owned_by: model.orgId,
+    description: `${base.name}, fine-tuned by ${model.jobId}`,
+    base: base.name,
+    adapter: model.adapter,
+    nodes_offering: new Set(base.offered.filter((offer) => offer.model.caps.lora).map(({ offer }) => offer.node)).size,
   };
 }
 

@@ -51,7 +51,18 @@ export async function unlessAborted<T>(signal: AbortSignal | undefined, work: Pr
 }
 
 /** What a run leaves behind; the claim and the logs of this run are not among it. */
-const KEPT_BY_RUNS = ['postgres', 'chain', 'nodes', 'objects', 'models', 'coordinator.key', 'requester.json', 'work'];
+const KEPT_BY_RUNS = [
+  'postgres',
+  'chain',
+  'nodes',
+  'objects',
+  'blobs-api',
+  'blobs-scheduler',
+  'models',
+  'coordinator.key',
+  'requester.json',
+  'work',
+];
 
 export function forget(dataDir: string): void {
   for (const entry of KEPT_BY_RUNS) {

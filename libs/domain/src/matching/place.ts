@@ -4,6 +4,7 @@ import { FragmentationGauge } from './fragmentation.ts';
 import { packingOf } from './packing.ts';
 import { PlacementIndex } from './placement-index/placement-index.ts';
 import { byUrgency } from './queue-order.ts';
+import { SEGMENTS_PER_LEASE_MAX } from '../training/segments.ts';
 import type { FleetEconomy } from './score.ts';
 
 /** A job with rows that wait for a slot. */
@@ -14,6 +15,8 @@ export interface Demand {
   readonly priority?: number;
   readonly nextRow: number;
   readonly rowCount: number;
+  /** Each row stands on the one before: one lease at a time, from the first open row on. */
+  readonly isRun?: boolean;
   /** Tasks that came back, in row order. */
   readonly queued: readonly {
     readonly taskId: string;
@@ -63,7 +66,8 @@ export function placeTasks(demands: readonly Demand[], candidates: readonly Cand
   const index = new PlacementIndex(Math.max(1, nodes.length), ENGINES_STAND, { gpusPerNodeMax });
   for (const node of nodes) index.put(node);
   const placements: Placement[] = [];
-  for (const demand of [...demands].sort(byUrgency)) placeJob(demand, index, nodes, placements);
+  for (const demand of [...demands].sort(byUrgency))
+    (demand.isRun === true ? placeRun : placeJob)(demand, index, nodes, placements);
   return placements;
 }
 
@@ -88,6 +92,21 @@ function placeJob(demand: Demand, index: PlacementIndex, nodes: Mutable<Candidat
     load(index, found.node, rowTo - rowFrom);
     rowFrom = rowTo;
   }
+}
+
+/** One lease of a run: the task that came back first, or else the rows that nobody had yet. */
+function placeRun(demand: Demand, index: PlacementIndex, nodes: Mutable<Candidate>[], placements: Placement[]): void {
+  const { ask } = demand;
+  const [returned] = demand.queued;
+  const rowFrom = returned?.rowFrom ?? demand.nextRow;
+  const rowTo = returned?.rowTo ?? Math.min(demand.rowCount, rowFrom + SEGMENTS_PER_LEASE_MAX);
+  if (rowTo <= rowFrom) return;
+  const avoid = returned?.lastNode ?? null;
+  const found = seat(ask, index, nodes, avoid) ?? (avoid === null ? null : seat(ask, index, nodes, null));
+  if (found === null) return;
+  const { taskId = null, epoch = 1 } = returned ?? {};
+  placements.push({ jobId: ask.jobId, taskId, epoch, rowFrom, rowTo, nodeId: found.node.nodeId, model: found.model });
+  load(index, found.node, rowTo - rowFrom);
 }
 
 function seat(

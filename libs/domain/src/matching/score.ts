@@ -5,7 +5,7 @@ import type { FragmentationGauge } from './fragmentation.ts';
 import type { Packing } from './packing.ts';
 
 /** A typical row, to compare rates of several kinds by one number: 100 tokens in, 30 out, as many embedded. */
-const TYPICAL_ROW: Usage = { inputToken: 100n, outputToken: 30n, embeddingToken: 100n };
+const TYPICAL_ROW: Usage = { inputToken: 100n, outputToken: 30n, embeddingToken: 100n, trainingToken: 100n };
 const MS_PER_SECOND = 1_000n;
 const WHOLE_MILLI = 1_000n;
 /** Rows whose duration counts against the deadline: a newcomer's task. */

@@ -12,6 +12,7 @@ export const UNIT_KINDS = [
   'cachedInputToken',
   'outputToken',
   'embeddingToken',
+  'trainingToken',
   'image',
   'audioSecond',
   'gpuMillisecond',

@@ -39,6 +39,7 @@ export function auditDues(audited: readonly AuditedRow[], rates: Rates, budget: 
 }
 
 function rescoreMicroCost(usage: Usage, rates: Rates): bigint {
-  const percent = (usage.embeddingToken ?? 0n) > 0n ? RESCORE_PERCENT.embedding : RESCORE_PERCENT.text;
+  const isRunAgain = (usage.embeddingToken ?? 0n) > 0n || (usage.trainingToken ?? 0n) > 0n;
+  const percent = isRunAgain ? RESCORE_PERCENT.embedding : RESCORE_PERCENT.text;
   return (microCost(usage, rates) * percent) / 100n;
 }

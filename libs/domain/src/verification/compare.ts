@@ -19,6 +19,20 @@ export interface VectorEvidence {
   readonly auditedUnitsIn: number;
 }
 
+/** One segment of a fine-tune: what was committed, and what the auditor's own run of it gave. */
+export interface SegmentEvidence {
+  readonly committed: SegmentFacts;
+  readonly audited: SegmentFacts;
+  /** L2 distance of the weights over the auditor's norm; null where the committed checkpoint could not be read. */
+  readonly distance: number | null;
+}
+export interface SegmentFacts {
+  readonly stateIn: string;
+  readonly stateOut: string;
+  readonly losses: readonly number[];
+  readonly tokens: number;
+}
+
 export type Verdict = 'good' | 'bad' | 'unsure';
 export interface Judgement {
   readonly verdict: Verdict;
@@ -34,6 +48,11 @@ export const RANK_FORGED = 20;
 export const MARGIN_MEAN_FORGED = 0.3;
 export const COSINE_MIN = { sameClass: 1 - 1e-6, otherClass: 1 - 1e-3 };
 export const NORM_DIFFERENCE_MAX = 1e-3;
+
+/** Adapters of two honest runs in different arithmetic differ by rounding only; a step more or less moves them far beyond it. */
+export const WEIGHTS_DISTANCE_MAX = 1e-2;
+/** The same for a step's mean loss, in nats. */
+export const LOSS_DIFFERENCE_MAX = 1e-2;
 
 const GOOD: Judgement = { verdict: 'good', why: null };
 const bad = (why: string): Judgement => ({ verdict: 'bad', why });
@@ -70,4 +89,26 @@ export function judgeVector(evidence: VectorEvidence, sameClass: boolean): Judge
   if (!(evidence.normDifference <= NORM_DIFFERENCE_MAX))
     return bad(`norm off by ${evidence.normDifference.toFixed(6)}`);
   return GOOD;
+}
+
+/**
+ * A segment that was run again. Where the arithmetic is exact everything is equal bit for bit; elsewhere the adapters lie
+ * within τ of each other, and so do the losses that were shown to the requester.
+ */
+export function judgeSegment({ committed, audited, distance }: SegmentEvidence, isExact: boolean): Judgement {
+  if (committed.tokens !== audited.tokens)
+    return bad(`counted ${committed.tokens} tokens, the auditor ${audited.tokens}`);
+  if (committed.losses.length !== audited.losses.length)
+    return bad(`showed ${committed.losses.length} losses of ${audited.losses.length} steps`);
+  if (committed.stateIn !== audited.stateIn) return bad('started from another state than its checkpoint holds');
+  if (isExact) {
+    if (committed.stateOut !== audited.stateOut) return bad('ended in another state than its steps lead to');
+    if (!committed.losses.every((loss, step) => loss === audited.losses[step]))
+      return bad('showed another loss than its steps had');
+    return distance === 0 ? GOOD : bad('brought a checkpoint that does not hold its state');
+  }
+  if (distance === null) return bad('its checkpoint cannot be read');
+  if (!(distance <= WEIGHTS_DISTANCE_MAX)) return bad(`weights ${distance.toFixed(4)} away from the auditor's`);
+  const off = Math.max(...committed.losses.map((loss, step) => Math.abs(loss - (audited.losses[step] ?? Infinity))));
+  return off <= LOSS_DIFFERENCE_MAX ? GOOD : bad(`showed a loss ${off.toFixed(4)} away from the auditor's`);
 }

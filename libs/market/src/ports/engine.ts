@@ -5,6 +5,8 @@ import type {
   EmbeddingWork,
   FailedOutput,
   RowScore,
+  SegmentOutput,
+  SegmentWork,
   Work,
   WorkOutput,
 } from '@freehold/protocol';
@@ -14,7 +16,7 @@ export interface EngineModel {
   readonly name: string;
   /** sha256 over weights + tokenizer + chat template, `sha256:…`; or `declared:…` where the engine cannot show it. */
   readonly digest: string;
-  readonly kind: 'chat' | 'embedding';
+  readonly kind: 'chat' | 'embedding' | 'fine-tune';
   readonly quantisation: string;
   readonly contextTokens: number;
   /** Concurrent sequences. */
@@ -24,6 +26,7 @@ export interface EngineModel {
     readonly logprobs: boolean;
     /** Can score a committed text by one prefill: only such engines audit text. */
     readonly promptLogprobs: boolean;
+    /** Repeats a seeded run: sampled text token by token, a segment of training bit for bit inside its class. */
     readonly seed: boolean;
     readonly lora: boolean;
     readonly embeddings: boolean;
@@ -58,6 +61,10 @@ export abstract class Engine {
     signal: AbortSignal,
   ): Promise<ChatOutput | FailedOutput>;
   abstract embed(model: string, work: EmbeddingWork, signal: AbortSignal): Promise<EmbeddingOutput | FailedOutput>;
+  /** Trains one segment; its checkpoint is among the engine's blobs then. Only engines with a model of kind `fine-tune` do. */
+  segment(model: string, _work: SegmentWork, _signal: AbortSignal): Promise<SegmentOutput> {
+    return Promise.reject(new EngineError('unsupported_kind', `${model} is not trained by this engine.`, false));
+  }
   /** Runs a committed row again and says how it compares. Never re-tokenises the committed output. */
   abstract score(
     model: string,

@@ -188,6 +188,8 @@ export abstract class JobStore {
     files: { readonly output: OutputFile | null; readonly errors: OutputFile | null },
   ): Promise<boolean>;
 
+  /** Which adapter answers the rows of a job. Set before anything of it is answered. */
+  abstract setAdapter(jobId: string, adapter: string): Promise<void>;
   /** Job, row, task, lease and hold of a request on the stream road, in one transaction. */
   abstract openStream(stream: NewStream): Promise<StreamOpened>;
   /** The node refused before the first byte: the task goes to another under the next epoch. Null when it was taken away. */

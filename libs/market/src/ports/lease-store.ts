@@ -1,11 +1,11 @@
-import type { Amount, AuditDue, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
+import type { Amount, AuditDue, JobKind, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 
 /** A job that has rows waiting for a slot, as the placement sees it. */
 export interface OpenDemand {
   readonly jobId: string;
   readonly orgId: string;
-  readonly kind: 'batch';
+  readonly kind: 'batch' | 'fine-tune';
   readonly model: string;
   readonly region: string | null;
   readonly poolId: string | null;
@@ -84,6 +84,8 @@ export interface LeaseInputs {
   readonly inputFile: string;
   readonly endpoint: string;
   readonly model: string;
+  /** The adapter that answers the rows of this job; null: the base alone. */
+  readonly adapter: string | null;
   readonly rows: readonly RowPlace[];
 }
 
@@ -98,6 +100,7 @@ export interface DeliveredRow {
 
 export interface LeaseView extends GrantedLease {
   readonly orgId: string;
+  readonly kind: JobKind;
   readonly state: TaskState;
   /** The task's epoch now: an older lease is stale. */
   readonly taskEpoch: number;
@@ -208,6 +211,8 @@ export abstract class LeaseStore {
   abstract forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }>;
   abstract heartbeatSelf(): Promise<void>;
 
+  /** The height a draw goes by, for a lease that was cut before its node committed: the first one given stays. */
+  abstract fixDrawHeight(lease: LeaseRef, height: bigint): Promise<bigint>;
   abstract saveDraw(lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved>;
   abstract saveFindings(lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void>;
   abstract findings(lease: LeaseRef): Promise<readonly AuditFinding[]>;

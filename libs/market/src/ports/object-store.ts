@@ -1,10 +1,16 @@
 /** Bytes by name: files, segments of delivered rows, checkpoints. On disk, or on S3 later. Names are made by us, never by a client. */
 export abstract class ObjectStore {
-  /** Streams into place and only then makes the object visible, fsynced. @throws {ObjectTooLarge} beyond `bytesMax`. */
+  /**
+   * Streams into place and only then makes the object visible, fsynced.
+   *
+   * @param sha256 What the bytes must hash to, 64 hex digits: else nothing changes.
+   * @throws {ObjectTooLarge} beyond `bytesMax`. @throws {ObjectMismatch} for other bytes than `sha256`'s.
+   */
   abstract put(
     name: string,
     body: AsyncIterable<Uint8Array>,
     bytesMax: number,
+    sha256?: string,
   ): Promise<{ readonly bytes: number; readonly sha256: Uint8Array }>;
   /** Bytes [from, to) of an object; all of it without a range. @throws {ObjectMissing} */
   abstract read(name: string, range?: { readonly from: number; readonly to: number }): AsyncIterable<Uint8Array>;
@@ -28,6 +34,14 @@ export class ObjectTooLarge extends Error {
     super(`${name} is larger than ${bytesMax} bytes`);
     this.name = 'ObjectTooLarge';
     this.bytesMax = bytesMax;
+  }
+}
+
+/** The bytes are not those of the name they came under. */
+export class ObjectMismatch extends Error {
+  constructor(name: string, found: string) {
+    super(`the bytes that came as ${name} hash to ${found}`);
+    this.name = 'ObjectMismatch';
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Connection, Libp2p } from '@libp2p/interface';
+import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import {
   ProviderLink,
   StreamRefused,
@@ -15,6 +15,7 @@ import {
   CONTROL_PROTOCOL,
   COORDINATOR_PROCESSES_MAX,
   LEASE_MS,
+  OBJECT_PROTOCOL,
   PROTOCOL_VERSION,
   type CoordinatorAbout,
   type CoordinatorMessage,
@@ -28,10 +29,13 @@ import { LINK_LIMITS, type LinkLimits } from './limits.ts';
 import type { LinkNote, ProcessRef, ProviderLinkOptions } from './options.ts';
 import { runAudit, type AuditAnswer, type AuditRow } from './run-audit.ts';
 import { LeaseStream } from './run-lease.ts';
+import { ObjectDoor } from './object-door.ts';
 import type { NodeSession } from './session.ts';
 
 /** A connection that never says hello holds a socket; one peer needs one, and a second while it changes networks. */
 const CONNECTIONS_PER_PEER_MAX = 2;
+/** Objects that one node carries at a time: a checkpoint up while the next input comes down, and adapters. */
+const OBJECT_STREAMS_MAX = 6;
 /** How long a lease waits for a node that is just saying hello. */
 const ARRIVAL_MS = 3_000;
 
@@ -65,6 +69,21 @@ export class Libp2pProviderLink extends ProviderLink {
     });
     await host.handle(CONTROL_PROTOCOL, (stream, connection) => void door.serve(stream, connection), {
       maxInboundStreams: 2,
+    });
+    await this.#openObjectDoor(host);
+  }
+
+  async #openObjectDoor(host: Libp2p): Promise<void> {
+    if (this.#options.objects === undefined) return;
+    const door = new ObjectDoor(this.#options.objects, this.#limits);
+    const serve = async (stream: Stream, connection: Connection): Promise<void> => {
+      const peer = connection.remotePeer.toString();
+      if (!this.#sessions.has(peer)) return stream.abort(new Error('objects come after the welcome'));
+      const fault = await door.serve(stream, connection);
+      if (fault !== null) this.#note({ event: 'failed', peer, ...fault });
+    };
+    await host.handle(OBJECT_PROTOCOL, (stream, connection) => void serve(stream, connection), {
+      maxInboundStreams: OBJECT_STREAMS_MAX,
     });
   }
 

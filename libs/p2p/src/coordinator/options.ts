@@ -1,4 +1,4 @@
-import type { SignatureCheck } from '@freehold/market';
+import type { ObjectDesk, SignatureCheck } from '@freehold/market';
 import type { CoordinatorMessage } from '@freehold/protocol';
 import type { LinkLimits } from './limits.ts';
 
@@ -27,6 +27,8 @@ export interface ProviderLinkOptions {
   readonly escrow: string | null;
   /** The coordinator's other processes, as the nodes should dial them; asked anew for each welcome. */
   readonly processes?: () => readonly ProcessRef[];
+  /** Objects of fine-tunes; without it nodes get and bring none. */
+  readonly objects?: ObjectDesk;
   /** Recovers who signed an offer. */
   readonly signatures: SignatureCheck;
   readonly limits?: Partial<LinkLimits>;

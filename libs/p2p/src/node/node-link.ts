@@ -4,6 +4,7 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { AUDIT_PROTOCOL, ROWS_PROTOCOL, STREAM_PROTOCOL, type NodeMessage } from '@freehold/protocol';
 import { createHost } from '../host.ts';
 import { identityOf } from '../identity.ts';
+import { bringObject, fetchObject, ObjectRefused } from './carry-object.ts';
 import type { NodeDuties, Welcome } from './duties.ts';
 import { NODE_LINK_LIMITS, type NodeLinkLimits } from './limits.ts';
 import { ProcessLink, type ProcessNote } from './process-link.ts';
@@ -76,6 +77,22 @@ export class NodeLink {
   /** Tells every connected process, such as a new offer. */
   async tellAll(message: NodeMessage): Promise<void> {
     await Promise.all([...this.#processes.values()].map(async (process) => await process.tell(message)));
+  }
+
+  /** An object that the process of `peer` lent to this node. @throws {ObjectRefused} */
+  async *fetchObject(peer: string, sha256: string): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* fetchObject(this.#connectionTo(peer), sha256, this.#limits);
+  }
+
+  /** @throws {ObjectRefused} */
+  async bringObject(peer: string, object: Parameters<typeof bringObject>[1]): Promise<void> {
+    await bringObject(this.#connectionTo(peer), object, this.#limits);
+  }
+
+  #connectionTo(peer: string): Connection {
+    const connection = this.#processes.get(peer)?.connection;
+    if (connection == null) throw new ObjectRefused('COORDINATOR_AWAY', 'That process is not connected now.');
+    return connection;
   }
 
   pulseSoon(): void {

@@ -116,6 +116,11 @@ export class ProcessLink {
     }
   }
 
+  /** The connection, while welcomed: for streams that the node opens by itself. */
+  get connection(): Connection | null {
+    return this.#welcome === null ? null : this.#connection;
+  }
+
   /** A heartbeat before its time, because something changed. Many calls make one. */
   pulseSoon(): void {
     if (this.#pulseTimer !== null || this.#welcome === null) return;

@@ -87,7 +87,8 @@ export class PgFileStore extends FileStore {
   async remove(orgId: string, fileId: string): Promise<'removed' | 'not-found' | 'in-use'> {
     return this.#database.transaction(async (tx) => {
       const [row] = await tx.query<{ used: boolean }>(
-        `SELECT EXISTS (SELECT 1 FROM job WHERE job.input_file_id = file.id
+        `SELECT EXISTS (SELECT 1 FROM job LEFT JOIN fine_tune ON fine_tune.job_id = job.id
+           WHERE file.id IN (job.input_file_id, fine_tune.validation_file_id, fine_tune.evaluation_file_id)
            AND state IN ('validating', 'in_progress', 'finalizing', 'cancelling')) AS used
          FROM file WHERE id = $1 AND org_id = $2 AND ${THERE} FOR UPDATE`,
         [fileId, orgId],

@@ -130,16 +130,17 @@ export async function failBatch(database: Database, jobId: string, faults: reado
   });
 }
 
-export async function cancelBatch(
+export async function cancelJob(
   database: Database,
   orgId: string,
   jobId: string,
+  kind: 'batch' | 'fine-tune',
 ): Promise<{ cancelled: boolean; job: JobView } | null> {
   return database.transaction(
     async (tx) => {
       const [row] = await tx.query<JobRecord>(
-        `SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2 AND kind = 'batch' FOR UPDATE`,
-        [jobId, orgId],
+        `SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2 AND kind = $3 FOR UPDATE`,
+        [jobId, orgId, kind],
       );
       if (row === undefined) return null;
       if (row.state !== 'validating' && row.state !== 'in_progress') return { cancelled: false, job: jobView(row) };

@@ -92,11 +92,16 @@ async function endState(tx: Sql, job: JobRecord): Promise<JobState> {
   return expired.length > 0 ? 'expired' : 'completed';
 }
 
-async function insertOutput(tx: Sql, orgId: string, file: OutputFile): Promise<void> {
+export async function insertOutput(
+  tx: Sql,
+  orgId: string,
+  file: OutputFile,
+  purpose: 'batch_output' | 'fine-tune-results' = 'batch_output',
+): Promise<void> {
   await tx.query(
     `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256, expires_at)
-     VALUES ($1, $2, 'batch_output', $3, $4, $5, clock_timestamp() + interval '${RETENTION}')
+     VALUES ($1, $2, $6, $3, $4, $5, clock_timestamp() + interval '${RETENTION}')
      ON CONFLICT (id) DO NOTHING`,
-    [file.id, orgId, file.filename, file.bytes, file.sha256],
+    [file.id, orgId, file.filename, file.bytes, file.sha256, purpose],
   );
 }

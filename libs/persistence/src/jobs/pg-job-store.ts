@@ -20,7 +20,7 @@ import {
 } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database } from '../database.ts';
-import { addRows, cancelBatch, failBatch, startBatch, submitBatch, type StartPlan } from './batches.ts';
+import { addRows, cancelJob, failBatch, startBatch, submitBatch, type StartPlan } from './batches.ts';
 import { finish, results } from './endings.ts';
 import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
 import { failStream, moveStream, openStream, streamAnswer } from './streams.ts';
@@ -75,7 +75,7 @@ export class PgJobStore extends JobStore {
     return failBatch(this.#database, jobId, faults);
   }
   cancel(orgId: string, jobId: string): Promise<{ readonly cancelled: boolean; readonly job: JobView } | null> {
-    return cancelBatch(this.#database, orgId, jobId);
+    return cancelJob(this.#database, orgId, jobId, 'batch');
   }
 
   results(jobId: string, fromRow: number, limit: number): Promise<readonly ResultRow[]> {
@@ -88,6 +88,9 @@ export class PgJobStore extends JobStore {
     return finish(this.#database, jobId, files);
   }
 
+  async setAdapter(jobId: string, adapter: string): Promise<void> {
+    await this.#database.query('UPDATE job SET adapter = $2 WHERE id = $1', [jobId, adapter]);
+  }
   openStream(stream: NewStream): Promise<StreamOpened> {
     return openStream(this.#database, stream);
   }

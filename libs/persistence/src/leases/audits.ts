@@ -15,6 +15,16 @@ export async function saveDraw(sql: Sql, lease: LeaseRef, seed: string, rows: re
   return saved.length > 0 ? { moved: true } : fencedBecause(sql, lease);
 }
 
+/** The first height that was given for a lease without one. */
+export async function fixDrawHeight(sql: Sql, lease: LeaseRef, height: bigint): Promise<bigint> {
+  const [fixed] = await sql.query<{ draw_height: string }>(
+    `UPDATE lease SET draw_height = coalesce(draw_height, $3) WHERE task_id = $1 AND epoch = $2 RETURNING draw_height`,
+    [lease.task, lease.epoch, String(height)],
+  );
+  if (fixed === undefined) throw new Error(`lease ${lease.task}.${lease.epoch} is not there`);
+  return BigInt(fixed.draw_height);
+}
+
 /** An auditor's first word about a row counts; a repeated message changes nothing. */
 export async function saveFindings(sql: Sql, lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void> {
   if (findings.length === 0) return;

@@ -5,6 +5,7 @@ import type { Sql } from '../database.ts';
 interface DemandRow {
   readonly id: string;
   readonly org_id: string;
+  readonly kind: OpenDemand['kind'];
   readonly model: string;
   readonly region: string | null;
   readonly pool_id: string | null;
@@ -26,11 +27,14 @@ export async function demand(sql: Sql, limitJobs: number, limitQueuedPerJob: num
     `WITH open AS (
        SELECT job.*, row_number() OVER (PARTITION BY org_id ORDER BY created_at, id) AS turn
        FROM job
-       WHERE state = 'in_progress' AND kind = 'batch' AND model IS NOT NULL AND deadline > clock_timestamp()
+       WHERE state = 'in_progress' AND kind IN ('batch', 'fine-tune') AND model IS NOT NULL AND deadline > clock_timestamp()
          AND (next_row < row_count OR EXISTS (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state = 'queued'))
+         -- Segments stand on the one before: the next are placed when all before them are accepted.
+         AND (kind <> 'fine-tune' OR (paused_at IS NULL AND NOT EXISTS (
+           SELECT 1 FROM task WHERE task.job_id = job.id AND task.state IN ('leased', 'running', 'delivered'))))
        ORDER BY turn, created_at, id LIMIT $1
      )
-     SELECT open.id, org_id, model, region, pool_id, verify, rate_caps, next_row, row_count,
+     SELECT open.id, org_id, kind, model, region, pool_id, verify, rate_caps, next_row, row_count,
        (extract(epoch FROM deadline - clock_timestamp()) * 1000)::float8 AS deadline_in_ms,
        (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8 AS age_ms,
        back.queued
@@ -46,7 +50,7 @@ export async function demand(sql: Sql, limitJobs: number, limitQueuedPerJob: num
   return rows.map((row) => ({
     jobId: row.id,
     orgId: row.org_id,
-    kind: 'batch',
+    kind: row.kind,
     model: row.model,
     region: row.region,
     poolId: row.pool_id,

@@ -1,3 +1,4 @@
+import type { JobKind } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database, Sql } from '../database.ts';
 import { closeJobs, lockJobs } from './close-jobs.ts';
@@ -104,22 +105,62 @@ async function endRows(tx: Sql, jobs: readonly string[], ending: 'cancelled' | '
   );
 }
 
+interface WornTask {
+  readonly id: string;
+  readonly job_id: string;
+  readonly attempts: number;
+  readonly why: string | null;
+  readonly kind: JobKind;
+}
+
+/** What a trainer says when the plan itself cannot be trained: it says so everywhere, and two who do are enough. */
+const HOPELESS_CODES = ['loss_exploded', 'data_invalid', 'example_too_long', 'plan_unsupported'] as const;
+const HOPELESS_ATTEMPTS = 2;
+
+/** Segments stand on each other: when one is given up, none after it can be trained. */
+async function failRun(tx: Sql, task: WornTask): Promise<void> {
+  const [code = '', ...rest] = (task.why ?? '').split(': ');
+  const failure = HOPELESS_CODES.some((hopeless) => hopeless === code)
+    ? { code, message: rest.join(': ') }
+    : { code: 'attempts_exhausted', message: `gave up after ${task.attempts} attempts: ${task.why ?? 'lost'}` };
+  const queued = await tx.query<{ id: string }>(`SELECT id FROM task WHERE job_id = $1 AND state = 'queued'`, [
+    task.job_id,
+  ]);
+  await failQueued(
+    tx,
+    queued.map(({ id }) => id),
+    failure,
+  );
+  await tx.query(
+    `WITH failed AS (
+       UPDATE job_row SET state = 'failed', error_code = $2, error_message = $3
+       WHERE job_id = $1 AND state = 'pending' RETURNING 1
+     )
+     UPDATE job SET rows_failed = rows_failed + (SELECT count(*)::int FROM failed), next_row = row_count WHERE id = $1`,
+    [task.job_id, failure.code, failure.message],
+  );
+}
+
 /** Tasks whose leases died again and again fail with a reason, so that one poisonous row never blocks a job for ever. */
 export async function failPoison(database: Database, attemptsMax: number): Promise<number> {
   return database.transaction(async (tx) => {
-    const worn = await tx.query<{ id: string; job_id: string; attempts: number }>(
-      `SELECT id, job_id, attempts FROM task WHERE state = 'queued' AND attempts >= $1 AND attempts > 0 ORDER BY id LIMIT $2`,
-      [attemptsMax, TASKS_PER_TICK],
+    const worn = await tx.query<WornTask>(
+      `SELECT task.id, job_id, attempts, why, job.kind FROM task JOIN job ON job.id = task.job_id
+       WHERE task.state = 'queued' AND attempts > 0
+         AND (attempts >= $1 OR (job.kind = 'fine-tune' AND attempts >= $3 AND why ~ $4)) ORDER BY task.id LIMIT $2`,
+      [attemptsMax, TASKS_PER_TICK, HOPELESS_ATTEMPTS, `^(${HOPELESS_CODES.join('|')}):`],
     );
     if (worn.length === 0) return 0;
     const jobs = [...new Set(worn.map(({ job_id }) => job_id))];
     await lockJobs(tx, jobs);
     const failed = await failQueued(
       tx,
-      worn.map(({ id }) => id),
+      worn.filter(({ kind }) => kind !== 'fine-tune').map(({ id }) => id),
       { code: 'attempts_exhausted', message: `gave up after ${attemptsMax} attempts that were lost or rejected` },
     );
+    const runs = worn.filter(({ kind }) => kind === 'fine-tune');
+    for (const task of runs) await failRun(tx, task);
     await closeJobs(tx, jobs);
-    return failed;
+    return failed + runs.length;
   });
 }

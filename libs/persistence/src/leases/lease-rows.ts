@@ -1,4 +1,4 @@
-import { unitsFromJson, type TaskState, type VerifyLevel } from '@freehold/domain';
+import { unitsFromJson, type JobKind, type TaskState, type VerifyLevel } from '@freehold/domain';
 import type { DeliveredRow, GrantedLease, LeaseView } from '@freehold/market';
 
 /** Columns of lease `l` and task `t`, as {@link grantedLease} reads them. */
@@ -36,6 +36,7 @@ export function grantedLease(row: GrantedRow): GrantedLease {
 
 export interface ViewRow extends GrantedRow {
   readonly org_id: string;
+  readonly kind: JobKind;
   readonly state: TaskState;
   readonly task_epoch: number;
   readonly verify: VerifyLevel;
@@ -56,6 +57,7 @@ export function leaseView(row: ViewRow): LeaseView {
   return {
     ...grantedLease(row),
     orgId: row.org_id,
+    kind: row.kind,
     state: row.state,
     taskEpoch: row.task_epoch,
     verify: row.verify,

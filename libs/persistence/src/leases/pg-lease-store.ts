@@ -17,7 +17,7 @@ import type { AuditDue } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { accept, type Accepted } from './accept.ts';
-import { findings, saveDraw, saveFindings } from './audits.ts';
+import { findings, fixDrawHeight, saveDraw, saveFindings } from './audits.ts';
 import { expired, forgiveOutage, heartbeatSelf } from './clock.ts';
 import { demand } from './demand.ts';
 import { expireJobs, failPoison } from './endings.ts';
@@ -91,6 +91,9 @@ export class PgLeaseStore extends LeaseStore {
   }
   forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }> {
     return forgiveOutage(this.#database, graceMs);
+  }
+  fixDrawHeight(lease: LeaseRef, height: bigint): Promise<bigint> {
+    return fixDrawHeight(this.#database, lease, height);
   }
   heartbeatSelf(): Promise<void> {
     return heartbeatSelf(this.#database);

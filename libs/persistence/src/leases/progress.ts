@@ -26,7 +26,7 @@ export async function fencedBecause(sql: Sql, lease: LeaseRef): Promise<Fenced> 
 
 export async function view(sql: Sql, lease: LeaseRef): Promise<LeaseView | null> {
   const [row] = await sql.query<ViewRow>(
-    `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, node.payout, node.address, l.road,
+    `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, node.payout, node.address, l.road,
        l.checkpoint_rows, l.checkpoint_root, l.checkpoint_signature, l.committed_at IS NOT NULL AS committed,
        l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive
      FROM lease l JOIN task t ON t.id = l.task_id JOIN job ON job.id = l.job_id JOIN node ON node.id = l.node_id
@@ -42,12 +42,13 @@ export async function inputs(sql: Sql, lease: LeaseRef, from: number): Promise<L
     input_file_id: string | null;
     endpoint: string;
     model: string;
+    adapter: string | null;
     row_no: number | null;
     custom_id: string;
     input_offset: string;
     input_length: number;
   }>(
-    `SELECT job.input_file_id, job.endpoint, l.model, r.row_no, r.custom_id, r.input_offset, r.input_length
+    `SELECT job.input_file_id, job.endpoint, l.model, job.adapter, r.row_no, r.custom_id, r.input_offset, r.input_length
      FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch JOIN job ON job.id = t.job_id
      LEFT JOIN job_row r ON r.job_id = t.job_id AND r.row_no >= t.row_from + $3 AND r.row_no < t.row_to
      WHERE l.task_id = $1 AND l.epoch = $2 AND t.state IN ('leased', 'running', 'delivered')
@@ -62,7 +63,13 @@ export async function inputs(sql: Sql, lease: LeaseRef, from: number): Promise<L
       : [{ rowNo: row.row_no, customId: row.custom_id, offset: Number(row.input_offset), length: row.input_length }],
   );
   // A streamed job has no input file: its one line travels in the request.
-  return { inputFile: first.input_file_id ?? '', endpoint: first.endpoint, model: first.model, rows: places };
+  return {
+    inputFile: first.input_file_id ?? '',
+    endpoint: first.endpoint,
+    model: first.model,
+    adapter: first.adapter,
+    rows: places,
+  };
 }
 
 export async function start(sql: Sql, lease: LeaseRef): Promise<Moved> {

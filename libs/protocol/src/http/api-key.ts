@@ -5,7 +5,7 @@ export const API_KEY_PATTERN = /^fh_[A-Za-z0-9_-]{43}$/;
 export const API_KEY_BYTES = 32;
 
 /** What a key may do. `all` is every scope. */
-export const SCOPES = ['all', 'inference', 'batches', 'files', 'models', 'market', 'keys'] as const;
+export const SCOPES = ['all', 'inference', 'batches', 'fine-tuning', 'files', 'models', 'market', 'keys'] as const;
 export type Scope = (typeof SCOPES)[number];
 
 export function apiKeyOf(random: Uint8Array): string {

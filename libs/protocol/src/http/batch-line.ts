@@ -1,7 +1,7 @@
 import { DomainError } from '@freehold/domain';
 import { z } from 'zod';
 import { isTooDeep, JSON_DEPTH_MAX } from '../json-depth.ts';
-import type { Work } from '../work.ts';
+import type { RequestWork } from '../work.ts';
 import { normaliseChat } from './chat-request.ts';
 import { normaliseEmbedding, type VectorEncoding } from './embedding-request.ts';
 import { isStorable, problemOf, refused, type Parsed } from './problem.ts';
@@ -31,7 +31,7 @@ export interface BatchLine {
   readonly customId: string;
   readonly url: BatchEndpoint;
   readonly model: string;
-  readonly work: Work;
+  readonly work: RequestWork;
   /** How vectors are written into the output file. */
   readonly encoding: VectorEncoding;
   readonly dimensions: number | null;
@@ -106,14 +106,14 @@ function inBody(problem: { code: string; message: string; param: string | null }
  *
  * @throws {DomainError} LINE_CHANGED When it does not parse any more: the stored input is not what was validated.
  */
-export function workOfBatchLine(text: string): Work {
+export function workOfBatchLine(text: string): RequestWork {
   const line = parseBatchLine(text, null);
   if (line.ok) return line.value.work;
   throw new DomainError({ code: 'LINE_CHANGED', problem: line.problem.code });
 }
 
 /** {@link workOfBatchLine} over the bytes of the line, as they lie in the object store. */
-export function workOfLineBytes(line: Uint8Array): Work {
+export function workOfLineBytes(line: Uint8Array): RequestWork {
   return workOfBatchLine(new TextDecoder('utf-8', { fatal: true }).decode(line));
 }
 
@@ -121,11 +121,11 @@ export function workOfLineBytes(line: Uint8Array): Work {
  * The line under which a request of the stream road is kept. Made from the work, not from the body: it reads back to just
  * this work, and nothing else of what a client sent is stored.
  */
-export function lineOfWork(requestId: string, url: BatchEndpoint, model: string, work: Work): string {
+export function lineOfWork(requestId: string, url: BatchEndpoint, model: string, work: RequestWork): string {
   return JSON.stringify({ custom_id: requestId, method: 'POST', url, body: { model, ...bodyOf(work) } });
 }
 
-function bodyOf(work: Work): Record<string, unknown> {
+function bodyOf(work: RequestWork): Record<string, unknown> {
   if (work.kind === 'embedding') return { input: work.inputs };
   const { messages, maxTokens, temperature, topP, seed, stop, logprobs, topLogprobs } = work;
   return {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { UnitsJson } from '../p2p/scalars.ts';
+import { AmountText, UnitsJson } from '../p2p/scalars.ts';
 
 /** A model the coordinator knows beyond what nodes say of it. Nodes may offer others. */
 export const CatalogueModel = z.strictObject({
@@ -16,6 +16,8 @@ export const CatalogueModel = z.strictObject({
   dimensions: z.int().min(1).optional(),
   /** The highest rates that a job without a cap of its own admits: what its hold is computed from. */
   ceilings: UnitsJson,
+  /** The same per million tokens of a fine-tune, where the model may be tuned. */
+  trainingCeiling: AmountText.optional(),
 });
 export type CatalogueModel = z.infer<typeof CatalogueModel>;
 

@@ -11,3 +11,5 @@ export * from './worst-usage.ts';
 export * from './answer-bodies.ts';
 export * from './catalogue.ts';
 export * from './api-key.ts';
+export * from './fine-tuning-request.ts';
+export * from './training-line.ts';

@@ -1,5 +1,5 @@
 import { addUsage, type Usage } from '@freehold/domain';
-import type { Work } from '../work.ts';
+import type { RequestWork } from '../work.ts';
 
 /** Tokens that a chat template may put around a message, and around the whole: generous, since the rest of the hold returns. */
 const TEMPLATE_TOKENS_PER_MESSAGE = 16;
@@ -11,7 +11,7 @@ const EMBEDDING_MARK_TOKENS = 4;
  * The most units a row can count as: a byte-fallback tokenizer never makes more tokens than bytes, and no row is longer
  * than the model's context (a longer one fails, and failed rows are free).
  */
-export function worstUsage(work: Work, contextTokens: number | null): Usage {
+export function worstUsage(work: RequestWork, contextTokens: number | null): Usage {
   const context = BigInt(contextTokens ?? Number.MAX_SAFE_INTEGER);
   if (work.kind === 'chat') {
     const bytes = work.messages.reduce(
@@ -29,7 +29,7 @@ export function worstUsage(work: Work, contextTokens: number | null): Usage {
 }
 
 /** Of many rows. */
-export function worstUsageOf(works: Iterable<Work>, contextTokens: number | null): Usage {
+export function worstUsageOf(works: Iterable<RequestWork>, contextTokens: number | null): Usage {
   let sum: Usage = {};
   for (const work of works) sum = addUsage(sum, worstUsage(work, contextTokens));
   return sum;

@@ -4,6 +4,7 @@ export const ABOUT_PROTOCOL = '/freehold/about/1';
 export const ROWS_PROTOCOL = '/freehold/rows/1';
 export const STREAM_PROTOCOL = '/freehold/stream/1';
 export const AUDIT_PROTOCOL = '/freehold/audit/1';
+export const OBJECT_PROTOCOL = '/freehold/object/1';
 export const PROTOCOL_VERSION = 1;
 
 /** Control frames stay small, so that a heartbeat never waits behind a payload. */

@@ -4,7 +4,8 @@ import { Address, Digest, PeerIdText, Signature, UnitsJson } from './scalars.ts'
 export const OfferModel = z.strictObject({
   name: z.string().regex(/^[\w./:@-]{1,128}$/),
   digest: Digest,
-  kind: z.enum(['chat', 'embedding']),
+  /** `fine-tune`: trains adapters of the base named after `trainer/`; serves no text by itself. */
+  kind: z.enum(['chat', 'embedding', 'fine-tune']),
   quantisation: z.string().max(32),
   contextTokens: z.int().min(1),
   slots: z.int().min(1).max(1_024),

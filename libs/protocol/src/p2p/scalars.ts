@@ -9,7 +9,16 @@ export const PeerIdText = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{20,80}$/);
 export const AmountText = z.string().regex(/^[0-9]{1,78}$/);
 export const Digest = z.string().regex(/^(sha256:[0-9a-f]{64}|declared:[\x21-\x7e]{1,128})$/);
 export const UnitsJson = z.partialRecord(
-  z.enum(['inputToken', 'cachedInputToken', 'outputToken', 'embeddingToken', 'image', 'audioSecond', 'gpuMillisecond']),
+  z.enum([
+    'inputToken',
+    'cachedInputToken',
+    'outputToken',
+    'embeddingToken',
+    'trainingToken',
+    'image',
+    'audioSecond',
+    'gpuMillisecond',
+  ]),
   AmountText,
 );
 /** Words of a stranger that end up in logs, columns and answers: no control character gets in, NUL (which Postgres refuses) least of all. */

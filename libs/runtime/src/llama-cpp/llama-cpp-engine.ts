@@ -10,6 +10,7 @@ import type {
   Work,
   WorkOutput,
 } from '@freehold/protocol';
+import { AdapterUnfit } from './adapters.ts';
 import { generate } from './generate.ts';
 import { checkedSha256, LoadedModel } from './loaded-model.ts';
 import { LlamaCppOptions } from './options.ts';
@@ -40,7 +41,7 @@ export async function llamaCppEngine(input: LlamaCppOptions): Promise<Engine> {
   const models = new Map<string, LoadedModel>();
   for (const model of options.models) {
     const fileSha256 = checked.get(model.name) ?? '';
-    models.set(model.name, await LoadedModel.load(llama, model, fileSha256, options.threads));
+    models.set(model.name, await LoadedModel.load(llama, model, fileSha256, options));
   }
   return new LlamaCppEngine(llama, await getModuleVersion(), models);
 }
@@ -77,13 +78,15 @@ class LlamaCppEngine extends Engine {
     const prompt = model.promptTokens(work.messages);
     const refusal = refusalOf(model, prompt.length);
     if (refusal !== undefined) return refusal;
-    return model.slots.with(signal, async (sequence) => {
-      try {
-        return await generate(model, sequence, prompt, work, onDelta, signal);
-      } finally {
-        await sequence.clearHistory();
-      }
-    });
+    return orUnfit(
+      model.onSequence(work.adapter, signal, async (sequence) => {
+        try {
+          return await generate(model, sequence, prompt, work, onDelta, signal);
+        } finally {
+          await sequence.clearHistory();
+        }
+      }),
+    );
   }
 
   async embed(_name: string, _work: EmbeddingWork, _signal: AbortSignal): Promise<FailedOutput | EmbeddingOutput> {
@@ -100,14 +103,21 @@ class LlamaCppEngine extends Engine {
     const prompt = model.promptTokens(work.messages);
     const refusal = refusalOf(model, prompt.length);
     if (refusal !== undefined) return failedScore(rowNo, refusal.code, committed);
-    if (committed.kind !== 'chat') return { kind: 'failed', rowNo, code: 'not_refused_here', agrees: false };
-    return model.slots.with(signal, async (sequence) => {
-      try {
-        return await scoreChat(model, sequence, rowNo, prompt, work, committed);
-      } finally {
-        await sequence.clearHistory();
-      }
-    });
+    if (committed.kind !== 'chat' && !(committed.kind === 'failed' && work.adapter !== undefined))
+      return { kind: 'failed', rowNo, code: 'not_refused_here', agrees: false };
+    const score = await orUnfit(
+      model.onSequence(work.adapter, signal, async (sequence) => {
+        try {
+          // Refused by the provider, and the adapter fits here.
+          if (committed.kind !== 'chat')
+            return { kind: 'failed' as const, rowNo, code: 'not_refused_here', agrees: false };
+          return await scoreChat(model, sequence, rowNo, prompt, work, committed);
+        } finally {
+          await sequence.clearHistory();
+        }
+      }),
+    );
+    return 'rowNo' in score ? score : failedScore(rowNo, score.code, committed);
   }
 
   async close(): Promise<void> {
@@ -130,6 +140,16 @@ function refusalOf(model: LoadedModel, promptTokens: number): FailedOutput | und
   if (promptTokens < contextTokens) return undefined;
   const message = `The prompt has ${promptTokens} tokens; the context holds ${contextTokens}, and the answer needs some of them.`;
   return { kind: 'failed', code: 'context_length_exceeded', message };
+}
+
+/** An adapter that does not fit fails its row, here and everywhere: nobody else is asked, and nothing is charged. */
+async function orUnfit<T>(run: Promise<T>): Promise<T | FailedOutput> {
+  try {
+    return await run;
+  } catch (error) {
+    if (!(error instanceof AdapterUnfit)) throw error;
+    return { kind: 'failed', code: 'adapter_unfit', message: error.message.slice(0, 1_024) };
+  }
 }
 
 /** This engine refuses the row: it agrees with whoever refused it for the same reason. */

@@ -6,6 +6,7 @@ import { EngineError, type EngineModel } from '@freehold/market';
 import type { ChatMessage } from '@freehold/protocol';
 import { CONTEXT_TOKENS_DEFAULT, type LlamaCppModel } from './options.ts';
 import { promptParts } from './prompt.ts';
+import { Adapters } from './adapters.ts';
 import { Slots } from './slots.ts';
 
 type ModelOptions = z.output<typeof LlamaCppModel>;
@@ -14,14 +15,23 @@ type ModelOptions = z.output<typeof LlamaCppModel>;
 export class LoadedModel {
   readonly described: EngineModel;
   readonly slots: Slots<LlamaContextSequence>;
+  readonly adapters: Adapters;
   readonly vocabularySize: number;
   readonly #model: LlamaModel;
   readonly #options: ModelOptions;
 
-  private constructor(model: LlamaModel, contexts: readonly LlamaContext[], options: ModelOptions, digest: string) {
+  private constructor(
+    model: LlamaModel,
+    contexts: readonly LlamaContext[],
+    adapters: Adapters,
+    options: ModelOptions,
+    digest: string,
+    hasAdapters: boolean,
+  ) {
     this.#model = model;
     this.#options = options;
     this.slots = new Slots(contexts.map((context) => context.getSequence()));
+    this.adapters = adapters;
     this.vocabularySize = model.fileInfo.metadata.tokenizer.ggml.tokens.length;
     this.described = {
       name: options.name,
@@ -30,20 +40,35 @@ export class LoadedModel {
       quantisation: options.quantisation,
       contextTokens: contextTokensOf(model, options),
       slots: options.slots,
-      caps: { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: false },
+      caps: { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: hasAdapters, embeddings: false },
     };
   }
 
-  static async load(llama: Llama, options: ModelOptions, fileSha256: string, threads: number): Promise<LoadedModel> {
+  static async load(
+    llama: Llama,
+    options: ModelOptions,
+    fileSha256: string,
+    { threads, adaptersDir }: { readonly threads: number; readonly adaptersDir?: string | undefined },
+  ): Promise<LoadedModel> {
     const model = await llama.loadModel({ modelPath: options.path, gpuLayers: 0 });
     const contextSize = contextTokensOf(model, options);
+    const shape = { contextSize, batchSize: Math.min(contextSize, 512), sequences: 1, threads };
     const contexts: LlamaContext[] = [];
-    for (let slot = 0; slot < options.slots; slot += 1) {
-      contexts.push(
-        await model.createContext({ contextSize, batchSize: Math.min(contextSize, 512), sequences: 1, threads }),
-      );
-    }
-    return new LoadedModel(model, contexts, options, options.digest ?? derivedDigest(fileSha256, options));
+    for (let slot = 0; slot < options.slots; slot += 1) contexts.push(await model.createContext(shape));
+    const adapters = new Adapters(adaptersDir, (filePath) =>
+      model.createContext({ ...shape, lora: { adapters: [{ filePath }] } }),
+    );
+    const digest = options.digest ?? derivedDigest(fileSha256, options);
+    return new LoadedModel(model, contexts, adapters, options, digest, adaptersDir !== undefined);
+  }
+
+  /** Runs `use` on a sequence of the base, or of the adapter that the row names. */
+  async onSequence<R>(
+    adapter: string | undefined,
+    signal: AbortSignal,
+    use: (sequence: LlamaContextSequence) => Promise<R>,
+  ): Promise<R> {
+    return adapter === undefined ? this.slots.with(signal, use) : this.adapters.with(adapter, signal, use);
   }
 
   /** The prompt's token ids. Done once per row; committed output is never tokenised again. */

@@ -51,6 +51,8 @@ export const CONTEXT_TOKENS_DEFAULT = 8_192;
 
 export const LlamaCppOptions = z.strictObject({
   models: z.array(LlamaCppModel).min(1).max(16),
+  /** Where LoRA adapters lie under their sha256. Without it no row may name one. */
+  adaptersDir: z.string().min(1).optional(),
   /** Threads per evaluation. Small models are more than ten times slower on two. */
   threads: z.int().min(1).max(256).default(1),
 });

@@ -70,6 +70,8 @@ class OpenAiHttpEngine extends Engine {
     signal: AbortSignal,
   ): Promise<ChatOutput | FailedOutput> {
     const { caps } = await this.#model(name);
+    if (work.adapter !== undefined)
+      throw new EngineError('adapter_unsupported', 'This engine loads no adapters by their hash.', false);
     const { apiPath, dialect } = await this.#detect();
     const wantsLogprobs = work.logprobs && caps.logprobs;
     const gathering = new ChatGathering({ withIds: caps.tokens, topLogprobs: work.topLogprobs, onDelta });
@@ -122,6 +124,12 @@ class OpenAiHttpEngine extends Engine {
 
   async score(name: string, rowNo: number, work: Work, committed: WorkOutput, signal: AbortSignal): Promise<RowScore> {
     const { caps } = await this.#model(name);
+    if (work.kind === 'segment' || (work.kind === 'chat' && work.adapter !== undefined))
+      throw new EngineError(
+        'cannot_score',
+        'This engine neither trains nor loads adapters: use another auditor.',
+        false,
+      );
     if (work.kind === 'embedding') return scoreEmbedding(rowNo, await this.embed(name, work, signal), committed);
     if (!caps.promptLogprobs) {
       throw new EngineError(
@@ -130,7 +138,8 @@ class OpenAiHttpEngine extends Engine {
         false,
       );
     }
-    if (committed.kind === 'embedding') return { kind: 'failed', rowNo, code: 'not_refused_here', agrees: false };
+    if (committed.kind === 'embedding' || committed.kind === 'segment')
+      return { kind: 'failed', rowNo, code: 'not_refused_here', agrees: false };
     const own = await this.#row(signal, async (deadline) => {
       const output = committed.kind === 'failed' ? { ...EMPTY, unitsIn: 0 } : committed;
       return scoreByPrompt(this.#server, name, rowNo, work, output, deadline);

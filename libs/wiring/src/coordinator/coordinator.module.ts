@@ -14,19 +14,23 @@ import {
 import { TypeOrmModule } from '@nestjs/typeorm';
 import {
   AccountStore,
+  Blobs,
   Blocks,
   BooksWatch,
   Entropy,
   FileStore,
+  FineTuneStore,
   JobStore,
   LeaseStore,
   MonotonicClock,
+  ObjectDesk,
   ObjectStore,
   OfferBook,
   Outbox,
   ProviderLink,
   SignatureCheck,
   Signer,
+  TrainableBases,
   WorkQueue,
 } from '@freehold/market';
 import { Libp2pProviderLink } from '@freehold/p2p';
@@ -36,6 +40,7 @@ import {
   PgAccountStore,
   PgBooksWatch,
   PgFileStore,
+  PgFineTuneStore,
   PgJobStore,
   PgLeadership,
   PgLeaseStore,
@@ -50,10 +55,12 @@ import { examineBooks, type Examination } from '../examine-books.ts';
 import { LOCAL_MODELS } from '../models.ts';
 import { readCatalogue } from './catalogue.ts';
 import { createLog, Log } from './log.ts';
+import { LocalBases } from './local-bases.ts';
 import { OwnEngines } from './own-engines.ts';
 import { ProcessDirectory } from './process-directory.ts';
 import { createSettlement } from './chain-settlement.ts';
 import { Failpoints } from './failpoints.ts';
+import { StoreBlobs } from './store-blobs.ts';
 import { SystemClock, SystemEntropy } from './surroundings.ts';
 import { CoordinatorUseCases } from './use-cases.ts';
 
@@ -69,20 +76,23 @@ const SIGNING_WORKERS_MAX = 2;
 class AdapterShutdown implements OnApplicationShutdown {
   readonly #queue: WorkQueue;
   readonly #engines: OwnEngines;
+  readonly #bases: LocalBases;
   readonly #curve: SigningPool;
 
   constructor(
     @Inject(WorkQueue) queue: WorkQueue,
     @Inject(OwnEngines) engines: OwnEngines,
+    @Inject(LocalBases) bases: LocalBases,
     @Inject(SigningPool) curve: SigningPool,
   ) {
     this.#queue = queue;
     this.#engines = engines;
+    this.#bases = bases;
     this.#curve = curve;
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.#queue.close(), this.#engines.close(), this.#curve.close()]);
+    await Promise.all([this.#queue.close(), this.#engines.close(), this.#bases.close(), this.#curve.close()]);
   }
 }
 
@@ -120,6 +130,14 @@ function coordinatorProviders(
 ): Provider[] {
   const domain = { chainId: config.chainId, escrow: config.escrow };
   const log = createLog(config.role, config.logLevel);
+  const objects = new DiskObjectStore(join(config.dataDir, 'objects'), config.role, config.diskFreeMibMin * MIB);
+  const blobs = new StoreBlobs(objects, join(config.dataDir, `blobs-${config.role}`));
+  const desk = new ObjectDesk(objects, new SystemClock());
+  const bases = new LocalBases({
+    modelsDir: join(config.dataDir, 'models'),
+    memoryMib: config.auditorMib,
+    objects: blobs,
+  });
   const rpc = new RpcEndpoints(config.rpcUrls, {
     chainId: config.chainId,
     note: (note) => log.warn(note, 'RPC endpoint'),
@@ -132,14 +150,16 @@ function coordinatorProviders(
     bind(AccountStore, () => new PgAccountStore(database)),
     bind(FileStore, () => new PgFileStore(database)),
     bind(JobStore, () => new PgJobStore(database)),
+    bind(FineTuneStore, () => new PgFineTuneStore(database)),
     bind(OfferBook, () => new PgOfferBook(database)),
     bind(BooksWatch, () => new PgBooksWatch(database)),
     bind(LeaseStore, () => new PgLeaseStore(database)),
     bind(Outbox, () => new PgOutbox(database)),
-    bind(
-      ObjectStore,
-      () => new DiskObjectStore(join(config.dataDir, 'objects'), config.role, config.diskFreeMibMin * MIB),
-    ),
+    bind(ObjectStore, () => objects),
+    bind(Blobs, () => blobs),
+    { provide: LocalBases, useValue: bases },
+    bind(TrainableBases, () => bases),
+    { provide: ObjectDesk, useValue: desk },
     bind(
       WorkQueue,
       () =>
@@ -156,16 +176,22 @@ function coordinatorProviders(
     bind(Blocks, () => new RpcBlocks(rpc)),
     {
       provide: OwnEngines,
-      useFactory: () => new OwnEngines({ models: LOCAL_MODELS, memoryMib: config.auditorMib, dataDir: config.dataDir }),
+      useFactory: () =>
+        new OwnEngines({
+          models: LOCAL_MODELS,
+          memoryMib: config.auditorMib,
+          dataDir: config.dataDir,
+          objects: blobs,
+        }),
     },
     { provide: ProcessDirectory, inject: [Outbox], useFactory: (outbox: Outbox) => new ProcessDirectory(outbox) },
     {
       provide: ProviderLink,
       inject: [SignatureCheck, Signer, ProcessDirectory],
       useFactory: (signatures: SignatureCheck, signer: Signer, directory: ProcessDirectory) =>
-        providerLink(config, log, signatures, signer, directory),
+        providerLink(config, log, { signatures, signer, directory, desk }),
     },
-    useCases({ config, database, log, rpc, failpoints }),
+    useCases({ config, database, log, rpc, failpoints, desk, bases, blobs }),
   ];
 }
 
@@ -175,11 +201,25 @@ function useCases(parts: {
   readonly log: Log;
   readonly rpc: RpcEndpoints;
   readonly failpoints: Failpoints | null;
+  readonly desk: ObjectDesk;
+  readonly bases: LocalBases;
+  readonly blobs: StoreBlobs;
 }): FactoryProvider<CoordinatorUseCases> {
-  const { config, database, rpc } = parts;
+  const { config, database, rpc, desk, bases, blobs } = parts;
   return {
     provide: CoordinatorUseCases,
-    inject: [JobStore, ObjectStore, OfferBook, CATALOGUE, Outbox, WorkQueue, ProviderLink, Signer, OwnEngines],
+    inject: [
+      JobStore,
+      ObjectStore,
+      OfferBook,
+      CATALOGUE,
+      Outbox,
+      WorkQueue,
+      ProviderLink,
+      Signer,
+      OwnEngines,
+      FineTuneStore,
+    ],
     useFactory: (
       jobs: JobStore,
       objects: ObjectStore,
@@ -190,8 +230,10 @@ function useCases(parts: {
       link: ProviderLink,
       signer: Signer,
       engines: OwnEngines,
+      fineTunes: FineTuneStore,
     ) =>
       new CoordinatorUseCases({
+        training: { jobs, fineTunes, objects, desk, bases, blobs },
         jobs,
         objects,
         offers,
@@ -199,7 +241,7 @@ function useCases(parts: {
         outbox,
         queue,
         drawKey: config.drawKey,
-        holdsModel: (model) => engines.holds(model),
+        holdsModel: (model) => engines.holds(model) || bases.holds(model),
         settlement: createSettlement({ ...parts, link, signer }),
         examine: () => examineOwnBooks({ config, database, rpc }, queue),
       }),
@@ -224,9 +266,12 @@ async function examineOwnBooks(
 function providerLink(
   config: CoordinatorConfig,
   log: Log,
-  signatures: SignatureCheck,
-  signer: Signer,
-  directory: ProcessDirectory,
+  {
+    signatures,
+    signer,
+    directory,
+    desk,
+  }: { signatures: SignatureCheck; signer: Signer; directory: ProcessDirectory; desk: ObjectDesk },
 ): ProviderLink {
   return new Libp2pProviderLink({
     privateKeyHex: Buffer.from(config.peerKey).toString('hex'),
@@ -238,6 +283,7 @@ function providerLink(
     escrow: config.escrow,
     processes: () => directory.entries(),
     signatures,
+    objects: desk,
     note: (note) => log.debug(note, 'p2p'),
   });
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { Engine, EngineError, type EngineDescription } from '@freehold/market';
+import { Engine, EngineError, EngineWithObjects, type EngineDescription } from '@freehold/market';
 import { localEngines, type LocalEngines, type LocalModel } from '@freehold/runtime';
-import type { ShippedModel } from '../models.ts';
+import type { LocalObjects, ShippedModel } from '../models.ts';
 
 export interface OwnEngine {
   readonly engine: Engine;
@@ -17,6 +17,7 @@ export class OwnEngines {
   readonly #memoryMib: number;
   readonly #dir: string;
   readonly #idleMs: number | undefined;
+  readonly #objects: LocalObjects | undefined;
   #located: Promise<{ readonly models: readonly LocalModel[]; readonly engines: LocalEngines }> | null = null;
 
   constructor(options: {
@@ -24,11 +25,14 @@ export class OwnEngines {
     readonly memoryMib: number;
     readonly dataDir: string;
     readonly idleMs?: number;
+    /** Where adapters of fine-tunes come from. */
+    readonly objects?: LocalObjects;
   }) {
     this.#shipped = options.models;
     this.#memoryMib = options.memoryMib;
     this.#dir = join(options.dataDir, 'models');
     this.#idleMs = options.idleMs;
+    this.#objects = options.objects;
   }
 
   /** Whether a model of this name is ours to run, without running it. */
@@ -44,9 +48,10 @@ export class OwnEngines {
     const model = models.find((located) => located.name === name && located.digest === digest);
     if (model === undefined) return null;
     const description = await engines.with(model, (engine) => engine.describe());
-    return description === null
-      ? null
-      : { engine: new SharedEngine(engines, model), engineClass: description.engineClass };
+    if (description === null) return null;
+    const shared = new SharedEngine(engines, model);
+    const engine = this.#objects === undefined ? shared : new EngineWithObjects(shared, this.#objects);
+    return { engine, engineClass: description.engineClass };
   }
 
   async close(): Promise<void> {
@@ -55,7 +60,9 @@ export class OwnEngines {
   }
 
   #locate(): Promise<{ readonly models: readonly LocalModel[]; readonly engines: LocalEngines }> {
-    this.#located ??= Promise.all(this.#shipped.map((model) => model.locate(this.#dir))).then(
+    this.#located ??= Promise.all(
+      this.#shipped.map((model) => model.locate(this.#dir, undefined, this.#objects?.folder)),
+    ).then(
       (models) => ({
         models,
         engines: localEngines(models, {

@@ -1,14 +1,19 @@
 import { createHmac } from 'node:crypto';
-import type { Catalogue, LeaseRef, Work } from '@freehold/protocol';
+import type { Catalogue, LeaseRef, RequestWork } from '@freehold/protocol';
 import { workOfLineBytes } from '@freehold/protocol';
 import {
   detectQueueLoss,
+  finalizeBatch,
+  finishFineTune,
   relayOutbox,
   type HoldsModel,
+  validateBatch,
+  validateFineTune,
   type JobStore,
   type ObjectStore,
   type OfferBook,
   type Outbox,
+  type TrainingPorts,
   type WorkQueue,
 } from '@freehold/market';
 import type { Examination } from '../examine-books.ts';
@@ -23,6 +28,7 @@ export interface BatchPorts {
 }
 
 interface Parts extends BatchPorts {
+  readonly training: TrainingPorts;
   readonly outbox: Outbox;
   readonly queue: WorkQueue;
   readonly settlement: Settlement;
@@ -33,13 +39,30 @@ interface Parts extends BatchPorts {
 /** The coordinator's use cases with their ports already in hand: what the processors of an app call. */
 export class CoordinatorUseCases {
   readonly batchPorts: BatchPorts;
-  readonly readWork: (line: Uint8Array) => Work = workOfLineBytes;
+  readonly readWork: (line: Uint8Array) => RequestWork = workOfLineBytes;
+  readonly training: TrainingPorts;
   readonly #parts: Parts;
 
   constructor(parts: Parts) {
     this.#parts = parts;
     const { jobs, objects, offers, catalogue, holdsModel } = parts;
     this.batchPorts = { jobs, objects, offers, catalogue, holdsModel };
+    this.training = parts.training;
+  }
+
+  /** Reads the files of a job and starts it, or says what is wrong with them. */
+  async validate(jobId: string, signal: AbortSignal): Promise<void> {
+    const { jobs, fineTunes, objects, blobs, bases } = { ...this.training, jobs: this.#parts.jobs };
+    const { offers, catalogue } = this.#parts;
+    if ((await jobs.find(jobId))?.kind === 'fine-tune')
+      await validateFineTune({ jobs, fineTunes, objects, blobs, bases, offers, catalogue }, jobId, signal);
+    else await validateBatch(this.batchPorts, jobId);
+  }
+
+  /** Writes what came of a job whose rows are all over. */
+  async finalize(jobId: string, signal: AbortSignal): Promise<void> {
+    if ((await this.#parts.jobs.find(jobId))?.kind === 'fine-tune') await finishFineTune(this.training, jobId, signal);
+    else await finalizeBatch(this.batchPorts, jobId);
   }
 
   /** The coordinator's part of a lease's seed: fixed once the lease exists, unknown to anyone else until the receipt shows it. */

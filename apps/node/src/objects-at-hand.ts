@@ -1,0 +1,140 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BlobMissing, Blobs } from '@freehold/market';
+import { FOLDER_MODE } from './durable-files.ts';
+
+/** Training files, checkpoints and adapters together; the ones unused for longest go first. */
+const BYTES_MAX = 4 * 1_073_741_824;
+/** What was used this recently may be open in an engine. */
+const KEPT_MS = 900_000;
+
+/** Where objects come from and go to: the processes of the coordinators that this node is connected to. */
+export interface ObjectRoad {
+  readonly peers: () => readonly string[];
+  readonly fetch: (peer: string, sha256: string) => AsyncIterable<Uint8Array>;
+  readonly bring: (
+    peer: string,
+    object: { readonly sha256: string; readonly bytes: number; readonly body: () => AsyncIterable<Uint8Array> },
+  ) => Promise<void>;
+}
+
+/** Objects of fine-tunes on this machine's disk, by their sha256: fetched once, checked, and kept while there is room. */
+export class ObjectsAtHand extends Blobs {
+  readonly folder: string;
+  readonly #fetching = new Map<string, Promise<void>>();
+  #road: ObjectRoad | null = null;
+
+  private constructor(folder: string) {
+    super();
+    this.folder = folder;
+  }
+
+  static async open(dataDir: string): Promise<ObjectsAtHand> {
+    const folder = join(dataDir, 'objects');
+    await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+    for (const name of await readdir(folder))
+      if (name.startsWith('.')) await rm(join(folder, name), { recursive: true, force: true });
+    return new ObjectsAtHand(folder);
+  }
+
+  /** Engines start before there is anybody to ask. */
+  connect(road: ObjectRoad): void {
+    this.#road = road;
+  }
+
+  async path(sha256: string, signal: AbortSignal): Promise<string> {
+    const path = join(this.folder, sha256);
+    if (await this.#touch(path)) return path;
+    let fetching = this.#fetching.get(sha256);
+    if (fetching === undefined) {
+      fetching = this.#fetch(sha256, path, signal).finally(() => this.#fetching.delete(sha256));
+      this.#fetching.set(sha256, fetching);
+    }
+    await fetching;
+    return path;
+  }
+
+  read(path: string): AsyncIterable<Uint8Array> {
+    return createReadStream(path);
+  }
+
+  async adopt(path: string, sha256: string): Promise<void> {
+    await rename(path, join(this.folder, sha256));
+  }
+
+  /** Brings an object to a coordinator's process; nothing is sent that is there already. */
+  async bring(peer: string, sha256: string): Promise<void> {
+    if (this.#road === null) throw new BlobMissing(sha256, 'this node is not connected yet');
+    const path = join(this.folder, sha256);
+    const { size } = await stat(path);
+    await this.#road.bring(peer, { sha256, bytes: size, body: () => createReadStream(path) });
+    await this.#touch(path);
+  }
+
+  async #touch(path: string): Promise<boolean> {
+    const now = new Date();
+    try {
+      await utimes(path, now, now);
+      return true;
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+      throw error;
+    }
+  }
+
+  /** The process that lent it gives it; others say that they did not. */
+  async #fetch(sha256: string, path: string, signal: AbortSignal): Promise<void> {
+    let why = 'no coordinator is connected';
+    for (const peer of this.#road?.peers() ?? []) {
+      signal.throwIfAborted();
+      try {
+        await this.#take(sha256, path, this.#road?.fetch(peer, sha256) ?? []);
+        await this.#makeRoom();
+        return;
+      } catch (error) {
+        why = error instanceof Error ? error.message : String(error);
+      }
+    }
+    throw new BlobMissing(sha256, why);
+  }
+
+  async #take(sha256: string, path: string, body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
+    const draft = join(this.folder, `.${randomUUID()}`);
+    const hash = createHash('sha256');
+    try {
+      const file = await open(draft, 'wx', 0o600);
+      try {
+        for await (const chunk of body) {
+          hash.update(chunk);
+          await file.write(chunk);
+        }
+      } finally {
+        await file.close();
+      }
+      const found = hash.digest('hex');
+      if (found !== sha256) throw new BlobMissing(sha256, `what came hashes to ${found.slice(0, 12)}…`);
+      await rename(draft, path);
+    } finally {
+      await rm(draft, { force: true });
+    }
+  }
+
+  async #makeRoom(): Promise<void> {
+    const files = await Promise.all(
+      (await readdir(this.folder))
+        .filter((name) => /^[0-9a-f]{64}$/.test(name))
+        .map(async (name) => {
+          const { size, mtimeMs } = await stat(join(this.folder, name));
+          return { name, size, mtimeMs };
+        }),
+    );
+    let bytes = files.reduce((sum, { size }) => sum + size, 0);
+    for (const { name, size, mtimeMs } of files.sort((a, b) => a.mtimeMs - b.mtimeMs)) {
+      if (bytes <= BYTES_MAX || Date.now() - mtimeMs < KEPT_MS) return;
+      await rm(join(this.folder, name), { force: true });
+      bytes -= size;
+    }
+  }
+}

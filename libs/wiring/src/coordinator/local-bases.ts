@@ -1,0 +1,80 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  baseOfTrainer,
+  TrainableBases,
+  trainerModel,
+  type Engine,
+  type PlanAtHand,
+  type TrainableBase,
+} from '@freehold/market';
+import type { TrainingPlan } from '@freehold/protocol';
+import {
+  localBaseFile,
+  LOCAL_BASES,
+  startLocalTrainer,
+  startTrainerEngine,
+  TRAINER_MEMORY_MIB,
+  type LocalObjects,
+} from '../models.ts';
+import type { OwnEngine } from './own-engines.ts';
+
+/** The bases of this repository with the coordinator's own trainer: it counts, evaluates and exports, and audits where nobody else can. */
+export class LocalBases extends TrainableBases {
+  readonly #modelsDir: string;
+  readonly #memoryMib: number;
+  readonly #objects: LocalObjects;
+  #auditor: Promise<Engine> | null = null;
+
+  constructor(options: { readonly modelsDir: string; readonly memoryMib: number; readonly objects: LocalObjects }) {
+    super();
+    this.#modelsDir = options.modelsDir;
+    this.#memoryMib = options.memoryMib;
+    this.#objects = options.objects;
+  }
+
+  all(): readonly TrainableBase[] {
+    return LOCAL_BASES;
+  }
+
+  /** Whether segments of this trainer's model can be run again here. */
+  holds(model: string): boolean {
+    return this.#memoryMib >= TRAINER_MEMORY_MIB && this.all().some((base) => trainerModel(base.model) === model);
+  }
+
+  /** An engine that runs segments again; null for what is no base here. */
+  async engineFor(model: string, digest: string): Promise<OwnEngine | null> {
+    const base = this.all().find((known) => known.model === baseOfTrainer(model));
+    if (base === undefined || `sha256:${base.sha256}` !== digest || !this.holds(model)) return null;
+    this.#auditor ??= startTrainerEngine(this.#modelsDir, this.#objects);
+    const engine = await this.#auditor;
+    return { engine, engineClass: (await engine.describe()).engineClass };
+  }
+
+  async with<T>(
+    plan: TrainingPlan,
+    data: string,
+    use: (at: PlanAtHand) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const base = await localBaseFile(plan.base.model, this.#modelsDir);
+    const folder = await mkdtemp(join(tmpdir(), 'freehold-plan-'));
+    const trainer = startLocalTrainer();
+    try {
+      const planned = await trainer.plan(plan, { base: base.path, data, folder }, signal);
+      return await use({
+        planned,
+        evaluate: (checkpoint, file, cancel) => trainer.evaluate(checkpoint, file, cancel),
+        export: async (checkpoint, format, cancel) => (await trainer.export(checkpoint, format, cancel)).files,
+      });
+    } finally {
+      await trainer.close();
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  async close(): Promise<void> {
+    await (await this.#auditor?.catch(() => null))?.close();
+  }
+}
