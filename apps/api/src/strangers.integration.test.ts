@@ -87,8 +87,8 @@ describe('who shows no key', () => {
       let sent = 0;
       while (sent < HUNDRED_MB && (await line.send(chunk))) sent += chunk.length;
       await line.closed;
-      // What the kernels hold between us counts as sent; far less than a tenth of it is read.
-      expect(sent).toBeLessThan(HUNDRED_MB / 2);
+      // A mebibyte is read; what the kernels hold between us counts as sent too (at most 6 + 4 MB by Linux's defaults).
+      expect(sent).toBeLessThan(HUNDRED_MB / 4);
     }
   }, 20_000);
 

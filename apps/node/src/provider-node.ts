@@ -72,6 +72,7 @@ export class ProviderNode implements NodeDuties {
   /** Leases named in the hello to a process: what its welcome does not name again is stale. */
   readonly #named = new Map<string, readonly LeaseRef[]>();
   #uncashed = 0n;
+  #looks = 0;
   #draining = false;
 
   private constructor(
@@ -255,8 +256,12 @@ export class ProviderNode implements NodeDuties {
   }
 
   async #look(): Promise<void> {
+    this.#looks += 1;
+    const mine = this.#looks;
     try {
-      this.#uncashed = await this.#receipts.uncashed();
+      const uncashed = await this.#receipts.uncashed();
+      // A look that began later saw more: it must not be overwritten by this one.
+      if (mine === this.#looks) this.#uncashed = uncashed;
     } catch (error) {
       // A file somebody edited: the last figure stands, and the owner is told.
       this.#parts.log('exposure-unreadable', { message: error instanceof Error ? error.message : String(error) });
@@ -297,6 +302,8 @@ export class ProviderNode implements NodeDuties {
       signatures: coordinator.signatures,
     };
     const outcomes = await this.#receipts.keep(accepted, terms);
+    // Before it says so: whoever hears of a kept voucher may send the next lease in the same breath.
+    await this.#look();
     for (const outcome of outcomes) {
       if (outcome.kept) await this.#link.tell(peer, { type: 'kept', task: outcome.task });
       else this.#parts.log('voucher-refused', { ...outcome });
@@ -308,7 +315,6 @@ export class ProviderNode implements NodeDuties {
     if (outcomes.some((outcome) => outcome.kept && outcome.task === task))
       await this.#receipts.forgetCommit({ task, epoch });
     await this.#leases.keepResults({ task, epoch });
-    await this.#look();
   }
 
   /** Less than the rates say can be right (the requester's cap was reached), but the owner wants to know. */
