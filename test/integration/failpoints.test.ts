@@ -81,12 +81,17 @@ class Life {
   database(real: Database): Database {
     const { points } = this;
     const guarded = points.around('Database', real);
+    // Statements outside of a transaction are named as well: what falls apart into several must not hide behind one name.
+    const statements = statementsOf(points, real);
+    const transaction = (work: (tx: Sql) => Promise<unknown>, options: never): Promise<unknown> =>
+      guarded.transaction((tx) => work(statementsOf(points, tx)), options);
     return new Proxy(guarded, {
       get: (target, member) =>
-        member === 'transaction'
-          ? (work: (tx: Sql) => Promise<unknown>, options: never) =>
-              target.transaction((tx) => work(statementsOf(points, tx)), options)
-          : (Reflect.get(target, member, target) as unknown),
+        member === 'query'
+          ? (...asked: Parameters<Sql['query']>) => statements.query(...asked)
+          : member === 'transaction'
+            ? transaction
+            : (Reflect.get(target, member, target) as unknown),
     });
   }
 }
