@@ -24,12 +24,16 @@ const PORT_OF: Readonly<Record<string, string>> = {
   sender: 'ChainSender',
   history: 'ChainHistory',
   gate: 'PayoutGate',
+  fineTunes: 'FineTunes',
+  '#training': 'Training',
   '#saved': 'ChainTransactions',
   '#client': 'Rpc',
 };
 
 /** Arithmetic that happens to be a promise: nothing outside changes by it. */
 const ARITHMETIC: readonly string[] = ['this.#account.signTransaction'];
+/** Reads of objects that a fine-tune's earlier segments left: nothing is written there. */
+const READS: readonly string[] = ['stateBefore'];
 
 /**
  * Every `await` of these files, sorted by what it waits for. An await of a function of one of the files themselves waits for
@@ -47,7 +51,7 @@ export function awaitsIn(files: readonly string[]): Awaits {
     for (const call of awaitedCalls(source)) {
       const port = portOf(call);
       if (port !== null) ports.add(port);
-      else if (!own.has(nameOf(call)) && !ARITHMETIC.includes(calleeOf(call)))
+      else if (!own.has(nameOf(call)) && ![...ARITHMETIC, ...READS].includes(calleeOf(call)))
         strangers.push(`${source.fileName}: await ${call.getText(source).slice(0, 80)}`);
     }
   }

@@ -156,6 +156,18 @@ function steadyNode(): Play {
   };
 }
 
+/** A node whose owner wants the slot back after the first checkpoint: what it has committed to is paid, the rest is new work. */
+const yieldingNode: Play = async (rows, grant, sink, key) => {
+  if (rows[0]?.index !== 0) return { end: 'yielded' };
+  const outputs = rows.map((row) => answer(row));
+  const done = rows
+    .slice(0, CHECKPOINT_ROWS)
+    .map((row, i) => ({ index: row.index, output: outputs[i] ?? answer(row) }));
+  await sink.results(done);
+  await commit(rows, outputs, grant, sink, key, CHECKPOINT_ROWS);
+  return { end: 'yielded' };
+};
+
 let bench: SettlementBench;
 let objects: DiskObjectStore;
 let dir: string;
@@ -268,6 +280,14 @@ async function paidOnce(one: Scene): Promise<void> {
   expect(new Set(signatures).size).toBe(1);
 }
 
+async function firstRowsPaidOnce(one: Scene): Promise<void> {
+  expect(await bench.world.rowStates(one.jobId)).toEqual({
+    succeeded: CHECKPOINT_ROWS,
+    pending: ROWS - CHECKPOINT_ROWS,
+  });
+  expect(await moneyOf(one)).toEqual({ receipts: 1, charges: 1, vouchers: 1 });
+}
+
 async function unpaid(one: Scene): Promise<void> {
   expect(await bench.world.rowStates(one.jobId)).toEqual({ pending: ROWS });
   expect(await moneyOf(one)).toEqual({ receipts: 0, charges: 0, vouchers: 0 });
@@ -279,6 +299,7 @@ describe('a scheduler that dies', () => {
     process.stdout.write(`died at ${deaths} points of acceptance\n`);
     expect(deaths).toBeGreaterThan(50);
     await walk(() => scene(steadyNode(), panel()), paidOnce);
+    await walk(() => scene(yieldingNode, panel(auditor('other', 'node'))), firstRowsPaidOnce);
     await expect(bench.doctor()).resolves.toEqual([]);
     await expect(bench.vouchersAddUp()).resolves.toBe(true);
   }, 240_000);
@@ -347,9 +368,14 @@ describe('a scheduler that dies', () => {
     const { ports, strangers } = awaitsIn([...USE_CASES, SENDER]);
     expect(strangers).toEqual([]);
     const points = ports.flatMap((port) => [`${port}:before`, `${port}:after`]);
-    expect(points.filter((point) => !isWalked(point))).toEqual([]);
+    expect(points.filter((point) => !isWalked(point) && !ofFineTunes(point))).toEqual([]);
   });
 });
+
+/** These leases are batches of rows; a fine-tune's notes beside them (its events, its curve) are no part of what is paid. */
+function ofFineTunes(point: string): boolean {
+  return /^(FineTunes|Training)\./.test(point);
+}
 
 function isWalked(point: string): boolean {
   return point.startsWith('Rpc:') ? [...walked].some((one) => /^Rpc\.\w+:/.test(one)) : walked.has(point);
