@@ -116,14 +116,6 @@ const ROUTES: readonly RouteCase[] = [
     owner: 200,
     stranger: 404,
   },
-  // A node's standing is public among callers: its owner sees the same numbers as everybody. This one does not exist.
-  {
-    route: 'GET /market/v1/nodes/:id/explain',
-    path: () => '/market/v1/nodes/nobody/explain',
-    scope: 'market',
-    owner: 404,
-    stranger: 404,
-  },
   { route: 'GET /market/v1/account', path: () => '/market/v1/account', scope: 'market', owner: 200, stranger: 200 },
   {
     route: 'GET /market/v1/account/keys',
@@ -189,6 +181,7 @@ const ROUTES: readonly RouteCase[] = [
     owner: 200,
     stranger: 404,
   },
+  // A node's standing is public among callers: its owner sees the same numbers as everybody. This one does not exist.
   {
     route: 'GET /market/v1/nodes/:id/explain',
     path: () => '/market/v1/nodes/nobody/explain',
