@@ -11,10 +11,10 @@
 export const PROFILES = {
   smoke: {
     jobs: 1,
-    rows: 160,
+    rows: 320,
     parallel: 1,
     nodes: 3,
-    rowDelayMs: 120,
+    rowDelayMs: 40,
     kills: 20,
     stops: 3,
     absences: 1,
