@@ -34,4 +34,5 @@ export * from './verification/bounds.ts';
 export * from './verification/audit-pay.ts';
 export * from './verification/verifiability.ts';
 export * from './training/batch-schedule.ts';
+export * from './training/hopeless.ts';
 export * from './training/segments.ts';

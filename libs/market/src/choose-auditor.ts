@@ -41,8 +41,9 @@ export interface ChooseAuditorPorts {
 export const OWN_ENGINE = 'coordinator';
 
 /**
- * The first that exists: another operator in the same engine class; the same model in another class; the coordinator's own
- * engine. Before these, engines that can replay a sampled row come before those that cannot. Never the accused's operator, nor one that shares its payout address.
+ * The first that exists: another operator's node whose engine can replay a sampled row, then one that cannot; of these, the same
+ * engine class before another; at last the coordinator's own engine. Never the accused's operator, nor one that shares its
+ * payout address.
  */
 export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
   const nodesFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<ConnectedNode[]> => {

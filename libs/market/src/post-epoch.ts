@@ -1,4 +1,4 @@
-import { feeOf } from '@freehold/domain';
+import { epochFee } from '@freehold/domain';
 import type { ChainSender } from './ports/chain-sender.ts';
 import type { BookNow, Escrow } from './ports/escrow.ts';
 import type { EpochAmounts, SettlementStore } from './ports/settlement-store.ts';
@@ -16,10 +16,10 @@ export async function postEpoch(ports: PostPorts, now: BookNow, chainTime: bigin
   if (chainTime < endOfEpoch(now, now.next)) return { waits: `epoch ${now.next} still runs` };
   const amounts = await ports.settlement.epoch(ports.escrow.book, now.next);
   if (amounts === null || amounts.state === 'open') return { waits: `epoch ${now.next} is not closed yet` };
-  const excess = feeExcess(amounts, now.feeBps);
-  if (excess > 0n) {
-    return { waits: `post epoch ${now.next}: refused, its fee is ${excess} above the book's ${now.feeBps} bps` };
-  }
+  // A posting like this could be made but never finalised, and the book would die of it.
+  const left = epochFee(sum(amounts.debits), sum(amounts.credits), now.feeBps);
+  if ('refused' in left)
+    return { waits: `post epoch ${now.next}: refused, ${left.refused} of the book’s ${now.feeBps} bps` };
   const credits = await indexedCredits(ports, amounts);
   if (credits === null) return { waits: `payees of epoch ${now.next} are being registered` };
   // After a contest the same amounts are posted once more: they are the sums of what was signed, so nothing is above them.
@@ -28,12 +28,8 @@ export async function postEpoch(ports: PostPorts, now: BookNow, chainTime: bigin
   return stepOf(`post epoch ${now.next}`, await ports.sender.submit({ purpose: 'post', ref, call }));
 }
 
-/** Above the book's bound a posting could be made but never finalised, and the book would die of it. */
-function feeExcess(amounts: EpochAmounts, feeBps: number): bigint {
-  const sum = (lanes: ReadonlyMap<unknown, bigint>): bigint =>
-    [...lanes.values()].reduce((total, amount) => total + amount, 0n);
-  const gross = sum(amounts.debits);
-  return gross - sum(amounts.credits) - feeOf(gross, feeBps);
+function sum(lanes: ReadonlyMap<unknown, bigint>): bigint {
+  return [...lanes.values()].reduce((total, amount) => total + amount, 0n);
 }
 
 /** Credits by index; null while a payee has none, which is then asked for. */

@@ -26,11 +26,6 @@ export function feeOf(gross: Amount, feeBps: number): Amount {
   return (gross * BigInt(feeBps)) / BPS;
 }
 
-/** What a charge is worth to the provider: the charge without its fee. */
-export function netOf(gross: Amount, feeBps: number): Amount {
-  return gross - feeOf(gross, feeBps);
-}
-
 /**
  * What a cumulative claim still pays: max(0, cumulative − claimed), and never more than the lane holds.
  *

@@ -3,7 +3,8 @@ import { PayoutGate, type ChainBlock, type PayoutState } from '@freehold/market'
 import type { Database } from '../database.ts';
 import { hexOf } from './bytes.ts';
 
-const KEY = 'payouts';
+/** Where the coordinator keeps whether money leaves. */
+export const PAYOUTS_KEY = 'payouts';
 
 interface Stored {
   readonly halted: PayoutState['halted'];
@@ -20,7 +21,9 @@ export class PgPayoutGate extends PayoutGate {
   }
 
   override async state(): Promise<PayoutState> {
-    const [row] = await this.#database.query<{ value: Stored }>('SELECT value FROM coordinator WHERE key = $1', [KEY]);
+    const [row] = await this.#database.query<{ value: Stored }>('SELECT value FROM coordinator WHERE key = $1', [
+      PAYOUTS_KEY,
+    ]);
     return { halted: row?.value.halted ?? null, accepted: BigInt(row?.value.accepted ?? 0) };
   }
 
@@ -32,7 +35,7 @@ export class PgPayoutGate extends PayoutGate {
          ELSE jsonb_build_object('halted', ($3::jsonb -> 'halted') || jsonb_build_object('since', to_jsonb(clock_timestamp()))) END
        ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = clock_timestamp() WHERE c.value = $2::jsonb
        RETURNING 1`,
-      [KEY, JSON.stringify(before), JSON.stringify({ halted: to.halted, accepted: String(to.accepted) })],
+      [PAYOUTS_KEY, JSON.stringify(before), JSON.stringify({ halted: to.halted, accepted: String(to.accepted) })],
     );
     return rows.length > 0;
   }

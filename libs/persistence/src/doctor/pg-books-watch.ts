@@ -1,4 +1,5 @@
 import { BooksWatch, type BooksSeen, type DoctorSeen } from '@freehold/market';
+import { PAYOUTS_KEY } from '../chain/pg-payout-gate.ts';
 import type { Database } from '../database.ts';
 
 const DOCTOR_KEY = 'doctor';
@@ -18,10 +19,10 @@ export class PgBooksWatch extends BooksWatch {
       doctor: Omit<DoctorSeen, 'ageMs'> | null;
       age_ms: string | null;
     }>(
-      `SELECT (SELECT nullif(value -> 'halted', 'null'::jsonb) FROM coordinator WHERE key = 'payouts') AS halted,
+      `SELECT (SELECT nullif(value -> 'halted', 'null'::jsonb) FROM coordinator WHERE key = $2) AS halted,
          d.value AS doctor, extract(epoch FROM clock_timestamp() - d.updated_at) * 1000 AS age_ms
        FROM (SELECT 1) AS one LEFT JOIN coordinator d ON d.key = $1`,
-      [DOCTOR_KEY],
+      [DOCTOR_KEY, PAYOUTS_KEY],
     );
     const doctor = row?.doctor ?? null;
     return {

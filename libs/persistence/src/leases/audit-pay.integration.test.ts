@@ -106,6 +106,21 @@ describe('an auditor', () => {
     await accept(await delivered(job, worker, 1), () => []);
     expect(await earned(auditor)).toBe(0n);
     expect((await runDoctor(market.database)).violations).toEqual([]);
+  });
+
+  it('waits behind nobody whose due is larger than any fee that comes', async () => {
+    const { org } = await orgWithOrder();
+    const worker = await world.node();
+    const [large, small] = [await world.node(), await world.node()];
+    const job = await world.batch(11 * ROWS, { org });
+    for (let part = 0; part < 9; part += 1)
+      await world.store.reject(await delivered(job, worker, part), 'bad', 1, 0, [
+        { auditor: large, rows: 1, amount: FEE + 1n },
+      ]);
+    await world.store.reject(await delivered(job, worker, 9), 'bad', 1, 0, [{ auditor: small, rows: 1, amount: 1n }]);
+    await accept(await delivered(job, await world.node(), 10), () => []);
+    expect(await earned(small)).toBe(1n);
+    expect(await earned(large)).toBe(0n);
     await market.database.query('DELETE FROM audit_receipt WHERE paid_by IS NULL');
   });
 

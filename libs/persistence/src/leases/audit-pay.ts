@@ -39,15 +39,15 @@ export async function oweAuditors(tx: Sql, lease: LeaseRef, dues: readonly Audit
 }
 
 /**
- * Takes the dues that the fee of an accepted task pays: its own auditors' first, then the oldest that still wait. Whoever else
- * pays at the same moment takes others.
+ * Takes the dues that the fee of an accepted task pays: its own auditors' first, then the oldest that still wait. One that
+ * is larger than the fee waits for a larger fee and holds up nobody. Whoever else pays at the same moment takes others.
  */
 export async function payDues(tx: Sql, task: string, fee: bigint): Promise<readonly PayableDue[]> {
   if (fee === 0n) return [];
   const waiting = await tx.query<{ id: string; node_id: string; payout: string; amount: string }>(
-    `SELECT id, node_id, payout, amount FROM audit_receipt WHERE paid_by IS NULL
+    `SELECT id, node_id, payout, amount FROM audit_receipt WHERE paid_by IS NULL AND amount <= $3
      ORDER BY task_id <> $1, created_at, id LIMIT $2 FOR UPDATE SKIP LOCKED`,
-    [task, DUES_PER_FEE_MAX],
+    [task, DUES_PER_FEE_MAX, String(fee)],
   );
   let left = fee;
   const paid = waiting.flatMap((due) => {

@@ -1,4 +1,4 @@
-import type { JobKind } from '@freehold/domain';
+import { HOPELESS_ATTEMPTS, HOPELESS_CODES, runFailure, type JobKind } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database, Sql } from '../database.ts';
 import { closeJobs, lockJobs } from './close-jobs.ts';
@@ -113,16 +113,9 @@ interface WornTask {
   readonly kind: JobKind;
 }
 
-/** What a trainer says when the plan itself cannot be trained: it says so everywhere, and two who do are enough. */
-const HOPELESS_CODES = ['loss_exploded', 'data_invalid', 'example_too_long', 'plan_unsupported'] as const;
-const HOPELESS_ATTEMPTS = 2;
-
 /** Segments stand on each other: when one is given up, none after it can be trained. */
 async function failRun(tx: Sql, task: WornTask): Promise<void> {
-  const [code = '', ...rest] = (task.why ?? '').split(': ');
-  const failure = HOPELESS_CODES.some((hopeless) => hopeless === code)
-    ? { code, message: rest.join(': ') }
-    : { code: 'attempts_exhausted', message: `gave up after ${task.attempts} attempts: ${task.why ?? 'lost'}` };
+  const failure = runFailure(task.attempts, task.why);
   const queued = await tx.query<{ id: string }>(`SELECT id FROM task WHERE job_id = $1 AND state = 'queued'`, [
     task.job_id,
   ]);
