@@ -1,3 +1,5 @@
+import type { FineTuneResult } from './main-job/fine-tune.ts';
+
 /** What the main job measured; the JSON of `npm start -- --once --json`. Amounts are decimal strings of the smallest unit. */
 export interface Scorecard {
   readonly batches: readonly {
@@ -9,20 +11,7 @@ export interface Scorecard {
   }[];
   readonly search?: { readonly recallAt5: number; readonly queries: number };
   readonly answers?: { readonly correct: number; readonly total: number };
-  readonly fineTune?: {
-    readonly status: string;
-    readonly model: string | null;
-    readonly segments: number;
-    readonly resumed: number;
-    readonly audited: number;
-    /** Share of held-out items of the left-out family that are answered word for word. */
-    readonly accuracyBefore: number;
-    readonly accuracyAfter: number;
-    readonly trainedTokens: number;
-    readonly seconds: number;
-    /** In whole tokens, as the API says it. */
-    readonly charged: string;
-  };
+  readonly fineTune?: FineTuneResult;
   readonly cheat: { readonly caughtRows: number; readonly badRowsDelivered: number; readonly paid: string };
   readonly flapper: { readonly deaths: number; readonly rowsRecovered: number };
   readonly charged: string;

@@ -16,6 +16,7 @@ import {
   type Hex,
   type PublicClient,
 } from 'viem';
+import { bookStage } from './book-stage.ts';
 import { chainEvents } from './decode-event.ts';
 import { rpcTransport, type Rpc } from './rpc-endpoints.ts';
 
@@ -28,7 +29,6 @@ export interface EscrowClientOptions {
 }
 
 const RPC_TIMEOUT_MS = 10_000;
-const STAGES = ['none', 'waiting', 'posted', 'struck', 'amended', 'dead'] as const;
 
 /** One book of the escrow over JSON-RPC. Reads and call data only: keys are with the sender and with the requesters. */
 export class EscrowClient extends Escrow {
@@ -78,13 +78,8 @@ export class EscrowClient extends Escrow {
 
   override async bookNow(): Promise<BookNow> {
     const book = await this.#read('bookOf', [this.#id]);
-    const stage = STAGES[book.stage];
-    if (stage === undefined || stage === 'none')
-      throw new Error(
-        `Escrow ${this.address} answers stage ${book.stage} for book ${this.book}: expected 1 to 5. Is this the escrow we know?`,
-      );
     return {
-      stage,
+      stage: bookStage(book.stage, this.address, this.book),
       next: BigInt(book.next),
       startsAt: BigInt(book.start),
       epochSeconds: BigInt(book.epochLength),
@@ -164,7 +159,7 @@ export class EscrowClient extends Escrow {
       address: this.address,
       abi: computeEscrowAbi,
       functionName,
-      args: args as never,
+      args: args as never, // viem knows one tuple per function; here the name stands for several
     });
   }
 }

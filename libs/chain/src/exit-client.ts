@@ -22,6 +22,7 @@ import {
   type Hex,
   type PublicClient,
 } from 'viem';
+import { bookStage } from './book-stage.ts';
 
 export interface ExitClientOptions {
   readonly rpcUrl: string;
@@ -60,7 +61,6 @@ export class WrongChainError extends Error {
 const RPC_TIMEOUT_MS = 15_000;
 /** Blocks of one look for events: endpoints refuse wider ones. */
 const LOG_BLOCKS = 2_000n;
-const STAGES = ['none', 'waiting', 'posted', 'struck', 'amended', 'dead'] as const;
 const POSTED = toEventSelector(getAbiItem({ abi: computeEscrowAbi, name: 'EpochPosted' }));
 const FINAL = toEventSelector(getAbiItem({ abi: computeEscrowAbi, name: 'EpochFinal' }));
 
@@ -107,11 +107,8 @@ export class ExitClient {
       this.#read('NOTICE', []),
       this.#read('CLAIMS', []),
     ]);
-    const stage = STAGES[book.stage];
-    if (stage === undefined || stage === 'none')
-      throw new Error(`Book ${this.book} is at the unknown stage ${book.stage}.`);
     return {
-      stage,
+      stage: bookStage(book.stage, this.escrow, this.book),
       next: BigInt(book.next),
       startsAt: BigInt(book.start),
       epochSeconds: BigInt(book.epochLength),
@@ -311,7 +308,7 @@ export class ExitClient {
       address: this.escrow,
       abi: computeEscrowAbi,
       functionName,
-      args: args as never,
+      args: args as never, // viem knows one tuple per function; here the name stands for several
     });
   }
 }

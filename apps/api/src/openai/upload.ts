@@ -109,7 +109,7 @@ function startParser(request: Request): busboy.Busboy {
 /** The last part of a path, without control characters. */
 function cleanFilename(name: string | undefined): string {
   const last = (name ?? '').split(/[\\/]/).at(-1) ?? '';
-  // eslint-disable-next-line no-control-regex -- removing control characters is what this is for
+  // oxlint-disable-next-line no-control-regex -- removing control characters is what this is for
   const printable = last.replace(/[\u0000-\u001f\u007f]/g, '').slice(0, FILENAME_CHARS_MAX);
   return printable === '' ? 'upload' : printable;
 }

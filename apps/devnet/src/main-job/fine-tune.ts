@@ -38,10 +38,12 @@ export interface FineTuneResult {
   readonly resumed: number;
   /** Segments that somebody else ran again. */
   readonly audited: number;
+  /** Share of held-out items of the left-out family that are answered word for word. */
   readonly accuracyBefore: number;
   readonly accuracyAfter: number;
   readonly trainedTokens: number;
   readonly seconds: number;
+  /** In whole tokens, as the API says it. */
   readonly charged: string;
 }
 

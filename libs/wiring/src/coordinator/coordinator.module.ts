@@ -312,7 +312,7 @@ function guarded(provider: Provider, failpoints: Failpoints): Provider {
   };
 }
 
-/** An abstract port over another provider. */
+/** An abstract port over another provider. Nest takes abstract classes as tokens, but its types know only concrete ones. */
 function bindOver<T, U>(
   port: abstract new (...args: never[]) => T,
   over: new (...args: never[]) => U,

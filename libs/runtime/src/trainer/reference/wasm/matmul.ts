@@ -47,6 +47,7 @@ interface Arguments {
 export function matmul(): FunctionBuilder {
   const f = new FunctionBuilder(12);
   const names = ['m', 'n', 'k', 'a', 'aRowBytes', 'aColumnBytes', 'b', 'panelBytes', 'bRowBytes', 'c', 'cRowBytes'];
+  // fromEntries forgets its keys.
   const args = Object.fromEntries(
     [...names, 'accumulate'].map((name, i) => [name, f.param(i)]),
   ) as unknown as Arguments;
