@@ -101,16 +101,17 @@ process.exitCode = summary.pass ? 0 : 1;
 
 async function run() {
   await house.startCoordinator();
-  for (let i = 0; i < profile.nodes; i += 1) {
-    await house.startNode({
+  const nodes = Array.from({ length: profile.nodes }, (_, i) =>
+    house.startNode({
       name: `node-${i}`,
       engine: 'llama-cpp',
       mode: 'slow',
       restarts: 1_000_000,
       rates: { inputToken: '50000', outputToken: '100000' },
       flags: ['--slow-ms', String(profile.rowDelayMs)],
-    });
-  }
+    }),
+  );
+  await Promise.all(nodes);
   say(`${profile.nodes} nodes are up`);
   workStartMs = performance.now();
   const load = new Load({ house, db, profile, say, inTime });

@@ -72,6 +72,11 @@ export class LeasesInHand {
     return this.all.filter((run) => run.active).length;
   }
 
+  /** When every lease that has come is in a journal, and so among {@link held}. */
+  async journalled(): Promise<void> {
+    await Promise.allSettled(this.#starting.values());
+  }
+
   held(coordinator: string): HeldLease[] {
     return this.all
       .filter((run) => run.head.coordinator === coordinator && (run.active || run.state === 'committed'))

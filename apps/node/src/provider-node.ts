@@ -180,6 +180,8 @@ export class ProviderNode implements NodeDuties {
 
   async hello(peer: string, about: CoordinatorAbout): Promise<HelloState> {
     const coordinator = this.#coordinators.meet(peer, about);
+    // What it does not name, the coordinator takes back.
+    await this.#leases.journalled();
     const leases = this.#leases.held(coordinator.key);
     this.#named.set(peer, leases);
     const offer = await this.#offers.signedFor(coordinator.key, coordinator.signer);

@@ -10,6 +10,8 @@ import { SpeedMeter } from './speed-meter.ts';
 /** A node that refused or broke is left alone this long, doubling up to the maximum: no storm of refusals. */
 const REST_MS = 500;
 const REST_MS_MAX = 15_000;
+/** A grant as young as this may have reached its node while the node was writing its hello. */
+const GRANT_ON_ITS_WAY_MS = 2_000;
 const LEASES_RUNNING_MAX = 1_024;
 
 export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows'> {
@@ -45,12 +47,30 @@ export class LeaseDesk implements LinkEvents {
   }
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
-    const known = await this.#leases.rememberNode(node);
-    if (!known.accepted) throw new Error(known.why);
+    await this.#remember(node);
     const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS);
+    await this.#takeBackMissing(node.offer.node, held);
     // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
     void this.#takeUp(node.offer.node, resumed);
     return resumed;
+  }
+
+  async renewed(node: SignedOffer): Promise<void> {
+    await this.#remember(node);
+    this.wake();
+  }
+
+  async #remember(node: SignedOffer): Promise<void> {
+    const known = await this.#leases.rememberNode(node);
+    if (!known.accepted) throw new Error(known.why);
+  }
+
+  /** A node names all it holds when it comes; what it has nothing of needs no clock to run out, which outages make longer. */
+  async #takeBackMissing(nodeId: string, held: readonly HeldLease[]): Promise<void> {
+    for (const lease of await this.#leases.missing(nodeId, held, GRANT_ON_ITS_WAY_MS)) {
+      if (this.#running.has(`${lease.task}.${lease.epoch}`)) continue;
+      await this.#leases.giveBack(lease, 'lose', 'the node came back without it');
+    }
   }
 
   async #takeUp(nodeId: string, resumed: readonly LeaseRef[]): Promise<void> {

@@ -25,13 +25,17 @@ export class StreamDesk implements LinkEvents {
   }
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
+    await this.renewed(node);
+    // Leases granted by another process of this coordinator are the node's all the same: it must not drop them.
+    const resumed = held.length === 0 ? [] : await this.#ports.leases.resume(node.offer.node, held, LEASE_MS);
+    return resumed;
+  }
+
+  async renewed(node: SignedOffer): Promise<void> {
     const known = await this.#ports.leases.rememberNode(node);
     // One whose next offer overtook this one on its way to another process: nothing is wrong with it.
     if (!known.accepted && known.code !== 'overtaken') throw new Error(known.why);
-    // Leases granted by another process of this coordinator are the node's all the same: it must not drop them.
-    const resumed = held.length === 0 ? [] : await this.#ports.leases.resume(node.offer.node, held, LEASE_MS);
     this.#askedAtMs = Number.NEGATIVE_INFINITY;
-    return resumed;
   }
 
   heartbeat(): void {

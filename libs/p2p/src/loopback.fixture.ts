@@ -184,6 +184,7 @@ export async function serveRowsInOrder(
 
 export class TestEvents implements LinkEvents {
   readonly hellos: string[] = [];
+  readonly renewals: number[] = [];
   readonly gones: string[] = [];
   readonly kepts: string[] = [];
   readonly yields: string[] = [];
@@ -193,6 +194,7 @@ export class TestEvents implements LinkEvents {
     this.hellos.push(node.offer.node);
     return held.map(({ task, epoch }) => ({ task, epoch }));
   };
+  renewed: LinkEvents['renewed'] = async (node) => void this.renewals.push(node.offer.seq);
   heartbeat = (): void => void (this.heartbeats += 1);
   refuse = async (): Promise<void> => undefined;
   yield = async (nodeId: string): Promise<void> => void this.yields.push(nodeId);

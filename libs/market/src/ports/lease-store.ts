@@ -178,6 +178,8 @@ export abstract class LeaseStore {
   ): Promise<readonly LeaseRef[]>;
   /** Which of the leases a node claims (with their nonces) are still its own; those are extended. */
   abstract resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]>;
+  /** Uncommitted leases of the batch road, older than `graceMs`, that are a node's by our books and not in what it says it holds. */
+  abstract missing(nodeId: string, held: readonly HeldLease[], graceMs: number): Promise<readonly LeaseRef[]>;
 
   /** Writes rows [previous checkpoint, n) and the checkpoint; with `last` also delivers the task and files its verification. */
   abstract checkpoint(

@@ -82,12 +82,14 @@ export class StreamRefused extends Error {
 }
 
 export interface LinkEvents {
-  /** A hello or a new offer whose signature, address and expiry hold. Returns the leases that are still the node's. */
+  /** A hello whose offer's signature, address and expiry hold. Returns the leases that are still the node's. */
   hello(
     node: SignedOffer,
     held: readonly HeldLease[],
     vouchers: readonly { bookEpoch: string; total: string }[],
   ): Promise<readonly LeaseRef[]>;
+  /** A connected node says its offer anew; its signature, address and expiry hold. */
+  renewed(node: SignedOffer): Promise<void>;
   heartbeat(nodeId: string, leases: readonly HeldLease[]): void;
   refuse(nodeId: string, lease: LeaseRef, code: string, message: string): Promise<void>;
   yield(nodeId: string, lease: LeaseRef): Promise<void>;

@@ -207,13 +207,7 @@ export class ControlDoor {
     if (fault !== null) throw new ChannelError('MESSAGE_UNEXPECTED', `${fault.code}: ${fault.message}`);
     this.#rememberSeq(session.id, signed.offer.seq);
     session.offer = signed.offer;
-    await this.#quietly(
-      session,
-      this.#house
-        .events()
-        .hello(signed, session.leases, [])
-        .then(() => undefined),
-    );
+    await this.#quietly(session, this.#house.events().renewed(signed));
   }
 
   /** Our own trouble with a message is not the node's fault: it is noted, and the node stays. */

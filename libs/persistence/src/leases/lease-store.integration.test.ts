@@ -201,6 +201,26 @@ describe('a lease', () => {
     expect((await store.expired(100)).filter(({ task }) => [a.task, b.task].includes(task))).toEqual([]);
   });
 
+  it('is missing when its node came back and does not name it, unless it was granted a moment ago', async () => {
+    const [node, job] = [await world.node(), await world.batch(40)];
+    const [named, unnamed, committed, young] = [
+      await world.lease(job, node, 0, 10),
+      await world.lease(job, node, 10, 20),
+      await world.lease(job, node, 20, 30),
+      await world.lease(job, node, 30, 40),
+    ];
+    await world.deliver(committed);
+    await market.database.query(
+      `UPDATE lease SET granted_at = clock_timestamp() - interval '1 minute' WHERE job_id = $1 AND task_id <> $2`,
+      [job, young.task],
+    );
+    const held = [{ task: named.task, epoch: 1, nonce: named.nonce, done: 0, committed: false }];
+    expect(await store.missing(node, held, 5_000)).toEqual([{ task: unnamed.task, epoch: 1 }]);
+    expect(await store.missing('another', held, 5_000)).toEqual([]);
+    await store.giveBack(unnamed, 'lose', 'the node came back without it');
+    expect(await store.missing(node, held, 5_000)).toEqual([]);
+  });
+
   it('outlives an absence of the coordinator, which takes nothing from the nodes', async () => {
     const [node, job] = [await world.node(), await world.batch(20)];
     const [alive, dead] = [await world.lease(job, node, 0, 10), await world.lease(job, node, 10, 20)];

@@ -24,7 +24,7 @@ import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
 import { nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
-import { checkpoint, delivered, extend, inputs, resume, start, view } from './progress.ts';
+import { checkpoint, delivered, extend, inputs, missing, resume, start, view } from './progress.ts';
 import { reject } from './reject.ts';
 import { markSwept, sweepable } from './retention.ts';
 
@@ -70,6 +70,9 @@ export class PgLeaseStore extends LeaseStore {
   }
   resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]> {
     return resume(this.#database, nodeId, held, leaseMs);
+  }
+  missing(nodeId: string, held: readonly HeldLease[], graceMs: number): Promise<readonly LeaseRef[]> {
+    return missing(this.#database, nodeId, held, graceMs);
   }
 
   checkpoint(

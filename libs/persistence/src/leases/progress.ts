@@ -139,6 +139,23 @@ export async function resume(
   );
 }
 
+/** What a node that came back has nothing of. Younger ones may still be on their way to it. */
+export async function missing(
+  sql: Sql,
+  nodeId: string,
+  held: readonly HeldLease[],
+  graceMs: number,
+): Promise<readonly LeaseRef[]> {
+  return sql.query<LeaseRef>(
+    `SELECT l.task_id AS task, l.epoch FROM lease l JOIN task t ON t.id = l.task_id
+     WHERE l.node_id = $1 AND l.road = 'batch' AND ${HELD} AND l.granted_at < clock_timestamp() - $4 * interval '1 millisecond'
+       AND NOT EXISTS (SELECT 1 FROM unnest($2::uuid[], $3::int[]) AS claim (task_id, epoch)
+                       WHERE claim.task_id = l.task_id AND claim.epoch = l.epoch)
+     ORDER BY l.task_id`,
+    [nodeId, held.map(({ task }) => task), held.map(({ epoch }) => epoch), graceMs],
+  );
+}
+
 export async function delivered(sql: Sql, lease: LeaseRef): Promise<readonly DeliveredRow[]> {
   const rows = await sql.query<DeliveredRowColumns>(
     `SELECT row_no, segment_offset, segment_length, leaf_hash, succeeded, usage

@@ -42,6 +42,8 @@ interface Parts {
 const OFFICE = 'chain';
 /** The road of an epoch is measured in minutes; its steps need no look at every block. */
 const SETTLE_EVERY_MS = 3_000;
+/** While a step is under way: the next block may have brought its transaction, and the next step. */
+const PENDING_EVERY_MS = 1_000;
 
 /** The money path over the escrow of the configuration. */
 export function createSettlement(parts: Parts): Settlement {
@@ -107,7 +109,8 @@ class ChainSettlement implements Settlement {
   async followChain(): Promise<void> {
     await this.#leadership.attempt(OFFICE, async () => {
       await this.#read();
-      if (performance.now() - this.#settledAtMs >= SETTLE_EVERY_MS) await this.#settle();
+      const everyMs = this.#said === '' ? SETTLE_EVERY_MS : PENDING_EVERY_MS;
+      if (performance.now() - this.#settledAtMs >= everyMs) await this.#settle();
     });
   }
 

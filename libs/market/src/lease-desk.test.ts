@@ -1,0 +1,58 @@
+import { describe, expect, it } from '@jest/globals';
+import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import { LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
+
+const HELLO = { offer: { node: 'n', seq: 3 } } as unknown as SignedOffer;
+const KEPT = { task: 'kept', epoch: 1, nonce: '0x', done: 0, committed: false };
+const OTHER = { task: 'other', epoch: 1, nonce: '0x', done: 0, committed: false };
+
+/** A desk for a node with two leases; `given` is what it gave back, `run` what it began to run and never ends. */
+function deskOfTwo(): { desk: LeaseDesk; given: string[]; run: string[] } {
+  const given: string[] = [];
+  const run: string[] = [];
+  const leases = {
+    rememberNode: async () => ({ accepted: true }),
+    resume: async (_node: string, held: readonly HeldLease[]) => held.map(({ task, epoch }) => ({ task, epoch })),
+    missing: async (_node: string, held: readonly HeldLease[]) =>
+      [KEPT, OTHER].filter(({ task }) => !held.some((lease) => lease.task === task)),
+    giveBack: async ({ task }: LeaseRef, event: string, why: string) => given.push(`${task}: ${event}, ${why}`),
+    view: async (ref: LeaseRef) => {
+      if (run.includes(ref.task)) return new Promise(() => undefined);
+      run.push(ref.task);
+      return { ...ref, nodeId: 'n', committed: false, road: 'batch' };
+    },
+  };
+  const ports = {
+    leases,
+    link: { nodes: () => [] },
+    clock: { nowMs: () => 0 },
+    report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
+    resendVouchers: async () => undefined,
+  };
+  return { desk: new LeaseDesk(ports as unknown as LeaseDeskPorts), given, run };
+}
+
+describe('a hello at a scheduler', () => {
+  it('takes back at once what the node had and does not name, and resumes what it names', async () => {
+    const { desk, given } = deskOfTwo();
+    expect(await desk.hello(HELLO, [KEPT])).toEqual([{ task: 'kept', epoch: 1 }]);
+    expect(given).toEqual(['other: lose, the node came back without it']);
+  });
+
+  it('leaves what still runs through this process: that ends by itself', async () => {
+    const { desk, given } = deskOfTwo();
+    await desk.hello(HELLO, [KEPT, OTHER]);
+    while (desk.running < 2) await new Promise(setImmediate);
+    await desk.hello(HELLO, []);
+    expect(given).toEqual([]);
+  });
+});
+
+describe('an offer renewed on an open stream', () => {
+  it('takes nothing back: it names no leases', async () => {
+    const { desk, given } = deskOfTwo();
+    await desk.renewed(HELLO);
+    expect(given).toEqual([]);
+    await desk.close();
+  });
+});
