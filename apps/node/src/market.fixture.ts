@@ -163,6 +163,7 @@ export class TestEvents implements LinkEvents {
     this.vouchers.push([...vouchers]);
     return held.filter((lease) => this.resume(lease)).map(({ task, epoch }) => ({ task, epoch }));
   };
+  renewed = async (): Promise<void> => undefined;
   heartbeat = (): void => undefined;
   refuse = async (): Promise<void> => undefined;
   yield = async (_nodeId: string, lease: LeaseRef): Promise<void> => void this.yields.push(lease);
