@@ -72,7 +72,8 @@ export class ObjectDesk {
     nodeId: string,
     sha256: string,
   ): Promise<{ readonly bytes: number; readonly body: AsyncIterable<Uint8Array> } | null> {
-    if ((this.#loans.get(nodeId)?.get(sha256) ?? 0) < this.#clock.nowMs()) return null;
+    const untilMs = this.#loans.get(nodeId)?.get(sha256);
+    if (untilMs === undefined || untilMs < this.#clock.nowMs()) return null;
     const bytes = await this.#objects.size(blobName(sha256));
     return bytes === null ? null : { bytes, body: this.#objects.read(blobName(sha256)) };
   }
@@ -82,9 +83,11 @@ export class ObjectDesk {
     const lease = [...(this.#bringing.get(nodeId) ?? [])].find(({ bytesLeft }) => bytesLeft >= bytes);
     if (lease === undefined)
       return { kept: false, code: 'NOT_EXPECTED', message: `No lease of this node waits for ${bytes} bytes.` };
-    if ((await this.#objects.size(blobName(sha256))) === bytes) return { kept: true };
+    // Taken before the look, and given back after it: streams that ask at once share what is left.
     lease.bytesLeft -= bytes;
-    return null;
+    if ((await this.#objects.size(blobName(sha256))) !== bytes) return null;
+    lease.bytesLeft += bytes;
+    return { kept: true };
   }
 
   /** Takes an object in. It becomes visible only whole and only as what its name says. */
