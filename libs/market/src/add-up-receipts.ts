@@ -66,8 +66,10 @@ function sumOf(group: GoodReceipt[], faults: ReceiptFault[]): EpochSum {
     total = max(total, BigInt(voucher.total));
     orders.set(voucher.order, max(ofOrder, BigInt(voucher.cumulative)));
   }
-  const { book, epoch, payee } = (group[0] as GoodReceipt).voucher;
-  return { book, epoch, payee, receipts: group.length, net, total, elsewhere: total > net ? total - net : 0n };
+  // Sorted: the last one's total is the highest that was signed. `total` is above it where receipts were promised too little.
+  const { book, epoch, payee, total: highest } = (group.at(-1) as GoodReceipt).voucher;
+  const signed = BigInt(highest);
+  return { book, epoch, payee, receipts: group.length, net, total: signed, elsewhere: max(signed - net, 0n) };
 }
 
 const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
