@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { inputObject, RETENTION_MS, segmentName, sweepPayloads, type GrantedLease } from '@freehold/market';
+import { inputObject, RETENTION_MS, segmentObject, sweepPayloads, type GrantedLease } from '@freehold/market';
 import { DiskObjectStore } from '@freehold/storage';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { BOOK, MarketWorld } from '../../libs/persistence/test/market-world.ts';
@@ -28,7 +28,7 @@ const DAY_MS = 24 * 3_600_000;
 async function done(kind: 'batch' | 'chat', org: string): Promise<GrantedLease> {
   const job = await world.batch(1, { org, kind });
   const lease = await world.lease(job, await world.node(), 0, 1);
-  await objects.append(segmentName(lease), 0, [new Uint8Array(50)]);
+  await objects.append(segmentObject(lease), 0, [new Uint8Array(50)]);
   if (kind === 'chat') await objects.append(inputObject(job), 0, [new Uint8Array(10)]);
   await world.deliver(lease);
   await world.accept(lease);
@@ -82,7 +82,7 @@ describe('payloads', () => {
       lease.jobId,
     ]);
     expect(await sweep()).toBe(0);
-    expect(await objects.size(segmentName(lease))).toBe(50);
+    expect(await objects.size(segmentObject(lease))).toBe(50);
     await market.database.query(
       `UPDATE job SET state = 'failed', failed_at = clock_timestamp() - interval '31 days' WHERE id = $1`,
       [lease.jobId],
@@ -120,7 +120,7 @@ describe('payloads', () => {
     );
     await market.database.query('UPDATE voucher SET book_epoch = 2 WHERE task_id = $1', [second.task]);
     expect(await sweep()).toBe(1);
-    expect(await objects.size(segmentName(second))).toBe(50);
+    expect(await objects.size(segmentObject(second))).toBe(50);
     await market.database.query(`UPDATE chain_book SET state = 'dead' WHERE book = $1`, [BOOK]);
     expect(await sweep()).toBe(1);
   });
@@ -128,7 +128,7 @@ describe('payloads', () => {
   it('are removed again after a crash between the removal and the mark', async () => {
     const lease = await done('batch', await world.org());
     await age(lease, 60 * DAY_MS);
-    await objects.remove(segmentName(lease));
+    await objects.remove(segmentObject(lease));
     expect(await sweep()).toBe(1);
   });
 });

@@ -1,6 +1,6 @@
 import { createSigner } from '@freehold/chain';
 import { addUsage, dueFor, GrowingTree, type Usage } from '@freehold/domain';
-import { fileObject, segmentName, toHex, type DeliveredRow } from '@freehold/market';
+import { fileObject, segmentObject, toHex, type DeliveredRow } from '@freehold/market';
 import { rowLeafHash, taskIdBytes, usageOf, workOfLineBytes, type WorkOutput } from '@freehold/protocol';
 import type { ApiHouse } from './api-house.ts';
 import { answerTo, DOMAIN } from './fake-link.ts';
@@ -44,7 +44,7 @@ export async function acceptRows(house: ApiHouse, jobId: string, rows?: number):
       ? { kind: 'failed', code: 'context_length_exceeded', message: 'too long' }
       : answerTo(work);
     const piece = Buffer.from(JSON.stringify(output));
-    await house.objects.append(segmentName(lease), offset, [piece]);
+    await house.objects.append(segmentObject(lease), offset, [piece]);
     const leafHash = rowLeafHash(lease.task, index, work, output);
     tree.addHash(leafHash);
     delivered.push({

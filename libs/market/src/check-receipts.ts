@@ -11,6 +11,7 @@ import {
   taskIdBytes,
   type FieldDigests,
 } from '@freehold/protocol';
+import { delegateVoucherMessage } from './delegate-voucher.ts';
 import { toHex } from './hex.ts';
 import type { SignatureCheck } from './ports/signer.ts';
 
@@ -230,21 +231,6 @@ function refuseOtherPay(
       'voucher.cumulative',
       `${voucher.cumulative} of a total of ${voucher.total} cannot hold the ${net} earned`,
     );
-}
-
-/** The message that a delegate signs, with numbers as EIP-712 wants them. */
-export function delegateVoucherMessage(voucher: KeptVoucher): Readonly<Record<string, unknown>> {
-  const { book, epoch, payee, order, orderParams, cumulative, total, receipt } = voucher;
-  return {
-    book,
-    epoch: BigInt(epoch),
-    payee,
-    order: BigInt(order),
-    orderParams,
-    cumulative: BigInt(cumulative),
-    total: BigInt(total),
-    receipt,
-  };
 }
 
 function checkpointOf(receipt: ReceiptDocument): Readonly<Record<string, unknown>> {

@@ -1,4 +1,5 @@
 import { receiptClaim, receiptDigests, receiptHash, type CoordinatorMessage } from '@freehold/protocol';
+import { delegateVoucherMessage } from './delegate-voucher.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 import type { AcceptanceForNode, SettlementStore, VoucherClaim } from './ports/settlement-store.ts';
 import type { Signer } from './ports/signer.ts';
@@ -40,22 +41,8 @@ async function signed(
 ): Promise<VoucherClaim> {
   if (claim.signature !== null) return claim;
   const receipt = receiptHash(receiptDigests(acceptance.document, receiptClaim({ ...claim })));
-  const signature = await ports.signer.sign('DelegateVoucher', voucherMessage(claim, receipt));
+  const signature = await ports.signer.sign('DelegateVoucher', delegateVoucherMessage({ ...claim, receipt }));
   return { ...claim, ...(await ports.settlement.saveSignature(acceptance.task, receipt, signature)) };
-}
-
-/** The EIP-712 message of a voucher. Its `receipt` is the hash of the digests of the receipt's fields and of the claim. */
-export function voucherMessage(claim: VoucherClaim, receipt: string): Readonly<Record<string, unknown>> {
-  return {
-    book: claim.book,
-    epoch: claim.epoch,
-    payee: claim.payee,
-    order: BigInt(claim.order),
-    orderParams: claim.orderParams,
-    cumulative: claim.cumulative,
-    total: claim.total,
-    receipt,
-  };
 }
 
 function acceptedMessage({ document, claim }: AcceptanceForNode): CoordinatorMessage {

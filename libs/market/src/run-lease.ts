@@ -43,8 +43,6 @@ export function inputObjectOf(jobId: string, inputFile: string): string {
   return inputFile === '' ? inputObject(jobId) : fileObject(inputFile);
 }
 
-export { segmentObject as segmentName } from './segment-object.ts';
-
 /** The work of a row: what its line says, answered by the job's adapter where it has one. */
 export function withAdapter(work: RequestWork, adapter: string | null): RequestWork {
   return adapter === null || work.kind !== 'chat' ? work : { ...work, adapter };

@@ -1,7 +1,7 @@
 import { inputObject } from './ports/file-store.ts';
 import type { LeaseStore } from './ports/lease-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
-import { segmentName } from './run-lease.ts';
+import { segmentObject } from './segment-object.ts';
 
 /** Inputs and outputs are kept this long after a job's end. */
 export const RETENTION_MS = 30 * 24 * 3_600_000;
@@ -20,7 +20,7 @@ export async function sweepPayloads(
 ): Promise<number> {
   const due = await ports.leases.sweepable(retentionMs, SWEPT_MAX);
   for (const lease of due) {
-    await ports.objects.remove(segmentName(lease));
+    await ports.objects.remove(segmentObject(lease));
     if (lease.road === 'stream') await ports.objects.remove(inputObject(lease.jobId));
   }
   await ports.leases.markSwept(due);

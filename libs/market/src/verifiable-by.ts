@@ -16,7 +16,9 @@ export function verifiableBy(
       if (model.name !== ask.model) continue;
       const works = ask.region === null || offer.region === ask.region;
       const stand = { payout: offer.payout, works, audits: runsRowsAgain(model) };
-      stands.set(model.digest, [...(stands.get(model.digest) ?? []), stand]);
+      const before = stands.get(model.digest);
+      if (before === undefined) stands.set(model.digest, [stand]);
+      else before.push(stand);
     }
   }
   const own = holds(ask.model);

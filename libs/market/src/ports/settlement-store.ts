@@ -18,7 +18,7 @@ export interface VoucherClaim {
   readonly cumulative: bigint;
   /** Net of fee, over all orders in this epoch. */
   readonly total: bigint;
-  /** sha256 of the receipt's canonical JSON, once signed. */
+  /** The hash of the digests of the receipt's fields and of this claim, once signed. */
   readonly receipt: string | null;
   readonly signature: string | null;
 }
