@@ -2,7 +2,7 @@ import { explainPlacement, type Explanation } from '@freehold/domain';
 import type { JobView } from './ports/job-store.ts';
 import type { LeaseStore } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
-import { askOf, candidateOf } from './place-tasks.ts';
+import { askOf, candidatesOf } from './place-tasks.ts';
 
 /** Why a job's rows are (not) being placed now, over the nodes this process sees. Null before its model is known. */
 export async function explainJob(
@@ -11,11 +11,6 @@ export async function explainJob(
   deadlineInMs: number,
 ): Promise<Explanation | null> {
   if (job.model === null) return null;
-  const nodes = ports.link.nodes();
-  const records = await ports.leases.nodeRecords(nodes.map((node) => node.id));
-  const candidates = nodes.flatMap((node) => {
-    const record = records.get(node.id);
-    return record === undefined ? [] : [candidateOf(node, record)];
-  });
+  const candidates = await candidatesOf(ports.leases, ports.link.nodes());
   return explainPlacement(askOf({ ...job, jobId: job.id, model: job.model, deadlineInMs }), candidates);
 }

@@ -15,7 +15,7 @@ import { LEASE_MS } from '@freehold/protocol';
 import { toHex } from './hex.ts';
 
 /** Jobs and returned tasks looked at in one decision: bounds the snapshot, the rest waits for the next one. */
-const DEMAND_JOBS_MAX = 64;
+export const DEMAND_JOBS_MAX = 64;
 const DEMAND_QUEUED_MAX = 128;
 const NONCE_BYTES = 16;
 
@@ -35,11 +35,7 @@ export async function placeOpenTasks(ports: PlaceTasksPorts): Promise<readonly G
   if (nodes.length === 0) return [];
   const demand = await ports.leases.demand(DEMAND_JOBS_MAX, DEMAND_QUEUED_MAX);
   if (demand.length === 0) return [];
-  const records = await ports.leases.nodeRecords(nodes.map((node) => node.id));
-  const candidates = nodes.flatMap((node) => {
-    const record = records.get(node.id);
-    return record === undefined ? [] : [candidateOf(node, record, ports.measured)];
-  });
+  const candidates = await candidatesOf(ports.leases, nodes, ports.measured);
   const wishes = placeTasks(demand.map(demandOf), candidates).map((placement) => ({
     jobId: placement.jobId,
     taskId: placement.taskId,
@@ -56,12 +52,20 @@ export async function placeOpenTasks(ports: PlaceTasksPorts): Promise<readonly G
   return wishes.length === 0 ? [] : ports.leases.grant(wishes, LEASE_MS);
 }
 
-/** A connected node and what the market remembers of it, as the placement sees them. */
-export function candidateOf(
-  node: ConnectedNode,
-  record: NodeRecord,
+/** Connected nodes and what the market remembers of them, as the placement sees them; without those it does not know yet. */
+export async function candidatesOf(
+  leases: LeaseStore,
+  nodes: readonly ConnectedNode[],
   measured: PlaceTasksPorts['measured'] = () => undefined,
-): Candidate {
+): Promise<readonly Candidate[]> {
+  const records = await leases.nodeRecords(nodes.map(({ id }) => id));
+  return nodes.flatMap((node) => {
+    const record = records.get(node.id);
+    return record === undefined ? [] : [candidateOf(node, record, measured)];
+  });
+}
+
+function candidateOf(node: ConnectedNode, record: NodeRecord, measured: PlaceTasksPorts['measured']): Candidate {
   return {
     nodeId: node.id,
     region: node.offer.region,
