@@ -154,6 +154,7 @@ export function auditor(id: string, kind: 'node' | 'coordinator', lies = false):
     id,
     kind,
     sameClass: true,
+    exact: false,
     score: (_lease, rows) =>
       Promise.resolve(
         rows.map((row): RowScore => {

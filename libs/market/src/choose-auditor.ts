@@ -17,7 +17,7 @@ export interface Auditor {
   /** Inside one engine class thresholds are tight. */
   readonly sameClass: boolean;
   /** Its engine gives the same bits as any other of its class. */
-  readonly exact?: boolean;
+  readonly exact: boolean;
   /** Null when it refused, broke or was silent: not a verdict about anybody. */
   score(lease: LeaseView, rows: readonly AuditRow[], signal: AbortSignal): Promise<readonly RowScore[] | null>;
 }

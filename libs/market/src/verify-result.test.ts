@@ -5,8 +5,8 @@ import type { Auditor, Auditors } from './choose-auditor.ts';
 import type { Acceptance, AuditFinding, LeaseView } from './ports/lease-store.ts';
 import { verifyResult, type VerifyPorts } from './verify-result.ts';
 
-const WORK: Work = { kind: 'embedding', text: 'x' } as unknown as Work;
-const OUTPUT = { kind: 'embedding', vector: [1], dimensions: 1, unitsIn: 10 } as unknown as WorkOutput;
+const WORK: Work = { kind: 'embedding', inputs: ['x'] };
+const OUTPUT: WorkOutput = { kind: 'embedding', vectors: ['AACAPw=='], dimensions: 1, unitsIn: 10 };
 const GOOD = { kind: 'embedding', rowNo: 0, cosine: 1, normDifference: 0, dimensions: 1, unitsIn: 10 };
 
 /** One delivered row, and auditors that find it good. */
@@ -88,6 +88,7 @@ class House {
       id,
       kind: 'node',
       sameClass: true,
+      exact: false,
       score: async () => [GOOD as unknown as RowScore],
     });
     return {

@@ -235,7 +235,7 @@ async function committedRows(
   return wanted.map((row, i) => ({
     rowNo: row.rowNo,
     work: withAdapter(ports.readWork(lines[i] ?? new Uint8Array(), inputs.endpoint), inputs.adapter),
-    committed: JSON.parse(new TextDecoder().decode(outputs[i])) as WorkOutput,
+    committed: outputOf(outputs[i]),
   }));
 }
 
@@ -265,11 +265,11 @@ export function judgeRow(
   work: Work,
   committed: WorkOutput,
   score: RowScore,
-  auditor: { readonly sameClass: boolean; readonly exact?: boolean },
+  auditor: Pick<Auditor, 'sameClass' | 'exact'>,
 ): Judgement {
   const { sameClass } = auditor;
   if (score.kind === 'segment' && committed.kind === 'segment')
-    return judgeSegment({ committed, audited: score, distance: score.distance }, sameClass && auditor.exact === true);
+    return judgeSegment({ committed, audited: score, distance: score.distance }, sameClass && auditor.exact);
   if (score.kind === 'failed')
     return score.agrees
       ? { verdict: 'good', why: null }

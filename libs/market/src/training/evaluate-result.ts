@@ -1,4 +1,5 @@
 import type { WorkOutput } from '@freehold/protocol';
+import { toHex } from '../hex.ts';
 import { blobName } from '../object-desk.ts';
 import { fileObject } from '../ports/file-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
@@ -49,7 +50,7 @@ export async function blobOfFile(objects: ObjectStore, fileId: string): Promise<
   const bytes = await objects.size(fileObject(fileId));
   const draft = blobName(`of-${fileId}`);
   const stored = await objects.put(draft, objects.read(fileObject(fileId)), bytes ?? 0);
-  const sha256 = Array.from(stored.sha256, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const sha256 = toHex(stored.sha256).slice(2);
   await objects.put(blobName(sha256), objects.read(draft), stored.bytes, sha256);
   await objects.remove(draft);
   return sha256;

@@ -63,9 +63,9 @@ export class LeaseTraining {
       last === undefined
         ? await stateBefore(training, view.jobId, view.rowFrom)
         : await deliveredState(training.objects, view, last);
-    const lease = new LeaseTraining(training, view, planned, start, delivered.length);
     await training.fineTunes.note(view.jobId, leaseEvents.started(view, planned, delivered.length));
-    return lease;
+    // Last: from here on the node may bring checkpoints, until the lease is closed.
+    return new LeaseTraining(training, view, planned, start, delivered.length);
   }
 
   async *inputs(from: number): AsyncIterable<RowInput> {
