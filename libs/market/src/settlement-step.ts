@@ -24,3 +24,10 @@ export function stepOf(what: string, sent: SendState): Step {
 export function endOfEpoch(now: BookNow, epoch: bigint): bigint {
   return now.startsAt + (epoch + 1n) * now.epochSeconds;
 }
+
+/** The chain's time from which its passing alone lets the book's next step be taken; null for a dead book. */
+export function nextDeadline(now: BookNow): bigint | null {
+  if (now.stage === 'dead') return null;
+  if (now.stage === 'posted' || now.stage === 'amended') return now.postedAt + now.windowSeconds;
+  return endOfEpoch(now, now.next);
+}

@@ -1,5 +1,5 @@
 import type { ChainBlock, ChainHistory } from './ports/chain-store.ts';
-import type { Escrow } from './ports/escrow.ts';
+import type { ChainHead, Escrow } from './ports/escrow.ts';
 
 export interface SyncChainPorts {
   readonly escrow: Escrow;
@@ -25,6 +25,8 @@ export interface Synced {
   readonly undone: number;
   /** The last block whose events are in the ledger; null before the first. */
   readonly at: bigint | null;
+  /** The end of the chain when it was looked at. */
+  readonly head: ChainHead;
 }
 
 /**
@@ -38,7 +40,7 @@ export async function syncChain(ports: SyncChainPorts): Promise<Synced> {
     const step = await syncStep(ports);
     total.applied += step.applied;
     total.undone += step.undone;
-    if (!step.more) return { ...total, at: step.at };
+    if (!step.more) return { ...total, at: step.at, head: step.head };
   }
 }
 
@@ -47,7 +49,7 @@ async function syncStep(ports: SyncChainPorts): Promise<Synced & { readonly more
   const last = (await ports.history.blocks(1))[0] ?? null;
   const fork = await forkOf(ports, last);
   const end = head.number - ports.depth;
-  const nothing = { applied: 0, undone: 0, at: last?.number ?? null, more: false };
+  const nothing = { applied: 0, undone: 0, at: last?.number ?? null, head, more: false };
   const isForked = fork !== null && last !== null && fork !== last.number;
   const from = (fork ?? ports.fromBlock - 1n) + 1n;
   // A chain that became shorter is read up to its end, which may be nothing new.
@@ -60,7 +62,7 @@ async function syncStep(ports: SyncChainPorts): Promise<Synced & { readonly more
   const step = { from: last, forkedAt: isForked ? fork : null, events, to: { number: to, hash } };
   const { absorbed, applied, undone } = await ports.history.absorb(step);
   if (!absorbed) return { ...nothing, more: false };
-  return { applied, undone, at: to, more: to < end };
+  return { applied, undone, at: to, head, more: to < end };
 }
 
 /** The newest remembered block that is still on the chain; one below the first when none is; null when nothing is remembered. */

@@ -3,18 +3,21 @@
  * on every machine and in every Node version.
  */
 
+// Taken out of the global once: under a test runner every look at a global costs more than the arithmetic.
+const { floor, imul } = Math;
+
 /** Mixes 32 bits so that neighbouring inputs land far apart. */
 function mix(value) {
   let x = value | 0;
-  x = Math.imul(x ^ (x >>> 15), 0x2c1b3c6d);
-  x = Math.imul(x ^ (x >>> 12), 0x297a2d39);
+  x = imul(x ^ (x >>> 15), 0x2c1b3c6d);
+  x = imul(x ^ (x >>> 12), 0x297a2d39);
   return (x ^ (x >>> 15)) >>> 0;
 }
 
 /** A 32-bit hash of a text's UTF-16 units: it decides sides and orders, nothing depends on it for security. */
 export function hashText(text) {
   let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  for (let i = 0; i < text.length; i++) h = imul(h ^ text.charCodeAt(i), 0x01000193);
   return mix(h);
 }
 
@@ -37,7 +40,7 @@ export class Chance {
   /** An integer in [0, below). */
   below(below) {
     this.#state = (this.#state + 0x9e3779b9) | 0;
-    return Math.floor((mix(this.#state ^ 0x5bf03635) / 4294967296) * below);
+    return floor((mix(this.#state ^ 0x5bf03635) / 4294967296) * below);
   }
 
   /** An integer in [low, high]. */

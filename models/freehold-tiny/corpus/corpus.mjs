@@ -13,17 +13,18 @@ export const FAMILY_NAMES = Object.keys(FAMILIES);
 /** Families it is not, for fine-tuning. */
 export const LEFT_OUT_NAMES = Object.keys(LEFT_OUT);
 
-export const WORDINGS = Object.fromEntries(
-  Object.entries(ALL).map(([name, family]) => [name, wordingsOf(name, family.patterns)]),
-);
-
 const SHORTEST_WORDINGS = 8;
-const SHORTEST = Object.fromEntries(
-  Object.entries(WORDINGS).map(([name, { trained }]) => [
-    name,
-    [...trained].sort((a, b) => a.length - b.length).slice(0, SHORTEST_WORDINGS),
-  ]),
-);
+const known = new Map();
+
+/** A family's wordings, sorted out when they are first wanted: most of who imports this asks for none. */
+function wordingsBy(name) {
+  if (!known.has(name)) {
+    const { trained, held } = wordingsOf(name, ALL[name].patterns);
+    const shortest = [...trained].sort((a, b) => a.length - b.length).slice(0, SHORTEST_WORDINGS);
+    known.set(name, { trained, held, shortest });
+  }
+  return known.get(name);
+}
 
 const OPENERS = [
   'Please: ',
@@ -174,7 +175,7 @@ function decorate(chance, name, wording, text) {
 
 /** One item: `{ family, heldWording, request, answer, followUp }`; the last, where there is one, asks on about the same facts. */
 export function makeItem(context, name, wordingSide) {
-  const { trained, held } = WORDINGS[name];
+  const { trained, held } = wordingsBy(name);
   const heldWording = wordingSide === 'held' && held.length > 0;
   const wording = context.chance.one(heldWording ? held : trained);
   const { slots, answer, followUp } = ALL[name].content(context);
@@ -184,7 +185,7 @@ export function makeItem(context, name, wordingSide) {
 
 /** An item in one of its family's shortest wordings and without decoration: more answers for the same tokens. */
 export function makePlainItem(context, name) {
-  const wording = context.chance.one(SHORTEST[name]);
+  const wording = context.chance.one(wordingsBy(name).shortest);
   const { slots, answer, followUp } = ALL[name].content(context);
   return { family: name, heldWording: false, request: fill(wording, slots), answer, followUp };
 }
@@ -227,7 +228,7 @@ export function makeItems({ seed, count, families = FAMILY_NAMES, wordings = 'tr
     throw new Error(`wordings: expected trained, held or both, got ${wordings}.`);
   for (const name of families)
     if (!Object.hasOwn(ALL, name)) throw new Error(`No family '${name}'. There are: ${Object.keys(ALL).join(', ')}.`);
-  const usable = wordings === 'held' ? families.filter((name) => WORDINGS[name].held.length > 0) : families;
+  const usable = wordings === 'held' ? families.filter((name) => wordingsBy(name).held.length > 0) : families;
   if (usable.length === 0 && count > 0) throw new Error('No family with such wordings was named.');
   const context = new Context(new Chance(`items:${seed}`), split, pieces);
   const { chance } = context;

@@ -6,12 +6,14 @@ import {
   resendVouchers,
   settleBook,
   syncChain,
+  type ChainHead,
   type ChainHistory,
   type ChainSender,
   type Escrow,
   type ProviderLink,
   type SettlementStore,
   type Signer,
+  type Step,
   type SyncChainPorts,
 } from '@freehold/market';
 import {
@@ -26,6 +28,7 @@ import type { CoordinatorConfig } from '../config.ts';
 import type { Failpoints } from './failpoints.ts';
 import type { Log } from './log.ts';
 import type { Settlement } from './settlement.ts';
+import { SettleTurns } from './settle-turns.ts';
 
 interface Parts {
   readonly config: CoordinatorConfig;
@@ -40,10 +43,6 @@ interface Parts {
 
 /** Of all processes one follows the chain at a time; the others' turns are skipped. */
 const OFFICE = 'chain';
-/** The road of an epoch is measured in minutes; its steps need no look at every block. */
-const SETTLE_EVERY_MS = 3_000;
-/** While a step is under way: the next block may have brought its transaction, and the next step. */
-const PENDING_EVERY_MS = 1_000;
 
 /** The money path over the escrow of the configuration. */
 export function createSettlement(parts: Parts): Settlement {
@@ -62,7 +61,7 @@ class ChainSettlement implements Settlement {
   readonly #gate: PgPayoutGate;
   #comparedAtMs = Number.NEGATIVE_INFINITY;
   #isKnownChain = false;
-  #settledAtMs = Number.NEGATIVE_INFINITY;
+  readonly #turns = new SettleTurns();
   #said = '';
 
   constructor(parts: Parts) {
@@ -108,24 +107,24 @@ class ChainSettlement implements Settlement {
 
   async followChain(): Promise<void> {
     await this.#leadership.attempt(OFFICE, async () => {
-      await this.#read();
-      const everyMs = this.#said === '' ? SETTLE_EVERY_MS : PENDING_EVERY_MS;
-      if (performance.now() - this.#settledAtMs >= everyMs) await this.#settle();
+      const head = await this.#read();
+      if (this.#turns.isDue(head, performance.now())) await this.#settle(head);
     });
   }
 
   async settleOnChain(): Promise<void> {
     await this.#leadership.attempt(OFFICE, async () => {
-      await this.#read();
-      await this.#settle();
+      await this.#settle(await this.#read());
     });
   }
 
-  async #read(): Promise<void> {
+  async #read(): Promise<ChainHead> {
     if (!this.#isKnownChain) await this.#meetChain();
     this.#isKnownChain = true;
-    const { undone, at } = await syncChain(this.#sync);
+    const { applied, undone, at, head } = await syncChain(this.#sync);
     if (undone > 0) this.#parts.log.warn({ undone, at: String(at) }, 'the chain took events back');
+    if (applied + undone > 0) this.#turns.expectMore();
+    return head;
   }
 
   /** Refuses another chain than the ledger's, and a fee that the book would not let us finalise. */
@@ -145,18 +144,20 @@ class ChainSettlement implements Settlement {
     );
   }
 
-  async #settle(): Promise<void> {
-    this.#settledAtMs = performance.now();
+  async #settle(head: ChainHead): Promise<void> {
+    this.#turns.take(head, performance.now());
     const { confirmed, failed, resent, replaced } = await this.#sender.tick();
     if (failed + resent + replaced > 0) this.#parts.log.warn({ confirmed, failed, resent, replaced }, 'transactions');
-    const steps = await settleBook({
+    const { deadline, ...road } = await settleBook({
       escrow: this.#escrow,
       sender: this.#sender,
       settlement: this.#settlement,
       payoutsHalted: () => this.#payoutsHalted(),
       payoutMin: this.#parts.config.payoutMin,
     });
-    const did = Object.values(steps).flatMap((step) => ('did' in step ? [step.did] : []));
+    const steps: readonly Step[] = Object.values(road);
+    const did = steps.flatMap((step) => ('did' in step ? [step.did] : []));
+    this.#turns.took({ moved: did.length + confirmed > 0, deadline }, head);
     // The same step is pending over many turns: it is said once.
     if (did.length > 0 && did.join() !== this.#said) this.#parts.log.info({ did }, 'settlement');
     this.#said = did.join();
