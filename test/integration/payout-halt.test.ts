@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { openDevnetOrder, tokenBalance } from '@freehold/chain';
 import { ledger } from '@freehold/domain';
 import { PgBooksWatch, post } from '@freehold/persistence';
-import { examineBooks } from '@freehold/wiring';
+import { examineBooks } from '@freehold/wiring/operator';
 import type { Hex } from 'viem';
 import { EPOCH_SECONDS, SettlementBench, WINDOW_SECONDS } from './settlement-bench.ts';
 

@@ -45,7 +45,7 @@ import {
 } from '@freehold/persistence';
 import type { Catalogue, ListPrices, Scope } from '@freehold/protocol';
 import { DiskObjectStore } from '@freehold/storage';
-import { DiskRoom } from '@freehold/wiring';
+import { DiskRoom } from '@freehold/wiring/disk-room';
 import { templateDatabase, temporaryDatabase, testPostgres } from '@freehold/wiring/embedded';
 import { createApi } from '../src/create-api.ts';
 import { DOMAIN, FakeLink } from './fake-link.ts';

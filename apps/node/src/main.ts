@@ -8,6 +8,7 @@ import {
   identityOf,
   machine,
   pinnedMarket,
+  rpcUrlGiven,
   signalProcess,
   signingWith,
 } from '@freehold/wiring/node';
@@ -49,6 +50,7 @@ async function main(): Promise<void> {
     .option('--slots <n>', 'concurrent sequences per model, instead of what the engine says')
     .option('--chat-share <percent>', 'of the slots, at most this much for chat', '50')
     .option('--exposure-max <amount>', 'stop serving above this much uncashed work', String(DEFAULT_EXPOSURE_MAX))
+    .option('--rpc <url>', 'where the node reads what was paid on the chain, instead of RPC_URL')
     .option('--notice <seconds>', 'how long handing rows back may take when you want the machine', '1')
     .option('--mode <mode>', 'honest, or a simulation: cheat, flapper, slow', 'honest')
     .option('--slow-ms <ms>', 'what --mode slow sleeps before each row', String(SLOW_MS_DEFAULT))
@@ -132,6 +134,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
     region: options.region,
     noticeS: options.noticeS,
     exposureMax: options.exposureMax,
+    rpcUrl: options.rpc ?? rpcUrlGiven() ?? null,
     signing: signingWith(privateKeyHex),
     pinned: pinnedMarket(),
     ...(flapper === null ? {} : { onRows: (lease: string, done: number) => flapper.afterRows(lease, done) }),

@@ -16,6 +16,8 @@ export interface NodeOptions {
   readonly slots: number | null;
   readonly chatSharePercent: number;
   readonly exposureMax: bigint;
+  /** Null: RPC_URL, if that is set. */
+  readonly rpc: string | null;
   readonly noticeS: number;
   readonly mode: Mode;
   /** What the slow mode sleeps before each row. */
@@ -35,6 +37,7 @@ export interface RawOptions {
   readonly slots?: string;
   readonly chatShare: string;
   readonly exposureMax: string;
+  readonly rpc?: string;
   readonly notice: string;
   readonly mode: string;
   readonly slowMs: string;
@@ -77,6 +80,7 @@ export function nodeOptions(raw: RawOptions): NodeOptions {
     exposureMax: BigInt(
       checkedText('--exposure-max', raw.exposureMax, /^[0-9]{1,78}$/, "an amount in the token's smallest unit"),
     ),
+    rpc: raw.rpc === undefined ? null : urlFrom('--rpc', raw.rpc),
     noticeS: wholeNumber('--notice', raw.notice, 0, 3_600),
     mode: modeFrom(raw.mode),
     slowMs: wholeNumber('--slow-ms', raw.slowMs, 0, 60_000),
@@ -116,6 +120,11 @@ function modeFrom(text: string): Mode {
   const mode = MODES.find((known) => known === text);
   if (mode === undefined) throw new OptionError(`--mode ${text}: expected one of ${MODES.join(', ')}.`);
   return mode;
+}
+
+function urlFrom(flag: string, text: string): string {
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
+  throw new OptionError(`${flag} ${text}: expected the http(s) URL of an endpoint of the chain.`);
 }
 
 function addressFrom(text: string): string {

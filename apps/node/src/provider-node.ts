@@ -23,6 +23,7 @@ import { Receipts, type Accepted } from './receipts.ts';
 import { Seats, type Refusal, type Seat } from './seats.ts';
 import { serveAudit } from './serve-audit.ts';
 import { serveChat } from './serve-chat.ts';
+import { SettledWatch } from './settled-watch.ts';
 
 export type NodeLog = (event: string, detail: Record<string, unknown>) => void;
 
@@ -44,6 +45,8 @@ export interface ProviderNodeParts {
   readonly region: string;
   readonly noticeS: number;
   readonly exposureMax: bigint;
+  /** Where the node reads for itself what of its promises is on the chain; null: nothing is settled but by `cashout`. */
+  readonly rpcUrl: string | null;
   readonly signing: Signing;
   readonly pinned: { readonly chainId: number | null; readonly escrow: string | null };
   /** Told after rows of a lease are on the disk; the flapper dies here. */
@@ -54,6 +57,8 @@ export interface ProviderNodeParts {
 }
 
 const EXPOSURE_LOOK_MS = 5_000;
+/** Epochs take minutes at least; a metered endpoint is asked four questions. */
+const SETTLED_LOOK_MS = 30_000;
 /** A stopping node lets leases finish for this share of its time, then hands the rest back. */
 const FINISH_SHARE = 0.7;
 /** The rest of its time is for handing back, and never less than this: a lease cut off costs the node an attempt. */
@@ -67,6 +72,7 @@ export class ProviderNode implements NodeDuties {
   readonly #leases: LeasesInHand;
   readonly #receipts: Receipts;
   readonly #offers: OfferDesk;
+  readonly #settled: SettledWatch | null;
   readonly #link: NodeLink;
   readonly #timers: NodeJS.Timeout[] = [];
   /** Leases named in the hello to a process: what its welcome does not name again is stale. */
@@ -85,6 +91,8 @@ export class ProviderNode implements NodeDuties {
     this.#leases = rooms.leases;
     this.#receipts = rooms.receipts;
     this.#offers = rooms.offers;
+    const { dataDir, rpcUrl, payout, log } = parts;
+    this.#settled = rpcUrl === null ? null : new SettledWatch({ dataDir, rpcUrl, payout, log });
     this.#link = new NodeLink({
       privateKeyHex: parts.privateKeyHex,
       coordinators: parts.coordinators,
@@ -249,8 +257,13 @@ export class ProviderNode implements NodeDuties {
 
   async #begin(): Promise<void> {
     await this.#look();
+    if (this.#settled === null)
+      this.#parts.log('exposure-unwatched', {
+        message: 'Without --rpc or RPC_URL what is paid on the chain still counts as exposure until "cashout" is run.',
+      });
     this.#timers.push(
       setInterval(() => void this.#look(), EXPOSURE_LOOK_MS),
+      setInterval(() => void this.#lookAtChain(), SETTLED_LOOK_MS),
       setInterval(() => void this.#renew(), OFFER_RENEW_MS),
     );
     for (const timer of this.#timers) timer.unref();
@@ -267,6 +280,15 @@ export class ProviderNode implements NodeDuties {
     } catch (error) {
       // A file somebody edited: the last figure stands, and the owner is told.
       this.#parts.log('exposure-unreadable', { message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  async #lookAtChain(): Promise<void> {
+    try {
+      if (this.#settled !== null && (await this.#settled.look(await this.#receipts.open()))) await this.#look();
+    } catch (error) {
+      // An endpoint that is away: the exposure stays as high as it was, and the next look asks again.
+      this.#parts.log('settled-unreadable', { message: error instanceof Error ? error.message : String(error) });
     }
   }
 

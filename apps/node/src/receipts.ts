@@ -13,6 +13,7 @@ import {
 } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
 import { leaseKey } from './journal.ts';
+import { readSettled } from './settled-file.ts';
 
 /** Book epochs whose highest total is presented in a hello. */
 const HEADS_IN_HELLO_MAX = 16;
@@ -49,6 +50,17 @@ export interface Accepted {
   readonly voucher: Record<string, unknown> | null;
 }
 
+/** What is promised of one epoch of a book and not all on the chain. */
+export interface OpenPromise {
+  /** `<chain>/<escrow>/<delegate>`. */
+  readonly coordinator: string;
+  readonly book: string;
+  readonly epoch: bigint;
+  readonly total: bigint;
+  /** Highest cumulative by order. */
+  readonly orders: Readonly<Record<string, string>>;
+}
+
 /** Whom a voucher must be from, and to. */
 export interface Terms {
   readonly coordinator: string;
@@ -69,11 +81,11 @@ export type Kept =
  * told no, and the last good voucher stays.
  */
 export class Receipts {
+  readonly #dataDir: string;
   readonly #folder: string;
   readonly #refused: string;
   readonly #commits: string;
   readonly #headsPath: string;
-  readonly #settledPath: string;
   #heads: Heads;
   #queue: Promise<unknown> = Promise.resolve();
   readonly #early = new Map<string, { accepted: Accepted; terms: Terms }>();
@@ -84,7 +96,7 @@ export class Receipts {
     this.#refused = join(dataDir, 'receipts-refused');
     this.#commits = join(dataDir, 'commits');
     this.#headsPath = join(dataDir, 'vouchers.json');
-    this.#settledPath = join(dataDir, 'settled.json');
+    this.#dataDir = dataDir;
     this.#heads = heads;
     this.count = count;
   }
@@ -106,15 +118,25 @@ export class Receipts {
       .slice(0, HEADS_IN_HELLO_MAX);
   }
 
-  /** Promised and not yet marked as settled on chain: what is lost if every promise is broken. `settled.json` maps `<book>/<epoch>` to an amount. */
+  /** Promised and not on the chain: what is lost if every promise is broken. */
   async uncashed(): Promise<bigint> {
-    const settled = z.record(z.string(), AmountText).parse(JSON.parse((await readIfThere(this.#settledPath)) ?? '{}'));
-    let sum = 0n;
-    for (const [key, { total }] of Object.entries(this.#heads)) {
-      const open = BigInt(total) - BigInt(settled[key] ?? '0');
-      if (open > 0n) sum += open;
-    }
-    return sum;
+    const settled = await readSettled(this.#dataDir);
+    return Object.entries(this.#heads).reduce((sum, [key, { total }]) => sum + missing(total, settled[key]), 0n);
+  }
+
+  /** The promises that {@link uncashed} adds up, oldest epoch first. */
+  async open(): Promise<OpenPromise[]> {
+    const settled = await readSettled(this.#dataDir);
+    return Object.entries(this.#heads)
+      .filter(([key, { total }]) => missing(total, settled[key]) > 0n)
+      .map(([key, { coordinator, bookEpoch, total, orders }]) => ({
+        coordinator,
+        book: key.slice(0, key.lastIndexOf('/')),
+        epoch: BigInt(bookEpoch),
+        total: BigInt(total),
+        orders,
+      }))
+      .sort((a, b) => (a.epoch < b.epoch ? -1 : 1));
   }
 
   /** The coordinator's signed word that it has the commitment: evidence, should it fall silent afterwards. */
@@ -244,6 +266,11 @@ export class Receipts {
     this.#heads = { ...this.#heads, [key]: { coordinator, bookEpoch: voucher.epoch, total: voucher.total, orders } };
     await writeDurably(this.#headsPath, JSON.stringify(this.#heads));
   }
+}
+
+function missing(total: string, settled = '0'): bigint {
+  const open = BigInt(total) - BigInt(settled);
+  return open > 0n ? open : 0n;
 }
 
 const headKey = (voucher: { readonly book: string; readonly epoch: string }): string =>

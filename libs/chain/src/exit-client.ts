@@ -180,6 +180,22 @@ export class ExitClient {
     return { isRegistered: payee !== null, balance: payee?.balance ?? 0n, posted, final, lanes, cashed };
   }
 
+  /** What a final epoch credited to a payee; nothing to one that the book does not know. */
+  async credited(book: BookFacts, address: string, epoch: bigint): Promise<bigint> {
+    const payee = await this.payee(address);
+    return payee === null ? 0n : creditOf((await this.posting(book, epoch)).credits, payee.index);
+  }
+
+  /** Those of a payee's vouchers, by order, that were cashed in an epoch of a dead book. */
+  async cashedOrders(address: string, epoch: bigint, orders: readonly string[]): Promise<readonly string[]> {
+    const payee = await this.payee(address);
+    if (payee === null) return [];
+    const cashed: string[] = [];
+    for (const order of orders)
+      if (await this.#read('isCashed', [this.book, payee.index, Number(epoch), Number(order)])) cashed.push(order);
+    return cashed;
+  }
+
   /** The last posting of an epoch, word by word as it was posted: what contest and finalise show again. */
   async posting(book: BookFacts, epoch: bigint): Promise<PostedWords> {
     const isRunning = epoch === book.next && (book.stage === 'posted' || book.stage === 'amended');

@@ -92,7 +92,7 @@ export {
   type NodeFacts,
 } from '@freehold/persistence';
 
-export type { Examination } from './examine-books.ts';
+export { examineBooks, type Examination } from './examine-books.ts';
 
 /** Every check that the reached market's surroundings allow; those about chain and queue while it runs. */
 export async function examine(market: ReachedMarket): Promise<Examination> {

@@ -195,7 +195,7 @@ export class House {
           ...Object.entries(spec.rates).flatMap(([kind, rate]) => ['--rate', `${kind}=${rate}`]),
           ...(spec.flags ?? []),
         ],
-        env: { CHAIN_ID: String(this.chain.chainId), ESCROW_ADDRESS: this.chain.escrow },
+        env: { CHAIN_ID: String(this.chain.chainId), ESCROW_ADDRESS: this.chain.escrow, RPC_URL: this.rpcUrl },
         ...(spec.restarts === undefined
           ? {}
           : { restart: { attemptsMax: spec.restarts, delayMs: NODE_RESTART_DELAY_MS } }),

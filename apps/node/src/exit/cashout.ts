@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { leaveBook, type ExitPlan, type Left } from '@freehold/market';
 import { ExitClient, ExitWallet, NoGasError, stepInWords, WrongChainError } from '@freehold/wiring/node';
-import { readIfThere, writeDurably } from '../durable-files.ts';
+import { writeDurably } from '../durable-files.ts';
 import { OptionError } from '../options.ts';
+import { noteSettled } from '../settled-file.ts';
 import { BookExit, claimantsOf, vouchersThatCount, type Claimant } from './book-exit.ts';
 import { keyOfFile } from './key-of-file.ts';
 import { planJson, planLines } from './print-plan.ts';
@@ -98,7 +99,11 @@ async function leave(
   if (options.dryRun) return { outcome: outcomeOf(plan), json: { ...planJson(plan), did: [] } };
   if (options.relayer !== undefined) return await handToRelayer(options, tools, { client, door, claimant }, plan, say);
   const left = await leaveBook(door, (step, hash) => say(`  did: ${stepInWords(step)} (${hash})`));
-  await noteSettled(options.data, claimant.book, door.settled);
+  const { book } = claimant;
+  await noteSettled(
+    options.data,
+    Object.fromEntries([...door.settled].map(([epoch, sum]) => [`${book}/${epoch}`, sum])),
+  );
   if (left.refused !== null) say(`  refused: ${stepInWords(left.refused.step)}: ${left.refused.why}`);
   if (left.did.length > 0) for (const line of planLines(left.plan, door.now)) say(line);
   return { outcome: left.refused === null ? outcomeOf(left.plan) : 'refused', json: leftJson(left) };
@@ -141,13 +146,4 @@ function leftJson(left: Left): Record<string, unknown> {
     did: left.did.map(({ step, hash }) => ({ do: step.do, words: stepInWords(step), hash })),
     ...(left.refused === null ? {} : { refused: { step: stepInWords(left.refused.step), why: left.refused.why } }),
   };
-}
-
-/** What is on the chain no longer counts against `--exposure-max`. */
-async function noteSettled(data: string, book: string, settled: ReadonlyMap<string, string>): Promise<void> {
-  const path = join(data, 'settled.json');
-  const before = JSON.parse((await readIfThere(path)) ?? '{}') as Record<string, string>;
-  const added = Object.fromEntries([...settled].map(([epoch, total]) => [`${book}/${epoch}`, total]));
-  if (Object.entries(added).every(([key, total]) => before[key] === total)) return;
-  await writeDurably(path, JSON.stringify({ ...before, ...added }));
 }

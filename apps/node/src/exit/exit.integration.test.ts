@@ -1,33 +1,17 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync, mkdirSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import {
-  createSigner,
-  deployDevnet,
-  EscrowClient,
-  ExitClient,
-  ExitWallet,
-  openDevnetOrder,
-  passChainTime,
-  tokenBalance,
-  type Devnet,
-} from '@freehold/chain';
-import { receiptHash, type KeptVoucher } from '@freehold/protocol';
+import { createSigner, ExitWallet, passChainTime } from '@freehold/chain';
+import type { KeptVoucher } from '@freehold/protocol';
 import { startAnvil, type EmbeddedAnvil } from '@freehold/wiring/embedded';
-import { cashout } from './cashout.ts';
-import { refundOrder } from './order.ts';
+import { Receipts } from '../receipts.ts';
+import { SettledWatch } from '../settled-watch.ts';
+import { Book, EPOCH, GAS, GRACE, newKey, setBalance, WINDOW, type Result } from './book.fixture.ts';
 import { relay } from './relay.ts';
 import { verifyReceipts } from './verify-receipts.ts';
 
-type Key = `0x${string}`;
-const newKey = (): Key => `0x${randomBytes(32).toString('hex')}`;
-const EPOCH = 60;
-const WINDOW = 30;
-const GRACE = 120;
 const DAY = 86_400;
-const GAS = 10n ** 18n;
 
 let anvil: EmbeddedAnvil;
 let folder: string;
@@ -40,161 +24,14 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A book whose coordinator does only what a test makes it do, a node with a folder, and a requester's order. */
-class Book {
-  readonly payerKey = newKey();
-  readonly nodeKey = newKey();
-  readonly data: string;
-  readonly devnet: Devnet;
-  readonly delegateKey: Key;
-  readonly deposit = 10_000n;
-  order = 0;
-  params = '0x';
-  #cumulative = 0n;
-  #count = 0;
-
-  private constructor(devnet: Devnet, delegateKey: Key) {
-    this.devnet = devnet;
-    this.delegateKey = delegateKey;
-    this.data = mkdtempSync(join(folder, 'node-'));
-    mkdirSync(join(this.data, 'receipts'));
-    writeFileSync(join(this.data, 'node.key'), `${this.nodeKey.slice(2)}\n`, { mode: 0o600 });
-    writeFileSync(this.payerFile, JSON.stringify({ walletKey: this.payerKey }));
-  }
-
-  static async open(gas = GAS): Promise<Book> {
-    const delegateKey = newKey();
-    const devnet = await deployDevnet({
-      rpcUrl: anvil.url,
-      deployerKey: newKey(),
-      delegateKey,
-      feeBps: 500,
-      epochSeconds: EPOCH,
-      windowSeconds: WINDOW,
-      graceSeconds: GRACE,
-      bond: 1_000n,
-    });
-    const book = new Book(devnet, delegateKey);
-    const lanes = { reserved: book.deposit, free: 0n, salt: `0x${'07'.repeat(32)}` as Key };
-    book.order = await openDevnetOrder(anvil.url, book.payerKey, devnet, lanes);
-    book.params = (await book.client.order(book.order))?.params ?? '0x';
-    await setBalance(book.node, gas);
-    return book;
-  }
-
-  get payerFile(): string {
-    return join(this.data, 'payer.json');
-  }
-  get node(): string {
-    return createSigner(this.nodeKey, this.devnet).address;
-  }
-  get payer(): string {
-    return createSigner(this.payerKey, this.devnet).address;
-  }
-  get client(): ExitClient {
-    return new ExitClient({ rpcUrl: anvil.url, escrow: this.devnet.escrow, book: this.devnet.book });
-  }
-
-  /** The delegate promises `net` more, and the node keeps it. */
-  async earn(net: bigint, epoch = 0): Promise<KeptVoucher> {
-    this.#cumulative += net;
-    this.#count += 1;
-    const claim = {
-      book: this.devnet.book.toLowerCase(),
-      epoch: BigInt(epoch),
-      payee: this.node,
-      order: BigInt(this.order),
-      orderParams: this.params,
-      cumulative: this.#cumulative,
-      total: this.#cumulative,
-      receipt: receiptHash({ n: String(this.#count) }),
-    };
-    const signature = await createSigner(this.delegateKey, this.devnet).sign('DelegateVoucher', claim);
-    const amount = String(this.#cumulative);
-    const voucher = {
-      ...claim,
-      epoch: String(epoch),
-      order: String(this.order),
-      cumulative: amount,
-      total: amount,
-      signature,
-    };
-    const delegate = createSigner(this.delegateKey, this.devnet).address;
-    const coordinator = `${this.devnet.chainId}/${this.devnet.escrow.toLowerCase()}/${delegate}`;
-    const kept = { coordinator, delegate, receipt: { task: `task-${this.#count}` }, voucher };
-    writeFileSync(join(this.data, 'receipts', `task-${this.#count}.json`), JSON.stringify(kept));
-    return voucher;
-  }
-
-  /** What a coordinator would do: registers the node and posts so much for it. */
-  async post(gross: bigint, credit: bigint, register = true): Promise<void> {
-    const escrow = new EscrowClient({ rpcUrl: anvil.url, escrow: this.devnet.escrow, book: this.devnet.book });
-    const wallet = new ExitWallet({ rpcUrl: anvil.url, privateKey: this.delegateKey });
-    const send = async (what: string, call: { to: string; data: string }) =>
-      await wallet.send({ what, to: call.to as Key, data: call.data as Key });
-    if (register && (await this.client.payee(this.node)) === null) await send('register', escrow.addPayee(this.node));
-    const index = (await this.client.payee(this.node))?.index;
-    const { next } = await this.client.bookFacts();
-    const credits = new Map(index === undefined ? [] : [[index, credit]]);
-    await send('post', escrow.post(next, new Map([[this.order, gross]]), credits));
-  }
-
-  async paid(of = this.node): Promise<bigint> {
-    return await tokenBalance(anvil.url, this.devnet.token, of as Key);
-  }
-
-  /** `freehold node cashout`, as JSON. */
-  async cashout(options: Partial<Parameters<typeof cashout>[0]> = {}): Promise<Result> {
-    const out: string[] = [];
-    const all = { data: this.data, rpc: anvil.url, dryRun: false, json: true, ...options };
-    const code = await cashout(all, (line) => out.push(line));
-    return { code, ...(JSON.parse(out.at(-1) ?? '{}') as { books: Result['books'] }) };
-  }
-
-  /** `freehold order refund`, as JSON. */
-  async refund(): Promise<{ code: number; did: { do: string }[]; waits: { until: string }[] }> {
-    const out: string[] = [];
-    const { escrow, book, chainId } = this.devnet;
-    const words = {
-      rpc: anvil.url,
-      chain: String(chainId),
-      escrow,
-      book,
-      order: String(this.order),
-      key: this.payerFile,
-    };
-    const code = await refundOrder({ ...words, dryRun: false, json: true }, (line) => out.push(line));
-    return { code, ...(JSON.parse(out.at(-1) ?? '{}') as { did: { do: string }[]; waits: { until: string }[] }) };
-  }
-}
-
-interface Result {
-  readonly code: number;
-  readonly books: readonly {
-    readonly owed?: string;
-    readonly did?: readonly { readonly do: string }[];
-    readonly steps?: readonly { readonly do: string }[];
-    readonly waits?: readonly { readonly why: string; readonly until: string }[];
-    readonly refused?: { readonly why: string };
-    readonly refusedVouchers?: readonly unknown[];
-  }[];
-}
-
 const did = ({ books }: Result): readonly string[] => books.flatMap((book) => (book.did ?? []).map((step) => step.do));
 const pass = (seconds: number): Promise<void> => passChainTime(anvil.url, seconds);
 
-async function setBalance(address: string, wei: bigint): Promise<void> {
-  const call = { jsonrpc: '2.0', id: 1, method: 'anvil_setBalance', params: [address, `0x${wei.toString(16)}`] };
-  await fetch(anvil.url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(call),
-  });
-}
+const openBook = (gas = GAS): Promise<Book> => Book.open({ rpcUrl: anvil.url, folder }, gas);
 
 describe('a node that cashes out by itself', () => {
   it('says what it waits for and until when, sends nothing in a dry run, and finalises and withdraws when the time has come', async () => {
-    const book = await Book.open();
+    const book = await openBook();
     await book.earn(300n);
     await book.earn(200n);
     const running = await book.cashout();
@@ -223,7 +60,7 @@ describe('a node that cashes out by itself', () => {
   });
 
   it('contests a posting that leaves it out, registers itself for that, and is paid by the amended one', async () => {
-    const book = await Book.open();
+    const book = await openBook();
     await book.earn(700n);
     await pass(EPOCH);
     await book.post(0n, 0n, false);
@@ -240,7 +77,7 @@ describe('a node that cashes out by itself', () => {
   });
 
   it('is paid from a book that its coordinator left for ever, to the unit, and the requester has exactly the rest back', async () => {
-    const book = await Book.open();
+    const book = await openBook();
     await book.earn(300n);
     await book.earn(123n);
     await pass(EPOCH + GRACE);
@@ -266,7 +103,7 @@ describe('a node that cashes out by itself', () => {
   });
 
   it('without gas is told the address and the amount, and goes by a relayer that keeps exactly its fee', async () => {
-    const book = await Book.open(0n);
+    const book = await openBook(0n);
     await book.earn(400n);
     await pass(EPOCH + GRACE + 5);
     const short = await book.cashout();
@@ -279,7 +116,7 @@ describe('a node that cashes out by itself', () => {
     const relayer = createSigner(relayerKey, book.devnet).address;
     const keyFile = join(book.data, 'relayer.key');
     writeFileSync(keyFile, relayerKey);
-    await setBalance(relayer, GAS);
+    await setBalance(anvil.url, relayer, GAS);
     const handedOver = async (): Promise<void> => {
       const signed = await book.cashout({ relayer, relayFee: '25' });
       expect(signed.code).toBe(3);
@@ -302,7 +139,7 @@ describe('a node that cashes out by itself', () => {
   });
 
   it('leaves out what the book’s delegate did not sign, and pays the rest', async () => {
-    const book = await Book.open();
+    const book = await openBook();
     await book.earn(100n);
     const path = join(book.data, 'receipts', 'task-1.json');
     const kept = JSON.parse(readFileSync(path, 'utf8')) as { voucher: Record<string, unknown> };
@@ -316,7 +153,7 @@ describe('a node that cashes out by itself', () => {
   });
 
   it('refuses an endpoint of another chain, and one of the same number without the book', async () => {
-    const book = await Book.open();
+    const book = await openBook();
     await book.earn(100n);
     const [foreign, empty] = await Promise.all([
       startAnvil({ stateFile: join(folder, 'foreign.json'), chainId: 4_242 }),
@@ -342,7 +179,7 @@ describe('a node that cashes out by itself', () => {
   });
 
   it('goes on after a run that was cut: what is on the chain is not done again', async () => {
-    const book = await Book.open();
+    const book = await openBook();
     await book.earn(50n);
     await pass(EPOCH + GRACE + 5);
     const wallet = new ExitWallet({ rpcUrl: anvil.url, privateKey: book.nodeKey });
@@ -354,5 +191,71 @@ describe('a node that cashes out by itself', () => {
     await wallet.send(await book.client.callOf({ do: 'enrol', epoch: 0n, claim: voucher.voucher }, book.node));
     expect(did(await book.cashout())).toEqual(['cash', 'withdraw']);
     expect(await book.paid()).toBe(50n);
+  });
+});
+
+describe('what a node has at stake, as it reads it from the chain itself', () => {
+  /** The exposure before and after a look, and what the node wrote into its log. */
+  async function look(book: Book, rpcUrl = anvil.url): Promise<{ left: bigint; log: string[] }> {
+    const receipts = await Receipts.open(book.data);
+    const log: string[] = [];
+    const watch = new SettledWatch({
+      dataDir: book.data,
+      rpcUrl,
+      payout: book.node,
+      log: (event) => void log.push(event),
+    });
+    await watch.look(await receipts.open());
+    await watch.look(await receipts.open());
+    return { left: await receipts.uncashed(), log };
+  }
+  const finalise = async (book: Book): Promise<void> => {
+    const wallet = new ExitWallet({ rpcUrl: anvil.url, privateKey: book.delegateKey });
+    await wallet.send(await book.client.callOf({ do: 'finalise', epoch: 0n }, book.node));
+  };
+
+  it('falls when an epoch is final, not when it is posted', async () => {
+    const book = await openBook();
+    await book.earn(500n);
+    expect((await look(book)).left).toBe(500n);
+    await pass(EPOCH);
+    await book.post(520n, 500n);
+    expect((await look(book)).left).toBe(500n);
+    await pass(WINDOW);
+    await finalise(book);
+    expect(await look(book)).toEqual({ left: 0n, log: [] });
+  });
+
+  it('falls by what was credited alone when an epoch became final with less, and says so once', async () => {
+    const book = await openBook();
+    await book.earn(500n);
+    await pass(EPOCH);
+    await book.post(420n, 400n);
+    await pass(WINDOW);
+    await finalise(book);
+    expect(await look(book)).toEqual({ left: 100n, log: ['epoch-paid-short'] });
+  });
+
+  it('falls when the vouchers of a dead book are cashed, whoever sent them', async () => {
+    const book = await openBook();
+    await book.earn(423n);
+    await pass(EPOCH + GRACE + 5);
+    await book.cashout();
+    expect((await look(book)).left).toBe(423n);
+    await pass(DAY);
+    await book.cashout();
+    rmSync(join(book.data, 'settled.json'));
+    expect(await look(book)).toEqual({ left: 0n, log: [] });
+  });
+
+  it('stays as it is where the endpoint serves another chain, which is said once', async () => {
+    const book = await openBook();
+    await book.earn(100n);
+    const foreign = await startAnvil({ stateFile: join(folder, 'another.json'), chainId: 4_242 });
+    try {
+      expect(await look(book, foreign.url)).toEqual({ left: 100n, log: ['exposure-other-chain'] });
+    } finally {
+      await foreign.stop('kill');
+    }
   });
 });

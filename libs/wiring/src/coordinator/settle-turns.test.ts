@@ -3,7 +3,7 @@ import type { ChainHead } from '@freehold/market';
 import { SettleTurns } from './settle-turns.ts';
 
 function head(number: number, timestamp = number): ChainHead {
-  return { number: BigInt(number), timestamp: BigInt(timestamp) };
+  return { number: BigInt(number), hash: '0x', timestamp: BigInt(timestamp) };
 }
 
 const RESTS = { moved: false, deadline: null };

@@ -23,8 +23,9 @@ export interface SettledDevnet {
   readonly balanced: boolean;
 }
 
-/** Each wait is for a step of the running scheduler, which looks every three seconds. */
+/** Each wait is for a step of the running scheduler, which looks at every block while something moves. */
 const STEP_LIMIT_MS = 60_000;
+/** A block is made before each look: nobody has to wait for the next second of a chain that is ours alone. */
 const LOOK_EVERY_MS = 250;
 
 /**
@@ -46,8 +47,9 @@ export async function settleDevnet(options: {
     const escrow = new EscrowClient({ rpcUrl: options.rpcUrl, escrow: address, book });
     const last = await openEpoch(database, book);
     await passUntilFinal(escrow, options, last);
-    await until('payouts are withdrawn', async () => (await unpaid(database)) === 0n);
+    await until(options, 'payouts are withdrawn', async () => (await unpaid(database)) === 0n);
     if (options.refund !== false) await refund(database, escrow, options);
+    await until(options, 'the withdrawal is confirmed', () => isAllMined(database));
     return await measured(database, escrow, options.chain);
   } finally {
     await database.close();
@@ -65,10 +67,10 @@ async function passUntilFinal(
     const { timestamp } = await escrow.head();
     const end = endOfEpoch(now, now.next);
     if (timestamp < end) await passChainTime(options.rpcUrl, Number(end - timestamp));
-    await until(`epoch ${now.next} is posted`, async () => (await escrow.bookNow()).stage !== 'waiting');
+    await until(options, `epoch ${now.next} is posted`, async () => (await escrow.bookNow()).stage !== 'waiting');
     options.say(`epoch ${now.next} is posted; its window of ${now.windowSeconds} s passes on the chain's clock`);
     await passChainTime(options.rpcUrl, Number(now.windowSeconds));
-    await until(`epoch ${now.next} is final`, async () => (await escrow.bookNow()).next > now.next);
+    await until(options, `epoch ${now.next} is final`, async () => (await escrow.bookNow()).next > now.next);
   }
 }
 
@@ -92,7 +94,7 @@ async function refund(
   const devnet = { escrow: options.chain.escrow as Hex, book: options.chain.book as Hex };
   await closeDevnetOrder(options.rpcUrl, requester.walletKey as Hex, devnet, order);
   let closeEpoch: bigint | null = null;
-  await until(`order ${order} is seen closing`, async () => {
+  await until(options, `order ${order} is seen closing`, async () => {
     const [row] = await database.query<{ close_epoch: string | null }>(
       `SELECT close_epoch FROM chain_order WHERE book = $1 AND order_index = $2`,
       [options.chain.book, order],
@@ -102,7 +104,7 @@ async function refund(
   });
   if (closeEpoch === null) return;
   await passUntilFinal(escrow, options, closeEpoch);
-  await until(`order ${order} is refunded`, async () => {
+  await until(options, `order ${order} is refunded`, async () => {
     const [row] = await database.query<{ state: string }>(
       `SELECT state FROM chain_order WHERE book = $1 AND order_index = $2`,
       [options.chain.book, order],
@@ -133,18 +135,19 @@ async function unpaid(database: Database): Promise<bigint> {
   return BigInt(row?.sum ?? 0) + BigInt(open?.n ?? 0);
 }
 
+async function isAllMined(database: Database): Promise<boolean> {
+  const [open] = await database.query<{ n: string }>(
+    `SELECT count(*) AS n FROM chain_transaction WHERE state IN ('saved', 'sent')`,
+  );
+  return open?.n === '0';
+}
+
 async function measured(database: Database, escrow: EscrowClient, chain: ChainRecord): Promise<SettledDevnet> {
   const transactions = new PgChainTransactions(database);
   const history = new PgChainHistory(database, {
     book: chain.book,
     escrow: chain.escrow.toLowerCase(),
     operatorPayer: null,
-  });
-  await until('the withdrawal is confirmed', async () => {
-    const [open] = await database.query<{ n: string }>(
-      `SELECT count(*) AS n FROM chain_transaction WHERE state IN ('saved', 'sent')`,
-    );
-    return open?.n === '0';
   });
   const [sum] = await database.query<{ n: string; gas: string }>(
     `SELECT count(*) AS n, coalesce(sum(gas_used), 0) AS gas FROM chain_transaction WHERE state = 'confirmed'`,
@@ -160,11 +163,16 @@ async function measured(database: Database, escrow: EscrowClient, chain: ChainRe
   };
 }
 
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+async function until(
+  { rpcUrl }: { readonly rpcUrl: string },
+  what: string,
+  holds: () => Promise<boolean>,
+): Promise<void> {
   const deadline = performance.now() + STEP_LIMIT_MS;
   while (!(await holds())) {
     if (performance.now() > deadline)
       throw new Error(`Waited ${STEP_LIMIT_MS / 1_000} s in vain until ${what}. See the scheduler's log.`);
+    await passChainTime(rpcUrl, 1);
     await sleep(LOOK_EVERY_MS);
   }
 }
