@@ -1,5 +1,4 @@
 import { ExitClient, WrongChainError } from '@freehold/wiring/node';
-import type { NodeLog } from './provider-node.ts';
 import type { OpenPromise } from './receipts.ts';
 import { noteSettled, type Settled } from './settled-file.ts';
 
@@ -11,7 +10,7 @@ export class SettledWatch {
   readonly #dataDir: string;
   readonly #rpcUrl: string;
   readonly #payout: string;
-  readonly #log: NodeLog;
+  readonly #log: (event: string, detail: Record<string, unknown>) => void;
   readonly #said = new Set<string>();
   /** Credits of epochs that became final with less than was promised: they do not change any more. */
   readonly #short = new Map<string, bigint>();
@@ -20,7 +19,7 @@ export class SettledWatch {
     readonly dataDir: string;
     readonly rpcUrl: string;
     readonly payout: string;
-    readonly log: NodeLog;
+    readonly log: (event: string, detail: Record<string, unknown>) => void;
   }) {
     this.#dataDir = parts.dataDir;
     this.#rpcUrl = parts.rpcUrl;
