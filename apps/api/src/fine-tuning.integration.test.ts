@@ -78,6 +78,24 @@ describe('fine-tuning jobs', () => {
     expect(judge.faults('ListFineTuningJobCheckpointsResponse', bodyOf(checkpoints))).toEqual([]);
   });
 
+  it('keep every file that they are still measured by, expired or not, until they are over', async () => {
+    const tenant = await house.org();
+    const [training, validation, hidden] = [await upload(tenant), await upload(tenant), await upload(tenant)];
+    const job = await tenant.client.fineTuning.jobs.create({
+      model: 'freehold-tiny',
+      training_file: training,
+      validation_file: validation,
+      metadata: { evaluation_file: hidden, evaluation_min: '0.5' },
+    });
+    const files = [training, validation, hidden];
+    for (const id of files) await expect(tenant.client.files.delete(id)).rejects.toMatchObject({ status: 409 });
+    const past = `UPDATE file SET expires_at = clock_timestamp() - interval '1 second' WHERE id = ANY ($1)`;
+    await house.database.query(past, [files]);
+    expect(await house.files.expire(10)).toEqual([]);
+    await house.database.query(`UPDATE job SET state = 'cancelled' WHERE id = $1`, [job.id]);
+    expect([...(await house.files.expire(10))].sort()).toEqual(files.sort());
+  });
+
   it('are nobody else’s', async () => {
     const [owner, stranger] = [await house.org(), await house.org()];
     const job = await create(owner);

@@ -97,7 +97,7 @@ export class FilesController {
         status: 409,
         type: 'invalid_request_error',
         code: 'file_in_use',
-        message: 'A batch that is not over reads this file: cancel the batch, or wait for its end.',
+        message: 'A job that is not over reads this file: cancel the job, or wait for its end.',
       });
     }
     await this.#objects.remove(fileObject(id));

@@ -21,6 +21,11 @@ interface FileRow {
 }
 
 const COLUMNS = 'id, org_id, purpose, filename, bytes, created_at, expires_at';
+/** A live job reads it: as its input, or as what a fine-tune is held against at its end. */
+const LIVE = `job.state IN ('validating', 'in_progress', 'finalizing', 'cancelling')`;
+const IN_USE = `(EXISTS (SELECT 1 FROM job WHERE job.input_file_id = file.id AND ${LIVE})
+  OR EXISTS (SELECT 1 FROM fine_tune JOIN job ON job.id = fine_tune.job_id
+    WHERE file.id IN (fine_tune.validation_file_id, fine_tune.evaluation_file_id) AND ${LIVE}))`;
 const THERE = 'deleted_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())';
 
 export class PgFileStore extends FileStore {
@@ -87,9 +92,7 @@ export class PgFileStore extends FileStore {
   async remove(orgId: string, fileId: string): Promise<'removed' | 'not-found' | 'in-use'> {
     return this.#database.transaction(async (tx) => {
       const [row] = await tx.query<{ used: boolean }>(
-        `SELECT EXISTS (SELECT 1 FROM job LEFT JOIN fine_tune ON fine_tune.job_id = job.id
-           WHERE file.id IN (job.input_file_id, fine_tune.validation_file_id, fine_tune.evaluation_file_id)
-           AND state IN ('validating', 'in_progress', 'finalizing', 'cancelling')) AS used
+        `SELECT ${IN_USE} AS used
          FROM file WHERE id = $1 AND org_id = $2 AND ${THERE} FOR UPDATE`,
         [fileId, orgId],
       );
@@ -106,7 +109,7 @@ export class PgFileStore extends FileStore {
        WHERE id IN (
          SELECT id FROM file
          WHERE deleted_at IS NULL AND expires_at < clock_timestamp()
-           AND NOT EXISTS (SELECT 1 FROM job WHERE job.input_file_id = file.id AND state IN ('validating', 'in_progress', 'finalizing', 'cancelling'))
+           AND NOT ${IN_USE}
          LIMIT $1 FOR UPDATE SKIP LOCKED
        ) RETURNING id`,
       [limit],
