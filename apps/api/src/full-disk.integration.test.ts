@@ -72,6 +72,9 @@ describe('while the disk has less room than is kept free', () => {
       await expectFull(await post(house, tenant, '/v1/chat/completions', { ...CHAT, stream: true }));
       await expectFull(await post(house, tenant, '/v1/embeddings', { model: 'use-lite', input: 'x' }));
       await expectFull(await post(house, tenant, '/v1/batches', batch));
+      await expectFull(
+        await post(house, tenant, '/v1/fine_tuning/jobs', { model: 'freehold-tiny', training_file: id }),
+      );
       await expect(upload(10)).rejects.toMatchObject({ status: 507, code: 'storage_full' });
       const [status, { reasons, checks }] = await ready();
       expect([status, checks.find(({ name }) => name === 'disk')?.ok]).toEqual([503, false]);

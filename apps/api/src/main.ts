@@ -9,7 +9,7 @@ import {
   createLog,
   DiskRoom,
   endWithParent,
-  LOCAL_MODELS,
+  OwnEngines,
   ProcessDirectory,
   readCatalogue,
   readListPrices,
@@ -26,13 +26,13 @@ async function main(): Promise<void> {
   const config = readConfig('api');
   const log = createLog('api', config.logLevel);
   let draining = false;
-  const app = await createApi(
+  const app: INestApplication<Server> = await createApi(
     await CoordinatorModule.forRoot(config),
     {
       catalogue: readCatalogue(),
       listPrices: readListPrices(),
       requestsPerMinute: REQUESTS_PER_MINUTE_DEFAULT,
-      holdsModel: (name) => config.auditorMib > 0 && LOCAL_MODELS.some((model) => model.name === name),
+      holdsModel: (name) => app.get(OwnEngines).holds(name),
       disk: new DiskRoom(config.dataDir, config.diskFreeMibMin),
       notReady: () => (draining ? ['this process is shutting down'] : []),
     },

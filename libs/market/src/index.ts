@@ -34,6 +34,7 @@ export * from './training/submit-fine-tune.ts';
 export * from './training/validate-fine-tune.ts';
 export * from './training/read-examples.ts';
 export * from './training/finish-fine-tune.ts';
+export * from './training/remove-model.ts';
 export * from './training/lease-events.ts';
 export * from './ports/account-store.ts';
 export * from './ports/file-store.ts';

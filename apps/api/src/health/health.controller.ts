@@ -56,7 +56,9 @@ export class HealthController {
     const notReady = [...this.#settings.notReady(), ...(this.#diskFault() ?? [])];
     const isReady = notReady.length === 0 && checks.every(({ ok }) => ok);
     // Books that are not right are for the operator to look into, not for a load balancer: requests are served all the same.
-    const books = await check('books', async () => requireRight(await this.#books.seen()));
+    const books = await check('books', async () => {
+      if (!areRight(await this.#books.seen())) throw new Error('not right');
+    });
     response.status(isReady ? 200 : 503).json({
       status: isReady ? 'ready' : 'not ready',
       checks: [...checks, books],
@@ -68,10 +70,10 @@ export class HealthController {
   /** Whether the money side is right: 503 while payouts are halted, or while the doctor's last look found something. */
   @Get('readyz/books')
   async booksReady(@Res() response: Response): Promise<void> {
-    const { payoutsHaltedSince, doctor } = await this.#books.seen();
-    const isRight = payoutsHaltedSince === null && (doctor?.violations ?? 0) === 0;
-    response.status(isRight ? 200 : 503).json({
-      status: isRight ? 'right' : 'not right',
+    const seen = await this.#books.seen();
+    const { payoutsHaltedSince, doctor } = seen;
+    response.status(areRight(seen) ? 200 : 503).json({
+      status: areRight(seen) ? 'right' : 'not right',
       payouts: payoutsHaltedSince === null ? 'running' : 'halted',
       payouts_halted_since: payoutsHaltedSince,
       doctor: doctor === null ? null : { checks: doctor.checks, violations: doctor.violations, age_ms: doctor.ageMs },
@@ -94,8 +96,8 @@ export class HealthController {
   }
 }
 
-function requireRight({ payoutsHaltedSince, doctor }: BooksSeen): void {
-  if (payoutsHaltedSince !== null || (doctor?.violations ?? 0) > 0) throw new Error('not right');
+function areRight({ payoutsHaltedSince, doctor }: BooksSeen): boolean {
+  return payoutsHaltedSince === null && (doctor?.violations ?? 0) === 0;
 }
 
 /** Names what fails, never how: details belong into the log, this is public. */

@@ -9,7 +9,15 @@ import {
   type Quote,
   type QuoteSubject,
 } from '@freehold/market';
-import { holdFor, unitsFromJson, unitsToJson, VERIFY_LEVELS, type VerifyLevel } from '@freehold/domain';
+import {
+  holdFor,
+  NEWCOMER_ACCEPTED_ROWS,
+  rowsToAudit,
+  unitsFromJson,
+  unitsToJson,
+  VERIFY_LEVELS,
+  type VerifyLevel,
+} from '@freehold/domain';
 import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf, type ListPrices } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { TakesJson } from '../http/json-body.ts';
@@ -135,11 +143,11 @@ function comparison({ prices }: ListPrices, { kind, likely }: Quote): Record<str
 
 /** What is checked at a level, by how many, and out of whose money. */
 function auditOf(level: VerifyLevel, auditors: number): Record<string, unknown> {
-  const share = level === 'off' ? 0 : level === 'strict' ? 100 : 3;
   return {
     level,
-    share_floor_percent: share,
-    first_rows_of_a_node: level === 'off' ? 0 : 30,
+    // Of a hundred rows of a node that nobody could know for longer.
+    share_floor_percent: rowsToAudit(level, 100, { rowsAccepted: Number.MAX_SAFE_INTEGER }),
+    first_rows_of_a_node: level === 'off' ? 0 : NEWCOMER_ACCEPTED_ROWS,
     auditors,
     paid_by: 'the market fee',
   };

@@ -16,6 +16,7 @@ import { ApiError, invalidRequest, notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
 import { TakesJson } from '../http/json-body.ts';
+import { Stores } from '../http/room.guard.ts';
 import { listBody, pageOf, unknownCursor } from '../http/list-body.ts';
 import { checkpointBody, eventBody, fineTuningBody, type Checkpoint } from './fine-tuning-body.ts';
 
@@ -49,8 +50,9 @@ export class FineTuningController {
   }
 
   @Post()
-  @HttpCode(200)
+  @Stores()
   @TakesJson()
+  @HttpCode(200)
   async create(
     @Caller() caller: KeyRecord,
     @Req() request: ApiRequest,
@@ -129,10 +131,15 @@ export class FineTuningController {
   ): Promise<Record<string, unknown>> {
     const tune = await this.#found(caller, id);
     const { limit, after } = pageOf(query, CHECKPOINTS_PAGE);
-    const below = after === null ? tune.job.rowCount : segmentOf(tune, after);
+    // Segments are accepted in their order: above the accepted ones there is nothing to look up.
+    const below = after === null ? tune.job.rowsSucceeded : segmentOf(tune, after);
     if (below === null) throw unknownCursor();
     const found: Checkpoint[] = [];
-    for (let segment = below - 1; segment >= 0 && found.length <= limit; segment -= 1) {
+    for (
+      let segment = Math.min(below, tune.job.rowsSucceeded) - 1;
+      segment >= 0 && found.length <= limit;
+      segment -= 1
+    ) {
       const output = await acceptedSegment({ jobs: this.#jobs, objects: this.#objects }, id, segment);
       if (output !== null) found.push({ id: checkpointId(tune, segment), segment, output });
     }
@@ -172,22 +179,12 @@ function tooLate(tune: FineTuneView, what: string): ApiError {
 /** `metadata[key]=value`, as the SDK sends it; all pairs must match. */
 function metadataOf(query: Readonly<Record<string, unknown>>): Record<string, string> | null {
   const pairs: Record<string, string> = {};
-  const nested = query['metadata'];
-  if (typeof nested === 'object' && nested !== null) {
-    for (const [key, value] of Object.entries(nested)) {
-      if (typeof value !== 'string') throw badMetadata();
-      pairs[key] = value;
-    }
-  }
   for (const [name, value] of Object.entries(query)) {
     const key = /^metadata\[([^\]]{1,64})\]$/.exec(name)?.[1];
     if (key === undefined) continue;
-    if (typeof value !== 'string') throw badMetadata();
+    if (typeof value !== 'string')
+      throw invalidRequest('invalid_value', "Invalid 'metadata': expected metadata[key]=value.", 'metadata');
     pairs[key] = value;
   }
   return Object.keys(pairs).length === 0 ? null : pairs;
-}
-
-function badMetadata(): ApiError {
-  return invalidRequest('invalid_value', "Invalid 'metadata': expected metadata[key]=value.", 'metadata');
 }

@@ -1,11 +1,11 @@
 import { Controller, Delete, Get, Inject, Query, Req } from '@nestjs/common';
 import {
-  blobName,
   FineTuneStore,
   knownModels,
   ObjectStore,
   OfferBook,
   ProviderLink,
+  removeModel,
   type FineTunedModel,
   type KeyRecord,
   type KnownModel,
@@ -64,11 +64,8 @@ export class ModelsController {
   @Delete('*name')
   async remove(@Caller() caller: KeyRecord, @Req() request: ApiRequest): Promise<Record<string, unknown>> {
     const name = nameOf(request);
-    const removed = await this.#fineTunes.removeModel(caller.orgId, name);
-    if (removed !== 'not-found') {
-      if (removed.orphan !== null) await this.#objects.remove(blobName(removed.orphan));
-      return { id: name, object: 'model', deleted: true };
-    }
+    const removed = await removeModel({ fineTunes: this.#fineTunes, objects: this.#objects }, caller.orgId, name);
+    if (removed === 'removed') return { id: name, object: 'model', deleted: true };
     const model = await this.#found(request);
     throw new ApiError({
       status: 403,

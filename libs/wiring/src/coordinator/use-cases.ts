@@ -52,10 +52,8 @@ export class CoordinatorUseCases {
 
   /** Reads the files of a job and starts it, or says what is wrong with them. */
   async validate(jobId: string, signal: AbortSignal): Promise<void> {
-    const { jobs, fineTunes, objects, blobs, bases } = { ...this.training, jobs: this.#parts.jobs };
-    const { offers, catalogue } = this.#parts;
-    if ((await jobs.find(jobId))?.kind === 'fine-tune')
-      await validateFineTune({ jobs, fineTunes, objects, blobs, bases, offers, catalogue }, jobId, signal);
+    if ((await this.#parts.jobs.find(jobId))?.kind === 'fine-tune')
+      await validateFineTune({ ...this.training, ...this.batchPorts }, jobId, signal);
     else await validateBatch(this.batchPorts, jobId);
   }
 
