@@ -292,6 +292,7 @@ function providerLink(
 const GUARDED: ReadonlySet<unknown> = new Set([
   Blocks,
   FileStore,
+  FineTuneStore,
   JobStore,
   LeaseStore,
   ObjectStore,

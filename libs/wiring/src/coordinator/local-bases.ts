@@ -47,7 +47,11 @@ export class LocalBases extends TrainableBases {
   async engineFor(model: string, digest: string): Promise<OwnEngine | null> {
     const base = this.all().find((known) => known.model === baseOfTrainer(model));
     if (base === undefined || `sha256:${base.sha256}` !== digest || !this.holds(model)) return null;
-    this.#auditor ??= startTrainerEngine(this.#modelsDir, this.#objects);
+    this.#auditor ??= startTrainerEngine(this.#modelsDir, this.#objects).catch((error: unknown) => {
+      // A full disk, say: tried again at the next audit; until then somebody else's engine has to do.
+      this.#auditor = null;
+      throw error;
+    });
     const engine = await this.#auditor;
     return { engine, engineClass: (await engine.describe()).engineClass };
   }

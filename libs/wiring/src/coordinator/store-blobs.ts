@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream, mkdirSync } from 'node:fs';
 import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -32,7 +32,18 @@ export class StoreBlobs extends Blobs {
     if (isHere) return path;
     const draft = join(this.folder, `.${randomUUID()}`);
     try {
-      await pipeline(this.#objects.read(blobName(sha256)), createWriteStream(draft, { mode: 0o600 }), { signal });
+      const hash = createHash('sha256');
+      const hashed = async function* (chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+        for await (const chunk of chunks) {
+          hash.update(chunk);
+          yield chunk;
+        }
+      };
+      // Flushed before it has its name: a machine that loses its power must not find half of it there.
+      const file = createWriteStream(draft, { mode: 0o600, flush: true });
+      await pipeline(this.#objects.read(blobName(sha256)), hashed, file, { signal });
+      const found = hash.digest('hex');
+      if (found !== sha256) throw new BlobMissing(sha256, `what the object store has hashes to ${found.slice(0, 12)}…`);
       await rename(draft, path);
     } catch (error) {
       await rm(draft, { force: true });
