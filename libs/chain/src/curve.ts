@@ -42,11 +42,6 @@ export async function recoverDigest(digest: Hex, signature: Hex): Promise<Hex | 
   }
 }
 
-/** Whether the machine has the native library; without it a pool of workers is still off the event loop, only slower. */
-export function hasNativeCurve(): boolean {
-  return native !== null;
-}
-
 function loadNative(): NativeCurve | null {
   try {
     return createRequire(import.meta.url)(NATIVE_CURVE) as NativeCurve;

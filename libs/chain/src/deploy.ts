@@ -92,18 +92,6 @@ export async function openDevnetOrder(
   return orders;
 }
 
-export async function topUpDevnetOrder(
-  rpcUrl: string,
-  payerKey: Hex,
-  devnet: Pick<Devnet, 'token' | 'escrow' | 'book'>,
-  order: number,
-  reserved: bigint,
-): Promise<void> {
-  const payer = await devnetWallet(rpcUrl, payerKey);
-  await mintAndAllow(payer, devnet, reserved);
-  await write(payer, devnet.escrow, computeEscrowAbi, 'topUp', [devnet.book, order, reserved, 0n]);
-}
-
 /** Announces that no work shall be charged to the order after the next epoch. */
 export async function closeDevnetOrder(
   rpcUrl: string,

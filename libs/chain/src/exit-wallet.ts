@@ -9,6 +9,7 @@ import {
 } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import type { ExitCall } from './exit-client.ts';
+import { feesNow, withMargin } from './gas.ts';
 import { revertWords } from './revert-words.ts';
 
 export interface ExitWalletOptions {
@@ -26,10 +27,6 @@ export class NoGasError extends Error {
 const RPC_TIMEOUT_MS = 15_000;
 const PATIENCE_MS = 180_000;
 const POLL_MS = 250;
-const GAS_MARGIN_PERCENT = 25n;
-const PRIORITY_FEE_MIN = 1_000_000_000n;
-/** A base fee may double in six blocks. */
-const BASE_FEE_FACTOR = 2n;
 
 /**
  * Sends one call after the other, and keeps no memory: what was sent before a crash is found in the pool by its nonce and
@@ -82,7 +79,7 @@ export class ExitWallet {
     await this.settleEarlier();
     const [gas, fees, balance, nonce, chainId] = await Promise.all([
       this.#gasOf(call),
-      this.#fees(),
+      feesNow(this.#client),
       this.#client.getBalance({ address: this.#account.address }),
       this.#nonce('latest'),
       this.#client.getChainId(),
@@ -112,17 +109,7 @@ export class ExitWallet {
   }
 
   async #gasOf(call: ExitCall): Promise<bigint> {
-    const gas = await this.#client.estimateGas({ account: this.#account.address, to: call.to, data: call.data });
-    return (gas * (100n + GAS_MARGIN_PERCENT)) / 100n;
-  }
-
-  async #fees(): Promise<{ readonly maxFeePerGas: bigint; readonly maxPriorityFeePerGas: bigint }> {
-    const [block, tip] = await Promise.all([
-      this.#client.getBlock({ blockTag: 'latest' }),
-      this.#client.estimateMaxPriorityFeePerGas(),
-    ]);
-    const maxPriorityFeePerGas = tip > PRIORITY_FEE_MIN ? tip : PRIORITY_FEE_MIN;
-    return { maxPriorityFeePerGas, maxFeePerGas: (block.baseFeePerGas ?? 0n) * BASE_FEE_FACTOR + maxPriorityFeePerGas };
+    return withMargin(await this.#client.estimateGas({ account: this.#account.address, to: call.to, data: call.data }));
   }
 
   #nonce(blockTag: 'latest' | 'pending'): Promise<number> {

@@ -20,6 +20,7 @@ import {
   type TransactionReceipt,
 } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
+import { feesNow, withMargin, type Fees } from './gas.ts';
 import { revertWords } from './revert-words.ts';
 import { rpcTransport, type Rpc } from './rpc-endpoints.ts';
 
@@ -42,13 +43,10 @@ const REPLACE_AFTER_MS = 60_000;
 /** Nodes refuse a replacement below +10 %; 12.5 % is what the strictest ask. In parts of 1,000. */
 const REPLACE_PER_MILLE = 1_125n;
 /** Estimates are exact for the state they saw; the next block may cost a little more. */
-const GAS_MARGIN_PERCENT = 25n;
-const PRIORITY_FEE_MIN = 1_000_000_000n;
 /** A posting of 1,000 credits takes 2.2 million; more than this no transaction may take on any chain we know (EIP-7825). */
 const GAS_MAX = 16_777_216n;
-const FEE_PER_GAS_MAX = 500_000_000_000n;
-/** A base fee may double in six blocks. */
-const BASE_FEE_FACTOR = 2n;
+/** Wei: far above what main nets ask in a busy week, and low enough that a lying endpoint cannot empty the wallet at once. */
+export const FEE_PER_GAS_MAX = 500_000_000_000n;
 /** Mined transactions are looked at again for so many blocks: a reorganisation may take them back. */
 const WATCHED_BLOCKS = 128n;
 
@@ -82,7 +80,7 @@ export class RpcChainSender extends ChainSender {
     if (known !== null && known.state !== 'failed') return stateOf(known);
     const gas = await this.#estimate(wish);
     if (typeof gas === 'string') return { state: 'refused', why: gas };
-    const fees = await this.#fees();
+    const fees = await feesNow(this.#client);
     const tooDear = this.#tooDear(gas, fees.maxFeePerGas);
     if (tooDear !== null) return { state: 'refused', why: tooDear };
     const saved = await this.#signAndSave(wish, gas, fees);
@@ -163,7 +161,7 @@ export class RpcChainSender extends ChainSender {
   /** Why this is more than we pay, or null. */
   #tooDear(gas: bigint, feePerGas: bigint): string | null {
     const feeMax = this.#options.feePerGasMax ?? FEE_PER_GAS_MAX;
-    if (withMargin(gas) > GAS_MAX) return `it would take ${gas} gas, more than the ceiling of ${GAS_MAX} allows`;
+    if (withMargin(gas) > GAS_MAX) return `it would take up to ${withMargin(gas)} gas and the ceiling is ${GAS_MAX}`;
     if (feePerGas <= feeMax) return null;
     return `gas costs ${feePerGas} wei and the ceiling is ${feeMax}; it waits until gas is cheaper`;
   }
@@ -189,7 +187,7 @@ export class RpcChainSender extends ChainSender {
 
   async #raiseFee(open: SavedTransaction): Promise<boolean> {
     const old = parseTransaction(open.raw as Hex);
-    const now = await this.#fees();
+    const now = await feesNow(this.#client);
     if (old.type !== 'eip1559')
       throw new Error(`transaction ${open.hash} is of type ${old.type}; we sign eip1559 only`);
     const { to, data, gas, nonce, chainId } = old;
@@ -242,15 +240,6 @@ export class RpcChainSender extends ChainSender {
     }
   }
 
-  async #fees(): Promise<Fees> {
-    const [block, tip] = await Promise.all([
-      this.#client.getBlock({ blockTag: 'latest' }),
-      this.#client.estimateMaxPriorityFeePerGas(),
-    ]);
-    const maxPriorityFeePerGas = atLeast(tip, PRIORITY_FEE_MIN);
-    return { maxPriorityFeePerGas, maxFeePerGas: (block.baseFeePerGas ?? 0n) * BASE_FEE_FACTOR + maxPriorityFeePerGas };
-  }
-
   async #receipt(hash: Hex): Promise<TransactionReceipt | null> {
     try {
       return await this.#client.getTransactionReceipt({ hash });
@@ -268,15 +257,6 @@ export class RpcChainSender extends ChainSender {
       throw error;
     }
   }
-}
-
-interface Fees {
-  readonly maxFeePerGas: bigint;
-  readonly maxPriorityFeePerGas: bigint;
-}
-
-function withMargin(gas: bigint): bigint {
-  return (gas * (100n + GAS_MARGIN_PERCENT)) / 100n;
 }
 
 function stateOf(saved: SavedTransaction): SendState {

@@ -7,8 +7,6 @@ export interface ChainFacts {
   readonly holdings: BookHoldings | null;
   /** What our book holds on chain at that block: lanes, balances and bond. Must be minus the ledger's escrow account, exactly. */
   readonly escrowBalance: bigint;
-  /** Events of the chain that are not in the ledger yet change neither side: always 0 at one and the same block. */
-  readonly unconfirmed: bigint;
   /** Our transactions that are signed and not confirmed, one by one. */
   readonly pending: readonly SavedTransaction[];
 }
@@ -25,12 +23,12 @@ export async function chainFacts(ports: {
   for (let attempt = 1; ; attempt += 1) {
     const [at] = await ports.history.blocks(1);
     const pending = await ports.transactions.open(ports.sender);
-    if (at === undefined) return { block: null, holdings: null, escrowBalance: 0n, unconfirmed: 0n, pending };
+    if (at === undefined) return { block: null, holdings: null, escrowBalance: 0n, pending };
     const holdings = await ports.escrow.holdings(at.number);
     const [after] = await ports.history.blocks(1);
     if (after?.hash === at.hash || attempt === ATTEMPTS_MAX) {
       const escrowBalance = holdings.lanes + holdings.balances + holdings.bond;
-      return { block: at.number, holdings, escrowBalance, unconfirmed: 0n, pending };
+      return { block: at.number, holdings, escrowBalance, pending };
     }
   }
 }

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { rpcUrls } from '@freehold/chain';
+import { FEE_PER_GAS_MAX, rpcUrls } from '@freehold/chain';
 import { z } from 'zod';
 import { parseFailpoint, type Failpoint } from './coordinator/failpoints.ts';
 
@@ -40,7 +40,7 @@ const Environment = z.object({
   /** Blocks on a transaction, itself included, before it counts: 1 on a local chain, 12 or more where money is real. */
   CONFIRMATIONS: z.coerce.number().int().min(1).default(1),
   /** The most that a unit of gas may cost, in wei: transactions wait while it costs more. */
-  FEE_PER_GAS_MAX: z.coerce.bigint().min(1n).default(500_000_000_000n),
+  FEE_PER_GAS_MAX: z.coerce.bigint().min(1n).default(FEE_PER_GAS_MAX),
   /** Credits below this wait for more before we pay for their withdrawal; smallest token unit. */
   PAYOUT_MIN: z.coerce.bigint().min(1n).default(1n),
   FEE_BPS: z.coerce.number().int().min(0).max(1_000).default(300),

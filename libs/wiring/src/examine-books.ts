@@ -52,12 +52,13 @@ async function examined(books: BooksSurroundings): Promise<Examination> {
     const chain = await chainSide(books);
     const report = await runDoctor(database, {
       ...queue,
-      ...(chain === null ? {} : { chain: { escrowBalance: chain.escrow, unconfirmed: 0n } }),
+      ...(chain === null ? {} : { chain: { escrowBalance: chain.escrow } }),
     });
     const halted = (await new PgPayoutGate(database).state()).halted?.why ?? null;
     if (chain === null) return { ...report, chain: null, payoutsHalted: halted };
-    const hasMoved = (await chainSide(books))?.escrow !== chain.escrow;
-    if (report.violations.length > 0 && hasMoved && attempt < EXAMINATIONS_MAX) continue;
+    const isAgain = report.violations.length > 0 && attempt < EXAMINATIONS_MAX;
+    // Every order and payee is read for it: only where it can make a difference.
+    if (isAgain && (await chainSide(books))?.escrow !== chain.escrow) continue;
     const shown = {
       block: String(chain.block),
       escrow: String(chain.escrow),

@@ -4,8 +4,8 @@ import type { Sql } from '../database.ts';
 export interface DoctorFacts {
   /** How long something may be in flight before it counts as stuck. */
   readonly stuckAfterMs?: number;
-  /** What the escrow holds for us on chain, and what is under way between it and the ledger (signed: chain − ledger). */
-  readonly chain?: { readonly escrowBalance: bigint; readonly unconfirmed: bigint };
+  /** What the escrow holds for us on chain, at the block that the ledger stands at. */
+  readonly chain?: { readonly escrowBalance: bigint };
   /** Ids of the outbox rows that the queue has waiting or at work. */
   readonly queueEntries?: readonly string[];
 }
