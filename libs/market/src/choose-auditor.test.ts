@@ -24,3 +24,39 @@ it('an auditor that can replay sampled rows comes first, one of the same class s
     used.add(next.id);
   expect([...used]).toEqual(['same', 'other', 'seedless']);
 });
+
+it('nobody looks at its own work: not its node, its operator or who is paid at its address, nor who is benched', async () => {
+  const same = { ...node('b', 'c', true), address: '0xa' };
+  const paidTogether = node('d', 'c', true);
+  const nodes = [
+    node('accused', 'c', true),
+    same,
+    { ...paidTogether, offer: { ...paidTogether.offer, payout: '0xa' } },
+    node('benched', 'c', true),
+  ];
+  const auditors = chooseAuditors({
+    link: { nodes: () => nodes } as unknown as ProviderLink,
+    localEngine: () => Promise.resolve(null),
+    benched: () => Promise.resolve(new Set(['benched'])),
+    chance: () => 0,
+  });
+  expect(await auditors.next(LEASE, new Set())).toBeNull();
+  expect(await auditors.anyFor(LEASE)).toBe(false);
+  nodes.push(node('other', 'c', true));
+  expect((await auditors.next(LEASE, new Set()))?.id).toBe('other');
+});
+
+it('two nodes of one operator are asked for one opinion', async () => {
+  const [first, second] = [node('first', 'c', true), node('second', 'c', true)];
+  const nodes = [first, { ...second, offer: { ...second.offer, payout: first.offer.payout } }];
+  const auditors = chooseAuditors({
+    link: { nodes: () => nodes } as unknown as ProviderLink,
+    localEngine: () => Promise.resolve(null),
+    benched: () => Promise.resolve(new Set()),
+    chance: () => 0,
+  });
+  expect((await auditors.next(LEASE, new Set()))?.id).toBe('first');
+  expect(await auditors.next(LEASE, new Set(['first']))).toBeNull();
+  nodes.push(node('other', 'd', false));
+  expect((await auditors.next(LEASE, new Set(['second'])))?.id).toBe('other');
+});

@@ -43,13 +43,19 @@ export const OWN_ENGINE = 'coordinator';
 /**
  * The first that exists: another operator's node whose engine can replay a sampled row, then one that cannot; of these, the same
  * engine class before another; at last the coordinator's own engine. Never the accused's operator, nor one that shares its
- * payout address.
+ * payout address; nor an operator of whom a connected node was used already.
  */
 export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
   const nodesFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<ConnectedNode[]> => {
-    const able = ports.link
-      .nodes()
-      .filter((node) => !used.has(node.id) && isIndependent(node, lease) && auditingModel(node, lease) !== undefined);
+    const nodes = ports.link.nodes();
+    // Two nodes of one operator are one opinion: alone they could neither make a quorum nor prove a bad row.
+    const heard = nodes.filter(({ id }) => used.has(id));
+    const able = nodes.filter(
+      (node) =>
+        isIndependent(node, lease) &&
+        !heard.some((other) => isSameOperator(node, other)) &&
+        auditingModel(node, lease) !== undefined,
+    );
     const benched = await ports.benched(able.map((node) => node.id));
     return able.filter((node) => !benched.has(node.id));
   };
@@ -82,6 +88,10 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
 
 function isIndependent(node: ConnectedNode, lease: LeaseView): boolean {
   return node.id !== lease.nodeId && node.address !== lease.address && node.offer.payout !== lease.payout;
+}
+
+function isSameOperator(node: ConnectedNode, other: ConnectedNode): boolean {
+  return node.id === other.id || node.address === other.address || node.offer.payout === other.offer.payout;
 }
 
 function auditingModel(node: ConnectedNode, lease: LeaseView): ConnectedNode['offer']['engines'][number] | undefined {
