@@ -119,7 +119,15 @@ class TrainerEngine extends Engine {
   }
 
   override async segment(_model: string, work: SegmentWork, signal: AbortSignal): Promise<SegmentOutput> {
-    return (await this.#inTurn(() => this.#train(work, signal))).output;
+    const output = await this.#inTurn(() => this.#train(work, signal));
+    // Delivered, this would be held against the node that trained, and not against the one that brought the checkpoint.
+    if (work.from !== null && output.stateIn !== work.from.state)
+      throw new EngineError(
+        'checkpoint_mismatch',
+        `Checkpoint ${work.from.checkpoint.slice(0, 12)}… holds state ${output.stateIn.slice(0, 12)}…, not ${work.from.state.slice(0, 12)}….`,
+        true,
+      );
+    return output;
   }
 
   /** Runs a committed segment again. Its checkpoint is read even where all states agree: other bytes might have been brought. */
@@ -133,10 +141,9 @@ class TrainerEngine extends Engine {
     if (work.kind !== 'segment' || committed.kind !== 'segment')
       return { kind: 'failed', rowNo, code: 'unsupported_kind', agrees: false };
     return this.#inTurn(async () => {
-      const { output } = await this.#train(work, signal);
-      const { stateIn, stateOut, losses, tokens, checkpoint } = output;
-      const distance =
-        checkpoint === committed.checkpoint ? 0 : await this.#distance(committed.checkpoint, checkpoint, signal);
+      const { stateIn, stateOut, losses, tokens, checkpoint } = await this.#train(work, signal);
+      const isSame = checkpoint === committed.checkpoint && stateOut === committed.stateOut;
+      const distance = isSame ? 0 : await this.#distance(committed, checkpoint, signal);
       return { kind: 'segment', rowNo, stateIn, stateOut, losses, tokens, distance };
     });
   }
@@ -165,7 +172,7 @@ class TrainerEngine extends Engine {
     return await mine;
   }
 
-  async #train(work: SegmentWork, signal: AbortSignal): Promise<{ readonly output: SegmentOutput }> {
+  async #train(work: SegmentWork, signal: AbortSignal): Promise<SegmentOutput> {
     if (this.#closed) throw new EngineError('engine_closed', 'The engine was closed.', false);
     const { blobs } = this.#spec;
     const checkpoint = work.from === null ? null : await blobs.path(work.from.checkpoint, signal);
@@ -186,17 +193,15 @@ class TrainerEngine extends Engine {
     const done = trainedOf(segment);
     await blobs.adopt(done.checkpoint.path, done.checkpoint.sha256);
     return {
-      output: {
-        kind: 'segment',
-        stateIn: done.stateIn,
-        stateOut: done.stateOut,
-        checkpoint: done.checkpoint.sha256,
-        checkpointBytes: done.checkpoint.bytes,
-        toStep: done.toStep,
-        losses: steps.map(({ loss }) => loss),
-        accuracies: steps.map(({ accuracy }) => accuracy),
-        tokens: done.tokens,
-      },
+      kind: 'segment',
+      stateIn: done.stateIn,
+      stateOut: done.stateOut,
+      checkpoint: done.checkpoint.sha256,
+      checkpointBytes: done.checkpoint.bytes,
+      toStep: done.toStep,
+      losses: steps.map(({ loss }) => loss),
+      accuracies: steps.map(({ accuracy }) => accuracy),
+      tokens: done.tokens,
     };
   }
 
@@ -236,14 +241,17 @@ class TrainerEngine extends Engine {
 
   #armIdle(): void {
     clearTimeout(this.#idle);
-    if (this.#closed) return;
-    this.#idle = setTimeout(() => void this.#inTurn(() => this.#put()), this.#spec.idleMs ?? IDLE_MS);
+    if (this.#closed || this.#atWork === undefined) return;
+    // A folder that cannot be removed costs its room and nothing else; nobody waits for this.
+    const put = (): void => void this.#inTurn(() => this.#put()).catch(() => undefined);
+    this.#idle = setTimeout(put, this.#spec.idleMs ?? IDLE_MS);
     this.#idle.unref();
   }
 
-  async #distance(committed: string, own: string, signal: AbortSignal): Promise<number | null> {
+  async #distance(committed: SegmentOutput, own: string, signal: AbortSignal): Promise<number | null> {
     const { blobs } = this.#spec;
-    return weightsDistance(await blobs.path(committed, signal), await blobs.path(own, signal));
+    const path = await blobs.path(committed.checkpoint, signal);
+    return await weightsDistance({ path, state: committed.stateOut }, await blobs.path(own, signal));
   }
 }
 
