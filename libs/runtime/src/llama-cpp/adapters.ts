@@ -11,6 +11,11 @@ const ADAPTERS_MAX = 4;
 interface Adapted {
   readonly context: LlamaContext;
   readonly slots: Slots<LlamaContextSequence>;
+}
+
+/** One adapter and how many calls want it, counted before it is loaded: what somebody waits for is not taken away. */
+interface Wanted {
+  readonly adapted: Promise<Adapted>;
   users: number;
 }
 
@@ -26,7 +31,7 @@ export class AdapterUnfit extends Error {
 export class Adapters {
   readonly #folder: string | undefined;
   readonly #open: (path: string) => Promise<LlamaContext>;
-  readonly #loaded = new Map<string, Promise<Adapted>>();
+  readonly #loaded = new Map<string, Wanted>();
 
   constructor(folder: string | undefined, open: (path: string) => Promise<LlamaContext>) {
     this.#folder = folder;
@@ -35,37 +40,35 @@ export class Adapters {
 
   /** Runs `use` on the adapter's sequence, one call at a time. @throws {AdapterUnfit | EngineError} */
   async with<R>(adapter: string, signal: AbortSignal, use: (sequence: LlamaContextSequence) => Promise<R>): Promise<R> {
-    const adapted = await this.#take(adapter);
-    adapted.users += 1;
+    const wanted = this.#loaded.get(adapter) ?? { adapted: this.#load(adapter), users: 0 };
+    wanted.users += 1;
+    // The youngest stands last.
+    this.#loaded.delete(adapter);
+    this.#loaded.set(adapter, wanted);
     try {
-      return await adapted.slots.with(signal, use);
+      const { slots } = await this.#loadedOf(adapter, wanted);
+      await this.#makeRoom();
+      return await slots.with(signal, use);
     } finally {
-      adapted.users -= 1;
+      wanted.users -= 1;
     }
   }
 
-  async #take(adapter: string): Promise<Adapted> {
-    const loading = this.#loaded.get(adapter) ?? this.#load(adapter);
-    // The youngest stands last.
-    this.#loaded.delete(adapter);
-    this.#loaded.set(adapter, loading);
+  async #loadedOf(adapter: string, wanted: Wanted): Promise<Adapted> {
     try {
-      const adapted = await loading;
-      await this.#makeRoom(adapter);
-      return adapted;
+      return await wanted.adapted;
     } catch (error) {
-      this.#loaded.delete(adapter);
+      if (this.#loaded.get(adapter) === wanted) this.#loaded.delete(adapter);
       throw error;
     }
   }
 
-  async #makeRoom(keep: string): Promise<void> {
-    for (const [name, loading] of [...this.#loaded]) {
+  async #makeRoom(): Promise<void> {
+    for (const [name, wanted] of [...this.#loaded]) {
       if (this.#loaded.size <= ADAPTERS_MAX) return;
-      const old = name === keep ? undefined : await loading.catch(() => undefined);
-      if (old === undefined || old.users > 0) continue;
+      if (wanted.users > 0 || this.#loaded.get(name) !== wanted) continue;
       this.#loaded.delete(name);
-      await old.context.dispose();
+      await (await wanted.adapted).context.dispose();
     }
   }
 
@@ -80,7 +83,7 @@ export class Adapters {
     } catch (error) {
       throw new AdapterUnfit(adapter, error instanceof Error ? error.message.slice(0, 256) : 'llama.cpp refused it');
     }
-    return { context, slots: new Slots([context.getSequence()]), users: 0 };
+    return { context, slots: new Slots([context.getSequence()]) };
   }
 }
 
