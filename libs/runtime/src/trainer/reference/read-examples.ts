@@ -94,6 +94,7 @@ function exampleEncoder(base: Base): (messages: readonly Message[], line: number
   const placeholder = (at: number): string => `\ue000${at}\ue001`;
   return (messages, line) => {
     const turns = ordered(messages);
+    refuseHopeless(turns, tokenizer.pieceCharsMax, llama.config.contextTokens, line);
     // Rendered over placeholders: a message that spells a mark must not become one.
     const text = template.render({
       messages: turns.map(({ role }, at) => ({ role, content: placeholder(at) })),
@@ -127,11 +128,20 @@ function exampleEncoder(base: Base): (messages: readonly Message[], line: number
   };
 }
 
+/** Cutting a text into tokens takes the square of its length: not begun for one that cannot fit whatever its tokens are. */
+function refuseHopeless(turns: readonly Message[], pieceCharsMax: number, contextTokens: number, line: number): void {
+  const chars = turns.reduce((sum, { content }) => sum + content.length, 0);
+  const least = Math.ceil(chars / pieceCharsMax);
+  if (least > contextTokens) throw tooLong(`at least ${least}`, contextTokens, line);
+}
+
+function tooLong(tokens: string, contextTokens: number, line: number): TrainerError {
+  const message = `Line ${line}: the example has ${tokens} tokens, the base's context ${contextTokens}: shorten or drop it.`;
+  return new TrainerError('example_too_long', message, false, { line });
+}
+
 function cut(tokens: readonly number[], trained: readonly number[], contextTokens: number, line: number): Example {
-  if (tokens.length > contextTokens) {
-    const message = `Line ${line}: the example has ${tokens.length} tokens, the base's context ${contextTokens}: shorten or drop it.`;
-    throw new TrainerError('example_too_long', message, false, { line });
-  }
+  if (tokens.length > contextTokens) throw tooLong(String(tokens.length), contextTokens, line);
   const end = trained.lastIndexOf(1) + 1;
   if (end < 2) throw invalid('Nothing is left to learn from.', line);
   return { tokens: Int32Array.from(tokens.slice(0, end)), trained: Uint8Array.from(trained.slice(0, end)) };

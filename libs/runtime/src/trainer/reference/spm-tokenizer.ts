@@ -16,6 +16,8 @@ const REMEMBERED_MAX = 100_000;
 export class SpmTokenizer {
   readonly bos: string;
   readonly eos: string;
+  /** No token stands for more of a text than this. */
+  readonly pieceCharsMax: number;
   readonly #pieces: readonly string[];
   readonly #scores: readonly number[];
   readonly #plain = new Map<string, number>();
@@ -33,6 +35,7 @@ export class SpmTokenizer {
   ) {
     this.#pieces = pieces;
     this.#scores = scores;
+    this.pieceCharsMax = pieces.reduce((longest, piece) => Math.max(longest, piece.length), 1);
     pieces.forEach((piece, id) => (CONTROL_KINDS.has(kinds[id]) ? this.#control : this.#plain).set(piece, id));
     const id = (name: string): number => Number(metadata.get(`tokenizer.ggml.${name}_token_id`) ?? 0);
     this.bos = pieces[id('bos')] ?? '';
