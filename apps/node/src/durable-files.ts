@@ -1,4 +1,4 @@
-import { open, readFile, rename } from 'node:fs/promises';
+import { open, readFile, rename, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** Owner only: what a node keeps is keys, payloads and money. */
@@ -33,6 +33,17 @@ export async function syncFolder(path: string): Promise<void> {
 export async function readIfThere(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
+}
+
+/** Size and last change; null when there is no such file. */
+export async function statIfThere(path: string): Promise<{ readonly size: number; readonly changedMs: number } | null> {
+  try {
+    const { size, mtimeMs } = await stat(path);
+    return { size, changedMs: mtimeMs };
   } catch (error) {
     if (isMissing(error)) return null;
     throw error;

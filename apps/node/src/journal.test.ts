@@ -1,9 +1,18 @@
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { WorkOutput } from '@freehold/protocol';
-import { LeaseJournal, type LeaseHead } from './journal.ts';
+import { forgetResults, keptResults, LeaseJournal, type LeaseHead } from './journal.ts';
 
 const HEAD: LeaseHead = {
   coordinator: '1/none/0x',
@@ -86,5 +95,25 @@ describe('the journal of a lease', () => {
     await written();
     expect(statSync(folder).mode & 0o077).toBe(0);
     expect(statSync(join(folder, 'results.jsonl')).mode & 0o077).toBe(0);
+  });
+
+  it('keeps the results of accepted leases alone, until they are too old or the newer ones take their room', async () => {
+    const kept = mkdtempSync(join(tmpdir(), 'freehold-results-'));
+    for (const epoch of [1, 2, 3]) {
+      const journal = await LeaseJournal.create(root, { ...HEAD, epoch });
+      await journal.addInput(input(0));
+      await journal.addResults([{ index: 0, leaf: leaf(0), output: output(0) }]);
+      await journal.keepResults(kept);
+      utimesSync(join(kept, `${HEAD.task}.${epoch}`), epoch, epoch);
+    }
+    expect(readdirSync(root)).toEqual([]);
+    const newest = join(kept, `${HEAD.task}.3`);
+    expect(existsSync(join(newest, 'inputs.jsonl'))).toBe(false);
+    expect(await keptResults(newest)).toEqual([output(0)]);
+    const bytes = statSync(join(newest, 'results.jsonl')).size;
+    await forgetResults(kept, 3_500, { keptMs: 2_000, bytesMax: 3 * bytes });
+    expect(readdirSync(kept).sort()).toEqual([2, 3].map((epoch) => `${HEAD.task}.${epoch}`));
+    await forgetResults(kept, 3_500, { keptMs: 2_000, bytesMax: 2 * bytes - 1 });
+    expect(readdirSync(kept)).toEqual([`${HEAD.task}.3`]);
   });
 });

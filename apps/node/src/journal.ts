@@ -3,7 +3,7 @@ import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Digest, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
-import { FOLDER_MODE, isMissing, readIfThere, syncFolder, writeDurably } from './durable-files.ts';
+import { FOLDER_MODE, readIfThere, statIfThere, syncFolder, writeDurably } from './durable-files.ts';
 
 /** What a lease is, as long as the node holds anything of it. */
 export const LeaseHead = z.object({
@@ -168,9 +168,22 @@ export class LeaseJournal {
 
 /** The results of a kept lease, in row order; null when there are none. */
 export async function keptResults(folder: string): Promise<readonly WorkOutput[] | null> {
-  if (!(await isThere(join(folder, 'results.jsonl')))) return null;
+  if ((await statIfThere(join(folder, 'results.jsonl'))) === null) return null;
   const lines = await wholeLines(join(folder, 'results.jsonl'), ResultLine, (line, at) => line.index === at);
   return lines.map(({ value }) => value.output);
+}
+
+/** Removes kept results that are older than `keptMs`, and the oldest of those that take more than `bytesMax` together. */
+export async function forgetResults(
+  root: string,
+  nowMs: number,
+  { keptMs, bytesMax }: { readonly keptMs: number; readonly bytesMax: number },
+): Promise<void> {
+  let bytes = 0;
+  for (const { folder, changedMs } of (await leaseFolders(root)).sort((a, b) => b.changedMs - a.changedMs)) {
+    bytes += (await statIfThere(join(folder, 'results.jsonl')))?.size ?? 0;
+    if (nowMs - changedMs > keptMs || bytes > bytesMax) await rm(folder, { recursive: true, force: true });
+  }
 }
 
 /** Folders of leases under `root`, with the time of their last change. */
@@ -206,23 +219,13 @@ function jsonOf(text: string | null): unknown {
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
-}
-
 /** The lines of a file up to the first that is torn, malformed or out of order. */
 async function wholeLines<T>(
   path: string,
   schema: z.ZodType<T>,
   follows: (value: T, at: number) => boolean,
 ): Promise<{ value: T; piece: Piece }[]> {
-  if (!(await isThere(path))) return [];
+  if ((await statIfThere(path)) === null) return [];
   const lines: { value: T; piece: Piece }[] = [];
   let rest = Buffer.alloc(0);
   let offset = 0;

@@ -4,14 +4,19 @@ import type { HeldLease, LeaseRef } from '@freehold/protocol';
 import type { LeaseFrame, RowsCall } from '@freehold/wiring/node';
 import type { Coordinator, Coordinators } from './coordinators.ts';
 import { FOLDER_MODE } from './durable-files.ts';
-import { LeaseJournal, leaseFolders, leaseKey, type LeaseHead } from './journal.ts';
+import { forgetResults, LeaseJournal, leaseFolders, leaseKey, type LeaseHead } from './journal.ts';
 import { LeaseRun, type LeaseSurroundings } from './lease-run.ts';
 import type { Seat, Seats } from './seats.ts';
 
 /** What no coordinator has asked about for a day is nobody's any more. */
 const FORGOTTEN_AFTER_MS = 24 * 3_600_000;
-/** Results of accepted leases are kept for so long: the time in which a batch's coordinator may be lost and another take over. */
-const RESULTS_KEPT_MS = 24 * 3_600_000;
+/**
+ * Results of accepted leases are kept for so long, the time in which a batch's coordinator may be lost and another take over; and
+ * together no more than a disk has to spare beside the leases in hand.
+ */
+const RESULTS_KEPT = { keptMs: 24 * 3_600_000, bytesMax: 2 * 1_073_741_824 };
+/** A day has thousands of leases: they are not all looked at after each. */
+const FORGET_EVERY_MS = 600_000;
 /** Payloads of all leases together. */
 const JOURNAL_BYTES_MAX = 2 * 1_073_741_824;
 /** Leases with rows still to run, per slot of the model: one that works, one whose inputs are already here. */
@@ -37,6 +42,7 @@ export class LeasesInHand {
   readonly #runs = new Map<string, LeaseRun>();
   /** Grants whose journal is being made: a second stream of the same lease waits for it. */
   readonly #starting = new Map<string, Promise<LeaseRun>>();
+  #forgotMs = 0;
 
   private constructor(folder: string, results: string, seats: Seats, coordinators: Coordinators, hooks: LeaseHooks) {
     this.#folder = folder;
@@ -57,7 +63,7 @@ export class LeasesInHand {
     const folder = join(dataDir, 'leases');
     const results = join(dataDir, 'results');
     for (const path of [folder, results]) await mkdir(path, { recursive: true, mode: FOLDER_MODE });
-    await forgetOld(results, nowMs);
+    await forgetResults(results, nowMs, RESULTS_KEPT);
     const leases = new LeasesInHand(folder, results, seats, coordinators, hooks);
     for (const { folder: lease, changedMs } of await leaseFolders(folder))
       await leases.#restore(lease, nowMs - changedMs);
@@ -135,8 +141,14 @@ export class LeasesInHand {
     this.#runs.delete(key);
     this.#hooks.log('lease-accepted', { lease: key, done: run.done });
     await run.drop(this.#results);
-    await forgetOld(this.#results, Date.now());
+    await this.#forget(Date.now());
     this.#hooks.onChange();
+  }
+
+  async #forget(nowMs: number): Promise<void> {
+    if (nowMs - this.#forgotMs < FORGET_EVERY_MS) return;
+    this.#forgotMs = nowMs;
+    await forgetResults(this.#results, nowMs, RESULTS_KEPT);
   }
 
   async close(): Promise<void> {
@@ -211,11 +223,6 @@ export class LeasesInHand {
     if (run.state === 'committed') return this.#hooks.onChange();
     await this.drop(run.head, run.state);
   }
-}
-
-async function forgetOld(results: string, nowMs: number): Promise<void> {
-  for (const { folder, changedMs } of await leaseFolders(results))
-    if (nowMs - changedMs > RESULTS_KEPT_MS) await rm(folder, { recursive: true, force: true });
 }
 
 function resumable(

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BlobMissing, Blobs } from '@freehold/market';
-import { FOLDER_MODE } from './durable-files.ts';
+import { FILE_MODE, FOLDER_MODE, isMissing, statIfThere } from './durable-files.ts';
 
 /** Training files, checkpoints and adapters together; the ones unused for longest go first. */
 const BYTES_MAX = 4 * 1_073_741_824;
@@ -23,20 +23,22 @@ export interface ObjectRoad {
 /** Objects of fine-tunes on this machine's disk, by their sha256: fetched once, checked, and kept while there is room. */
 export class ObjectsAtHand extends Blobs {
   readonly folder: string;
+  readonly #bytesMax: number;
   readonly #fetching = new Map<string, Promise<void>>();
   #road: ObjectRoad | null = null;
 
-  private constructor(folder: string) {
+  private constructor(folder: string, bytesMax: number) {
     super();
     this.folder = folder;
+    this.#bytesMax = bytesMax;
   }
 
-  static async open(dataDir: string): Promise<ObjectsAtHand> {
+  static async open(dataDir: string, bytesMax = BYTES_MAX): Promise<ObjectsAtHand> {
     const folder = join(dataDir, 'objects');
     await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
     for (const name of await readdir(folder))
       if (name.startsWith('.')) await rm(join(folder, name), { recursive: true, force: true });
-    return new ObjectsAtHand(folder);
+    return new ObjectsAtHand(folder, bytesMax);
   }
 
   /** Engines start before there is anybody to ask. */
@@ -49,10 +51,12 @@ export class ObjectsAtHand extends Blobs {
     if (await this.#touch(path)) return path;
     let fetching = this.#fetching.get(sha256);
     if (fetching === undefined) {
-      fetching = this.#fetch(sha256, path, signal).finally(() => this.#fetching.delete(sha256));
+      fetching = this.#fetch(sha256, path).finally(() => this.#fetching.delete(sha256));
       this.#fetching.set(sha256, fetching);
     }
     await fetching;
+    // Others may want what one has given up: the fetch itself goes on.
+    signal.throwIfAborted();
     return path;
   }
 
@@ -62,6 +66,7 @@ export class ObjectsAtHand extends Blobs {
 
   async adopt(path: string, sha256: string): Promise<void> {
     await rename(path, join(this.folder, sha256));
+    await this.#makeRoom();
   }
 
   /** Brings an object to a coordinator's process; nothing is sent that is there already. */
@@ -79,16 +84,15 @@ export class ObjectsAtHand extends Blobs {
       await utimes(path, now, now);
       return true;
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+      if (isMissing(error)) return false;
       throw error;
     }
   }
 
   /** The process that lent it gives it; others say that they did not. */
-  async #fetch(sha256: string, path: string, signal: AbortSignal): Promise<void> {
+  async #fetch(sha256: string, path: string): Promise<void> {
     let why = 'no coordinator is connected';
     for (const peer of this.#road?.peers() ?? []) {
-      signal.throwIfAborted();
       try {
         await this.#take(sha256, path, this.#road?.fetch(peer, sha256) ?? []);
         await this.#makeRoom();
@@ -104,12 +108,15 @@ export class ObjectsAtHand extends Blobs {
     const draft = join(this.folder, `.${randomUUID()}`);
     const hash = createHash('sha256');
     try {
-      const file = await open(draft, 'wx', 0o600);
+      const file = await open(draft, 'wx', FILE_MODE);
       try {
         for await (const chunk of body) {
           hash.update(chunk);
-          await file.write(chunk);
+          // Writes all of it, where `write` may stop in the middle.
+          await file.appendFile(chunk);
         }
+        // Under this name nobody looks at the bytes again: they must be there after a loss of power, too.
+        await file.sync();
       } finally {
         await file.close();
       }
@@ -122,17 +129,15 @@ export class ObjectsAtHand extends Blobs {
   }
 
   async #makeRoom(): Promise<void> {
-    const files = await Promise.all(
-      (await readdir(this.folder))
-        .filter((name) => /^[0-9a-f]{64}$/.test(name))
-        .map(async (name) => {
-          const { size, mtimeMs } = await stat(join(this.folder, name));
-          return { name, size, mtimeMs };
-        }),
+    const names = (await readdir(this.folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
+    const looked = await Promise.all(
+      names.map(async (name) => ({ name, stats: await statIfThere(join(this.folder, name)) })),
     );
+    // What another call has just removed is not there any more.
+    const files = looked.flatMap(({ name, stats }) => (stats === null ? [] : [{ name, ...stats }]));
     let bytes = files.reduce((sum, { size }) => sum + size, 0);
-    for (const { name, size, mtimeMs } of files.sort((a, b) => a.mtimeMs - b.mtimeMs)) {
-      if (bytes <= BYTES_MAX || Date.now() - mtimeMs < KEPT_MS) return;
+    for (const { name, size, changedMs } of files.sort((a, b) => a.changedMs - b.changedMs)) {
+      if (bytes <= this.#bytesMax || Date.now() - changedMs < KEPT_MS) return;
       await rm(join(this.folder, name), { force: true });
       bytes -= size;
     }
