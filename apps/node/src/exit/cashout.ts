@@ -2,13 +2,13 @@ import { join } from 'node:path';
 import { leaveBook, type ExitPlan, type Left } from '@freehold/market';
 import { ExitClient, ExitWallet, NoGasError, stepInWords, WrongChainError } from '@freehold/wiring/node';
 import { writeDurably } from '../durable-files.ts';
-import { OptionError } from '../options.ts';
 import { noteSettled } from '../settled-file.ts';
 import { BookExit, claimantsOf, vouchersThatCount, type Claimant } from './book-exit.ts';
 import { keyOfFile } from './key-of-file.ts';
 import { planJson, planLines } from './print-plan.ts';
 import { receiptsIn } from './receipt-files.ts';
 import { relayRequest } from './relay.ts';
+import { rpcUrlOf } from './rpc-url.ts';
 
 export interface CashoutOptions {
   readonly data: string;
@@ -37,8 +37,7 @@ interface Settled {
  */
 export async function cashout(options: CashoutOptions, print: (line: string) => void): Promise<number> {
   const say = options.json ? (): void => undefined : print;
-  const rpcUrl = options.rpc;
-  if (rpcUrl === undefined) throw new OptionError('No RPC endpoint: give --rpc URL of the chain, or set RPC_URL.');
+  const rpcUrl = rpcUrlOf(options);
   const privateKey = await keyOfFile(options.key ?? join(options.data, 'node.key'));
   const wallet = new ExitWallet({ rpcUrl, privateKey });
   const skipped: { where: string; why: string }[] = [];
@@ -49,14 +48,13 @@ export async function cashout(options: CashoutOptions, print: (line: string) => 
   for (const claimant of claimants) books.push(await settleOne(options, { rpcUrl, wallet, privateKey }, claimant, say));
   for (const { where, why } of skipped) say(`left out: ${where}: ${why}`);
   if (books.length === 0) say(`No voucher lies in ${join(options.data, 'receipts')}: nothing can be cashed.`);
-  const worst = (['refused', 'waits', 'done'] as const).find((outcome) =>
-    books.some((book) => book.outcome === outcome),
-  );
+  const worst =
+    (['refused', 'waits'] as const).find((outcome) => books.some((book) => book.outcome === outcome)) ?? 'done';
   if (options.json)
     print(
       JSON.stringify({ wallet: wallet.address, done: worst === 'done', books: books.map(({ json }) => json), skipped }),
     );
-  return EXIT[worst ?? 'done'];
+  return EXIT[worst];
 }
 
 type Tools = { readonly rpcUrl: string; readonly wallet: ExitWallet; readonly privateKey: `0x${string}` };

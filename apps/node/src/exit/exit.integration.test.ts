@@ -138,6 +138,32 @@ describe('a node that cashes out by itself', () => {
     ).rejects.toThrow(/would revert/);
   });
 
+  it('by a relayer goes on after a run that was cut, and after a step that anybody else did', async () => {
+    const book = await Book.open(0n);
+    await book.earn(400n);
+    await pass(EPOCH + GRACE + 5);
+    const relayerKey = newKey();
+    const keyFile = join(book.data, 'relayer.key');
+    writeFileSync(keyFile, relayerKey);
+    const relayer = createSigner(relayerKey, book.devnet).address;
+    await setBalance(relayer, GAS);
+    const wallet = new ExitWallet({ rpcUrl: anvil.url, privateKey: relayerKey });
+    await wallet.send(await book.client.callOf({ do: 'declare-missed', epoch: 0n }, book.node));
+    await pass(DAY);
+    expect((await book.cashout({ relayer, relayFee: '25' })).code).toBe(3);
+    const { steps } = JSON.parse(readFileSync(join(book.data, 'relay.json'), 'utf8')) as {
+      steps: { do: string; claim: KeptVoucher }[];
+    };
+    expect(steps.map((step) => step.do)).toEqual(['enrol', 'cash']);
+    const claim = steps[0]?.claim as KeptVoucher; // The first of two, as just seen.
+    await wallet.send(await book.client.callOf({ do: 'enrol', epoch: 0n, claim }, book.node));
+    const out: string[] = [];
+    const options = { rpc: anvil.url, key: keyFile };
+    expect(await relay(join(book.data, 'relay.json'), options, (line) => out.push(line))).toBe(0);
+    expect(out.map((line) => line.split(':')[0])).toEqual(['not sent, because it would revert', 'did', 'did']);
+    expect(await book.paid()).toBe(375n);
+  });
+
   it('leaves out what the book’s delegate did not sign, and pays the rest', async () => {
     const book = await openBook();
     await book.earn(100n);

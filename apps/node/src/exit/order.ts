@@ -4,6 +4,7 @@ import { ExitClient, ExitWallet, NoGasError, stepInWords, WrongChainError } from
 import { OptionError } from '../options.ts';
 import { keyOfFile } from './key-of-file.ts';
 import { planJson, planLines } from './print-plan.ts';
+import { rpcUrlOf } from './rpc-url.ts';
 
 export interface OrderOptions {
   readonly rpc?: string;
@@ -54,11 +55,11 @@ class OrderExit extends ExitDoor {
 
 /** Closes an order and brings the rest of it home, over as many runs as the book's clock asks for. */
 export async function refundOrder(options: OrderOptions, print: (line: string) => void): Promise<number> {
-  if (options.rpc === undefined) throw new OptionError('No RPC endpoint: give --rpc URL of the chain, or set RPC_URL.');
+  const rpcUrl = rpcUrlOf(options);
   if (!/^\d{1,4}$/.test(options.order)) throw new OptionError(`--order ${options.order}: expected the order's index.`);
   const say = options.json ? (): void => undefined : print;
-  const wallet = new ExitWallet({ rpcUrl: options.rpc, privateKey: await keyOfFile(options.key) });
-  const client = new ExitClient({ rpcUrl: options.rpc, escrow: options.escrow, book: options.book.toLowerCase() });
+  const wallet = new ExitWallet({ rpcUrl, privateKey: await keyOfFile(options.key) });
+  const client = new ExitClient({ rpcUrl, escrow: options.escrow, book: options.book.toLowerCase() });
   const door = new OrderExit(client, wallet, Number(options.order));
   try {
     await client.requireChain(Number(options.chain));

@@ -8,6 +8,8 @@ import { z } from 'zod';
 import { readIfThere, writeDurably } from '../durable-files.ts';
 import { keptResults } from '../journal.ts';
 import { OptionError } from '../options.ts';
+import { jsonOf } from './receipt-files.ts';
+import { rpcUrlOf } from './rpc-url.ts';
 
 /** One line of a results file: a receipt and what it was given for. */
 const ResultsLine = z.object({ kept: z.unknown(), outputs: z.array(WorkOutput) });
@@ -49,9 +51,8 @@ export interface RebuildOptions {
 
 /** Parts a batch into what was accepted before its coordinator was lost, and what is left to do. */
 export async function rebuild(options: RebuildOptions, print: (line: string) => void): Promise<number> {
-  if (options.rpc === undefined) throw new OptionError('No RPC endpoint: give --rpc URL of the chain, or set RPC_URL.');
   const book = options.book.toLowerCase();
-  const client = new ExitClient({ rpcUrl: options.rpc, escrow: options.escrow, book });
+  const client = new ExitClient({ rpcUrl: rpcUrlOf(options), escrow: options.escrow, book });
   const { delegate, feeBps } = await client.requireChain(Number(options.chain));
   const anchor: ReceiptAnchor = {
     chainId: Number(options.chain),
@@ -87,7 +88,8 @@ export async function merge(
   const lines = new Map<string, string>();
   for (const part of options.part)
     for (const line of (await readFile(part, 'utf8')).split('\n').filter((text) => text !== '')) {
-      const { custom_id: id } = z.looseObject({ custom_id: z.string() }).parse(JSON.parse(line));
+      const id = customIdOf(line);
+      if (id === null) throw new OptionError(`${part}: a line is no record of a batch: ${line.slice(0, 80)}`);
       if (lines.has(id)) throw new OptionError(`${part}: ${id} is there twice: it would have been paid for twice.`);
       lines.set(id, line);
     }
@@ -99,6 +101,10 @@ export async function merge(
   await writeDurably(options.out, rows.map(({ customId }) => `${lines.get(customId) ?? ''}\n`).join(''));
   print(`${rows.length} rows in ${options.out}`);
   return 0;
+}
+
+function customIdOf(line: string): string | null {
+  return z.looseObject({ custom_id: z.string() }).safeParse(jsonOf(line)).data?.custom_id ?? null;
 }
 
 /** Rows are numbered as the coordinator numbers them: lines that are not blank, from 0. */
@@ -119,7 +125,7 @@ async function inputOf(
 async function leasesOf(path: string): Promise<readonly KeptLease[]> {
   const lines = (await readFile(path, 'utf8')).split('\n').filter((text) => text !== '');
   return lines.map((line, i) => {
-    const parsed = ResultsLine.safeParse(JSON.parse(line));
+    const parsed = ResultsLine.safeParse(jsonOf(line));
     if (!parsed.success) throw new OptionError(`${path}:${i + 1}: no results of a lease.`);
     return { kept: parsed.data.kept, outputs: parsed.data.outputs };
   });

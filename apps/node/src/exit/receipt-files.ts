@@ -41,11 +41,12 @@ async function receiptsOfFile(path: string, bytes: number): Promise<FoundReceipt
     .map(({ line, where }) => ({ where, kept: jsonOf(line) }));
 }
 
-function jsonOf(text: string): unknown {
+/** What a file of somebody else's says; undefined when it is no JSON text. */
+export function jsonOf(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {
-    // Not one JSON text: perhaps a list of lines, and if not, no receipt; the check says so.
+    // Perhaps a list of lines, and if not, whoever wants something of it says what it is not.
     return undefined;
   }
 }

@@ -3,6 +3,8 @@ import type { ExitPlan, ExitStep } from '@freehold/market';
 import { RelayRequest, type RelayedStep } from '@freehold/protocol';
 import { claimsHash, createSigner, ExitClient, ExitWallet, type ExitCall } from '@freehold/wiring/node';
 import { OptionError } from '../options.ts';
+import { jsonOf } from './receipt-files.ts';
+import { rpcUrlOf } from './rpc-url.ts';
 import type { Claimant } from './book-exit.ts';
 import { keyOfFile } from './key-of-file.ts';
 
@@ -85,29 +87,34 @@ export async function relay(
   options: { readonly rpc?: string; readonly key: string },
   print: (line: string) => void,
 ): Promise<number> {
-  if (options.rpc === undefined) throw new OptionError('No RPC endpoint: give --rpc URL of the chain, or set RPC_URL.');
-  const parsed = RelayRequest.safeParse(JSON.parse(await readFile(file, 'utf8')));
+  const rpcUrl = rpcUrlOf(options);
+  const parsed = RelayRequest.safeParse(jsonOf(await readFile(file, 'utf8')));
   if (!parsed.success) throw new OptionError(`${file} is no relay request: ${parsed.error.issues[0]?.message ?? ''}`);
   const request = parsed.data;
   const { chainId, escrow, book, payee } = request;
-  const wallet = new ExitWallet({ rpcUrl: options.rpc, privateKey: await keyOfFile(options.key) });
+  const wallet = new ExitWallet({ rpcUrl, privateKey: await keyOfFile(options.key) });
   if (wallet.address !== request.relayer)
     throw new OptionError(
       `${file} is signed for relayer ${request.relayer}; the key given is that of ${wallet.address}.`,
     );
-  const client = new ExitClient({ rpcUrl: options.rpc, escrow, book });
+  const client = new ExitClient({ rpcUrl, escrow, book });
   await client.requireChain(chainId);
-  for (const step of request.steps) await sendOne(wallet, await callOfRelayed(client, request, step), print);
-  if (request.withdrawal === null) return 0;
-  const { fee, atLeast, signature } = request.withdrawal;
-  const call = client.withdrawForCall({
-    payee: (await client.payee(payee))?.index ?? 0,
-    fee: BigInt(fee),
-    atLeast: BigInt(atLeast),
-    deadline: BigInt(request.deadline),
-    signature: signature as `0x${string}`,
-  });
-  await sendOne(wallet, call, print);
+  await wallet.settleEarlier();
+  // A step may have been done by a run that was cut, or by anybody else; the last one says whether all of them were.
+  let last: string | null = null;
+  for (const step of request.steps) last = await sendOne(wallet, await callOfRelayed(client, request, step), print);
+  if (request.withdrawal !== null) {
+    const { fee, atLeast, signature } = request.withdrawal;
+    const call = client.withdrawForCall({
+      payee: (await client.payee(payee))?.index ?? 0,
+      fee: BigInt(fee),
+      atLeast: BigInt(atLeast),
+      deadline: BigInt(request.deadline),
+      signature: signature as `0x${string}`,
+    });
+    last = await sendOne(wallet, call, print);
+  }
+  if (last !== null) throw new OptionError(last);
   return 0;
 }
 
@@ -127,9 +134,15 @@ async function callOfRelayed(client: ExitClient, request: RelayRequest, step: Re
   return client.cashCall(cash, index, BigInt(request.deadline), signature as `0x${string}`);
 }
 
-async function sendOne(wallet: ExitWallet, call: ExitCall, print: (line: string) => void): Promise<void> {
+/** Why the call was not sent; null when it was. */
+async function sendOne(wallet: ExitWallet, call: ExitCall, print: (line: string) => void): Promise<string | null> {
   const why = await wallet.refusal(call);
-  if (why !== null) throw new OptionError(`not sent, because it would revert: ${call.what}: ${why}`);
+  if (why !== null) {
+    const text = `not sent, because it would revert: ${call.what}: ${why}`;
+    print(text);
+    return text;
+  }
   const { hash } = await wallet.send(call);
   print(`did: ${call.what} (${hash})`);
+  return null;
 }
