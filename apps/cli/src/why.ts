@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { askMarket, reachApi, type ReachedApi } from '@freehold/wiring/operator';
+import { HOME } from './doctor.ts';
 
 interface Options {
   readonly data: string;
@@ -9,8 +9,6 @@ interface Options {
   readonly key?: string;
   readonly json: boolean;
 }
-
-const HOME = fileURLToPath(new URL('../../../.freehold', import.meta.url));
 
 /** What both explanations share, and what each adds. */
 interface Why {

@@ -134,7 +134,7 @@ export function renderScorecard(
     `  cheat       ${card.cheat.caughtRows} forged rows caught, ${card.cheat.badRowsDelivered} delivered, paid ${money(card.cheat.paid)}`,
     `  flapper     died ${card.flapper.deaths} times, ${card.flapper.rowsRecovered} of its rows recovered`,
     `  money       charged ${money(card.charged)} of a cap of ${money(card.cap)}`,
-    `  audit       ${(card.audit.share * 100).toFixed(1)} % of rows run again; bad share of accepted rows below ${(card.audit.upperBound95 * 100).toFixed(2)} % (95 %); auditors earned ${card.audit.paid}`,
+    `  audit       ${(card.audit.share * 100).toFixed(1)} % of rows run again; bad share of accepted rows below ${(card.audit.upperBound95 * 100).toFixed(2)} % (95 %); auditors earned ${money(card.audit.paid)}`,
     `  settlement  ${card.settlement.transactions} transactions, ${Math.round(card.settlement.gasPerRow)} gas per row; chain ${money(card.settlement.escrow)}, ledger ${money(card.settlement.ledger)}: ${card.settlement.balanced ? 'equal' : 'NOT EQUAL'}`,
     `  doctor      ${card.doctor.checks} checks, ${card.doctor.violations} violations`,
     `  simulated   ${card.simulated}`,

@@ -1,6 +1,6 @@
 /** The house's road from accepted to leased: rows in, decisions by the index, leases by `LeaseStore.grant`, all on disk. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { ANYWHERE, FragmentationGauge, ledger, packingOf, PlacementIndex } from '@freehold/domain';
+import { ANYWHERE, EMPTY_NODE, FragmentationGauge, ledger, packingOf, PlacementIndex } from '@freehold/domain';
 import { grantCredits, migrate, openDatabase, PgLeaseStore, post } from '@freehold/persistence';
 
 const NODES = 500;
@@ -39,22 +39,10 @@ function indexOf(nodeIds) {
   const gpu = { model: 'T4', vramMib: 16_384, milli: 1_000, freeMilli: 1_000 };
   for (const nodeId of nodeIds) {
     index.put({
+      ...EMPTY_NODE,
       nodeId,
-      region: 'eu',
-      pools: [],
-      models: [],
       gpus: Array.from({ length: GPUS }, () => gpu),
-      cpuFreeMilli: 0,
-      memoryFreeMib: 0,
-      isolation: 'none',
       gpuRates: { gpuMillisecond: 10n },
-      reputation: 1,
-      draining: false,
-      benchedForMs: 0,
-      benchedWhy: null,
-      rowsAccepted: 0,
-      leasesActive: 0,
-      rowsUnaccepted: 0,
     });
   }
   return index;

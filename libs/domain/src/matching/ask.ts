@@ -107,6 +107,25 @@ export interface Candidate {
   readonly rowsUnaccepted: number;
 }
 
+/** A node with nothing to lend, none of it used, and no record: what fleets of tests and benches begin with. */
+export const EMPTY_NODE: Omit<Candidate, 'nodeId'> = {
+  region: 'eu',
+  pools: [],
+  models: [],
+  gpus: [],
+  cpuFreeMilli: 0,
+  memoryFreeMib: 0,
+  isolation: 'none',
+  gpuRates: {},
+  reputation: 1,
+  draining: false,
+  benchedForMs: 0,
+  benchedWhy: null,
+  rowsAccepted: 0,
+  leasesActive: 0,
+  rowsUnaccepted: 0,
+};
+
 /** A node's record as a number: a newcomer stands at 0.9, one proven bad row weighs like a hundred good ones. */
 const PRIOR_GOOD = 9;
 const PRIOR_ALL = 10;

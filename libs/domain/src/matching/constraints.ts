@@ -61,10 +61,11 @@ const anyOf = (list: readonly string[]): string => (list.length === 0 ? 'any' : 
 const everyGpu = (node: Candidate, fits: (gpu: CandidateGpu) => boolean): boolean =>
   node.gpus.length > 0 && node.gpus.every(fits);
 
-const capabilitiesFor = (ask: Ask, node: Candidate): readonly string[] =>
-  ask.model === null
-    ? node.models.flatMap((model) => model.capabilities ?? [])
-    : (servedModel(ask, node)?.capabilities ?? []);
+/** What the engine that would do the work can do; any engine of the node where the work brings its own model. */
+export function capabilitiesFor(ask: Ask, node: Candidate): readonly string[] {
+  if (ask.model === null) return node.models.flatMap((model) => model.capabilities ?? []);
+  return servedModel(ask, node)?.capabilities ?? [];
+}
 
 /**
  * Every reason a node can be left out, in the order in which they are counted. What the work is comes first, then what a

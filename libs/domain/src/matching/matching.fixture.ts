@@ -1,4 +1,4 @@
-import { ANYWHERE, type Ask, type Candidate } from './ask.ts';
+import { ANYWHERE, EMPTY_NODE, type Ask, type Candidate } from './ask.ts';
 import { FragmentationGauge, type TypicalWork } from './fragmentation.ts';
 import { packingOf } from './packing.ts';
 import type { FleetEconomy } from './score.ts';
@@ -6,22 +6,11 @@ import type { FleetEconomy } from './score.ts';
 /** What tests of the matching share: a node, an ask, and a mix of work. */
 export function candidate(nodeId: string, over: Partial<Candidate> = {}): Candidate {
   return {
+    ...EMPTY_NODE,
     nodeId,
-    region: 'eu',
-    pools: [],
-    models: [],
-    gpus: [],
-    cpuFreeMilli: 0,
-    memoryFreeMib: 0,
     isolation: 'bwrap',
     gpuRates: { gpuMillisecond: 50n },
     reputation: 0.9,
-    draining: false,
-    benchedForMs: 0,
-    benchedWhy: null,
-    rowsAccepted: 0,
-    leasesActive: 0,
-    rowsUnaccepted: 0,
     ...over,
   };
 }

@@ -1,7 +1,7 @@
 import type { Rates } from '../units/units.ts';
 import { UNIT_KINDS } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { CONSTRAINTS, ratesFor, secondsFor, servedModel, type Constraint } from './constraints.ts';
+import { capabilitiesFor, CONSTRAINTS, ratesFor, secondsFor, type Constraint } from './constraints.ts';
 
 /** Relaxations told to a person: beyond this nobody reads on. */
 export const RELAXATIONS_MAX = 8;
@@ -57,10 +57,7 @@ export function askingLess(ask: Ask, node: Candidate): Ask {
   const gpus = Math.min(ask.gpus, node.gpus.length);
   const least = (of: (gpu: Candidate['gpus'][number]) => number): number =>
     node.gpus.reduce((lowest, gpu) => Math.min(lowest, of(gpu)), Number.POSITIVE_INFINITY);
-  const capabilities =
-    ask.model === null
-      ? node.models.flatMap((model) => model.capabilities ?? [])
-      : (servedModel(ask, node)?.capabilities ?? []);
+  const capabilities = capabilitiesFor(ask, node);
   const lacks = (name: string): boolean => CONSTRAINTS.some((one) => one.name === name && !one.holds(ask, node));
   return {
     ...ask,

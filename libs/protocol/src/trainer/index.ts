@@ -10,5 +10,5 @@ export {
   TRAINING_STEPS_MAX,
   TrainingPlan,
 } from './plan.ts';
-export * from './chain.ts';
+export * from './state-hash.ts';
 export * from './messages.ts';

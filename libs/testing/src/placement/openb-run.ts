@@ -1,6 +1,7 @@
 import {
   ANYWHERE,
   chance,
+  EMPTY_NODE,
   FragmentationGauge,
   packingOf,
   PlacementIndex,
@@ -104,22 +105,13 @@ function arrivalsOf(pods: readonly TracePod[], capacityMilli: number, rng: Chanc
 function candidateOf(node: TraceNode): Candidate {
   const gpu = { model: node.gpuModel, vramMib: 0, milli: 1_000, freeMilli: 1_000 };
   return {
+    ...EMPTY_NODE,
     nodeId: node.name,
     region: '',
-    pools: [],
-    models: [],
     gpus: Array.from({ length: node.gpus }, () => gpu),
     cpuFreeMilli: node.cpuMilli,
     memoryFreeMib: node.memoryMib,
-    isolation: 'none',
     gpuRates: { gpuMillisecond: 0n },
-    reputation: 1,
-    draining: false,
-    benchedForMs: 0,
-    benchedWhy: null,
-    rowsAccepted: 0,
-    leasesActive: 0,
-    rowsUnaccepted: 0,
   };
 }
 

@@ -1,5 +1,6 @@
 import {
   ANYWHERE,
+  EMPTY_NODE,
   FragmentationGauge,
   packingOf,
   PlacementIndex,
@@ -48,22 +49,15 @@ function randomCandidate(number: number, rng: Chance): Candidate {
   const { model, gpus, vramMib, rate } = rng.pick(KINDS);
   const gpu = { model, vramMib, milli: 1_000, freeMilli: 1_000 };
   return {
+    ...EMPTY_NODE,
     nodeId: flatId(number),
     region: rng.pick(REGIONS),
-    pools: [],
-    models: [],
     gpus: Array.from({ length: gpus }, () => gpu),
     cpuFreeMilli: 64_000,
     memoryFreeMib: 262_144,
     isolation: 'container',
     gpuRates: { gpuMillisecond: rate * rng.pick(PRICE_STEPS) },
     reputation: rng.pick([0.9, 0.99]),
-    draining: false,
-    benchedForMs: 0,
-    benchedWhy: null,
-    rowsAccepted: 0,
-    leasesActive: 0,
-    rowsUnaccepted: 0,
   };
 }
 

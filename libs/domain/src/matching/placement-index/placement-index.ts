@@ -1,5 +1,5 @@
 import { DomainError } from '../../errors.ts';
-import type { Ask, Candidate } from '../ask.ts';
+import { ANYWHERE, type Ask, type Candidate } from '../ask.ts';
 import { CONSTRAINTS } from '../constraints.ts';
 import { costOf, scoreTerms, seatOn, totalOf, type FleetEconomy, type Seat } from '../score.ts';
 import { ClassRanking } from './class-ranking.ts';
@@ -376,21 +376,4 @@ export class PlacementIndex {
 }
 
 /** Constraints of the moment look at the node alone. */
-const ANY_ASK: Ask = {
-  jobId: '',
-  model: null,
-  verify: 'off',
-  rateCaps: {},
-  deadlineInMs: 0,
-  gpuModels: [],
-  gpus: 0,
-  gpuMilli: 0,
-  vramMib: 0,
-  cpuMilli: 0,
-  memoryMib: 0,
-  capabilities: [],
-  regions: [],
-  pools: [],
-  isolation: 'none',
-  reputationFloor: 0,
-};
+const ANY_ASK: Ask = { ...ANYWHERE, jobId: '', model: null, verify: 'off', rateCaps: {}, deadlineInMs: 0 };

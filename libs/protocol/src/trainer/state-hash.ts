@@ -2,7 +2,6 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { hex } from './plan.ts';
 
 const STATE_LABEL = 'freehold training state v1\n';
-const CHAIN_LABEL = 'freehold training chain v1\n';
 
 /** One tensor of a training state; `data` is little-endian F32. */
 export interface StateTensor {
@@ -28,34 +27,6 @@ export function stateHash(step: number, tensors: readonly StateTensor[]): string
     hash.update(data);
   }
   return hex(hash.digest());
-}
-
-/** The chain before the first segment: binds plan and initial state. */
-export function chainStart(planHash: string, state: string): string {
-  return link([CHAIN_LABEL, planHash, state]);
-}
-
-/** The chain after a segment. What a provider commits to is the last link, and with it every state before. */
-export function chainNext(chain: string, segment: { readonly stateIn: string; readonly stateOut: string }): string {
-  return link([CHAIN_LABEL, chain, segment.stateIn, segment.stateOut]);
-}
-
-/** The chain over all states of a run, the initial one first. */
-export function chainOf(planHash: string, states: readonly string[]): string {
-  const [first, ...rest] = states;
-  if (first === undefined) throw new RangeError('A chain needs at least the initial state.');
-  let stateIn = first;
-  let chain = chainStart(planHash, first);
-  for (const stateOut of rest) {
-    chain = chainNext(chain, { stateIn, stateOut });
-    stateIn = stateOut;
-  }
-  return chain;
-}
-
-/** Label and 64-digit hashes as text: every part but the label has one length, so no two lists of parts read alike. */
-function link(parts: readonly string[]): string {
-  return hex(sha256(new TextEncoder().encode(parts.join(''))));
 }
 
 function u32(value: number): Uint8Array {
