@@ -139,7 +139,7 @@ describe('a node that cashes out by itself', () => {
   });
 
   it('by a relayer goes on after a run that was cut, and after a step that anybody else did', async () => {
-    const book = await Book.open(0n);
+    const book = await openBook(0n);
     await book.earn(400n);
     await pass(EPOCH + GRACE + 5);
     const relayerKey = newKey();

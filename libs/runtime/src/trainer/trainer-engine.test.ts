@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from '@jest/globals';
 import { Blobs, Trainer, type Engine, type TrainingEvents } from '@freehold/market';
-import { stateHash, type SegmentOutput, type SegmentWork, type TrainingPlan } from '@freehold/protocol';
+import { stateHash, type SegmentWork, type TrainingPlan } from '@freehold/protocol';
 import { littleEndian } from './reference/training-state.ts';
 import { writeSafetensors } from './reference/write-safetensors.ts';
 import { trainerEngine } from './trainer-engine.ts';
@@ -105,10 +105,7 @@ describe('an engine that trains', () => {
   afterAll(() => rmSync(folder, { recursive: true }));
   const engine = engineFrom(START);
   const distanceTo = async (bytes: Buffer, state: string): Promise<unknown> => {
-    const output: SegmentOutput = await engine.segment('trainer/freehold-tiny', first, never).then((out) => {
-      if (out.kind !== 'segment') throw new Error(out.message);
-      return out;
-    });
+    const output = await engine.segment('trainer/freehold-tiny', first, never);
     const committed = { ...output, checkpoint: blobs.bring(bytes), stateOut: state };
     const score = await engine.score('trainer/freehold-tiny', 0, first, committed, never);
     return score.kind === 'segment' ? score.distance : score;
