@@ -146,7 +146,7 @@ describe('a node that cashes out by itself', () => {
     const keyFile = join(book.data, 'relayer.key');
     writeFileSync(keyFile, relayerKey);
     const relayer = createSigner(relayerKey, book.devnet).address;
-    await setBalance(relayer, GAS);
+    await setBalance(anvil.url, relayer, GAS);
     const wallet = new ExitWallet({ rpcUrl: anvil.url, privateKey: relayerKey });
     await wallet.send(await book.client.callOf({ do: 'declare-missed', epoch: 0n }, book.node));
     await pass(DAY);
