@@ -65,6 +65,14 @@ CREATE TABLE audit_receipt (
   CONSTRAINT audit_receipt_task_id_epoch_node_id_key UNIQUE (task_id, epoch, node_id)
 );
 
+CREATE TABLE blob_use (
+  sha256 text NOT NULL,
+  job_id text NOT NULL,
+  CONSTRAINT blob_use_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
+  CONSTRAINT blob_use_pkey PRIMARY KEY (sha256, job_id),
+  CONSTRAINT blob_use_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+
 CREATE TABLE chain_block (
   number bigint NOT NULL,
   hash bytea NOT NULL,
@@ -334,12 +342,14 @@ CREATE TABLE job (
   cancelled_at timestamp with time zone,
   paused_at timestamp with time zone,
   adapter text,
+  tuned_model text,
   CONSTRAINT job_adapter_check CHECK ((adapter ~ '^[0-9a-f]{64}$'::text)),
   CONSTRAINT job_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES api_key(id),
   CONSTRAINT job_cap_check CHECK ((cap >= (0)::numeric)),
   CONSTRAINT job_check CHECK (((charged >= (0)::numeric) AND (charged <= COALESCE(cap, (0)::numeric)))),
   CONSTRAINT job_check1 CHECK (((next_row >= 0) AND (next_row <= row_count))),
   CONSTRAINT job_check2 CHECK ((((rows_succeeded + rows_failed) + rows_ended) <= row_count)),
+  CONSTRAINT job_check3 CHECK (((tuned_model IS NULL) OR (adapter IS NOT NULL))),
   CONSTRAINT job_error_file_id_fkey FOREIGN KEY (error_file_id) REFERENCES file(id),
   CONSTRAINT job_id_check CHECK ((length(id) <= 40)),
   CONSTRAINT job_input_file_id_fkey FOREIGN KEY (input_file_id) REFERENCES file(id),
@@ -351,6 +361,7 @@ CREATE TABLE job (
   CONSTRAINT job_row_count_check CHECK ((row_count >= 0)),
   CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY['validating'::text, 'failed'::text, 'in_progress'::text, 'finalizing'::text, 'completed'::text, 'expired'::text, 'cancelling'::text, 'cancelled'::text]))),
   CONSTRAINT job_trust_check CHECK ((trust = ANY (ARRAY['self-custody'::text, 'operator-credits'::text]))),
+  CONSTRAINT job_tuned_model_fkey FOREIGN KEY (tuned_model) REFERENCES fine_tuned_model(name),
   CONSTRAINT job_verify_check CHECK ((verify = ANY (ARRAY['off'::text, 'spot'::text, 'quorum'::text, 'strict'::text])))
 );
 
@@ -627,6 +638,8 @@ CREATE INDEX audit_receipt_by_fee ON public.audit_receipt USING btree (paid_by) 
 
 CREATE INDEX audit_receipt_unpaid ON public.audit_receipt USING btree (created_at, id) WHERE (paid_by IS NULL);
 
+CREATE INDEX blob_use_by_job ON public.blob_use USING btree (job_id);
+
 CREATE UNIQUE INDEX chain_epoch_one_open ON public.chain_epoch USING btree (book) WHERE (state = 'open'::text);
 
 CREATE INDEX chain_event_by_block ON public.chain_event USING btree (block_number, log_index) WHERE (NOT removed);
@@ -650,6 +663,8 @@ CREATE INDEX fine_tune_event_by_job ON public.fine_tune_event USING btree (job_i
 CREATE INDEX fine_tuned_model_by_adapter ON public.fine_tuned_model USING btree (adapter) WHERE (deleted_at IS NULL);
 
 CREATE INDEX fine_tuned_model_by_org ON public.fine_tuned_model USING btree (org_id, created_at) WHERE (deleted_at IS NULL);
+
+CREATE INDEX job_by_adapter ON public.job USING btree (adapter) WHERE (adapter IS NOT NULL);
 
 CREATE INDEX job_by_input ON public.job USING btree (input_file_id) WHERE (input_file_id IS NOT NULL);
 

@@ -2,7 +2,15 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { inputObject, RETENTION_MS, segmentObject, sweepPayloads, type GrantedLease } from '@freehold/market';
+import {
+  blobName,
+  inputObject,
+  RETENTION_MS,
+  segmentObject,
+  sweepPayloads,
+  type GrantedLease,
+} from '@freehold/market';
+import { PgFineTuneStore } from '@freehold/persistence';
 import { DiskObjectStore } from '@freehold/storage';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { BOOK, MarketWorld } from '../../libs/persistence/test/market-world.ts';
@@ -11,11 +19,13 @@ let market: MarketDatabase;
 let world: MarketWorld;
 let folder: string;
 let objects: DiskObjectStore;
+let fineTunes: PgFineTuneStore;
 beforeAll(async () => {
   market = await marketDatabase();
   world = new MarketWorld(market.database);
   folder = mkdtempSync(join(tmpdir(), 'freehold-retention-'));
   objects = new DiskObjectStore(folder, 'test');
+  fineTunes = new PgFineTuneStore(market.database);
 }, 30_000);
 afterAll(async () => {
   await market.close();
@@ -60,7 +70,7 @@ function stored(): string[] {
     }
   });
 }
-const sweep = (): Promise<number> => sweepPayloads({ leases: world.store, objects });
+const sweep = (): Promise<number> => sweepPayloads({ leases: world.store, fineTunes, objects });
 
 describe('payloads', () => {
   it('of a job go thirty days after its end, the input of a chat with them, and not a minute before', async () => {
@@ -123,6 +133,52 @@ describe('payloads', () => {
     expect(await objects.size(segmentObject(second))).toBe(50);
     await market.database.query(`UPDATE chain_book SET state = 'dead' WHERE book = $1`, [BOOK]);
     expect(await sweep()).toBe(1);
+  });
+
+  it('that are objects of fine-tunes go when no job needs them, and never the adapter of a model with a name', async () => {
+    const org = await world.org();
+    const [first, second] = [await done('batch', org), await done('batch', org)];
+    const [own, common, adapter, worn] = ['1', '2', '3', '4'].map((digit) => digit.repeat(64)) as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    await fineTunes.useBlobs(first.jobId, [own, common, adapter, worn]);
+    await fineTunes.useBlobs(first.jobId, [own]);
+    await fineTunes.useBlobs(second.jobId, [common]);
+    for (const sha256 of [own, common, adapter, worn]) await objects.append(blobName(sha256), 0, [new Uint8Array(5)]);
+    await market.database.query(
+      `INSERT INTO fine_tune (job_id, base, seed, asked) VALUES ($1, 'freehold-tiny', 1, '{}')`,
+      [first.jobId],
+    );
+    await market.database.query(
+      `INSERT INTO fine_tuned_model (name, org_id, job_id, base, adapter) VALUES ('ft:a', $1, $2, 'freehold-tiny', $3)`,
+      [org, first.jobId, adapter],
+    );
+    const wearer = await world.batch(1, { org });
+    await market.database.query('UPDATE job SET adapter = $2 WHERE id = $1', [wearer, worn]);
+    const left = async (): Promise<string> =>
+      (await Promise.all([own, common, adapter, worn].map((sha256) => objects.size(blobName(sha256)))))
+        .map((bytes) => (bytes === null ? '-' : '+'))
+        .join('');
+    await age(first, RETENTION_MS - 60_000);
+    await sweep();
+    expect(await left()).toBe('++++');
+    await age(first, 120_000);
+    await sweep();
+    expect(await left()).toBe('-+++');
+    await age(second, 60 * DAY_MS);
+    await market.database.query(`UPDATE fine_tuned_model SET deleted_at = clock_timestamp()`);
+    await sweep();
+    expect(await left()).toBe('---+');
+    await market.database.query(
+      `UPDATE job SET state = 'cancelled', cancelled_at = clock_timestamp() - interval '31 days' WHERE id = $1`,
+      [wearer],
+    );
+    await sweep();
+    expect(await left()).toBe('----');
+    expect(await market.database.query('SELECT 1 FROM blob_use')).toEqual([]);
   });
 
   it('are removed again after a crash between the removal and the mark', async () => {

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { toFile } from 'openai';
 import type { FineTuningJob } from 'openai/resources/fine-tuning/jobs/jobs';
-import { readExamples } from '@freehold/market';
-import { apiHouse, type ApiHouse, type Tenant } from '../test/api-house.ts';
+import { blobName, finalizeBatch, readExamples, validateBatch, validateFineTune } from '@freehold/market';
+import { acceptRows } from '../test/accept-rows.ts';
+import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
 import { schemaJudge } from '../test/openai-schema.ts';
 
 let house: ApiHouse;
@@ -33,6 +34,37 @@ async function create(tenant: Tenant, more: object = {}): Promise<FineTuningJob>
     suffix: 'desk',
     ...more,
   });
+}
+
+async function call(tenant: Tenant, path: string, body?: object): Promise<Record<string, unknown>> {
+  const authorization = `Bearer ${tenant.key}`;
+  const answer = await fetch(
+    `${house.url}${path}`,
+    body === undefined
+      ? { headers: { authorization } }
+      : {
+          method: 'POST',
+          headers: { authorization, 'content-type': 'application/json' },
+          body: JSON.stringify(body),
+        },
+  );
+  return (await answer.json()) as Record<string, unknown>;
+}
+const quoteOf = (tenant: Tenant, body: object): Promise<Record<string, unknown>> =>
+  call(tenant, '/market/v1/quotes', body);
+
+/** A fine-tune that has ended with this adapter. */
+async function tuned(
+  owner: Tenant,
+  adapter: string,
+): Promise<{ readonly job: string; readonly name: string; readonly adapter: string }> {
+  const { id: job } = await create(owner);
+  const name = `ft:freehold-tiny:${owner.orgId.slice(4)}:desk:${job.slice(-8)}`;
+  await house.database.query(`UPDATE job SET state = 'finalizing' WHERE id = $1`, [job]);
+  const result = { model: { name, base: 'freehold-tiny', adapter }, files: [], fault: null };
+  expect(await house.fineTunes.finish(job, result)).toBe(true);
+  expect(await house.fineTunes.finish(job, result)).toBe(false);
+  return { job, name, adapter };
 }
 
 describe('fine-tuning jobs', () => {
@@ -140,17 +172,107 @@ describe('fine-tuning jobs', () => {
   });
 });
 
+describe('a quote for a fine-tune', () => {
+  it('is the plan and the cap that the job then gets, and its smallest cap is accepted', async () => {
+    const tenant = await house.org();
+    const body = {
+      model: 'freehold-tiny',
+      training_file: await upload(tenant),
+      method: { type: 'supervised' as const, supervised: { hyperparameters: { n_epochs: 3, batch_size: 4 } } },
+    };
+    const quote = await quoteOf(tenant, body);
+    expect(quote).toMatchObject({
+      object: 'quote',
+      kind: 'fine-tune',
+      examples: 12,
+      tokens: 120,
+      n_epochs: 3,
+      batch_size: 4,
+      steps: 9,
+      training_tokens: 360,
+      nodes_offering: 0,
+      posted_rates: null,
+      // 360 tokens at the catalogue's ceiling of 3.00 a million.
+      cap: '0.00108',
+      smallest_max_cost: '0.00108',
+    });
+    const start = async (metadata: Record<string, string>): Promise<unknown> => {
+      const { id } = await tenant.client.fineTuning.jobs.create({ ...body, metadata });
+      await validateFineTune({ ...house, catalogue: CATALOGUE }, id, new AbortController().signal);
+      const tune = await house.fineTunes.get(tenant.orgId, id);
+      return [tune?.job.state, tune?.job.cap, tune?.planned?.plan.steps, tune?.job.rowCount];
+    };
+    const job = ['in_progress', 1_080n, quote['steps'], quote['segments']];
+    expect(await start({})).toEqual(job);
+    expect(await start({ max_cost: String(quote['smallest_max_cost']) })).toEqual(job);
+    expect((await start({ max_cost: '0.00107' })) as string[]).toContain('failed');
+  });
+
+  it('is refused as the job would be, and names the line', async () => {
+    const tenant = await house.org();
+    const model = 'freehold-tiny';
+    const refusalOf = async (body: object): Promise<unknown> => (await quoteOf(tenant, { model, ...body }))['error'];
+    const training_file = await upload(tenant);
+    expect(await refusalOf({ training_file, model: 'nope' })).toMatchObject({ code: 'model_not_supported' });
+    expect(await refusalOf({ training_file: 'file-00000000' })).toMatchObject({ code: 'file_not_found' });
+    expect(await refusalOf({ training_file, metadata: { max_cost: '0.0001' } })).toMatchObject({ code: 'cap_too_low' });
+    expect(await refusalOf({ training_file, metadata: { verify: 'quorum' } })).toMatchObject({
+      code: 'not_verifiable',
+    });
+    expect(await refusalOf({ training_file: await upload(tenant, `${lines}\nno json`) })).toMatchObject({
+      code: 'invalid_json_line',
+      message: expect.stringMatching(/^Line 13: /),
+    });
+    const long = Array.from({ length: 101 }, (_, n) => line(n)).join('\n');
+    expect(await refusalOf({ training_file: await upload(tenant, long) })).toMatchObject({
+      code: 'example_too_long',
+      message: expect.stringMatching(/^Line 7: /),
+    });
+  });
+});
+
 describe('a fine-tuned model', () => {
+  it('answers the rows of a batch that names it, on nodes that take adapters, for its owner alone', async () => {
+    const [owner, stranger] = [await house.org(), await house.org()];
+    const { name, adapter } = await tuned(owner, 'ef'.repeat(32));
+    await house.objects.append(blobName(adapter), 0, [new Uint8Array(8)]);
+    const row = { model: name, messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 };
+    const rows = JSON.stringify({ custom_id: 'a', method: 'POST', url: '/v1/chat/completions', body: row });
+    const start = async (tenant: Tenant): Promise<string> => {
+      const { id } = await tenant.client.batches.create({
+        input_file_id: await upload(tenant, rows, 'batch'),
+        endpoint: '/v1/chat/completions',
+        completion_window: '24h',
+      });
+      await validateBatch({ ...house, catalogue: CATALOGUE }, id);
+      return id;
+    };
+    const theirs = await stranger.client.batches.retrieve(await start(stranger));
+    expect(theirs).toMatchObject({ status: 'failed', errors: { data: [{ code: 'model_not_found', line: 1 }] } });
+    const quote = await call(owner, '/market/v1/quotes', { input_file_id: await upload(owner, rows, 'batch') });
+    // Its base's price; the one node here takes no adapters.
+    expect(quote).toMatchObject({ model: name, nodes_offering: 0, cap: expect.stringMatching(/^0\.0/) });
+    const id = await start(owner);
+    expect(await house.leases.demand(64, 8)).toContainEqual(
+      expect.objectContaining({ jobId: id, model: 'freehold-tiny', wearsAdapter: true }),
+    );
+    expect(await call(owner, `/market/v1/jobs/${id}/explain`)).toMatchObject({
+      eliminated: [{ constraint: 'capability', nodes: 1 }],
+    });
+    expect(await owner.client.models.delete(name)).toMatchObject({ deleted: true });
+    expect(await house.objects.size(blobName(adapter))).toBe(8);
+    await acceptRows(house, id);
+    await finalizeBatch(house, id);
+    const done = await owner.client.batches.retrieve(id);
+    expect(done).toMatchObject({ status: 'completed', model: name });
+    const output = await (await owner.client.files.content(done.output_file_id ?? '')).text();
+    expect(JSON.parse(output)).toMatchObject({ custom_id: 'a', response: { body: { model: name } } });
+  });
+
   it('is listed, answers under its name through its adapter, and is deleted by its owner alone', async () => {
     const [owner, stranger] = [await house.org(), await house.org()];
-    const job = await create(owner);
-    const name = `ft:freehold-tiny:${owner.orgId.slice(4)}:desk:${job.id.slice(-8)}`;
-    const adapter = 'cd'.repeat(32);
-    await house.database.query(`UPDATE job SET state = 'finalizing' WHERE id = $1`, [job.id]);
-    const result = { model: { name, base: 'freehold-tiny', adapter }, files: [], fault: null };
-    expect(await house.fineTunes.finish(job.id, result)).toBe(true);
-    expect(await house.fineTunes.finish(job.id, result)).toBe(false);
-    expect(await owner.client.fineTuning.jobs.retrieve(job.id)).toMatchObject({
+    const { job, name } = await tuned(owner, 'cd'.repeat(32));
+    expect(await owner.client.fineTuning.jobs.retrieve(job)).toMatchObject({
       status: 'succeeded',
       fine_tuned_model: name,
     });

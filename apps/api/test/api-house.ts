@@ -10,6 +10,8 @@ import OpenAI from 'openai';
 import { createSignatureCheck, createSigner } from '@freehold/chain';
 import {
   AccountStore,
+  blobName,
+  Blobs,
   Blocks,
   BooksWatch,
   createKey,
@@ -26,8 +28,12 @@ import {
   ProviderLink,
   SignatureCheck,
   Signer,
+  inputLines,
   type HoldsModel,
+  type PlanAtHand,
+  type PlannedTraining,
   TrainableBases,
+  TrainerError,
   type TrainableBase,
 } from '@freehold/market';
 import {
@@ -43,7 +49,7 @@ import {
   PgOfferBook,
   type Database,
 } from '@freehold/persistence';
-import type { Catalogue, ListPrices, Scope } from '@freehold/protocol';
+import { LINE_BYTES_MAX, type Catalogue, type ListPrices, type Scope, type TrainingPlan } from '@freehold/protocol';
 import { DiskObjectStore } from '@freehold/storage';
 import { DiskRoom } from '@freehold/wiring/disk-room';
 import { templateDatabase, temporaryDatabase, testPostgres } from '@freehold/wiring/embedded';
@@ -63,6 +69,7 @@ export const CATALOGUE: Catalogue = {
       contextTokens: 1_024,
       quantisation: 'F32',
       ceilings: { inputToken: '1000000', outputToken: '2000000' },
+      trainingCeiling: '3000000',
     },
     {
       name: 'use-lite',
@@ -103,15 +110,43 @@ class Clock extends MonotonicClock {
     return performance.now();
   }
 }
-/** One base, and no trainer: what validates and trains is another process. */
+/** One base, and no trainer: every example counts as ten tokens, and more than a hundred are too long for it. */
 class OneBase extends TrainableBases {
+  readonly #objects: ObjectStore;
+  constructor(objects: ObjectStore) {
+    super();
+    this.#objects = objects;
+  }
   all(): readonly TrainableBase[] {
     return [
       { model: 'freehold-tiny', sha256: 'ab'.repeat(32), contextTokens: 1_024, checkpointBytesMax: () => 1_048_576 },
     ];
   }
-  with(): Promise<never> {
-    return Promise.reject(new Error('the api trains nothing'));
+  async count(_plan: TrainingPlan, data: AsyncIterable<Uint8Array>): Promise<PlannedTraining> {
+    let examples = 0;
+    for await (const line of inputLines(data, LINE_BYTES_MAX)) if (line.text !== null) examples += 1;
+    if (examples > 100)
+      throw new TrainerError('example_too_long', 'It has 1,200 tokens, the context 1,024.', false, { line: 7 });
+    const hash = 'cd'.repeat(32);
+    const [tokens, trainedTokens] = [examples * 10, examples];
+    return { planHash: hash, segments: 1, initialState: hash, examples, tokens, trainedTokens, contextTokens: 1_024 };
+  }
+  /** Its data lies in the object store, under the name that `path` of {@link ApiHouse.blobs} gives. */
+  async with<T>(plan: TrainingPlan, data: string, use: (at: PlanAtHand) => Promise<T>): Promise<T> {
+    const planned = await this.count(plan, this.#objects.read(data));
+    const never = (): Promise<never> => Promise.reject(new Error('the api trains nothing'));
+    return use({ planned, evaluate: never, export: never });
+  }
+}
+class NamedBlobs extends Blobs {
+  path(sha256: string): Promise<string> {
+    return Promise.resolve(blobName(sha256));
+  }
+  read(): never {
+    throw new Error('the api reads no blobs');
+  }
+  adopt(): Promise<never> {
+    return Promise.reject(new Error('the api makes no blobs'));
   }
 }
 class NoChain extends Blocks {
@@ -135,6 +170,8 @@ export interface ApiHouse {
   readonly files: FileStore;
   readonly leases: LeaseStore;
   readonly objects: ObjectStore;
+  readonly bases: TrainableBases;
+  readonly blobs: Blobs;
   readonly accounts: AccountStore;
   readonly offers: OfferBook;
   readonly chain: { isAway: boolean };
@@ -184,14 +221,17 @@ export async function apiHouse(
   const folder = mkdtempSync(join(options.disk?.folder ?? tmpdir(), 'freehold-api-'));
   const minMib = options.disk?.minMib ?? 0;
   const link = new FakeLink();
+  const objects = new DiskObjectStore(folder, 'api', minMib * 1_048_576);
   const parts = {
+    bases: new OneBase(objects),
+    blobs: new NamedBlobs(),
     accounts: new PgAccountStore(database),
     files: new PgFileStore(database),
     jobs: new PgJobStore(database),
     fineTunes: new PgFineTuneStore(database),
     leases: new PgLeaseStore(database),
     offers: new PgOfferBook(database),
-    objects: new DiskObjectStore(folder, 'api', minMib * 1_048_576),
+    objects,
   };
   const entropy = new Chance();
   const chain = new NoChain();
@@ -205,7 +245,7 @@ export async function apiHouse(
       [JobStore, parts.jobs],
       [FineTuneStore, parts.fineTunes],
       [ObjectDesk, new ObjectDesk(parts.objects, new Clock())],
-      [TrainableBases, new OneBase()],
+      [TrainableBases, parts.bases],
       [LeaseStore, parts.leases],
       [OfferBook, parts.offers],
       [BooksWatch, new PgBooksWatch(database)],

@@ -137,8 +137,12 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       await this.outbox.prune(PRUNE_AFTER_MS);
     });
     this.#every(SWEEP_MS, 'sweeping payloads', async () => {
-      const swept = await sweepPayloads({ leases: this.leases, objects: this.objects });
-      if (swept > 0) this.log.info({ leases: swept }, 'payloads removed after their retention');
+      const swept = await sweepPayloads({
+        leases: this.leases,
+        fineTunes: this.useCases.training.fineTunes,
+        objects: this.objects,
+      });
+      if (swept > 0) this.log.info({ swept }, 'payloads removed after their retention');
     });
   }
 

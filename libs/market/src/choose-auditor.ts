@@ -1,4 +1,4 @@
-import type { RowScore, Work, WorkOutput } from '@freehold/protocol';
+import type { OfferModel, RowScore, Work, WorkOutput } from '@freehold/protocol';
 import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
@@ -96,8 +96,12 @@ function isSameOperator(node: ConnectedNode, other: ConnectedNode): boolean {
 
 function auditingModel(node: ConnectedNode, lease: LeaseView): ConnectedNode['offer']['engines'][number] | undefined {
   return node.offer.engines.find((engine) =>
-    engine.models.some((model) => model.digest === lease.digest && runsRowsAgain(model)),
+    engine.models.some((model) => model.digest === lease.digest && runsRowsAgain(model) && wears(model, lease)),
   );
+}
+
+function wears(model: OfferModel, lease: LeaseView): boolean {
+  return lease.adapter === null || model.caps.lora;
 }
 
 /** Sampled rows can be scored only by an engine that draws with our seed; which rows were drawn is not known here. */

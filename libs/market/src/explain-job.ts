@@ -12,5 +12,6 @@ export async function explainJob(
 ): Promise<Explanation | null> {
   if (job.model === null) return null;
   const candidates = await candidatesOf(ports.leases, ports.link.nodes());
-  return explainPlacement(askOf({ ...job, jobId: job.id, model: job.model, deadlineInMs }), candidates);
+  const ask = askOf({ ...job, jobId: job.id, model: job.model, deadlineInMs, wearsAdapter: job.tuned !== null });
+  return explainPlacement(ask, candidates);
 }

@@ -50,6 +50,8 @@ async function writeFile(ports: FinalizeBatchPorts, job: JobView, which: Which):
 
 async function* lines(ports: FinalizeBatchPorts, job: JobView, which: Which): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder();
+  // Its owner asked by this name.
+  const named = { ...job, model: job.tuned?.name ?? job.model };
   for (let from = 0; from < job.rowCount;) {
     const rows = await ports.jobs.results(job.id, from, ROWS_PER_PAGE);
     if (rows.length === 0) return;
@@ -59,7 +61,7 @@ async function* lines(ports: FinalizeBatchPorts, job: JobView, which: Which): As
       const outputs = await readOutputs(ports.objects, part);
       const encodings = await readEncodings(ports.objects, job, part);
       const text = part.map(
-        (row, i) => `${JSON.stringify(resultLine(job, row, outputs[i] ?? null, encodings[i] ?? 'float'))}\n`,
+        (row, i) => `${JSON.stringify(resultLine(named, row, outputs[i] ?? null, encodings[i] ?? 'float'))}\n`,
       );
       if (text.length > 0) yield encoder.encode(text.join(''));
     }

@@ -18,6 +18,8 @@ export type Kept = { readonly kept: true } | { readonly kept: false; readonly co
 export interface Bringing {
   /** Bytes it may still bring. */
   bytesLeft: number;
+  /** Told of every object before its bytes come. */
+  readonly note: (sha256: string) => Promise<void>;
   end(): void;
 }
 
@@ -53,11 +55,12 @@ export class ObjectDesk {
   }
 
   /** Lets a node bring up to so many bytes, until the answer's `end`. */
-  expect(nodeId: string, bytesMax: number): Bringing {
+  expect(nodeId: string, bytesMax: number, note: Bringing['note']): Bringing {
     const all = this.#bringing.get(nodeId) ?? new Set();
     this.#bringing.set(nodeId, all);
     const bringing: Bringing = {
       bytesLeft: bytesMax,
+      note,
       end: () => {
         all.delete(bringing);
         if (all.size === 0 && this.#bringing.get(nodeId) === all) this.#bringing.delete(nodeId);
@@ -83,8 +86,9 @@ export class ObjectDesk {
     const lease = [...(this.#bringing.get(nodeId) ?? [])].find(({ bytesLeft }) => bytesLeft >= bytes);
     if (lease === undefined)
       return { kept: false, code: 'NOT_EXPECTED', message: `No lease of this node waits for ${bytes} bytes.` };
-    // Taken before the look, and given back after it: streams that ask at once share what is left.
+    // Taken before anything is waited for, and given back after the look: streams that ask at once share what is left.
     lease.bytesLeft -= bytes;
+    await lease.note(sha256);
     if ((await this.#objects.size(blobName(sha256))) !== bytes) return null;
     lease.bytesLeft += bytes;
     return { kept: true };

@@ -110,7 +110,7 @@ export function demandOf(open: OpenDemand): Demand {
 
 /** What a job asks of a node, from what the market knows of it. */
 export function askOf(
-  job: Pick<OpenDemand, 'jobId' | 'region' | 'poolId' | 'verify' | 'rateCaps' | 'deadlineInMs'> & {
+  job: Pick<OpenDemand, 'jobId' | 'region' | 'poolId' | 'verify' | 'rateCaps' | 'deadlineInMs' | 'wearsAdapter'> & {
     readonly model: string;
   },
 ): Ask {
@@ -118,6 +118,7 @@ export function askOf(
     ...ANYWHERE,
     jobId: job.jobId,
     model: job.model,
+    capabilities: job.wearsAdapter ? ['lora'] : [],
     regions: job.region === null ? [] : [job.region],
     pools: job.poolId === null ? [] : [job.poolId],
     verify: job.verify,

@@ -2,7 +2,9 @@ import { addUsage, holdFor, type Rates, type Usage, type VerifyLevel } from '@fr
 import { LINE_BYTES_MAX, parseBatchLine, worstUsage, type Catalogue, type Work } from '@freehold/protocol';
 import { capFor } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
-import { knownModel } from './known-models.ts';
+import { knownModel, type KnownModel } from './known-models.ts';
+import { namedModel } from './named-model.ts';
+import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import { fileObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
@@ -18,6 +20,7 @@ export interface QuoteJobPorts {
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
   readonly holdsModel: HoldsModel;
+  readonly fineTunes: Pick<FineTuneStore, 'model'>;
 }
 
 /** What is to be priced: an uploaded input file, or so many rows of a kind. */
@@ -66,13 +69,17 @@ interface Measured {
  */
 export async function quoteJob(
   ports: QuoteJobPorts,
+  orgId: string,
   subject: QuoteSubject,
   level: VerifyLevel = 'spot',
 ): Promise<Quote | null> {
   const offers = await ports.offers.offers();
-  const measured = subject.by === 'file' ? await measureFile(ports, subject.fileId, offers) : null;
+  const find = async (of: string): Promise<KnownModel | null> =>
+    (await namedModel(ports.fineTunes, orgId, of, (known) => knownModel(known, ports.catalogue, offers)))?.model ??
+    null;
+  const measured = subject.by === 'file' ? await measureFile(ports, subject.fileId, find) : null;
   const name = subject.by === 'file' ? measured?.model : subject.model;
-  const model = name === undefined ? null : knownModel(name, ports.catalogue, offers);
+  const model = name === undefined ? null : await find(name);
   if (model === null) return null;
   const verifiable = verifiableBy(
     { level, model: model.name, region: null },
@@ -88,7 +95,7 @@ export async function quoteJob(
   const highest = byCost.at(-1);
   const cap = capFor(work.worst, null, posted, model.ceiling);
   return {
-    model: model.name,
+    model: name ?? model.name,
     kind: model.kind,
     rows: work.rows,
     refusedRows: work.refusedRows,
@@ -108,7 +115,7 @@ export async function quoteJob(
 async function measureFile(
   ports: QuoteJobPorts,
   fileId: string,
-  offers: Parameters<typeof knownModel>[2],
+  find: (name: string) => Promise<KnownModel | null>,
 ): Promise<Measured | null> {
   let context: number | null = null;
   let modelName: string | null = null;
@@ -121,7 +128,7 @@ async function measureFile(
     }
     if (modelName === null) {
       modelName = parsed.value.model;
-      context = knownModel(modelName, ports.catalogue, offers)?.contextTokens ?? null;
+      context = (await find(modelName))?.contextTokens ?? null;
     }
     const { work } = parsed.value;
     const worst = worstUsage(work, context);

@@ -3,6 +3,7 @@ import { KeptReceipt, ReceiptDocument, rowLeafHash, type BatchLine, type WorkOut
 import type { GoodReceipt, ReceiptFault } from './check-receipts.ts';
 import { resultLine } from './finalize-batch.ts';
 import { fromHex } from './hex.ts';
+import { withAdapter } from './run-lease.ts';
 
 /** What a node kept of one accepted lease: its receipt, and the results in row order. */
 export interface KeptLease {
@@ -73,10 +74,15 @@ function unfit(
     if (twice !== undefined) return `row ${rowNo} is accepted under task ${twice.task} already`;
     const [row, output] = [rows[rowNo], outputs[rowNo - from]];
     if (row === undefined || output === undefined) return `row ${rowNo} is not here`;
-    tree.addHash(rowLeafHash(receipt.task, rowNo, row.work, output));
+    tree.addHash(rowLeafHash(receipt.task, rowNo, withAdapter(row.work, adapterOf(receipt)), output));
   }
   if (sameBytes(tree.root(), fromHex(receipt.commitment.root))) return null;
   return 'these inputs and results are not those that the receipt commits to';
+}
+
+/** Of the fine-tune that answered; the input names it by a name that says nothing about its bytes. */
+function adapterOf(receipt: ReceiptDocument): string | null {
+  return typeof receipt['adapter'] === 'string' ? receipt['adapter'] : null;
 }
 
 function lineOf(

@@ -36,6 +36,8 @@ export function receiptDocument(facts: ReceiptFacts): Record<string, unknown> {
     payout: lease.payout,
     model: lease.model,
     modelDigest: lease.digest,
+    // What answered was the model with this over it: part of the work that the root commits to.
+    ...(lease.adapter === null ? {} : { adapter: lease.adapter }),
     engineClass: lease.engineClass,
     rows: {
       from: lease.rowFrom,

@@ -13,6 +13,8 @@ import { capFor } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
 import { knownModel, type KnownModel } from './known-models.ts';
 import type { AccountStore } from './ports/account-store.ts';
+import { namedModel } from './named-model.ts';
+import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import { fileObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
@@ -25,6 +27,7 @@ export interface RefuseUnaffordablePorts {
   readonly objects: ObjectStore;
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
+  readonly fineTunes: Pick<FineTuneStore, 'model'>;
 }
 
 export interface Intended {
@@ -42,7 +45,12 @@ export interface Intended {
  */
 export async function refuseUnaffordable(ports: RefuseUnaffordablePorts, intended: Intended): Promise<void> {
   const offers = await ports.offers.offers();
-  const seen = await lookInto(ports, intended, (name) => knownModel(name, ports.catalogue, offers));
+  const seen = await lookInto(ports, intended, async (name) => {
+    const named = await namedModel(ports.fineTunes, intended.orgId, name, (of) =>
+      knownModel(of, ports.catalogue, offers),
+    );
+    return named?.model ?? null;
+  });
   if (seen === null) return;
   const { model, worst, isWhole } = seen;
   const posted = model.offered.map(({ rates }) => rates);
@@ -69,7 +77,7 @@ interface Seen {
 async function lookInto(
   { objects }: RefuseUnaffordablePorts,
   { fileId, endpoint }: Intended,
-  modelNamed: (name: string) => KnownModel | null,
+  modelNamed: (name: string) => Promise<KnownModel | null>,
 ): Promise<Seen | null> {
   const size = await objects.size(fileObject(fileId));
   if (size === null || size === 0) return null;
@@ -83,8 +91,10 @@ async function lookInto(
     if (!isWhole && line.offset + line.length >= bytes) break;
     const row = line.text === null ? null : parseBatchLine(line.text, endpoint);
     if (row === null || !row.ok) return null;
-    name ??= row.value.model;
-    model ??= modelNamed(name);
+    if (name === null) {
+      name = row.value.model;
+      model = await modelNamed(name);
+    }
     if (model === null || row.value.model !== name || model.kind !== row.value.work.kind) return null;
     worst = addUsage(worst, worstUsage(row.value.work, model.contextTokens));
   }

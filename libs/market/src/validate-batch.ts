@@ -15,7 +15,9 @@ import {
 import { capFor } from './batch-cap.ts';
 import { inputLines, type InputLine } from './input-lines.ts';
 import { knownModel, type KnownModel } from './known-models.ts';
+import { namedModel, type NamedModel } from './named-model.ts';
 import { fileObject } from './ports/file-store.ts';
+import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import type { BatchFault, JobStore, JobView, NewRow } from './ports/job-store.ts';
 import { ObjectMissing, type ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
@@ -33,6 +35,7 @@ export interface ValidateBatchPorts {
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
   readonly holdsModel: HoldsModel;
+  readonly fineTunes: Pick<FineTuneStore, 'model'>;
 }
 
 export type Validated = 'started' | 'failed' | 'not-validating';
@@ -65,8 +68,9 @@ export async function validateBatch(ports: ValidateBatchPorts, jobId: string): P
 }
 
 async function start(ports: ValidateBatchPorts, job: JobView, reading: BatchReading): Promise<Validated> {
-  const { model, worst, rows } = reading;
-  if (model === null) throw new Error(`batch ${job.id} has rows and no model`);
+  const { worst, rows } = reading;
+  const model = reading.named?.model;
+  if (model === undefined) throw new Error(`batch ${job.id} has rows and no model`);
   const maxCost = parseMoney(job.metadata['max_cost'] ?? '');
   const cap = capFor(
     worst,
@@ -97,6 +101,7 @@ async function start(ports: ValidateBatchPorts, job: JobView, reading: BatchRead
   }
   const started = await ports.jobs.start(job.id, {
     model: model.name,
+    tuned: reading.named?.tuned ?? null,
     rowCount: rows,
     cap: cap.cap,
     rateCaps: cap.rateCaps,
@@ -117,8 +122,8 @@ async function start(ports: ValidateBatchPorts, job: JobView, reading: BatchRead
 /** What one reading of an input file finds. */
 class BatchReading {
   readonly faults: BatchFault[] = [];
-  /** The model of every row: the first row's. */
-  model: KnownModel | null = null;
+  /** What answers every row: what the first row names. */
+  named: NamedModel | null = null;
   rows = 0;
   worst: Usage = {};
   readonly #job: JobView;
@@ -146,7 +151,7 @@ class BatchReading {
         );
         break;
       }
-      this.#take(line);
+      await this.#take(line);
       if (this.faults.length >= FAULTS_MAX) break;
       if (this.#pending.length >= ROWS_PER_INSERT && !(await this.#flush())) return false;
     }
@@ -166,7 +171,7 @@ class BatchReading {
     });
   }
 
-  #take(line: InputLine): void {
+  async #take(line: InputLine): Promise<void> {
     if (line.fault === 'too-long')
       return this.fault(
         'line_too_long',
@@ -187,17 +192,20 @@ class BatchReading {
       );
     }
     this.#seen.set(parsed.value.customId, line.line);
+    if (this.#modelName === null) await this.#find(parsed.value.model);
     if (!this.#isServed(parsed.value, line.line)) return;
-    this.worst = addUsage(this.worst, worstUsage(parsed.value.work, this.model?.contextTokens ?? null));
+    this.worst = addUsage(this.worst, worstUsage(parsed.value.work, this.named?.model.contextTokens ?? null));
     this.#pending.push({ rowNo: this.rows, customId: parsed.value.customId, offset: line.offset, length: line.length });
     this.rows += 1;
   }
 
+  async #find(name: string): Promise<void> {
+    const { fineTunes, catalogue } = this.#ports;
+    this.#modelName = name;
+    this.named = await namedModel(fineTunes, this.#job.orgId, name, (of) => knownModel(of, catalogue, this.#offers));
+  }
+
   #isServed(row: BatchLine, line: number): boolean {
-    if (this.#modelName === null) {
-      this.#modelName = row.model;
-      this.model = knownModel(row.model, this.#ports.catalogue, this.#offers);
-    }
     if (row.model !== this.#modelName) {
       this.fault(
         'mismatched_model',
@@ -207,7 +215,7 @@ class BatchReading {
       );
       return false;
     }
-    if (this.model === null) {
+    if (this.named === null) {
       this.fault(
         'model_not_found',
         `The model '${row.model}' is not served here: GET /v1/models lists those that are.`,
@@ -216,17 +224,18 @@ class BatchReading {
       );
       return false;
     }
-    if (this.model.kind !== row.work.kind) {
+    const { model } = this.named;
+    if (model.kind !== row.work.kind) {
       this.fault(
         'model_not_supported',
-        `The model '${row.model}' does not serve ${row.url}: it makes ${this.model.kind === 'chat' ? 'text' : 'vectors'}.`,
+        `The model '${row.model}' does not serve ${row.url}: it makes ${model.kind === 'chat' ? 'text' : 'vectors'}.`,
         'body.model',
         line,
       );
       return false;
     }
-    if (row.dimensions !== null && row.dimensions !== this.model.listed?.dimensions) {
-      this.fault('unsupported_value', dimensionsMessage(this.model), 'body.dimensions', line);
+    if (row.dimensions !== null && row.dimensions !== model.listed?.dimensions) {
+      this.fault('unsupported_value', dimensionsMessage(model), 'body.dimensions', line);
       return false;
     }
     return true;

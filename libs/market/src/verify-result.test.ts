@@ -30,6 +30,7 @@ class House {
       rates: { embeddingToken: 1n },
       rowFrom: 0,
       rowTo: 1,
+      adapter: null,
       orgId: 'o',
       kind: 'batch',
       state: 'delivered',

@@ -32,7 +32,7 @@ export class JobsController {
       kind: job.kind,
       state: job.state,
       endpoint: job.endpoint,
-      model: job.model,
+      model: job.tuned?.name ?? job.model,
       deadline: iso(job.deadlineAtMs),
       ...marketBody(job),
       states: JOB_STATES.flatMap((state) => {

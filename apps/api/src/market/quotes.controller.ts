@@ -1,10 +1,15 @@
-import { Body, Controller, HttpCode, Inject, Post } from '@nestjs/common';
+import { Body, Controller, HttpCode, Inject, Post, Res } from '@nestjs/common';
+import type { Response } from 'express';
 import { z } from 'zod';
 import {
   FileStore,
+  FineTuneStore,
   ObjectStore,
   OfferBook,
+  quoteFineTune,
   quoteJob,
+  TrainableBases,
+  type FineTuneQuote,
   type KeyRecord,
   type Quote,
   type QuoteSubject,
@@ -21,6 +26,7 @@ import {
 import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf, type ListPrices } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { TakesJson } from '../http/json-body.ts';
+import { untilGone } from '../openai/inference.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
 const Level = z.enum(VERIFY_LEVELS).default('spot');
@@ -41,26 +47,62 @@ export class QuotesController {
   readonly #files: FileStore;
   readonly #objects: ObjectStore;
   readonly #offers: OfferBook;
+  readonly #bases: TrainableBases;
+  readonly #fineTunes: FineTuneStore;
   readonly #settings: ApiSettings;
 
-  constructor(files: FileStore, objects: ObjectStore, offers: OfferBook, @Inject(API_SETTINGS) settings: ApiSettings) {
+  constructor(
+    files: FileStore,
+    objects: ObjectStore,
+    offers: OfferBook,
+    bases: TrainableBases,
+    fineTunes: FineTuneStore,
+    @Inject(API_SETTINGS) settings: ApiSettings,
+  ) {
+    this.#bases = bases;
+    this.#fineTunes = fineTunes;
     this.#files = files;
     this.#objects = objects;
     this.#offers = offers;
     this.#settings = settings;
   }
 
-  /** What a job would cost: an uploaded file, or so many rows of so many tokens. Promises nothing but the cap. */
+  /**
+   * What a job would cost: an uploaded file, so many rows of so many tokens, or a fine-tune as it would be submitted. Promises
+   * nothing but the cap.
+   */
   @Post()
   @TakesJson()
   @HttpCode(200)
-  async quote(@Caller() caller: KeyRecord, @Body() body: unknown): Promise<Record<string, unknown>> {
+  async quote(
+    @Caller() caller: KeyRecord,
+    @Body() body: unknown,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<Record<string, unknown>> {
+    return isFineTune(body) ? this.#fineTune(caller, body, untilGone(response)) : this.#rows(caller, body);
+  }
+
+  async #fineTune(caller: KeyRecord, body: object, gone: AbortSignal): Promise<Record<string, unknown>> {
+    const ports = {
+      files: this.#files,
+      objects: this.#objects,
+      offers: this.#offers,
+      bases: this.#bases,
+      catalogue: this.#settings.catalogue,
+      holdsModel: this.#settings.holdsModel,
+    };
+    const signal = AbortSignal.any([gone, AbortSignal.timeout(COUNT_MS_MAX)]);
+    const quote = await quoteFineTune(ports, { orgId: caller.orgId, body, nowMs: Date.now() }, signal);
+    return { ...fineTuneBody(quote), trust: caller.trust };
+  }
+
+  async #rows(caller: KeyRecord, body: unknown): Promise<Record<string, unknown>> {
     const parsed = QuoteRequest.safeParse(body);
     if (!parsed.success) {
       const { code, message } = problemOf(parsed.error);
       throw invalidRequest(
         code,
-        `${message} Expected { input_file_id }, or { model, rows, input_tokens, output_tokens }.`,
+        `${message} Expected { input_file_id }, { model, rows, input_tokens, output_tokens }, or { training_file, … } as a fine-tune is submitted.`,
       );
     }
     const level = parsed.data.verify;
@@ -71,7 +113,9 @@ export class QuotesController {
         offers: this.#offers,
         catalogue: this.#settings.catalogue,
         holdsModel: this.#settings.holdsModel,
+        fineTunes: this.#fineTunes,
       },
+      caller.orgId,
       subject,
       level,
     );
@@ -120,6 +164,42 @@ export class QuotesController {
     if (file === null) throw notFound('file', asked.input_file_id);
     return { by: 'file', fileId: file.id };
   }
+}
+
+/** A hundred MiB of examples are counted in less. */
+const COUNT_MS_MAX = 120_000;
+
+function isFineTune(body: unknown): body is object {
+  return typeof body === 'object' && body !== null && 'training_file' in body;
+}
+
+function fineTuneBody(quote: FineTuneQuote): Record<string, unknown> {
+  const { posted, expected } = quote;
+  return {
+    object: 'quote',
+    model: quote.base,
+    kind: 'fine-tune',
+    examples: quote.examples,
+    tokens: quote.tokens,
+    n_epochs: quote.epochs,
+    batch_size: quote.examplesPerStep,
+    steps: quote.steps,
+    segments: quote.segments,
+    training_tokens: Number(quote.trainingTokens),
+    nodes_offering: quote.nodesOffering,
+    posted_rates: posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
+    expected:
+      expected === null
+        ? null
+        : {
+            low: formatMoney(expected.low),
+            high: formatMoney(expected.high),
+            basis: 'posted prices and the tokens of the file, counted; not yet past jobs',
+          },
+    cap: formatMoney(quote.cap),
+    smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
+    audit: { segments: quote.segmentsAudited, auditors: quote.auditors, paid_by: 'the market fee' },
+  };
 }
 
 /** The same work at the list prices of hosted APIs of its kind: other models, in dollars, read on the day it says. */

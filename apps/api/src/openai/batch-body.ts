@@ -23,7 +23,7 @@ export function batchBody(job: JobView): Record<string, unknown> {
     id: job.id,
     object: 'batch',
     endpoint: job.endpoint,
-    ...(job.model === null ? {} : { model: job.model }),
+    ...(job.model === null ? {} : { model: job.tuned?.name ?? job.model }),
     ...(job.faults === null ? {} : { errors: { object: 'list', data: job.faults } }),
     input_file_id: job.inputFileId,
     completion_window: job.completionWindow,

@@ -4,6 +4,7 @@ import {
   cancelBatch,
   Entropy,
   FileStore,
+  FineTuneStore,
   identityOf,
   JobStore,
   ObjectStore,
@@ -36,10 +37,11 @@ export class BatchesController {
     accounts: AccountStore,
     objects: ObjectStore,
     offers: OfferBook,
+    fineTunes: FineTuneStore,
     @Inject(API_SETTINGS) { catalogue }: ApiSettings,
   ) {
     this.#jobs = jobs;
-    this.#ports = { jobs, files, entropy, accounts, objects, offers, catalogue };
+    this.#ports = { jobs, files, entropy, accounts, objects, offers, catalogue, fineTunes };
   }
 
   @Post()

@@ -117,6 +117,16 @@ export abstract class FineTuneStore {
   /** finalizing → completed with its model, failed, or cancelled; releases the hold. False when it was done before. */
   abstract finish(jobId: string, result: FineTuneResult): Promise<boolean>;
 
+  /** Notes that a job needs these objects, before it stores them or relies on them. Waits while objects are being removed. */
+  abstract useBlobs(jobId: string, sha256s: readonly string[]): Promise<void>;
+  /**
+   * Removes objects that only jobs need which ended so long ago, and whose leases' payloads are gone; never the adapter of a
+   * model that has a name, nor of a job that still runs. Nobody can begin to need an object while it goes.
+   *
+   * @returns how many were removed.
+   */
+  abstract sweepBlobs(olderThanMs: number, limit: number, remove: (sha256: string) => Promise<void>): Promise<number>;
+
   abstract note(jobId: string, events: readonly NewFineTuneEvent[]): Promise<void>;
   /** Newest first. Null when there is no such job, or no such cursor. */
   abstract events(

@@ -18,7 +18,10 @@ export interface JobView {
   readonly kind: JobKind;
   readonly state: JobState;
   readonly endpoint: string;
+  /** What nodes serve. */
   readonly model: string | null;
+  /** The fine-tune of the requester's that answers its rows, over `model`; null: the model itself. */
+  readonly tuned: { readonly name: string; readonly adapter: string } | null;
   readonly inputFileId: string | null;
   readonly outputFileId: string | null;
   readonly errorFileId: string | null;
@@ -174,7 +177,13 @@ export abstract class JobStore {
   /** validating → in_progress with hold and `place` message. */
   abstract start(
     jobId: string,
-    plan: { readonly model: string; readonly rowCount: number; readonly cap: Amount; readonly rateCaps: Rates },
+    plan: {
+      readonly model: string;
+      readonly tuned: JobView['tuned'];
+      readonly rowCount: number;
+      readonly cap: Amount;
+      readonly rateCaps: Rates;
+    },
   ): Promise<Started>;
   /** validating → failed; the rows go. */
   abstract fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean>;

@@ -7,6 +7,8 @@ export interface OpenDemand {
   readonly orgId: string;
   readonly kind: 'batch' | 'fine-tune';
   readonly model: string;
+  /** Whether its rows are answered by an adapter over the model. */
+  readonly wearsAdapter: boolean;
   readonly region: string | null;
   readonly poolId: string | null;
   readonly verify: VerifyLevel;
@@ -101,6 +103,8 @@ export interface DeliveredRow {
 export interface LeaseView extends GrantedLease {
   readonly orgId: string;
   readonly kind: JobKind;
+  /** sha256 of the adapter that answers its rows; null: the model alone. */
+  readonly adapter: string | null;
   readonly state: TaskState;
   /** The task's epoch now: an older lease is stale. */
   readonly taskEpoch: number;

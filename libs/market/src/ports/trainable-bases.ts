@@ -21,6 +21,11 @@ export interface PlanAtHand {
 /** Bases that may be fine-tuned here. Others are refused: nobody could say what an adapter of theirs is worth. */
 export abstract class TrainableBases {
   abstract all(): readonly TrainableBase[];
+  /**
+   * Counts data that no job has yet; the plan's own word on its data is not read. @throws {TrainerError} `retryable` also
+   * when too many are being counted.
+   */
+  abstract count(plan: TrainingPlan, data: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<PlannedTraining>;
   /** Opens the plan with the coordinator's own trainer, which is closed afterwards. @throws {TrainerError} */
   abstract with<T>(
     plan: TrainingPlan,

@@ -2,7 +2,6 @@ import type { WorkOutput } from '@freehold/protocol';
 import { toHex } from '../hex.ts';
 import { blobName } from '../object-desk.ts';
 import { fileObject } from '../ports/file-store.ts';
-import type { ObjectStore } from '../ports/object-store.ts';
 import type { TrainingPorts } from './segment-works.ts';
 
 /**
@@ -24,7 +23,7 @@ export async function evaluateResult(
   if (output.kind !== 'segment') throw new Error(`the last segment of ${jobId} has no checkpoint`);
   const data = await ports.blobs.path(planned.plan.data.sha256, signal);
   const checkpoint = await ports.blobs.path(output.checkpoint, signal);
-  const hidden = await ports.blobs.path(await blobOfFile(ports.objects, evaluation.fileId), signal);
+  const hidden = await ports.blobs.path(await blobOfFile(ports, jobId, evaluation.fileId), signal);
   const { exactMatch } = await ports.bases.with(
     planned.plan,
     data,
@@ -46,11 +45,16 @@ export async function evaluateResult(
 }
 
 /** A requester's file under the hash of its bytes, where blobs are read from. Its nodes never see it: nobody lends it. */
-export async function blobOfFile(objects: ObjectStore, fileId: string): Promise<string> {
+export async function blobOfFile(
+  { objects, fineTunes }: Pick<TrainingPorts, 'objects' | 'fineTunes'>,
+  jobId: string,
+  fileId: string,
+): Promise<string> {
   const bytes = await objects.size(fileObject(fileId));
   const draft = blobName(`of-${fileId}`);
   const stored = await objects.put(draft, objects.read(fileObject(fileId)), bytes ?? 0);
   const sha256 = toHex(stored.sha256).slice(2);
+  await fineTunes.useBlobs(jobId, [sha256]);
   await objects.put(blobName(sha256), objects.read(draft), stored.bytes, sha256);
   await objects.remove(draft);
   return sha256;

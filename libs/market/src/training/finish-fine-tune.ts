@@ -110,6 +110,7 @@ async function exportModel(
       files.push({ id, filename: written.name, ...stored, purpose: 'fine-tune-results' });
       if (format !== 'gguf-lora') continue;
       adapter = written.sha256;
+      await ports.fineTunes.useBlobs(tune.job.id, [adapter]);
       await ports.objects.put(blobName(adapter), ports.objects.read(fileObject(id)), stored.bytes, adapter);
     }
   }
@@ -125,7 +126,7 @@ async function noteValidation(
 ): Promise<void> {
   const { validationFileId } = tune.asked;
   if (validationFileId === null) return;
-  const file = await ports.blobs.path(await blobOfFile(ports.objects, validationFileId), signal);
+  const file = await ports.blobs.path(await blobOfFile(ports, tune.job.id, validationFileId), signal);
   const { loss, accuracy, exactMatch } = await at.evaluate(checkpoint, file, signal);
   await ports.fineTunes.note(tune.job.id, [
     {

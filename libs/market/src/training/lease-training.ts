@@ -47,7 +47,9 @@ export class LeaseTraining {
     this.#outputs = [];
     // One checkpoint per segment, and one more for a segment that is run again after a cut.
     const bytesMax = Math.min(OBJECT_BYTES_MAX, planned.checkpointBytesMax) * (this.#rows - delivered + 1);
-    this.#bringing = training.desk.expect(view.nodeId, bytesMax);
+    this.#bringing = training.desk.expect(view.nodeId, bytesMax, (sha256) =>
+      training.fineTunes.useBlobs(view.jobId, [sha256]),
+    );
   }
 
   static async open(

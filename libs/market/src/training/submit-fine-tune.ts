@@ -2,7 +2,7 @@ import { ApiError, invalidRequest, notFound, parseFineTuningRequest, type FineTu
 import { keyReused } from '../request-identity.ts';
 import { toHex } from '../hex.ts';
 import type { FileStore } from '../ports/file-store.ts';
-import type { FineTuneStore, FineTuneView } from '../ports/fine-tune-store.ts';
+import type { FineTuneAsked, FineTuneStore, FineTuneView } from '../ports/fine-tune-store.ts';
 import type { RequestIdentity } from '../ports/once.ts';
 import type { Entropy } from '../ports/surroundings.ts';
 import type { TrainableBases } from '../ports/trainable-bases.ts';
@@ -31,7 +31,7 @@ export async function submitFineTune(
   const parsed = parseFineTuningRequest(submission.body, submission.nowMs);
   if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
   const request = parsed.value;
-  refuseUnknownBase(ports.bases, request.model);
+  if (!ports.bases.all().some((base) => base.model === request.model)) throw unknownBase(ports.bases, request.model);
   await refuseUnfitFiles(ports.files, submission.orgId, request);
   const made = await ports.fineTunes.submit(
     {
@@ -39,16 +39,7 @@ export async function submitFineTune(
       orgId: submission.orgId,
       keyId: submission.keyId,
       trainingFileId: request.trainingFileId,
-      asked: {
-        base: request.model,
-        suffix: request.suffix,
-        seed: request.seed ?? Number.parseInt(toHex(ports.entropy.bytes(SEED_BYTES)).slice(2), 16) >>> 1,
-        validationFileId: request.validationFileId,
-        evaluation: request.evaluation,
-        hyperparameters: request.hyperparameters,
-        hasMethod: request.hasMethod,
-        segmentSteps: request.segmentSteps,
-      },
+      asked: askedOf(request, Number.parseInt(toHex(ports.entropy.bytes(SEED_BYTES)).slice(2), 16) >>> 1),
       metadata: request.metadata,
       verify: request.terms.verify,
       region: request.terms.region,
@@ -60,17 +51,30 @@ export async function submitFineTune(
   return made.value;
 }
 
-export function refuseUnknownBase(bases: TrainableBases, model: string): void {
+/** @param drawn The seed, where the requester names none. */
+export function askedOf(request: FineTuningRequest, drawn: number): FineTuneAsked {
+  return {
+    base: request.model,
+    suffix: request.suffix,
+    seed: request.seed ?? drawn,
+    validationFileId: request.validationFileId,
+    evaluation: request.evaluation,
+    hyperparameters: request.hyperparameters,
+    hasMethod: request.hasMethod,
+    segmentSteps: request.segmentSteps,
+  };
+}
+
+export function unknownBase(bases: TrainableBases, model: string): ApiError {
   const names = bases.all().map((base) => base.model);
-  if (names.includes(model)) return;
-  throw invalidRequest(
+  return invalidRequest(
     'model_not_supported',
     `The model '${model.slice(0, 128)}' cannot be fine-tuned here: expected ${names.map((name) => `'${name}'`).join(' or ') || 'another coordinator, this one has no trainer'}.`,
     'model',
   );
 }
 
-async function refuseUnfitFiles(files: FileStore, orgId: string, request: FineTuningRequest): Promise<void> {
+export async function refuseUnfitFiles(files: FileStore, orgId: string, request: FineTuningRequest): Promise<void> {
   const named = [
     { id: request.trainingFileId, param: 'training_file' },
     { id: request.validationFileId, param: 'validation_file' },

@@ -10,6 +10,7 @@ import type { ObjectStore } from '../ports/object-store.ts';
 import type { OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
+import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
 import { planFor, plannedTokens, type DecidedPlan } from './plan-for.ts';
 import { readExamples } from './read-examples.ts';
 import { trainerModel } from './trainer-model.ts';
@@ -22,6 +23,7 @@ export interface ValidateFineTunePorts {
   readonly bases: TrainableBases;
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
+  readonly holdsModel: HoldsModel;
 }
 
 type Refused = { readonly ok: false; readonly faults: readonly BatchFault[] };
@@ -103,6 +105,7 @@ async function checkFiles(
   const faults = [examples, ...others].flatMap((read) => read?.faults ?? []);
   if (faults.length > 0) return { ok: false, faults };
   const dataSha256 = await ports.fineTunes.dataSha256(tune.job.id);
+  await ports.fineTunes.useBlobs(tune.job.id, [dataSha256]);
   await keepData(ports.objects, trainingFileId, dataSha256);
   const facts = { base, dataSha256, examples: examples.examples };
   const draft = planFor(asked, { ...facts, tokens: null });
@@ -131,11 +134,15 @@ async function start(
   counted: PlannedTraining,
 ): Promise<'started' | 'failed' | 'not-validating'> {
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
-  const trainer = knownTrainer(tune.asked.base, ports.catalogue, await ports.offers.offers());
+  const offers = await ports.offers.offers();
+  const trainer = knownTrainer(tune.asked.base, ports.catalogue, offers);
   const maxCost = parseMoney(tune.job.metadata['max_cost'] ?? '');
   const cap = capFor(usage, maxCost, trainer.posted, trainer.ceiling);
   const failWith = (code: string, message: string, param: string): Promise<'failed' | 'not-validating'> =>
     fail(ports, tune, [{ code, message, param, line: null }]);
+  const { verify: level, region } = tune.job;
+  const verifiable = verifiableBy({ level, model: trainerModel(tune.asked.base), region }, offers, ports.holdsModel);
+  if (!verifiable.possible) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
   if (!cap.ok && cap.why === 'no-price')
     return failWith(
       'no_price',
@@ -151,6 +158,7 @@ async function start(
   }
   const started = await ports.jobs.start(tune.job.id, {
     model: trainerModel(tune.asked.base),
+    tuned: null,
     rowCount: segmentsOf(decided.plan),
     cap: cap.cap,
     rateCaps: cap.rateCaps,

@@ -73,6 +73,7 @@ export async function addRows(database: Database, jobId: string, rows: readonly 
 
 export interface StartPlan {
   readonly model: string;
+  readonly tuned: JobView['tuned'];
   readonly rowCount: number;
   readonly cap: Amount;
   readonly rateCaps: Rates;
@@ -91,9 +92,18 @@ export async function startBatch(database: Database, jobId: string, plan: StartP
       });
       if (refused !== null) return { started: false, ...refused };
       await tx.query(
-        `UPDATE job SET state = 'in_progress', model = $2, row_count = $3, cap = $4, rate_caps = $5, in_progress_at = clock_timestamp()
+        `UPDATE job SET state = 'in_progress', model = $2, row_count = $3, cap = $4, rate_caps = $5, in_progress_at = clock_timestamp(),
+           tuned_model = $6, adapter = $7
          WHERE id = $1`,
-        [jobId, plan.model, plan.rowCount, String(plan.cap), JSON.stringify(unitsToJson(plan.rateCaps))],
+        [
+          jobId,
+          plan.model,
+          plan.rowCount,
+          String(plan.cap),
+          JSON.stringify(unitsToJson(plan.rateCaps)),
+          plan.tuned?.name ?? null,
+          plan.tuned?.adapter ?? null,
+        ],
       );
       await fileWork(tx, [{ topic: 'place', ids: { job: jobId } }]);
       return { started: true };

@@ -10,6 +10,8 @@ export interface JobRecord {
   readonly state: JobState;
   readonly endpoint: string;
   readonly model: string | null;
+  readonly tuned_model: string | null;
+  readonly adapter: string | null;
   readonly input_file_id: string | null;
   readonly output_file_id: string | null;
   readonly error_file_id: string | null;
@@ -39,7 +41,7 @@ export interface JobRecord {
   readonly cancelled_at: Date | null;
 }
 
-export const JOB_COLUMNS = `id, org_id, api_key_id, kind, state, endpoint, model, input_file_id, output_file_id, error_file_id,
+export const JOB_COLUMNS = `id, org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, output_file_id, error_file_id,
   completion_window, metadata, verify, region, pool_id, trust, cap, charged, rate_caps, row_count, rows_succeeded, rows_failed,
   rows_ended, errors, deadline, created_at, in_progress_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at, cancelled_at,
   CASE WHEN job.kind = 'batch' AND job.state IN ('completed', 'expired', 'cancelled') THEN (
@@ -60,6 +62,7 @@ export function jobView(row: JobRecord): JobView {
     state: row.state,
     endpoint: row.endpoint,
     model: row.model,
+    tuned: row.tuned_model === null || row.adapter === null ? null : { name: row.tuned_model, adapter: row.adapter },
     inputFileId: row.input_file_id,
     outputFileId: row.output_file_id,
     errorFileId: row.error_file_id,

@@ -7,6 +7,7 @@ interface DemandRow {
   readonly org_id: string;
   readonly kind: OpenDemand['kind'];
   readonly model: string;
+  readonly adapter: string | null;
   readonly region: string | null;
   readonly pool_id: string | null;
   readonly verify: VerifyLevel;
@@ -34,7 +35,7 @@ export async function demand(sql: Sql, limitJobs: number, limitQueuedPerJob: num
            SELECT 1 FROM task WHERE task.job_id = job.id AND task.state IN ('leased', 'running', 'delivered'))))
        ORDER BY turn, created_at, id LIMIT $1
      )
-     SELECT open.id, org_id, kind, model, region, pool_id, verify, rate_caps, next_row, row_count,
+     SELECT open.id, org_id, kind, model, adapter, region, pool_id, verify, rate_caps, next_row, row_count,
        (extract(epoch FROM deadline - clock_timestamp()) * 1000)::float8 AS deadline_in_ms,
        (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8 AS age_ms,
        back.queued
@@ -52,6 +53,7 @@ export async function demand(sql: Sql, limitJobs: number, limitQueuedPerJob: num
     orgId: row.org_id,
     kind: row.kind,
     model: row.model,
+    wearsAdapter: row.adapter !== null,
     region: row.region,
     poolId: row.pool_id,
     verify: row.verify,

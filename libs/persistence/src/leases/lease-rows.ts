@@ -37,6 +37,7 @@ export function grantedLease(row: GrantedRow): GrantedLease {
 export interface ViewRow extends GrantedRow {
   readonly org_id: string;
   readonly kind: JobKind;
+  readonly adapter: string | null;
   readonly state: TaskState;
   readonly task_epoch: number;
   readonly verify: VerifyLevel;
@@ -58,6 +59,7 @@ export function leaseView(row: ViewRow): LeaseView {
     ...grantedLease(row),
     orgId: row.org_id,
     kind: row.kind,
+    adapter: row.adapter,
     state: row.state,
     taskEpoch: row.task_epoch,
     verify: row.verify,

@@ -26,7 +26,7 @@ export async function fencedBecause(sql: Sql, lease: LeaseRef): Promise<Fenced> 
 
 export async function view(sql: Sql, lease: LeaseRef): Promise<LeaseView | null> {
   const [row] = await sql.query<ViewRow>(
-    `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, node.payout, node.address, l.road,
+    `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, job.adapter, node.payout, node.address, l.road,
        l.checkpoint_rows, l.checkpoint_root, l.checkpoint_signature, l.committed_at IS NOT NULL AS committed,
        l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive
      FROM lease l JOIN task t ON t.id = l.task_id JOIN job ON job.id = l.job_id JOIN node ON node.id = l.node_id

@@ -42,9 +42,12 @@ export async function removeModel(
       [name, orgId],
     );
     if (removed === undefined) return 'not-found';
-    const [other] = await tx.query(`SELECT 1 FROM fine_tuned_model WHERE adapter = $1 AND deleted_at IS NULL LIMIT 1`, [
-      removed.adapter,
-    ]);
+    // Rows under way are answered by it; the sweep takes it when they are history.
+    const [other] = await tx.query(
+      `SELECT 1 FROM fine_tuned_model WHERE adapter = $1 AND deleted_at IS NULL
+       UNION ALL SELECT 1 FROM job WHERE adapter = $1 AND state NOT IN ('completed', 'failed', 'expired', 'cancelled') LIMIT 1`,
+      [removed.adapter],
+    );
     return { orphan: other === undefined ? removed.adapter : null };
   });
 }

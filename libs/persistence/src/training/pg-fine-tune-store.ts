@@ -20,6 +20,7 @@ import { fileWork } from '../outbox.ts';
 import { finishFineTune } from './finish.ts';
 import { events, noteEvents } from './events.ts';
 import { fineTunes, type AskedJson } from './fine-tune-row.ts';
+import { sweepBlobs, useBlobs } from './blob-uses.ts';
 import { modelOf, modelsOf, removeModel } from './models.ts';
 
 /** Fine-tunes in PostgreSQL: what a job of kind `fine-tune` is beyond any job. */
@@ -146,6 +147,14 @@ export class PgFineTuneStore extends FineTuneStore {
 
   finish(jobId: string, result: FineTuneResult): Promise<boolean> {
     return finishFineTune(this.#database, jobId, result);
+  }
+
+  useBlobs(jobId: string, sha256s: readonly string[]): Promise<void> {
+    return useBlobs(this.#database, jobId, sha256s);
+  }
+
+  sweepBlobs(olderThanMs: number, limit: number, remove: (sha256: string) => Promise<void>): Promise<number> {
+    return sweepBlobs(this.#database, { olderThanMs, limit }, remove);
   }
 
   note(jobId: string, list: readonly NewFineTuneEvent[]): Promise<void> {

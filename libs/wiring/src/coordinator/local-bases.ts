@@ -1,12 +1,17 @@
+import { createHash } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import {
   baseOfTrainer,
   TrainableBases,
+  TrainerError,
   trainerModel,
   type Engine,
   type PlanAtHand,
+  type PlannedTraining,
   type TrainableBase,
 } from '@freehold/market';
 import type { TrainingPlan } from '@freehold/protocol';
@@ -20,12 +25,16 @@ import {
 } from '../models.ts';
 import type { OwnEngine } from './own-engines.ts';
 
+/** Files counted at a time for quotes: each is a trainer's process for some seconds. */
+const COUNTS_MAX = 2;
+
 /** The bases of this repository with the coordinator's own trainer: it counts, evaluates and exports, and audits where nobody else can. */
 export class LocalBases extends TrainableBases {
   readonly #modelsDir: string;
   readonly #memoryMib: number;
   readonly #objects: LocalObjects;
   #auditor: Promise<Engine> | null = null;
+  #counts = 0;
 
   constructor(options: { readonly modelsDir: string; readonly memoryMib: number; readonly objects: LocalObjects }) {
     super();
@@ -54,6 +63,33 @@ export class LocalBases extends TrainableBases {
     });
     const engine = await this.#auditor;
     return { engine, engineClass: (await engine.describe()).engineClass };
+  }
+
+  async count(plan: TrainingPlan, data: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<PlannedTraining> {
+    if (this.#counts >= COUNTS_MAX)
+      throw new TrainerError('out_of_memory', `${COUNTS_MAX} other files are being counted.`, true);
+    this.#counts += 1;
+    const folder = await mkdtemp(join(tmpdir(), 'freehold-count-'));
+    try {
+      const path = join(folder, 'data.jsonl');
+      const hash = createHash('sha256');
+      await pipeline(
+        data,
+        async function* (body: AsyncIterable<Uint8Array>) {
+          for await (const chunk of body) {
+            hash.update(chunk);
+            yield chunk;
+          }
+        },
+        createWriteStream(path, { mode: 0o600 }),
+        { signal },
+      );
+      const counted = { ...plan, data: { sha256: hash.digest('hex') } };
+      return await this.with(counted, path, (at) => Promise.resolve(at.planned), signal);
+    } finally {
+      this.#counts -= 1;
+      await rm(folder, { recursive: true, force: true });
+    }
   }
 
   async with<T>(

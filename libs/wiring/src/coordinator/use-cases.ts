@@ -5,6 +5,7 @@ import {
   detectQueueLoss,
   finalizeBatch,
   finishFineTune,
+  type FineTuneStore,
   relayOutbox,
   type HoldsModel,
   validateBatch,
@@ -25,9 +26,10 @@ export interface BatchPorts {
   readonly offers: OfferBook;
   readonly catalogue: Catalogue;
   readonly holdsModel: HoldsModel;
+  readonly fineTunes: FineTuneStore;
 }
 
-interface Parts extends BatchPorts {
+interface Parts extends Omit<BatchPorts, 'fineTunes'> {
   readonly training: TrainingPorts;
   readonly outbox: Outbox;
   readonly queue: WorkQueue;
@@ -46,7 +48,7 @@ export class CoordinatorUseCases {
   constructor(parts: Parts) {
     this.#parts = parts;
     const { jobs, objects, offers, catalogue, holdsModel } = parts;
-    this.batchPorts = { jobs, objects, offers, catalogue, holdsModel };
+    this.batchPorts = { jobs, objects, offers, catalogue, holdsModel, fineTunes: parts.training.fineTunes };
     this.training = parts.training;
   }
 

@@ -1,0 +1,29 @@
+import type { KnownModel } from './known-models.ts';
+import type { FineTunedModel, FineTuneStore } from './ports/fine-tune-store.ts';
+
+/** What every name of a fine-tune begins with; no other model's does. */
+export const TUNED_PREFIX = 'ft:';
+
+/** What answers under a name: a model that is served here, and the adapter that makes it the requester's own. */
+export interface NamedModel {
+  readonly model: KnownModel;
+  readonly tuned: Pick<FineTunedModel, 'name' | 'adapter'> | null;
+}
+
+/** A model by the name that a requester gives it. A fine-tune is its owner's alone, and runs where its base takes adapters. */
+export async function namedModel(
+  fineTunes: Pick<FineTuneStore, 'model'>,
+  orgId: string,
+  name: string,
+  known: (name: string) => KnownModel | null,
+): Promise<NamedModel | null> {
+  if (!name.startsWith(TUNED_PREFIX)) {
+    const model = known(name);
+    return model === null ? null : { model, tuned: null };
+  }
+  const own = await fineTunes.model(orgId, name);
+  const base = own === null ? null : known(own.base);
+  if (own === null || base === null) return null;
+  const offered = base.offered.filter(({ model }) => model.caps.lora);
+  return { model: { ...base, offered }, tuned: { name: own.name, adapter: own.adapter } };
+}

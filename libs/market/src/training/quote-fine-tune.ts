@@ -1,0 +1,167 @@
+import { holdFor, segmentsToAudit, SEGMENTS_PER_LEASE_MAX, type Rates } from '@freehold/domain';
+import {
+  ApiError,
+  formatMoney,
+  invalidRequest,
+  parseFineTuningRequest,
+  segmentsOf,
+  type Catalogue,
+  type FineTuningRequest,
+} from '@freehold/protocol';
+import { capFor } from '../batch-cap.ts';
+import { knownTrainer } from '../known-models.ts';
+import { fileObject, type FileStore } from '../ports/file-store.ts';
+import type { ObjectStore } from '../ports/object-store.ts';
+import type { OfferBook } from '../ports/offer-book.ts';
+import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
+import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
+import { notVerifiable, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
+import { planFor, plannedTokens, type DecidedPlan, type PlanFacts } from './plan-for.ts';
+import { readExamples } from './read-examples.ts';
+import { askedOf, refuseUnfitFiles, unknownBase } from './submit-fine-tune.ts';
+import { trainerModel } from './trainer-model.ts';
+
+export interface QuoteFineTunePorts {
+  readonly files: FileStore;
+  readonly objects: ObjectStore;
+  readonly offers: OfferBook;
+  readonly bases: TrainableBases;
+  readonly catalogue: Catalogue;
+  readonly holdsModel: HoldsModel;
+}
+
+export interface FineTuneQuote {
+  readonly base: string;
+  readonly examples: number;
+  /** Of one walk through the file, as the coordinator's own trainer counts them. */
+  readonly tokens: number;
+  readonly epochs: number;
+  readonly examplesPerStep: number;
+  readonly steps: number;
+  readonly segments: number;
+  /** Segments that are run again, when no lease is cut. */
+  readonly segmentsAudited: number;
+  readonly trainingTokens: bigint;
+  readonly nodesOffering: number;
+  readonly posted: { readonly lowest: Rates; readonly highest: Rates } | null;
+  readonly expected: { readonly low: bigint; readonly high: bigint } | null;
+  /** The hold that the job will take. */
+  readonly cap: bigint;
+  readonly smallestCap: bigint | null;
+  readonly auditors: number;
+}
+
+/** A job is not submitted yet: nothing of it depends on the seed but the order of its examples. */
+const ANY_SEED = 0;
+
+/**
+ * What a fine-tune would cost and be, from the body that would submit it: the same reading, plan and cap as validation's.
+ *
+ * @throws {ApiError} For whatever the job would be refused or fail with.
+ */
+export async function quoteFineTune(
+  ports: QuoteFineTunePorts,
+  asker: { readonly orgId: string; readonly body: unknown; readonly nowMs: number },
+  signal: AbortSignal,
+): Promise<FineTuneQuote> {
+  const parsed = parseFineTuningRequest(asker.body, asker.nowMs);
+  if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
+  const request = parsed.value;
+  const base = ports.bases.all().find(({ model }) => model === request.model);
+  if (base === undefined) throw unknownBase(ports.bases, request.model);
+  await refuseUnfitFiles(ports.files, asker.orgId, request);
+  const name = trainerModel(base.model);
+  const offers = await ports.offers.offers();
+  const verifiable = verifiableBy(
+    { level: request.terms.verify, model: name, region: request.terms.region },
+    offers,
+    ports.holdsModel,
+  );
+  if (!verifiable.possible) throw notVerifiable(verifiable);
+  const { decided, counted } = await countedPlan(ports, request, base, signal);
+  const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
+  const { posted, ceiling } = knownTrainer(base.model, ports.catalogue, offers);
+  const cap = capFor(usage, request.terms.maxCost, posted, ceiling);
+  if (!cap.ok) throw noCap(cap, base.model, request);
+  const lists = posted.length > 0 ? posted : ceiling === null ? [] : [ceiling];
+  const byCost = [...lists].sort((a, b) => (holdFor(usage, a) < holdFor(usage, b) ? -1 : 1));
+  const [lowest, highest] = [byCost[0], byCost.at(-1)];
+  const segments = segmentsOf(decided.plan);
+  return {
+    base: base.model,
+    examples: counted.examples,
+    tokens: counted.tokens,
+    epochs: decided.epochs,
+    examplesPerStep: decided.plan.batch.examples,
+    steps: decided.plan.steps,
+    segments,
+    segmentsAudited: auditedOf(segments, request),
+    trainingTokens: usage.trainingToken,
+    nodesOffering: offers.filter((offer) => offer.engines.some((e) => e.models.some((m) => m.name === name))).length,
+    posted: posted.length === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
+    expected:
+      lowest === undefined || highest === undefined
+        ? null
+        : { low: holdFor(usage, lowest), high: holdFor(usage, highest) },
+    cap: cap.cap,
+    smallestCap: lowest === undefined ? null : holdFor(usage, lowest),
+    auditors: verifiable.auditors,
+  };
+}
+
+function auditedOf(segments: number, { terms }: FineTuningRequest): number {
+  let audited = 0;
+  for (let left = segments; left > 0; left -= SEGMENTS_PER_LEASE_MAX)
+    audited += segmentsToAudit(terms.verify, Math.min(left, SEGMENTS_PER_LEASE_MAX));
+  return audited;
+}
+
+async function countedPlan(
+  ports: QuoteFineTunePorts,
+  request: FineTuningRequest,
+  base: TrainableBase,
+  signal: AbortSignal,
+): Promise<{ readonly decided: DecidedPlan; readonly counted: PlannedTraining }> {
+  const examples = await readExamples(ports.objects, request.trainingFileId, 'training_file');
+  const [fault] = examples.faults;
+  if (fault !== undefined) throw inLine(fault.code, fault.message, fault.line);
+  const asked = askedOf(request, ANY_SEED);
+  const facts: Omit<PlanFacts, 'tokens'> = { base, dataSha256: '0'.repeat(64), examples: examples.examples };
+  try {
+    const { plan } = planFor(asked, { ...facts, tokens: null });
+    const counted = await ports.bases.count(plan, ports.objects.read(fileObject(request.trainingFileId)), signal);
+    return { decided: planFor(asked, { ...facts, tokens: counted.tokens }), counted };
+  } catch (error) {
+    if (!(error instanceof TrainerError)) throw error;
+    if (!error.retryable) throw inLine(error.code, error.message, error.line ?? null);
+    throw new ApiError({
+      status: 503,
+      type: 'server_error',
+      code: 'not_counted',
+      message: `The file could not be counted now (${error.message}): ask again in a moment.`,
+      retryAfterS: 5,
+    });
+  }
+}
+
+function inLine(code: string, message: string, line: number | null): ApiError {
+  return invalidRequest(code, `${line === null ? '' : `Line ${line}: `}${message}`, 'training_file');
+}
+
+function noCap(
+  cap: Extract<ReturnType<typeof capFor>, { readonly ok: false }>,
+  base: string,
+  { terms }: FineTuningRequest,
+): ApiError {
+  if (cap.why === 'no-price')
+    return invalidRequest(
+      'no_price',
+      `Nobody trains '${base}' now, and the catalogue has no ceiling for it: ask again when a node offers it.`,
+      'model',
+    );
+  return invalidRequest(
+    'cap_too_low',
+    `metadata.max_cost ${formatMoney(terms.maxCost ?? 0n)} does not cover this fine-tune: ${formatMoney(cap.needed)} would do.`,
+    'metadata.max_cost',
+  );
+}
