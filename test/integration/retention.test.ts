@@ -2,14 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import {
-  blobName,
-  inputObject,
-  RETENTION_MS,
-  segmentObject,
-  sweepPayloads,
-  type GrantedLease,
-} from '@freehold/market';
+import { blobName, inputObject, RETENTION_MS, segmentObject, sweepPayloads, type GrantedLease } from '@freehold/market';
 import { PgFineTuneStore } from '@freehold/persistence';
 import { DiskObjectStore } from '@freehold/storage';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';

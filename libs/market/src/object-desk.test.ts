@@ -48,10 +48,12 @@ describe('a node reads', () => {
 
 describe('a node brings', () => {
   const NEW = 'ef'.repeat(32);
+  const noted: string[] = [];
+  const note = (sha256: string): Promise<void> => Promise.resolve(void noted.push(sha256));
 
   it('nothing without a lease, and nothing more when its lease is over', async () => {
     expect(await desk.mayBring('n', NEW, 1)).toMatchObject({ kept: false, code: 'NOT_EXPECTED' });
-    const lease = desk.expect('n', 5);
+    const lease = desk.expect('n', 5, note);
     expect(await desk.mayBring('other', NEW, 1)).toMatchObject({ kept: false, code: 'NOT_EXPECTED' });
     expect(await desk.mayBring('n', NEW, 1)).toBeNull();
     lease.end();
@@ -59,7 +61,7 @@ describe('a node brings', () => {
   });
 
   it('as many bytes as its lease has left, however many streams ask at once', async () => {
-    desk.expect('n', 5);
+    desk.expect('n', 5, note);
     const answers = await Promise.all([desk.mayBring('n', NEW, 3), desk.mayBring('n', OBJECT, 3)]);
     expect(answers.filter((answer) => answer === null)).toHaveLength(1);
     expect(await desk.mayBring('n', NEW, 2)).toBeNull();
@@ -67,8 +69,11 @@ describe('a node brings', () => {
   });
 
   it('nothing twice: what is there is kept, and costs nothing of what is left', async () => {
-    desk.expect('n', 10);
+    desk.expect('n', 10, note);
     for (let i = 0; i < 3; i += 1) expect(await desk.mayBring('n', OBJECT, 10)).toEqual({ kept: true });
+    noted.length = 0;
     expect(await desk.mayBring('n', NEW, 10)).toBeNull();
+    // Known before its bytes come, so that nothing lies there that nobody knows of.
+    expect(noted).toEqual([NEW]);
   });
 });
