@@ -3,16 +3,32 @@ import { chooseAuditors } from './choose-auditor.ts';
 import type { LeaseView } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 
-const LEASE = { nodeId: 'accused', address: '0xa', payout: '0xa', digest: 'd', engineClass: 'c' } as LeaseView;
+const LEASE = {
+  nodeId: 'accused',
+  address: '0xa',
+  payout: '0xa',
+  digest: 'd',
+  engineClass: 'c',
+  adapter: null,
+} as LeaseView;
 
-function node(id: string, engineClass: string, seed: boolean): ConnectedNode {
-  const models = [{ digest: 'd', kind: 'chat', caps: { promptLogprobs: true, seed } }];
+function node(id: string, engineClass: string, seed: boolean, lora = false): ConnectedNode {
+  const models = [{ digest: 'd', kind: 'chat', caps: { promptLogprobs: true, seed, lora } }];
   const offer = { payout: `0x${id}`, engines: [{ class: engineClass, models }] } as unknown as ConnectedNode['offer'];
   return { id, address: `0x${id}`, offer, freeSlots: 1, busyChats: 0, draining: false, leases: [], lastHeardMs: 0 };
 }
 
 it('an auditor that can replay sampled rows comes first, one of the same class second, one without a seed last', async () => {
   const nodes = [node('seedless', 'c', false), node('other', 'd', true), node('same', 'c', true)];
+  expect(await inTurn(nodes, LEASE)).toEqual(['same', 'other', 'seedless']);
+});
+
+it('rows that an adapter answered are run again by those who take adapters', async () => {
+  const nodes = [node('bare', 'c', true), node('dressed', 'd', false, true)];
+  expect(await inTurn(nodes, { ...LEASE, adapter: 'ab'.repeat(32) })).toEqual(['dressed']);
+});
+
+async function inTurn(nodes: readonly ConnectedNode[], lease: LeaseView): Promise<string[]> {
   const auditors = chooseAuditors({
     link: { nodes: () => nodes } as unknown as ProviderLink,
     localEngine: () => Promise.resolve(null),
@@ -20,10 +36,10 @@ it('an auditor that can replay sampled rows comes first, one of the same class s
     chance: () => 0,
   });
   const used = new Set<string>();
-  for (let next = await auditors.next(LEASE, used); next !== null; next = await auditors.next(LEASE, used))
+  for (let next = await auditors.next(lease, used); next !== null; next = await auditors.next(lease, used))
     used.add(next.id);
-  expect([...used]).toEqual(['same', 'other', 'seedless']);
-});
+  return [...used];
+}
 
 it('nobody looks at its own work: not its node, its operator or who is paid at its address, nor who is benched', async () => {
   const same = { ...node('b', 'c', true), address: '0xa' };
