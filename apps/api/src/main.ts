@@ -4,17 +4,18 @@ import type { AddressInfo } from 'node:net';
 import type { INestApplication } from '@nestjs/common';
 import { ProviderLink } from '@freehold/market';
 import {
-  ConfigError,
   CoordinatorModule,
   createLog,
   DiskRoom,
   endWithParent,
   LocalBases,
   OwnEngines,
+  outliveFullLog,
   ProcessDirectory,
   readCatalogue,
   readListPrices,
   readConfig,
+  startFaultText,
 } from '@freehold/wiring';
 import { createApi } from './create-api.ts';
 import { REQUESTS_PER_MINUTE_DEFAULT } from './settings.ts';
@@ -24,6 +25,7 @@ const DRAIN_MS = 25_000;
 const IDLE_CHECK_MS = 200;
 
 async function main(): Promise<void> {
+  outliveFullLog();
   const config = readConfig('api');
   const log = createLog('api', config.logLevel);
   let draining = false;
@@ -74,9 +76,7 @@ function hostOf(host: string): string {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(
-    `${error instanceof ConfigError ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
-  );
+  process.stderr.write(`${startFaultText(error)}\n`);
   process.exitCode = 1;
   setTimeout(() => process.exit(1), 100).unref();
 });

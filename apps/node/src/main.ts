@@ -7,6 +7,7 @@ import {
   engineNamed,
   identityOf,
   machine,
+  outliveFullLog,
   pinnedMarket,
   rpcUrlGiven,
   signalProcess,
@@ -71,6 +72,7 @@ async function main(): Promise<void> {
 }
 
 async function up(options: NodeOptions): Promise<void> {
+  outliveFullLog();
   mkdirSync(options.dataDir, { recursive: true, mode: FOLDER_MODE });
   const statusFile = new StatusFile(options.dataDir);
   await statusFile.claim();

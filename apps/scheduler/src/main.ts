@@ -2,13 +2,22 @@ import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
 import { Module } from '@nestjs/common';
 import { ProviderLink } from '@freehold/market';
-import { ConfigError, CoordinatorModule, endWithParent, Log, ProcessDirectory, readConfig } from '@freehold/wiring';
+import {
+  CoordinatorModule,
+  endWithParent,
+  Log,
+  outliveFullLog,
+  ProcessDirectory,
+  readConfig,
+  startFaultText,
+} from '@freehold/wiring';
 import { Scheduler } from './scheduler.ts';
 
 @Module({ providers: [Scheduler] })
 class SchedulerModule {}
 
 async function main(): Promise<void> {
+  outliveFullLog();
   const config = readConfig('scheduler');
   const app = await NestFactory.createApplicationContext(
     { module: SchedulerModule, imports: [await CoordinatorModule.forRoot(config)] },
@@ -23,9 +32,7 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(
-    `${error instanceof ConfigError ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
-  );
+  process.stderr.write(`${startFaultText(error)}\n`);
   process.exitCode = 1;
   setTimeout(() => process.exit(1), 100).unref();
 });

@@ -11,4 +11,6 @@ export * from './coordinator/settlement.ts';
 export * from './coordinator/surroundings.ts';
 export * from './coordinator/use-cases.ts';
 export { endWithParent } from './embedded/children.ts';
+export { outliveFullLog } from './embedded/child-log.ts';
 export { DiskRoom } from './coordinator/disk-room.ts';
+export { startFaultText } from './coordinator/start-fault.ts';

@@ -41,6 +41,7 @@ export {
   type OrderFacts,
 } from '@freehold/chain';
 export { endWithParent } from './embedded/children.ts';
+export { outliveFullLog } from './embedded/child-log.ts';
 export {
   asIdentity as asProcess,
   identityOf as processOf,

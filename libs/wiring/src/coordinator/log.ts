@@ -1,4 +1,8 @@
 import { pino, type Logger } from 'pino';
+import { isDiskFull } from '../embedded/child-log.ts';
+
+/** Lines that found no room on the disk wait for it up to this; newer ones are lost. */
+const WAITING_BYTES_MAX = 1_048_576;
 
 /**
  * JSON lines on standard error, one word per thing. Prompts, answers and keys never reach it: use cases report ids, counts
@@ -12,5 +16,10 @@ export abstract class Log {
 }
 
 export function createLog(role: string, level: string): Log & Logger {
-  return pino({ level, base: { role } }, pino.destination(2)) as Log & Logger;
+  const destination = pino.destination({ dest: 2, maxLength: WAITING_BYTES_MAX });
+  // A full disk under a launcher's log costs lines, never the process.
+  destination.on('error', (error: unknown) => {
+    if (!isDiskFull(error)) throw error;
+  });
+  return pino({ level, base: { role } }, destination) as Log & Logger;
 }

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { rpcUrls } from '@freehold/chain';
 import { ask } from './redis-line.ts';
-import { networkFault, ServiceFault, shownUrl, type ServiceVariable } from './service-fault.ts';
+import { databaseFault, hostOf, networkFault, ServiceFault, shownUrl, type ServiceVariable } from './service-fault.ts';
 import type { ServiceUrls } from './service-urls.ts';
 
 /** As long as a person waits for a mistake to be pointed out; services on the way up are not waited for. */
@@ -38,12 +38,7 @@ function unset(variable: ServiceVariable, instead: string): string {
 }
 
 async function checkDatabase(text: string): Promise<void> {
-  const url = urlOf(
-    'DATABASE_URL',
-    text,
-    ['postgres:', 'postgresql:'],
-    'postgres://user:password@localhost:5432/freehold',
-  );
+  urlOf('DATABASE_URL', text, ['postgres:', 'postgresql:'], 'postgres://user:password@localhost:5432/freehold');
   const tried = `to connect to ${shownUrl(text)}`;
   const rest = unset('DATABASE_URL', 'the embedded PostgreSQL');
   const pg = await import('pg');
@@ -71,25 +66,10 @@ async function checkDatabase(text: string): Promise<void> {
       );
   } catch (error) {
     if (error instanceof ServiceFault) throw error;
-    const { came, advice } = networkFault(error, hostOf(url, 5_432)) ?? databaseFault(error, url);
-    throw new ServiceFault('DATABASE_URL', tried, came, `${advice}${rest}`);
+    throw databaseFault(text, error, rest);
   } finally {
     await client.end().catch(() => undefined); // it may never have been open
   }
-}
-
-function databaseFault(error: unknown, url: URL): { readonly came: string; readonly advice: string } {
-  const { code, message } = error as { code?: string; message?: string };
-  if (code === '28P01' || code === '28000')
-    return { came: `the server refused the user or its password (${code})`, advice: 'Give the right ones in the URL' };
-  if (code === '3D000')
-    return {
-      came: `it has no database '${decodeURIComponent(url.pathname.slice(1))}' (${code})`,
-      advice: 'Create it (createdb)',
-    };
-  if (/timeout/i.test(message ?? ''))
-    return { came: `no answer came within ${ANSWER_MS / 1_000} s`, advice: 'Check it' };
-  return { came: `${message ?? String(error)}${code === undefined ? '' : ` (${code})`}`, advice: 'Look into its log' };
 }
 
 async function checkRedis(text: string): Promise<void> {
@@ -195,8 +175,4 @@ function chainOfRecord(dataDir: string): number | null {
   if (!existsSync(file)) return null;
   const { chainId } = JSON.parse(readFileSync(file, 'utf8')) as { chainId?: unknown };
   return typeof chainId === 'number' ? chainId : null;
-}
-
-function hostOf(url: URL, port: number): string {
-  return `${url.hostname}:${url.port === '' ? port : url.port}`;
 }

@@ -24,6 +24,7 @@ interface Coded {
   readonly code?: unknown;
   readonly message?: unknown;
   readonly cause?: unknown;
+  readonly driverError?: unknown;
   readonly errors?: readonly unknown[];
 }
 
@@ -57,12 +58,42 @@ export function networkFault(error: unknown, host: string): { readonly came: str
 /** Errors of sockets hide in causes (fetch) and in lists (a name with two addresses). */
 function codeWithin(error: unknown): string | null {
   if (typeof error !== 'object' || error === null) return null;
-  const { code, cause, errors } = error as Coded;
+  const { code, cause, driverError, errors } = error as Coded;
   if (typeof code === 'string') return code;
   if ((error as { name?: unknown }).name === 'TimeoutError') return 'TimeoutError';
-  for (const inner of [cause, ...(errors ?? [])]) {
+  for (const inner of [cause, driverError, ...(errors ?? [])]) {
     const found = codeWithin(inner);
     if (found !== null) return found;
   }
   return null;
+}
+
+export function hostOf(url: URL, port: number): string {
+  return `${url.hostname}:${url.port === '' ? port : url.port}`;
+}
+
+/** Why a database cannot be used, from what it or its socket said. `rest` closes the advice. */
+export function databaseFault(text: string, error: unknown, rest: string): ServiceFault {
+  const url = new URL(text);
+  const { came, advice } = networkFault(error, hostOf(url, 5_432)) ?? serverFault(error, url);
+  return new ServiceFault('DATABASE_URL', `to connect to ${shownUrl(text)}`, came, `${advice}${rest}`);
+}
+
+function serverFault(error: unknown, url: URL): { readonly came: string; readonly advice: string } {
+  const { message } = error as { message?: string };
+  const code = codeWithin(error) ?? undefined;
+  if (code === '28P01' || code === '28000')
+    return { came: `the server refused the user or its password (${code})`, advice: 'Give the right ones in the URL' };
+  if (code === '3D000')
+    return {
+      came: `it has no database '${decodeURIComponent(url.pathname.slice(1))}' (${code})`,
+      advice: 'Create it (createdb)',
+    };
+  if (code === '42P01')
+    return {
+      came: `that database holds no Freehold schema (${code})`,
+      advice: 'Let `npm start` with this DATABASE_URL lay it out',
+    };
+  if (/timeout/i.test(message ?? '')) return { came: 'no answer came in time', advice: 'Check it' };
+  return { came: `${message ?? String(error)}${code === undefined ? '' : ` (${code})`}`, advice: 'Look into its log' };
 }

@@ -1,13 +1,25 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Children, type ChildSpec } from './children.ts';
 import { goneWithin, identityOf, isAlive, type ProcessIdentity } from './process-identity.ts';
 import { self, writeRunRecord } from './run-record.ts';
+import { testDisk } from './test-disk.ts';
 
 const FOREVER = 'setInterval(() => {}, 1000);';
 const STUBBORN = `process.on('SIGTERM', () => {}); console.log('up'); ${FOREVER}`;
@@ -154,6 +166,52 @@ describe('the children of a launcher', () => {
     expect(await child.exited).toEqual({ code: 127, signal: null });
     expect(readFileSync(child.logFile, 'utf8')).toContain('ENOENT');
     await children.close();
+  });
+
+  it('have logs that stay within their limit while they run, with what was put aside beside them', async () => {
+    const children = await Children.open(dataDir, { bytesMax: 20_000, lookMs: 20 });
+    const loud = children.start(script('loud', `setInterval(() => console.log('x'.repeat(999)), 1)`));
+    while (!existsSync(`${loud.logFile}.1`)) await sleep(20);
+    const aside = statSync(`${loud.logFile}.1`).size;
+    for (let look = 0; look < 5; look += 1) {
+      await sleep(20);
+      // As much as it writes between two looks may stand above the limit.
+      expect(statSync(loud.logFile).size).toBeLessThan(10 * 20_000);
+    }
+    expect(aside).toBeGreaterThan(20_000);
+    await children.close();
+  });
+
+  it('work on when the disk under their logs is full, and write again when it has room', async () => {
+    const disk = testDisk(1);
+    if (disk === null) return;
+    try {
+      const children = await Children.open(disk.folder);
+      const outlive = pathToFileURL(join(import.meta.dirname, '../../dist/embedded/child-log.js')).href;
+      const lines = `import(${JSON.stringify(outlive)}).then(({ outliveFullLog }) => {
+        outliveFullLog();
+        process.send('ready');
+        process.on('message', (m) => { process.stderr.write(m.text.repeat(8_192)); process.send('wrote'); });
+      })`;
+      const heard: unknown[] = [];
+      const child = children.start(script('writer', lines, { ipc: true, onMessage: (word) => void heard.push(word) }));
+      const until = async (words: number): Promise<void> => {
+        while (heard.length < words)
+          await Promise.race([sleep(10), child.exited.then(() => expect(heard).toBe('alive'))]);
+      };
+      await until(1);
+      disk.fill(0);
+      child.send({ text: 'a' });
+      child.send({ text: 'b' });
+      await until(3);
+      disk.free();
+      child.send({ text: 'c' });
+      await until(4);
+      expect(readFileSync(child.logFile, 'utf8')).toContain('c'.repeat(8_192));
+      await children.close();
+    } finally {
+      disk.remove();
+    }
   });
 
   it('reads and writes messages, and hears no more lines than the child wrote', async () => {

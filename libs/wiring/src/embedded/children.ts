@@ -1,18 +1,9 @@
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { emptyLargeLog, isDiskFull, LOG_BYTES_MAX, LOG_LOOK_MS, note, putLargeLogAside } from './child-log.ts';
 import { identityOf, isAlive, type ProcessIdentity, signalProcess, stopProcess } from './process-identity.ts';
 import { listRunRecords, readRunRecord, refuseWhenOwned, removeRunRecord, self, writeRunRecord } from './run-record.ts';
 
@@ -39,6 +30,12 @@ export interface ChildSpec {
   readonly restart?: { readonly attemptsMax: number; readonly delayMs: number };
 }
 
+export interface LogLimits {
+  /** Of one log; what is above goes to `.1`. */
+  readonly bytesMax?: number;
+  readonly lookMs?: number;
+}
+
 export interface ChildExit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -59,8 +56,6 @@ export interface RunningChild {
 
 /** `api` and `scheduler` drain in 25 s; a little more before the axe. */
 const STOP_TIMEOUT_MS = 28_000;
-/** At start a log above this is put aside as `.1`; a single run of the devnet writes far less. */
-const LOG_BYTES_MAX = 16 * 1024 * 1024;
 /** Ctrl-C comes twice, from the terminal and from the script that started us: within this time it counts once. */
 const SAME_SIGNAL_MS = 1_000;
 /** Far longer than a claim takes, shorter than anyone's patience. */
@@ -85,14 +80,21 @@ const EXIT_CODE_OF: Readonly<Partial<Record<NodeJS.Signals, number>>> = { SIGHUP
 export class Children {
   readonly #children = new Map<string, Child>();
   readonly #place: { readonly run: string; readonly logs: string; readonly claim: string };
+  readonly #logLook: NodeJS.Timeout;
   #closing: Promise<void> | undefined;
 
-  private constructor(place: { run: string; logs: string; claim: string }) {
+  private constructor(place: { run: string; logs: string; claim: string }, logs: Required<LogLimits>) {
     this.#place = place;
+    this.#logLook = setInterval(() => {
+      for (const { logFile } of this.#children.values()) emptyLargeLog(logFile, logs.bytesMax);
+    }, logs.lookMs).unref();
   }
 
   /** Claims `<dataDir>` and clears it of orphans. Call {@link close} to give it back. */
-  static async open(dataDir: string): Promise<Children> {
+  static async open(
+    dataDir: string,
+    { bytesMax = LOG_BYTES_MAX, lookMs = LOG_LOOK_MS }: LogLimits = {},
+  ): Promise<Children> {
     mkdirSync(dataDir, { recursive: true });
     const at = realpathSync(dataDir);
     const place = { run: join(at, 'run'), logs: join(at, 'logs'), claim: join(at, 'launcher.json') };
@@ -100,7 +102,7 @@ export class Children {
     mkdirSync(place.logs, { recursive: true });
     await claim(at, place.claim);
     await stopOrphans(place.run);
-    return new Children(place);
+    return new Children(place, { bytesMax, lookMs });
   }
 
   start(spec: ChildSpec): RunningChild {
@@ -170,6 +172,7 @@ export class Children {
       const together = children.splice(group === undefined ? -1 : startOfLastGroup(children, group));
       await Promise.all(together.map((child) => child.stop()));
     }
+    clearInterval(this.#logLook);
     removeRunRecord(this.#place.claim);
   }
 }
@@ -342,10 +345,6 @@ async function stopOrphans(runDir: string): Promise<void> {
   );
 }
 
-function putLargeLogAside(file: string): void {
-  if (existsSync(file) && statSync(file).size > LOG_BYTES_MAX) renameSync(file, `${file}.1`);
-}
-
 /**
  * For a child: ends it when its parent is gone, however the parent went. Needs the IPC channel of {@link ChildSpec.ipc};
  * without one (started by hand) it does nothing.
@@ -357,17 +356,8 @@ export function endWithParent(stop: () => void): void {
   process.channel?.unref();
 }
 
-/** A line for the log. A full disk costs the line, never the house. */
-function note(log: number, line: string): void {
-  try {
-    writeSync(log, `${line}\n`);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
-  }
-}
-
 /** A child that cannot be recorded on a full disk counts as one that ended: it is tried again. The very first start says why it failed. */
 function outOfSpace(error: unknown, attempt: number): ChildExit {
-  if (attempt > 0 && (error as NodeJS.ErrnoException).code === 'ENOSPC') return { code: COULD_NOT_START, signal: null };
+  if (attempt > 0 && isDiskFull(error)) return { code: COULD_NOT_START, signal: null };
   throw error;
 }
