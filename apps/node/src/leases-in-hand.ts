@@ -25,7 +25,7 @@ const LEASES_MAX = 200;
 const STARVED_MS = 2_000;
 
 export interface LeaseHooks {
-  readonly onRows: (key: string, done: number) => void;
+  readonly onRows: (key: string, done: number, digest: string) => void;
   readonly onChange: () => void;
   readonly bring: (peer: string, sha256: string) => Promise<void>;
   readonly log: (event: string, detail: Record<string, unknown>) => void;
@@ -212,7 +212,7 @@ export class LeasesInHand {
       signer: coordinator.signer,
       starvedMs: this.#hooks.starvedMs ?? STARVED_MS,
       bring: (peer, sha256) => this.#hooks.bring(peer, sha256),
-      onRows: (key, done) => this.#hooks.onRows(key, done),
+      onRows: (key, done) => this.#hooks.onRows(key, done, seat.model.digest),
       onEnd: (run) => void this.#ended(run),
     };
   }

@@ -20,6 +20,7 @@ import { ObjectsAtHand } from './objects-at-hand.ts';
 import { DEFAULT_EXPOSURE_MAX, nodeOptions, OptionError, type NodeOptions, type RawOptions } from './options.ts';
 import { ProviderNode, type NodeLog } from './provider-node.ts';
 import { engineInMode, Flapper, SLOW_MS_DEFAULT } from './simulation.ts';
+import { Speeds } from './speeds.ts';
 import { StatusFile } from './status-file.ts';
 
 const STATUS_EVERY_MS = 2_000;
@@ -109,6 +110,8 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
       return engineInMode(new EngineWithObjects(engine, objects), options.mode, options.slowMs);
     }),
   );
+  const speeds = await Speeds.open(options.dataDir);
+  await speeds.benchmark(engines);
   const { gpus, cpu, memoryMib, diskFreeMib } = await machine(options.dataDir);
   const flapper = options.mode === 'flapper' ? new Flapper(join(options.dataDir, 'flapper-deaths')) : null;
   return await ProviderNode.start({
@@ -119,6 +122,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
     coordinators: options.coordinators,
     engines,
     objects,
+    speeds,
     seats: options,
     machine: {
       gpus: gpus.map((gpu) => ({

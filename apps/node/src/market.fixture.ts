@@ -31,6 +31,7 @@ import {
 import { Libp2pProviderLink, type LinkLimits } from '@freehold/p2p';
 import { checkpointMessage, identityOf, signingWith } from '@freehold/wiring/node';
 import { ObjectsAtHand } from './objects-at-hand.ts';
+import { Speeds } from './speeds.ts';
 import { ProviderNode, type ProviderNodeParts } from './provider-node.ts';
 
 export const ESCROW = `0x${'ee'.repeat(20)}`;
@@ -311,6 +312,7 @@ export async function startedNode(
   return await ProviderNode.start({
     dataDir,
     objects: await ObjectsAtHand.open(dataDir),
+    speeds: await Speeds.open(dataDir),
     privateKeyHex,
     identity,
     payout: identity.address,

@@ -23,6 +23,7 @@ import { Receipts, type Accepted } from './receipts.ts';
 import { Seats, type Refusal, type Seat } from './seats.ts';
 import { serveAudit } from './serve-audit.ts';
 import { serveChat } from './serve-chat.ts';
+import type { Speeds } from './speeds.ts';
 import { SettledWatch } from './settled-watch.ts';
 
 export type NodeLog = (event: string, detail: Record<string, unknown>) => void;
@@ -35,6 +36,7 @@ export interface ProviderNodeParts {
   readonly coordinators: readonly string[];
   readonly engines: readonly Engine[];
   readonly objects: ObjectsAtHand;
+  readonly speeds: Speeds;
   readonly seats: {
     readonly rates: Parameters<typeof Seats.describe>[1]['rates'];
     readonly slots: number | null;
@@ -105,13 +107,17 @@ export class ProviderNode implements NodeDuties {
 
   static async start(parts: ProviderNodeParts): Promise<ProviderNode> {
     let changed = (): void => undefined;
+    let measured = (): void => undefined;
     const seats = await Seats.describe(parts.engines, { ...parts.seats, onChange: () => changed() });
     const coordinators = new Coordinators(parts.signing, parts.pinned);
     const receipts = await Receipts.open(parts.dataDir);
     const offers = await OfferDesk.open(parts.dataDir, () => factsOf(parts, seats));
     await offers.renew(nowS());
     const hooks = {
-      onRows: (key: string, done: number): void => parts.onRows?.(key, done),
+      onRows: (key: string, done: number, digest: string): void => {
+        if (parts.speeds.rows(key, digest, done, performance.now())) measured();
+        parts.onRows?.(key, done);
+      },
       onChange: (): void => changed(),
       bring: (peer: string, sha256: string): Promise<void> => parts.objects.bring(peer, sha256),
       log: parts.log,
@@ -120,6 +126,8 @@ export class ProviderNode implements NodeDuties {
     const leases = await LeasesInHand.open(parts.dataDir, seats, coordinators, hooks, Date.now());
     const node = new ProviderNode(parts, { seats, coordinators, leases, receipts, offers });
     changed = () => node.#link.pulseSoon();
+    // What nothing was known of is offered with its figure at once; finer ones wait for the next offer.
+    measured = () => void node.#renewed();
     parts.objects.connect({
       peers: () => node.#link.connected().map(({ peer }) => peer),
       fetch: (peer, sha256) => node.#link.fetchObject(peer, sha256),
@@ -181,6 +189,7 @@ export class ProviderNode implements NodeDuties {
     for (const timer of this.#timers) clearInterval(timer);
     await this.#link.close();
     await this.#leases.close();
+    await this.#parts.speeds.keep();
     await Promise.all(this.#parts.engines.map(async (engine) => await engine.close()));
   }
 
@@ -264,7 +273,7 @@ export class ProviderNode implements NodeDuties {
     this.#timers.push(
       setInterval(() => void this.#look(), EXPOSURE_LOOK_MS),
       setInterval(() => void this.#lookAtChain(), SETTLED_LOOK_MS),
-      setInterval(() => void this.#renew(), OFFER_RENEW_MS),
+      setInterval(() => void this.#renewed(), OFFER_RENEW_MS),
     );
     for (const timer of this.#timers) timer.unref();
     await this.#link.start();
@@ -292,7 +301,17 @@ export class ProviderNode implements NodeDuties {
     }
   }
 
+  /** A disk without room costs a renewal: the old offer holds for the rest of its day. */
+  async #renewed(): Promise<void> {
+    try {
+      await this.#renew();
+    } catch (error) {
+      this.#parts.log('offer-not-renewed', { message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
   async #renew(): Promise<void> {
+    await this.#parts.speeds.keep();
     await this.#offers.renew(nowS());
     for (const { peer } of this.#link.connected()) {
       const coordinator = this.#coordinators.of(peer);
@@ -372,7 +391,7 @@ function factsOf(parts: ProviderNodeParts, seats: Seats): OfferFacts {
     payout: parts.payout,
     region: parts.region,
     ...parts.machine,
-    engines: seats.offerEngines(),
+    engines: seats.offerEngines((digest) => parts.speeds.of(digest)),
     pools: [],
     noticeS: parts.noticeS,
     exposureMax: String(parts.exposureMax),

@@ -93,7 +93,8 @@ export class Seats {
     return seat;
   }
 
-  offerEngines(): { class: string; models: OfferModel[] }[] {
+  /** @param speedOf Rows a second of a model, by digest. */
+  offerEngines(speedOf: (digest: string) => number): { class: string; models: OfferModel[] }[] {
     const byClass = new Map<string, OfferModel[]>();
     for (const { description, model, slots, rates } of this.all) {
       const models = byClass.get(description.engineClass) ?? [];
@@ -107,7 +108,7 @@ export class Seats {
         loaded: true,
         caps: { ...model.caps },
         rates: unitsToJson(rates),
-        rowsPerSecond: 0,
+        rowsPerSecond: speedOf(model.digest),
       });
       byClass.set(description.engineClass, models);
     }

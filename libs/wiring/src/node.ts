@@ -40,6 +40,7 @@ export {
   type ExitCall,
   type OrderFacts,
 } from '@freehold/chain';
+export { measure } from '@freehold/runtime';
 export { endWithParent } from './embedded/children.ts';
 export { outliveFullLog } from './embedded/child-log.ts';
 export {

@@ -19,7 +19,7 @@ export const OfferModel = z.strictObject({
     embeddings: z.boolean(),
   }),
   rates: UnitsJson,
-  /** Measured by the node's own join benchmark; the coordinator trusts only what it measures itself. */
+  /** As the node measured it, first by a short benchmark, then by the rows of leases; the coordinator trusts only what it measures itself. */
   rowsPerSecond: z.number().min(0),
 });
 export type OfferModel = z.infer<typeof OfferModel>;
