@@ -378,7 +378,9 @@ export class ProviderNode implements NodeDuties {
       if (peer !== undefined)
         await this.#link.tell(peer, { type: 'yield', lease: { task: run.head.task, epoch: run.head.epoch } });
     }
-    await Promise.all(running.filter((run) => run.attached).map(async (run) => await run.settled(timeoutMs)));
+    // Also a lease that ended by itself a moment ago: its last word may still be on the way.
+    const talking = this.#leases.all.filter((run) => run.attached);
+    await Promise.all(talking.map(async (run) => await run.settled(timeoutMs)));
   }
 }
 
