@@ -2,8 +2,8 @@ import { unitsToJson, type Rates } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
 import { obstacle, ratesFor, servedModel, type Constraint } from './constraints.ts';
 import type { RatesJson } from './explain.ts';
-import { ENGINES_STAND } from './place.ts';
 import { scanCost } from './placement-index/scan.ts';
+import { ENGINES_STAND } from './placer.ts';
 import { scoreTerms, type ScoreTerms } from './score.ts';
 
 /** Why a node gets (no) work now: the open jobs as it stands among the others. */

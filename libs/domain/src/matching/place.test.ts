@@ -3,7 +3,9 @@ import fc from 'fast-check';
 import type { Ask, Candidate } from './ask.ts';
 import { LEASES_AHEAD, obstacle } from './constraints.ts';
 import { askFor, candidate } from './matching.fixture.ts';
-import { NEWCOMER_ROWS, placeTasks, type Demand } from './place.ts';
+import type { Demand } from './demand.ts';
+import { placeTasks } from './place.ts';
+import { NEWCOMER_ROWS, Placer } from './placer.ts';
 import { PRIORITY_MAX, slackMs, starvationBoundMs } from './queue-order.ts';
 
 const ask = (over: Partial<Ask> = {}): Ask => askFor({ model: 'm', rateCaps: { embeddingToken: 100n }, ...over });
@@ -131,6 +133,94 @@ describe('placeTasks', () => {
         },
       ),
     );
+  });
+});
+
+describe('Placer', () => {
+  const anyEvent = fc.record({
+    id: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
+    what: fc.constantFrom('put', 'put', 'put', 'drop', 'place'),
+    leasesActive: fc.integer({ min: 0, max: LEASES_AHEAD }),
+    rowsUnaccepted: fc.integer({ min: 0, max: 2_100 }),
+    rate: fc.bigInt({ min: 40n, max: 110n }),
+    speed: fc.constantFrom(0, 1, 20),
+    benchedForMs: fc.constantFrom(0, 0, 0, 1_000),
+    gpus: fc.constantFrom(0, 1, 2),
+    rowCount: fc.integer({ min: 1, max: 400 }),
+    isRun: fc.boolean(),
+    lastNode: fc.constantFrom('a', 'b', null),
+  });
+
+  it('kept over any history decides as one that is made anew from what stands', () => {
+    let placed = 0;
+    fc.assert(
+      fc.property(fc.array(anyEvent, { minLength: 5, maxLength: 40 }), fc.integer({ min: 0, max: 3 }), (events, seed) => {
+        const kept = new Placer(seed);
+        const standing = new Map<string, Candidate>();
+        for (const event of events) {
+          const { id, what, rate, speed, gpus, leasesActive, rowsUnaccepted, benchedForMs } = event;
+          if (what === 'drop') {
+            standing.delete(id);
+            kept.drop(id);
+          } else if (what === 'put') {
+            const [model] = node(id, {}, rate).models;
+            const models = model === undefined ? [] : [{ ...model, rowsPerSecond: speed }];
+            const gpu = { model: 'T4', vramMib: 1, milli: 1_000, freeMilli: 1_000 };
+            const over = { leasesActive, rowsUnaccepted, benchedForMs, models, gpus: Array(gpus).fill(gpu) };
+            standing.set(id, node(id, over));
+            kept.put(node(id, over));
+          } else {
+            const { rowCount, isRun, lastNode } = event;
+            const queued = [{ taskId: 't', epoch: 2, rowFrom: 0, rowTo: 3, lastNode }];
+            const demands = [demand({ rowCount, isRun, nextRow: 3, queued }), demand({ ask: ask({ jobId: 'other' }) })];
+            const anew = placeTasks(demands, [...standing.values()], seed);
+            expect(kept.place(demands)).toEqual(anew);
+            placed += anew.length;
+            for (const one of standing.values()) kept.put(one);
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+    expect(placed).toBeGreaterThan(300);
+  });
+
+  it('looks at what changed, not at the fleet', () => {
+    const kept = new Placer();
+    const nodes = Array.from({ length: 2_000 }, (_, i) => node(`n${i}`, {}, BigInt(10 + (i % 50))));
+    for (const one of nodes) kept.put(one);
+    kept.place([demand({ rowCount: 16 })]);
+    const before = kept.examined;
+    for (let i = 0; i < 100; i += 1) {
+      const [placed] = kept.place([demand({ rowCount: 16, ask: ask({ deadlineInMs: 3_599_000 - i }) })]);
+      const back = nodes.find(({ nodeId }) => nodeId === placed?.nodeId);
+      if (back !== undefined) kept.put(back);
+    }
+    expect((kept.examined - before) / 100).toBeLessThan(3);
+  });
+
+  it('stays as small as the fleet while measured speeds change for ever', () => {
+    const kept = new Placer();
+    kept.put(node('other'));
+    for (let i = 0; i < 5_000; i += 1) {
+      kept.put(node('a', { reputation: i / 5_000 }));
+      if (i % 100 === 0) expect(kept.place([demand({ rowCount: 8 })])).toHaveLength(1);
+    }
+    expect(kept.groups).toBeLessThan(200);
+  });
+
+  it('stops at the most placements of a batch, and goes on from there', () => {
+    const kept = new Placer();
+    for (const id of ['a', 'b', 'c']) kept.put(node(id));
+    const first = kept.place([demand()], 2);
+    expect(first.map(({ nodeId }) => nodeId)).toEqual(['a', 'b']);
+    expect(kept.place([demand({ nextRow: first.at(-1)?.rowTo ?? 0 })])[0]).toMatchObject({ nodeId: 'c', rowFrom: 32 });
+  });
+
+  it('gives a task back to the node that lost it when the others are kept from work', () => {
+    const queued = [{ taskId: 't', epoch: 2, rowFrom: 0, rowTo: 4, lastNode: 'a' }];
+    const nodes = [node('a'), node('b', { benchedForMs: 5_000 })];
+    expect(placeTasks([demand({ nextRow: 100, queued })], nodes)).toMatchObject([{ taskId: 't', nodeId: 'a' }]);
   });
 });
 

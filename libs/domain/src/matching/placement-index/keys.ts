@@ -1,9 +1,14 @@
 import { unitsToJson } from '../../units/units.ts';
 import type { Ask, Candidate } from '../ask.ts';
 
+/** A candidate is never changed in its facts, and put again with every change of its load. */
+const KNOWN = new WeakMap<Candidate, string>();
+
 /** All that an offer says and a record remembers: nodes with equal facts are alike but for what is free. */
 export function factsKey(node: Candidate): string {
-  return JSON.stringify([
+  const known = KNOWN.get(node);
+  if (known !== undefined) return known;
+  const key = JSON.stringify([
     node.region,
     node.pools,
     node.isolation,
@@ -21,6 +26,8 @@ export function factsKey(node: Candidate): string {
       unitsToJson(model.rates),
     ]),
   ]);
+  KNOWN.set(node, key);
+  return key;
 }
 
 /** All that an ask wants, but for the one task that it stands for. */

@@ -105,6 +105,16 @@ export class PlacementIndex {
     return this.#states.occupied;
   }
 
+  /** Different offers known, also those that no node makes any more. */
+  get groups(): number {
+    return this.#groups.length;
+  }
+
+  /** Whether a node with so many GPUs has a place here. */
+  holds({ gpus }: Pick<Candidate, 'gpus'>): boolean {
+    return gpus.length <= this.#stride;
+  }
+
   idOf(node: number): string {
     const id = this.#ids[node];
     if (id === undefined) throw new DomainError({ code: 'INDEX_NODE_UNKNOWN', node });

@@ -1,0 +1,212 @@
+import { SEGMENTS_PER_LEASE_MAX } from '../training/segments.ts';
+import type { Ask, Candidate, ServedModel } from './ask.ts';
+import { LEASES_AHEAD, ROWS_UNACCEPTED_MAX, servedModel } from './constraints.ts';
+import type { Demand, Placement } from './demand.ts';
+import { FragmentationGauge } from './fragmentation.ts';
+import { packingOf } from './packing.ts';
+import { PlacementIndex } from './placement-index/placement-index.ts';
+import { byUrgency } from './queue-order.ts';
+import type { FleetEconomy } from './score.ts';
+
+/** Tasks are cut to about this much of the node's measured time: long enough to amortise a round trip, short enough to lose. */
+export const TASK_TARGET_MS = 8_000;
+/** Rows of a node nobody has measured or audited yet. */
+export const NEWCOMER_ROWS = 16;
+export const TASK_ROWS_MAX = 512;
+/** A node is measured by its audits until it has this many accepted rows (WORDS.md, verify dial). */
+export const NEWCOMER_ACCEPTED_ROWS = 30;
+/** Time left is rounded down to this many binary digits: a deadline that comes nearer is the same wish for a while. */
+const DEADLINE_DIGITS = 6;
+/** Offers that no node makes any more stay in the index; beyond so many per node it is made anew. */
+const GROUPS_PER_NODE = 4;
+const GROUPS_SPARE = 64;
+
+/** Rows run in engines that are there already: nothing of a GPU is stranded by them. */
+export const ENGINES_STAND: FleetEconomy = {
+  gauge: new FragmentationGauge([]),
+  packing: packingOf([]),
+  strandedMilliCost: 0,
+};
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+interface Kept {
+  readonly index: PlacementIndex;
+  /** By their numbers in the index: in the order of the seed. */
+  readonly nodes: Mutable<Candidate>[];
+  /** Nodes that time or their owner does not keep from all work. */
+  usable: number;
+}
+
+/**
+ * The placement with its index kept from one decision to the next: a decision then looks at what changed. It answers as
+ * `placeTasks` does over the same nodes; a test holds it to that, whatever came and went before.
+ */
+export class Placer {
+  readonly #seed: number;
+  readonly #nodes = new Map<string, Mutable<Candidate>>();
+  /** Null when it has to be made: nodes came or went, and their numbers decide ties. */
+  #kept: Kept | null = null;
+
+  constructor(seed = 0) {
+    this.#seed = seed;
+  }
+
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  /** States scored by the index as it stands: what decisions really look at. */
+  get examined(): number {
+    return this.#kept?.index.examined ?? 0;
+  }
+
+  /** Different offers in the index: the nodes' own, and some that no node makes any more. */
+  get groups(): number {
+    return this.#kept?.index.groups ?? 0;
+  }
+
+  /** Adds a node, or takes in how it stands now. */
+  put(candidate: Candidate): void {
+    const node = { ...candidate };
+    this.#nodes.set(node.nodeId, node);
+    const number = this.#kept?.index.numberOf(node.nodeId);
+    if (this.#kept === null || number === undefined || !this.#kept.index.holds(node)) {
+      this.#kept = null;
+      return;
+    }
+    const before = this.#kept.nodes[number];
+    this.#kept.usable += Number(isUsable(node)) - Number(before !== undefined && isUsable(before));
+    this.#kept.nodes[number] = node;
+    this.#kept.index.put(node);
+    if (this.#kept.index.groups > GROUPS_PER_NODE * this.#nodes.size + GROUPS_SPARE) this.#kept = null;
+  }
+
+  drop(nodeId: string): void {
+    if (this.#nodes.delete(nodeId)) this.#kept = null;
+  }
+
+  /** Decides, and counts what it decided as placed. What is not to be after all is put again with its old load. */
+  place(demands: readonly Demand[], placementsMax = Number.POSITIVE_INFINITY): Placement[] {
+    this.#kept ??= this.#made();
+    const round = new Round(this.#kept, placementsMax);
+    for (const demand of [...demands].sort(byUrgency)) {
+      if (demand.isRun === true) round.run(demand);
+      else round.job(demand);
+    }
+    return round.placements;
+  }
+
+  #made(): Kept {
+    const nodes = inSeededOrder([...this.#nodes.values()], this.#seed);
+    const gpusPerNodeMax = nodes.reduce((most, node) => Math.max(most, node.gpus.length), 1);
+    const index = new PlacementIndex(Math.max(1, nodes.length), ENGINES_STAND, { gpusPerNodeMax });
+    for (const node of nodes) index.put(node);
+    return { index, nodes, usable: nodes.filter(isUsable).length };
+  }
+}
+
+/** One decision. */
+class Round {
+  readonly placements: Placement[] = [];
+  readonly #kept: Kept;
+  readonly #placementsMax: number;
+
+  constructor(kept: Kept, placementsMax: number) {
+    this.#kept = kept;
+    this.#placementsMax = placementsMax;
+  }
+
+  job(demand: Demand): void {
+    const ask = coarse(demand.ask);
+    for (const returned of demand.queued) {
+      // A task goes back to the node that lost it only when there is no other node.
+      const found = this.#seat(ask, this.#kept.usable === 1 ? null : returned.lastNode);
+      if (found !== null) this.#take(ask.jobId, returned, found);
+    }
+    for (let rowFrom = demand.nextRow; rowFrom < demand.rowCount;) {
+      const found = this.#seat(ask, null);
+      if (found === null) return;
+      const rowTo = rowFrom + rowsFor(found.node, found.model, demand.rowCount - rowFrom, this.#kept.usable);
+      this.#take(ask.jobId, { taskId: null, epoch: 1, rowFrom, rowTo }, found);
+      rowFrom = rowTo;
+    }
+  }
+
+  /** One lease of a run: the task that came back first, or else the rows that nobody had yet. */
+  run(demand: Demand): void {
+    const ask = coarse(demand.ask);
+    const [returned] = demand.queued;
+    const rowFrom = returned?.rowFrom ?? demand.nextRow;
+    const rowTo = returned?.rowTo ?? Math.min(demand.rowCount, rowFrom + SEGMENTS_PER_LEASE_MAX);
+    if (rowTo <= rowFrom) return;
+    const avoid = returned?.lastNode ?? null;
+    const found = this.#seat(ask, avoid) ?? (avoid === null ? null : this.#seat(ask, null));
+    if (found === null) return;
+    const { taskId = null, epoch = 1 } = returned ?? {};
+    this.#take(ask.jobId, { taskId, epoch, rowFrom, rowTo }, found);
+  }
+
+  #seat(ask: Ask, avoid: string | null): Seat | null {
+    if (this.placements.length >= this.#placementsMax) return null;
+    const { index, nodes } = this.#kept;
+    const choice = index.best(index.classOf(ask), avoid, ask.cachedOn);
+    const node = choice === null ? undefined : nodes[choice.node];
+    const model = node === undefined ? undefined : servedModel(ask, node);
+    return node === undefined || model === undefined ? null : { node, model };
+  }
+
+  #take(
+    jobId: string,
+    { taskId, epoch, rowFrom, rowTo }: Pick<Placement, 'taskId' | 'epoch' | 'rowFrom' | 'rowTo'>,
+    { node, model }: Seat,
+  ): void {
+    this.placements.push({ jobId, taskId, epoch, rowFrom, rowTo, nodeId: node.nodeId, model });
+    node.leasesActive += 1;
+    node.rowsUnaccepted += rowTo - rowFrom;
+    const takesMore = node.leasesActive < LEASES_AHEAD && node.rowsUnaccepted < ROWS_UNACCEPTED_MAX;
+    const { index } = this.#kept;
+    index.setLoad(index.numberOf(node.nodeId) ?? 0, node.leasesActive, takesMore);
+  }
+}
+
+interface Seat {
+  readonly node: Mutable<Candidate>;
+  readonly model: ServedModel;
+}
+
+/** The class of a wish stands while its time left has the same first digits: rounded down, never later than it is. */
+function coarse(ask: Ask): Ask {
+  const { deadlineInMs } = ask;
+  if (!(deadlineInMs > 0) || !Number.isFinite(deadlineInMs)) return ask;
+  const step = 2 ** (Math.floor(Math.log2(deadlineInMs)) - DEADLINE_DIGITS + 1);
+  return { ...ask, deadlineInMs: Math.floor(deadlineInMs / step) * step };
+}
+
+function isUsable(node: Candidate): boolean {
+  return !node.draining && node.benchedForMs <= 0;
+}
+
+/**
+ * Rows worth about {@link TASK_TARGET_MS} of this node; towards the end of a job the rest is shared out evenly. A node of
+ * unknown speed (0) gets a newcomer's task whatever its record: one row at a time would be all overhead and audits.
+ */
+function rowsFor(node: Candidate, model: ServedModel, left: number, nodes: number): number {
+  const isMeasured = node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS && model.rowsPerSecond > 0;
+  const measured = isMeasured ? Math.max(1, Math.round((model.rowsPerSecond * TASK_TARGET_MS) / 1_000)) : NEWCOMER_ROWS;
+  const share = Math.max(8, Math.ceil(left / Math.max(1, nodes)));
+  return Math.min(left, measured, share, TASK_ROWS_MAX, ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
+}
+
+function inSeededOrder(nodes: readonly Mutable<Candidate>[], seed: number): Mutable<Candidate>[] {
+  const keyed = nodes.map((node) => ({ node, key: seed === 0 ? 0 : seededKey(seed, node.nodeId) }));
+  keyed.sort((a, b) => a.key - b.key || (a.node.nodeId < b.node.nodeId ? -1 : 1));
+  return keyed.map(({ node }) => node);
+}
+
+/** FNV-1a over the id, from the seed. */
+function seededKey(seed: number, id: string): number {
+  let hash = (0x811c9dc5 ^ seed) >>> 0;
+  for (let i = 0; i < id.length; i += 1) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193) >>> 0;
+  return hash;
+}
