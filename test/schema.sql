@@ -563,6 +563,17 @@ CREATE TABLE receipt (
   CONSTRAINT receipt_task_id_epoch_fkey FOREIGN KEY (task_id, epoch) REFERENCES lease(task_id, epoch)
 );
 
+CREATE TABLE shard (
+  no integer NOT NULL,
+  epoch bigint NOT NULL DEFAULT 1,
+  session integer NOT NULL,
+  held_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  alive_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT shard_epoch_check CHECK ((epoch >= 1)),
+  CONSTRAINT shard_no_check CHECK ((no >= 0)),
+  CONSTRAINT shard_pkey PRIMARY KEY (no)
+);
+
 CREATE TABLE task (
   id uuid NOT NULL DEFAULT gen_random_uuid(),
   job_id text NOT NULL,

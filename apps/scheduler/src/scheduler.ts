@@ -11,6 +11,7 @@ import {
   Outbox,
   ProviderLink,
   reapLeases,
+  Shards,
   SignatureCheck,
   Signer,
   sweepPayloads,
@@ -33,6 +34,8 @@ import { Ticker } from './ticker.ts';
 const REAP_MS = 1_000;
 const RELAY_MS = 50;
 const RELAY_ROWS_MAX = 1_000;
+/** A shard of a scheduler that died is another's after so long, or two of it. */
+const SHARDS_MS = 1_000;
 const QUEUE_CHECK_MS = 2_000;
 const CHAIN_MS = 1_000;
 const PRUNE_MS = 60_000;
@@ -58,10 +61,13 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   readonly #consumers: Consumer[] = [];
   readonly #tickers: Ticker[] = [];
   #desk: LeaseDesk | null = null;
+  /** The shards held at the last look, and their epochs. */
+  #held = '';
 
   constructor(
     @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
     private readonly leases: LeaseStore,
+    private readonly shards: Shards,
     private readonly outbox: Outbox,
     private readonly queue: WorkQueue,
     private readonly objects: ObjectStore,
@@ -83,6 +89,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       this.log.info({ outageMs: away.outageMs, leases: away.extended }, 'leases extended by the time we were away');
     const desk = this.#makeDesk();
     this.#desk = desk;
+    await this.#holdShards(desk);
     await this.link.listen(desk);
     await this.useCases.detectQueueLoss();
     await this.#consume('validate', (message, signal) => this.useCases.validate(id(message, 'job'), signal));
@@ -114,7 +121,18 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     });
   }
 
+  async #holdShards(desk: LeaseDesk): Promise<void> {
+    const count = this.config.shards;
+    const held = await this.shards.hold(count, count);
+    const now = held.map(({ no, epoch }) => `${no}@${epoch}`).join(' ');
+    if (now === this.#held) return;
+    this.#held = now;
+    this.log.info({ shards: held, of: count }, 'shards held');
+    desk.hold(held, count);
+  }
+
   #startTickers(desk: LeaseDesk): void {
+    this.#every(SHARDS_MS, 'holding shards', () => this.#holdShards(desk));
     this.#every(RELAY_MS, 'relaying the outbox', async () => {
       while ((await this.useCases.relayOutbox(RELAY_ROWS_MAX)) === RELAY_ROWS_MAX);
     });
@@ -208,6 +226,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await Promise.all(this.#tickers.map((ticker) => ticker.close()));
     await Promise.all(this.#consumers.map((consumer) => consumer.close()));
     await this.#desk?.close();
+    await this.shards.close();
     await this.link.close();
   }
 }

@@ -30,6 +30,7 @@ export * from './matching/demand.ts';
 export * from './matching/place.ts';
 export * from './matching/placer.ts';
 export * from './matching/queue-order.ts';
+export * from './matching/shards.ts';
 export * from './verification/audit-count.ts';
 export * from './verification/compare.ts';
 export * from './verification/bounds.ts';

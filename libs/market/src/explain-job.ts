@@ -2,7 +2,8 @@ import { explainPlacement, type Explanation } from '@freehold/domain';
 import type { JobView } from './ports/job-store.ts';
 import type { LeaseStore } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
-import { askOf, candidatesOf } from './place-tasks.ts';
+import { askOf } from './ask-of.ts';
+import { candidatesOf } from './candidate-of.ts';
 
 /** Why a job's rows are (not) being placed now, over the nodes this process sees. Null before its model is known. */
 export async function explainJob(

@@ -1,7 +1,9 @@
 import { explainNode, type NodeExplanation } from '@freehold/domain';
 import type { LeaseStore } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
-import { askOf, candidatesOf, DEMAND_JOBS_MAX } from './place-tasks.ts';
+import { askOf } from './ask-of.ts';
+import { candidatesOf } from './candidate-of.ts';
+import { DEMAND_JOBS_MAX } from './place-tasks.ts';
 
 /**
  * Why a connected node gets (no) work now, among the nodes this process sees, of as many open jobs as one placement decides on.

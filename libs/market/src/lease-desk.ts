@@ -3,7 +3,8 @@ import { LEASE_MS } from '@freehold/protocol';
 import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
 import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
-import { placeOpenTasks } from './place-tasks.ts';
+import { TaskPlacement } from './place-tasks.ts';
+import type { HeldShard } from './ports/shards.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
 import { SpeedMeter } from './speed-meter.ts';
 
@@ -33,17 +34,33 @@ export class LeaseDesk implements LinkEvents {
   readonly #ports: LeaseDeskPorts;
   readonly #link: ProviderLink;
   readonly #leases: LeaseStore;
-  readonly #running = new Map<string, AbortController>();
+  readonly #running = new Map<string, { readonly nodeId: string; readonly controller: AbortController }>();
   readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
   readonly #speeds = new SpeedMeter();
-  #placing: Promise<void> | null = null;
-  #placeAgain = false;
+  readonly #placement: TaskPlacement;
   #closed = false;
 
   constructor(ports: LeaseDeskPorts) {
     this.#ports = ports;
     this.#link = ports.link;
     this.#leases = ports.leases;
+    this.#placement = new TaskPlacement({
+      leases: ports.leases,
+      link: ports.link,
+      entropy: ports.entropy,
+      clock: ports.clock,
+      resting: (nodeId) => this.#isResting(nodeId),
+      measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
+      hasRoom: () => this.#running.size < LEASES_RUNNING_MAX,
+      granted: (lease) => this.#run(lease),
+      report: ports.report,
+    });
+  }
+
+  /** The shards whose nodes this desk serves from now on. Leases of the others run on under another desk. */
+  hold(shards: readonly HeldShard[], count: number): void {
+    this.#placement.hold(shards, count);
+    for (const { nodeId, controller } of this.#running.values()) if (!this.#placement.owns(nodeId)) controller.abort();
   }
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
@@ -77,7 +94,7 @@ export class LeaseDesk implements LinkEvents {
     try {
       for (const ref of resumed) {
         const view = await this.#leases.view(ref);
-        if (view !== null && !view.committed && view.road === 'batch') this.#run(view);
+        if (view !== null && !view.committed && view.road === 'batch' && this.#placement.owns(nodeId)) this.#run(view);
       }
       await this.#ports.resendVouchers(nodeId);
       this.wake();
@@ -111,48 +128,22 @@ export class LeaseDesk implements LinkEvents {
 
   /** Asks for a placement soon. Many wakes make one decision. */
   wake(): void {
-    if (this.#closed) return;
-    if (this.#placing !== null) {
-      this.#placeAgain = true;
-      return;
-    }
-    this.#placing = this.#place().finally(() => {
-      this.#placing = null;
-      if (this.#placeAgain) {
-        this.#placeAgain = false;
-        this.wake();
-      }
-    });
+    if (!this.#closed) this.#placement.wake();
   }
 
-  /** Waits until the placement in hand is committed. */
+  /** Waits until no placement is being decided or written. */
   async settled(): Promise<void> {
-    while (this.#placing !== null) await this.#placing;
-  }
-
-  async #place(): Promise<void> {
-    if (this.#running.size >= LEASES_RUNNING_MAX) return;
-    try {
-      const granted = await placeOpenTasks({
-        leases: this.#leases,
-        link: this.#link,
-        entropy: this.#ports.entropy,
-        resting: (nodeId) => this.#isResting(nodeId),
-        measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
-      });
-      for (const lease of granted) this.#run(lease);
-    } catch (error) {
-      this.#ports.report('placing', error);
-    }
+    await this.#placement.settled();
   }
 
   #run(lease: GrantedLease): void {
     const key = `${lease.task}.${lease.epoch}`;
     if (this.#closed || this.#running.has(key)) return;
     const controller = new AbortController();
-    this.#running.set(key, controller);
+    this.#running.set(key, { nodeId: lease.nodeId, controller });
     void this.#drive(lease, controller.signal).finally(() => {
       this.#running.delete(key);
+      this.#placement.touch(lease.nodeId);
       this.wake();
     });
   }
@@ -176,6 +167,7 @@ export class LeaseDesk implements LinkEvents {
   /** Runs a lease of a connected node again whose stream was cut while the control stream stayed. */
   takeUpCut(held: readonly { readonly nodeId: string; readonly lease: LeaseRef; readonly committed: boolean }[]): void {
     for (const { nodeId, lease, committed } of held) {
+      if (!this.#placement.owns(nodeId)) continue;
       if (committed || this.#running.has(`${lease.task}.${lease.epoch}`) || this.#isResting(nodeId)) continue;
       void this.#takeUp(nodeId, [lease]);
     }
@@ -194,7 +186,7 @@ export class LeaseDesk implements LinkEvents {
 
   /** Stops a lease that is no longer wanted. */
   drop(nodeId: string, lease: LeaseRef, why: string): void {
-    this.#running.get(`${lease.task}.${lease.epoch}`)?.abort();
+    this.#running.get(`${lease.task}.${lease.epoch}`)?.controller.abort();
     this.#link.tell(nodeId, { type: 'drop', lease, why });
   }
 
@@ -204,8 +196,8 @@ export class LeaseDesk implements LinkEvents {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const controller of this.#running.values()) controller.abort();
-    await this.settled();
+    for (const { controller } of this.#running.values()) controller.abort();
+    await this.#placement.close();
   }
 
   #rest(nodeId: string): void {

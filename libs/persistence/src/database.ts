@@ -11,6 +11,11 @@ export interface Sql {
   query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
 }
 
+/** A connection of its own: what lives as long as a connection does (advisory locks) ends with it. */
+export interface Session extends Sql {
+  release(): Promise<void>;
+}
+
 export type Isolation = 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE';
 
 export interface TransactionOptions {
@@ -105,6 +110,12 @@ export class Database implements Sql {
         }
       }
     }
+  }
+
+  /** One connection of the pool until it is released. Nothing is done again on it: its end is news. */
+  async session(): Promise<Session> {
+    const runner = await this.#connected();
+    return { query: (sql, params) => ask(runner, sql, params ?? []), release: () => runner.release() };
   }
 
   async close(): Promise<void> {

@@ -19,3 +19,4 @@ export * from './chain/pg-leadership.ts';
 export * from './chain/pg-payout-gate.ts';
 export * from './chain/pg-settlement-store.ts';
 export { PgFineTuneStore } from './training/pg-fine-tune-store.ts';
+export { PgShards } from './shards/pg-shards.ts';

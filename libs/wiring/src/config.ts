@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FEE_PER_GAS_MAX, rpcUrls } from '@freehold/chain';
+import { SHARDS_MAX } from '@freehold/domain';
 import { z } from 'zod';
 import { parseFailpoint, type Failpoint } from './coordinator/failpoints.ts';
 
@@ -52,6 +53,8 @@ const Environment = z.object({
   AUDITOR_MIB: z.coerce.number().int().min(0).default(1_024),
   /** Free space below which nothing new is taken, so that the database can still write what was accepted. */
   DISK_FREE_MIB_MIN: z.coerce.number().int().min(0).default(64),
+  /** Parts into which nodes are divided between schedulers; the same for all processes of a coordinator. */
+  SHARDS: z.coerce.number().int().min(1).max(SHARDS_MAX).default(1),
   DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
   /** For fault tests: this process kills itself there, e.g. `LeaseStore.accept:after#2`. */
   FREEHOLD_FAILPOINT: z
@@ -72,6 +75,7 @@ export interface CoordinatorConfig {
   readonly databaseUrl: string;
   readonly databasePool: number;
   readonly redisUrl: string | null;
+  readonly shards: number;
   readonly rpcUrls: readonly string[];
   readonly dataDir: string;
   readonly http: { readonly host: string; readonly port: number };
@@ -112,6 +116,7 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     databaseUrl: env.DATABASE_URL,
     databasePool: env.DATABASE_POOL,
     redisUrl: env.REDIS_URL ?? null,
+    shards: env.SHARDS,
     rpcUrls: env.RPC_URL,
     dataDir: env.DATA_DIR,
     http: { host: env.HTTP_HOST, port: env.HTTP_PORT },

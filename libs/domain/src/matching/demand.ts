@@ -17,6 +17,8 @@ export interface Demand {
     readonly rowFrom: number;
     readonly rowTo: number;
     readonly lastNode: string | null;
+    /** Since it came back; absent where it just did. */
+    readonly waitedMs?: number;
   }[];
 }
 

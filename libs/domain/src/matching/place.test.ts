@@ -5,7 +5,7 @@ import { LEASES_AHEAD, obstacle } from './constraints.ts';
 import { askFor, candidate } from './matching.fixture.ts';
 import type { Demand } from './demand.ts';
 import { placeTasks } from './place.ts';
-import { NEWCOMER_ROWS, Placer } from './placer.ts';
+import { AVOID_MS, NEWCOMER_ROWS, Placer } from './placer.ts';
 import { PRIORITY_MAX, slackMs, starvationBoundMs } from './queue-order.ts';
 
 const ask = (over: Partial<Ask> = {}): Ask => askFor({ model: 'm', rateCaps: { embeddingToken: 100n }, ...over });
@@ -59,6 +59,16 @@ describe('placeTasks', () => {
     const placed = placeTasks([demand({ nextRow: 50, queued })], [node('a'), node('b')]);
     expect(placed.find((p) => p.taskId === 't')).toMatchObject({ epoch: 3, nodeId: 'b', rowFrom: 5, rowTo: 9 });
     expect(placed.find((p) => p.nodeId === 'a')).toMatchObject({ taskId: null, rowFrom: 50 });
+  });
+
+  it('keeps a node from the task that it lost for a while only, so that no row waits for ever beside a free slot', () => {
+    const nodes = [node('a'), node('b', { leasesActive: LEASES_AHEAD })];
+    const winner = (waitedMs: number): string | undefined => {
+      const queued = [{ taskId: 't', epoch: 3, rowFrom: 5, rowTo: 9, lastNode: 'a', waitedMs }];
+      return placeTasks([demand({ nextRow: 100, queued })], nodes)[0]?.nodeId;
+    };
+    expect(winner(AVOID_MS - 1)).toBeUndefined();
+    expect(winner(AVOID_MS)).toBe('a');
   });
 
   it('gives returned rows back to their node when there is no other', () => {
@@ -154,32 +164,39 @@ describe('Placer', () => {
   it('kept over any history decides as one that is made anew from what stands', () => {
     let placed = 0;
     fc.assert(
-      fc.property(fc.array(anyEvent, { minLength: 5, maxLength: 40 }), fc.integer({ min: 0, max: 3 }), (events, seed) => {
-        const kept = new Placer(seed);
-        const standing = new Map<string, Candidate>();
-        for (const event of events) {
-          const { id, what, rate, speed, gpus, leasesActive, rowsUnaccepted, benchedForMs } = event;
-          if (what === 'drop') {
-            standing.delete(id);
-            kept.drop(id);
-          } else if (what === 'put') {
-            const [model] = node(id, {}, rate).models;
-            const models = model === undefined ? [] : [{ ...model, rowsPerSecond: speed }];
-            const gpu = { model: 'T4', vramMib: 1, milli: 1_000, freeMilli: 1_000 };
-            const over = { leasesActive, rowsUnaccepted, benchedForMs, models, gpus: Array(gpus).fill(gpu) };
-            standing.set(id, node(id, over));
-            kept.put(node(id, over));
-          } else {
-            const { rowCount, isRun, lastNode } = event;
-            const queued = [{ taskId: 't', epoch: 2, rowFrom: 0, rowTo: 3, lastNode }];
-            const demands = [demand({ rowCount, isRun, nextRow: 3, queued }), demand({ ask: ask({ jobId: 'other' }) })];
-            const anew = placeTasks(demands, [...standing.values()], seed);
-            expect(kept.place(demands)).toEqual(anew);
-            placed += anew.length;
-            for (const one of standing.values()) kept.put(one);
+      fc.property(
+        fc.array(anyEvent, { minLength: 5, maxLength: 40 }),
+        fc.integer({ min: 0, max: 3 }),
+        (events, seed) => {
+          const kept = new Placer(seed);
+          const standing = new Map<string, Candidate>();
+          for (const event of events) {
+            const { id, what, rate, speed, gpus, leasesActive, rowsUnaccepted, benchedForMs } = event;
+            if (what === 'drop') {
+              standing.delete(id);
+              kept.drop(id);
+            } else if (what === 'put') {
+              const [model] = node(id, {}, rate).models;
+              const models = model === undefined ? [] : [{ ...model, rowsPerSecond: speed }];
+              const gpu = { model: 'T4', vramMib: 1, milli: 1_000, freeMilli: 1_000 };
+              const over = { leasesActive, rowsUnaccepted, benchedForMs, models, gpus: Array(gpus).fill(gpu) };
+              standing.set(id, node(id, over));
+              kept.put(node(id, over));
+            } else {
+              const { rowCount, isRun, lastNode } = event;
+              const queued = [{ taskId: 't', epoch: 2, rowFrom: 0, rowTo: 3, lastNode }];
+              const demands = [
+                demand({ rowCount, isRun, nextRow: 3, queued }),
+                demand({ ask: ask({ jobId: 'other' }) }),
+              ];
+              const anew = placeTasks(demands, [...standing.values()], seed);
+              expect(kept.place(demands)).toEqual(anew);
+              placed += anew.length;
+              for (const one of standing.values()) kept.put(one);
+            }
           }
-        }
-      }),
+        },
+      ),
       { numRuns: 300 },
     );
     expect(placed).toBeGreaterThan(300);

@@ -15,6 +15,8 @@ export const NEWCOMER_ROWS = 16;
 export const TASK_ROWS_MAX = 512;
 /** A node is measured by its audits until it has this many accepted rows (WORDS.md, verify dial). */
 export const NEWCOMER_ACCEPTED_ROWS = 30;
+/** So long a task that came back waits for another node than the one that lost it; a task runs {@link TASK_TARGET_MS}. */
+export const AVOID_MS = 10_000;
 /** Time left is rounded down to this many binary digits: a deadline that comes nearer is the same wish for a while. */
 const DEADLINE_DIGITS = 6;
 /** Offers that no node makes any more stay in the index; beyond so many per node it is made anew. */
@@ -120,8 +122,9 @@ class Round {
   job(demand: Demand): void {
     const ask = coarse(demand.ask);
     for (const returned of demand.queued) {
-      // A task goes back to the node that lost it only when there is no other node.
-      const found = this.#seat(ask, this.#kept.usable === 1 ? null : returned.lastNode);
+      // A task goes back to the node that lost it when there is no other, or when no other had room for a while.
+      const isPatient = this.#kept.usable > 1 && (returned.waitedMs ?? 0) < AVOID_MS;
+      const found = this.#seat(ask, isPatient ? returned.lastNode : null);
       if (found !== null) this.#take(ask.jobId, returned, found);
     }
     for (let rowFrom = demand.nextRow; rowFrom < demand.rowCount;) {

@@ -1,5 +1,6 @@
 import type { Amount, AuditDue, JobKind, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import type { HeldShard } from './shards.ts';
 
 /** A job that has rows waiting for a slot, as the placement sees it. */
 export interface OpenDemand {
@@ -27,6 +28,8 @@ export interface OpenDemand {
     readonly rowTo: number;
     readonly attempts: number;
     readonly lastNode: string | null;
+    /** Since it came back. */
+    readonly waitedMs: number;
   }[];
 }
 
@@ -168,10 +171,19 @@ export abstract class LeaseStore {
   /** What we measured of a node on one model, for every process and the next start. */
   abstract rememberSpeed(nodeId: string, digest: string, rowsPerSecond: number): Promise<void>;
   abstract nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>>;
+  /** Nodes whose tasks moved since a cursor that was returned before; perhaps some more. Null: from now on. */
+  abstract movedNodes(cursor: string | null): Promise<{ readonly cursor: string; readonly nodeIds: readonly string[] }>;
   abstract demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
 
-  /** Cuts and leases in one statement per wish list; wishes that lost a race are missing from the answer. */
-  abstract grant(wishes: readonly LeaseWish[], leaseMs: number): Promise<readonly GrantedLease[]>;
+  /**
+   * Cuts and leases in one statement per wish list; wishes that lost a race are missing from the answer. With `shards`: all
+   * of them, unless another holds one of the shards by now; then nothing.
+   */
+  abstract grant(
+    wishes: readonly LeaseWish[],
+    leaseMs: number,
+    shards?: readonly HeldShard[],
+  ): Promise<readonly GrantedLease[]>;
   abstract inputs(lease: LeaseRef, from: number): Promise<LeaseInputs | null>;
   abstract view(lease: LeaseRef): Promise<LeaseView | null>;
   abstract start(lease: LeaseRef): Promise<Moved>;

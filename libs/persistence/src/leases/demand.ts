@@ -42,7 +42,8 @@ export async function demand(sql: Sql, limitJobs: number, limitQueuedPerJob: num
      FROM open
      LEFT JOIN LATERAL (
        SELECT json_agg(json_build_object('taskId', id, 'epoch', epoch, 'rowFrom', row_from, 'rowTo', row_to,
-         'attempts', attempts, 'lastNode', last_node) ORDER BY row_from) AS queued
+         'attempts', attempts, 'lastNode', last_node,
+         'waitedMs', round(extract(epoch FROM clock_timestamp() - queued_at) * 1000)) ORDER BY row_from) AS queued
        FROM (SELECT * FROM task WHERE task.job_id = open.id AND task.state = 'queued' ORDER BY row_from LIMIT $2) AS task
      ) AS back ON true
      ORDER BY turn, created_at, open.id`,

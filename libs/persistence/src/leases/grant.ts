@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { unitsToJson } from '@freehold/domain';
-import type { GrantedLease, LeaseWish } from '@freehold/market';
+import type { GrantedLease, HeldShard, LeaseWish } from '@freehold/market';
 import type { Sql } from '../database.ts';
 import { bytesOf, GRANTED_COLUMNS, grantedLease, type GrantedRow } from './lease-rows.ts';
 
@@ -14,7 +14,12 @@ interface Chain {
  * to the end of the job's wishes: whoever moves it first has the rows, the other list loses all of that job's cuts.
  * A task that came back is taken by compare-and-set on (id, epoch, queued).
  */
-export async function grant(sql: Sql, wishes: readonly LeaseWish[], leaseMs: number): Promise<readonly GrantedLease[]> {
+export async function grant(
+  sql: Sql,
+  wishes: readonly LeaseWish[],
+  leaseMs: number,
+  shards: readonly HeldShard[] = [],
+): Promise<readonly GrantedLease[]> {
   const { chosen, chains } = chainWishes(wishes);
   if (chosen.length === 0) return [];
   const granted = await sql.query<GrantedRow>(GRANT, [
@@ -34,6 +39,8 @@ export async function grant(sql: Sql, wishes: readonly LeaseWish[], leaseMs: num
     chosen.map(({ engineClass }) => engineClass),
     chosen.map(({ rates }) => JSON.stringify(unitsToJson(rates))),
     leaseMs,
+    shards.map(({ no }) => no),
+    shards.map(({ epoch }) => epoch),
   ]);
   return granted.map(grantedLease);
 }
@@ -45,9 +52,15 @@ WITH chain AS (
   SELECT * FROM unnest($4::uuid[], $5::bool[], $6::int[], $7::text[], $8::int[], $9::int[], $10::text[], $11::bytea[],
     $12::text[], $13::text[], $14::text[], $15::jsonb[])
     AS wish (task_id, is_new, epoch, job_id, row_from, row_to, node_id, nonce, model, model_digest, engine_class, rates)
+), fence AS (
+  -- Waits for a successor that is taking over, and then finds its epoch.
+  SELECT count(*) = cardinality($17::int[]) AS holds FROM (
+    SELECT 1 FROM shard JOIN unnest($17::int[], $18::bigint[]) AS held (no, epoch) ON shard.no = held.no AND shard.epoch = held.epoch
+    FOR SHARE OF shard
+  ) AS held
 ), moved AS (
-  UPDATE job SET next_row = chain.row_to FROM chain
-  WHERE job.id = chain.job_id AND job.next_row = chain.row_from AND chain.row_to <= job.row_count
+  UPDATE job SET next_row = chain.row_to FROM chain, fence
+  WHERE fence.holds AND job.id = chain.job_id AND job.next_row = chain.row_from AND chain.row_to <= job.row_count
     AND job.state = 'in_progress' AND job.deadline > clock_timestamp()
   RETURNING job.id, job.org_id, job.pool_id, job.kind
 ), cut AS (
@@ -56,8 +69,8 @@ WITH chain AS (
   FROM wish JOIN moved ON moved.id = wish.job_id WHERE wish.is_new
   RETURNING id, job_id, row_from, row_to
 ), taken AS (
-  UPDATE task SET state = 'leased', why = NULL FROM wish, job
-  WHERE NOT wish.is_new AND task.id = wish.task_id AND task.epoch = wish.epoch AND task.state = 'queued'
+  UPDATE task SET state = 'leased', why = NULL FROM wish, job, fence
+  WHERE fence.holds AND NOT wish.is_new AND task.id = wish.task_id AND task.epoch = wish.epoch AND task.state = 'queued'
     AND job.id = task.job_id AND job.state = 'in_progress' AND job.deadline > clock_timestamp()
   RETURNING task.id, task.job_id, task.row_from, task.row_to
 ), t AS (

@@ -72,7 +72,15 @@ describe('demand and grants', () => {
     expect(all.map(({ jobId }) => jobId)).toEqual([jobs[0], jobs[2], jobs[1]]);
     expect(all[0]).toMatchObject({ nextRow: 8, rowCount: 20, verify: 'spot', rateCaps: {} });
     expect(all[0]?.queued).toEqual([
-      { taskId: lease.task, epoch: 2, rowFrom: 0, rowTo: 8, attempts: 0, lastNode: node },
+      {
+        taskId: lease.task,
+        epoch: 2,
+        rowFrom: 0,
+        rowTo: 8,
+        attempts: 0,
+        lastNode: node,
+        waitedMs: expect.any(Number),
+      },
     ]);
   });
 

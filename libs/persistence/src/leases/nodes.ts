@@ -64,6 +64,23 @@ export async function rememberSpeed(sql: Sql, nodeId: string, digest: string, ro
   );
 }
 
+/** Events get their numbers before they are committed: one may appear behind so many younger ones. */
+const EVENTS_OVERLAP = 256;
+
+/** Whose tasks moved: the log of moves is written by the database itself, whoever moved them. */
+export async function movedNodes(
+  sql: Sql,
+  cursor: string | null,
+): Promise<{ readonly cursor: string; readonly nodeIds: readonly string[] }> {
+  const [row] = await sql.query<{ cursor: string; nodes: readonly string[] }>(
+    `SELECT (SELECT coalesce(max(id), 0) FROM task_event)::text AS cursor,
+       ARRAY(SELECT DISTINCT lease.node_id FROM task_event AS event JOIN lease ON lease.task_id = event.task_id
+         WHERE $1::bigint IS NOT NULL AND event.id > $1::bigint - $2) AS nodes`,
+    [cursor, EVENTS_OVERLAP],
+  );
+  return { cursor: row?.cursor ?? '0', nodeIds: row?.nodes ?? [] };
+}
+
 interface RecordRow {
   readonly id: string;
   readonly payout: string;

@@ -4,6 +4,7 @@ import {
   type AuditFinding,
   type DeliveredRow,
   type GrantedLease,
+  type HeldShard,
   type LeaseInputs,
   type LeaseView,
   type LeaseWish,
@@ -23,7 +24,7 @@ import { demand } from './demand.ts';
 import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
-import { nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
+import { movedNodes, nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
 import { checkpoint, delivered, extend, inputs, missing, resume, start, view } from './progress.ts';
 import { reject } from './reject.ts';
 import { markSwept, sweepable } from './retention.ts';
@@ -46,12 +47,19 @@ export class PgLeaseStore extends LeaseStore {
   nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
     return nodeRecords(this.#database, nodeIds);
   }
+  movedNodes(cursor: string | null): Promise<{ readonly cursor: string; readonly nodeIds: readonly string[] }> {
+    return movedNodes(this.#database, cursor);
+  }
   demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
     return demand(this.#database, limitJobs, limitQueuedPerJob);
   }
 
-  grant(wishes: readonly LeaseWish[], leaseMs: number): Promise<readonly GrantedLease[]> {
-    return this.#database.transaction((tx) => grant(tx, wishes, leaseMs));
+  grant(
+    wishes: readonly LeaseWish[],
+    leaseMs: number,
+    shards: readonly HeldShard[] = [],
+  ): Promise<readonly GrantedLease[]> {
+    return this.#database.transaction((tx) => grant(tx, wishes, leaseMs, shards));
   }
   inputs(lease: LeaseRef, from: number): Promise<LeaseInputs | null> {
     return inputs(this.#database, lease, from);

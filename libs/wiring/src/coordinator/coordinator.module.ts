@@ -28,6 +28,7 @@ import {
   OfferBook,
   Outbox,
   ProviderLink,
+  Shards,
   SignatureCheck,
   Signer,
   TrainableBases,
@@ -46,6 +47,7 @@ import {
   PgLeaseStore,
   PgOfferBook,
   PgOutbox,
+  PgShards,
 } from '@freehold/persistence';
 import { BullWorkQueue } from '@freehold/queue';
 import { DiskObjectStore } from '@freehold/storage';
@@ -155,6 +157,7 @@ function coordinatorProviders(
     bind(BooksWatch, () => new PgBooksWatch(database)),
     bind(LeaseStore, () => new PgLeaseStore(database)),
     bind(Outbox, () => new PgOutbox(database)),
+    bind(Shards, () => new PgShards(database)),
     bind(ObjectStore, () => objects),
     bind(Blobs, () => blobs),
     { provide: LocalBases, useValue: bases },

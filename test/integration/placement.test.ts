@@ -1,0 +1,308 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { chance, LEASES_AHEAD, shardOf } from '@freehold/domain';
+import { TaskPlacement, type ConnectedNode, type GrantedLease, type HeldShard } from '@freehold/market';
+import { openDatabase, PgLeaseStore, PgShards, type Database } from '@freehold/persistence';
+import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
+import { LEASE_MS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
+
+const RACERS = 1_000;
+/** Decisions that a work-conserving placement is held to. */
+const STEPS = 60;
+
+let server: MarketDatabase;
+let other: Database;
+let world: MarketWorld;
+
+beforeAll(async () => {
+  server = await marketDatabase({ poolSize: 12 });
+  other = await openDatabase({ url: server.url, poolSize: 12 });
+  world = new MarketWorld(server.database);
+});
+
+afterAll(async () => {
+  await other.close();
+  await server.close();
+});
+
+/** A node that is connected and serves the jobs' model. */
+async function connected(): Promise<ConnectedNode> {
+  const id = await world.node();
+  const { offer } = world.offer(id, 1);
+  const model = {
+    name: 'm',
+    digest: `sha256:${'0'.repeat(64)}`,
+    contextTokens: 512,
+    slots: 2,
+    loaded: true,
+    rowsPerSecond: 2,
+    rates: { embeddingToken: '50' },
+    caps: { tokens: true, logprobs: false, promptLogprobs: false, seed: false, lora: false, embeddings: true },
+  };
+  return {
+    id,
+    address: offer.address,
+    offer: { ...offer, engines: [{ class: 'c', models: [model] }] } as unknown as ConnectedNode['offer'],
+    freeSlots: 2,
+    busyChats: 0,
+    draining: false,
+    leases: [],
+    lastHeardMs: 0,
+  };
+}
+
+async function job(rows: number): Promise<string> {
+  const id = await world.batch(rows);
+  await server.database.query(`UPDATE job SET rate_caps = '{"embeddingToken":"100"}' WHERE id = $1`, [id]);
+  return id;
+}
+
+/** Everything that earlier tests left waiting is over. */
+async function nothingWaits(): Promise<void> {
+  await server.database.query(`UPDATE job SET next_row = row_count WHERE kind = 'batch'`);
+  await server.database.query(
+    `UPDATE task SET state = 'cancelled', ended_at = clock_timestamp() WHERE state = 'queued'`,
+  );
+}
+
+class Scheduler {
+  readonly granted: GrantedLease[] = [];
+  readonly resting = new Set<string>();
+  readonly reports: string[] = [];
+  nodes: ConnectedNode[];
+  nowMs = 0;
+  readonly placement: TaskPlacement;
+
+  constructor(database: Database, nodes: ConnectedNode[], shards: readonly HeldShard[] = [], count = 1) {
+    this.nodes = nodes;
+    this.placement = new TaskPlacement({
+      leases: new PgLeaseStore(database),
+      link: { nodes: () => this.nodes },
+      entropy: { bytes: (length) => randomBytes(length) },
+      clock: { nowMs: () => this.nowMs },
+      resting: (id) => this.resting.has(id),
+      measured: () => undefined,
+      hasRoom: () => true,
+      granted: (lease) => this.granted.push(lease),
+      report: (what, error) => this.reports.push(`${what}: ${String(error)}`),
+    });
+    this.placement.hold(shards, count);
+  }
+
+  async decide(): Promise<void> {
+    this.placement.wake();
+    await this.placement.settled();
+  }
+}
+
+describe('shards', () => {
+  it('have one holder at a time, who is followed when its session ends, and whose decisions then count no more', async () => {
+    await nothingWaits();
+    const [first, second] = [new PgShards(server.database), new PgShards(other)];
+    const [old] = await first.hold(1, 1);
+    expect(old).toMatchObject({ no: 0 });
+    expect(await second.hold(1, 1)).toEqual([]);
+    const node = await connected();
+    const [a, b] = [
+      new Scheduler(server.database, [node], old === undefined ? [] : [old]),
+      new Scheduler(other, [node]),
+    ];
+    await a.placement.settled();
+    await server.database.query('SELECT pg_terminate_backend(session) FROM shard WHERE no = 0');
+    const now = await heldBy(second);
+    expect(now).toEqual([{ no: 0, epoch: (old?.epoch ?? 0) + 1 }]);
+    b.placement.hold(now, 1);
+    await job(40);
+    // The former holder does not know yet: it decides, and nothing of it is written.
+    await a.decide();
+    expect(a.granted).toEqual([]);
+    expect(a.reports).toEqual([]);
+    await b.decide();
+    expect(b.granted).toHaveLength(LEASES_AHEAD);
+    await expect(first.hold(1, 1)).rejects.toThrow(/terminat|not queryable/i);
+    expect(await first.hold(1, 1)).toEqual([]);
+    await second.close();
+    expect(await first.hold(1, 1)).toEqual([{ no: 0, epoch: (old?.epoch ?? 0) + 2 }]);
+    await first.close();
+  });
+
+  it('pass from one scheduler to the other while both decide, and no lease is written under an epoch that is over', async () => {
+    await nothingWaits();
+    const offices = [new PgShards(server.database), new PgShards(other)];
+    const nodes = await Promise.all(Array.from({ length: 6 }, connected));
+    const both = [new Scheduler(server.database, nodes), new Scheduler(other, nodes)];
+    await job(5_000);
+    const leased: { node: string; epoch: number }[] = [];
+    let passed = 0;
+    for (let round = 0; round < 12; round += 1) {
+      const [from, to] = round % 2 === 0 ? [0, 1] : [1, 0];
+      const held = await heldBy(offices[from] as PgShards);
+      both[from]?.placement.hold(held, 1);
+      // What the other still believes: the epoch before.
+      both[to]?.placement.hold([{ no: 0, epoch: (held[0]?.epoch ?? 1) - 1 }], 1);
+      await Promise.all([both[0]?.decide(), both[1]?.decide(), offices[from]?.close()]);
+      for (const scheduler of both) {
+        for (const lease of scheduler.granted.splice(0)) {
+          expect(scheduler).toBe(both[from]);
+          leased.push({ node: lease.nodeId, epoch: held[0]?.epoch ?? 0 });
+          await world.store.giveBack(lease, 'refuse', 'the next round needs the room');
+        }
+      }
+      passed += 1;
+    }
+    expect(passed).toBe(12);
+    expect(leased.length).toBeGreaterThan(0);
+    const overfull = await server.database.query(
+      `SELECT node_id FROM lease WHERE ended_at IS NULL AND node_id = ANY($1) GROUP BY 1 HAVING count(*) > $2`,
+      [nodes.map(({ id }) => id), LEASES_AHEAD],
+    );
+    expect(overfull).toEqual([]);
+    await Promise.all(offices.map((one) => one.close()));
+  });
+
+  it('divide the nodes: each is placed on by the holder of its shard alone', async () => {
+    await nothingWaits();
+    const nodes = await Promise.all(Array.from({ length: 8 }, connected));
+    const shards = new PgShards(server.database);
+    const held = await shards.hold(2, 2);
+    const both = [0, 1].map(
+      (no) => new Scheduler(no === 0 ? server.database : other, nodes, held.slice(no, no + 1), 2),
+    );
+    await job(2_000);
+    await Promise.all(both.map((one) => one.decide()));
+    // A race for the job's next rows has one winner; the other decides again with the next tick.
+    for (const one of both) await one.decide();
+    for (const [no, one] of both.entries())
+      expect(one.granted.map(({ nodeId }) => shardOf(nodeId, 2))).toEqual(one.granted.map(() => no));
+    expect(both.flatMap(({ granted }) => granted)).toHaveLength(nodes.length * LEASES_AHEAD);
+    await shards.close();
+  });
+});
+
+describe('racers', () => {
+  it(`${RACERS} for one task that came back: one of them gets it`, async () => {
+    const nodes = await Promise.all(Array.from({ length: 20 }, () => world.node()));
+    const id = await job(16);
+    const lease = await world.lease(id, nodes[0] ?? '', 0, 16);
+    await world.store.giveBack(lease, 'refuse', 'busy');
+    const wishes = Array.from({ length: RACERS }, (_, i) =>
+      world.wish(id, nodes[i % nodes.length] ?? '', 0, 16, { task: lease.task, epoch: 2 }),
+    );
+    const answers = await Promise.all(wishes.map((wish) => world.store.grant([wish], LEASE_MS)));
+    expect(answers.flat()).toHaveLength(1);
+    const [{ leases } = { leases: 0 }] = await server.database.query<{ leases: number }>(
+      'SELECT count(*)::int AS leases FROM lease WHERE task_id = $1 AND epoch = 2',
+      [lease.task],
+    );
+    expect(leases).toBe(1);
+  });
+
+  it(`${RACERS} jobs of one row for the last free slot of one node: it is sold once`, async () => {
+    await nothingWaits();
+    const node = await connected();
+    const taken = await job(1);
+    for (let i = 1; i < LEASES_AHEAD; i += 1) await world.lease(taken, node.id, i - 1, i);
+    await server.database.query(
+      `WITH org AS (INSERT INTO org (id, name) VALUES ('org_racers', 'racers') RETURNING id),
+       made AS (INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, rate_caps, in_progress_at)
+         SELECT 'batch_racer' || n, org.id, 'batch', 'in_progress', '/v1/embeddings', 'm', 10, 1,
+           clock_timestamp() + interval '1 hour', '{"embeddingToken":"100"}', now() FROM org, generate_series(1, $1) AS n RETURNING id)
+       INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) SELECT id, 0, 'row', 0, 1 FROM made`,
+      [RACERS],
+    );
+    const shards = new PgShards(server.database);
+    const held = await shards.hold(1, 1);
+    const one = new Scheduler(server.database, [node], held);
+    for (let i = 0; i < RACERS; i += 1) one.placement.wake();
+    await one.placement.settled();
+    await one.decide();
+    expect(one.granted).toHaveLength(1);
+    await shards.close();
+    await nothingWaits();
+  });
+});
+
+describe('the kept fleet', () => {
+  it(`leaves no row waiting while a fitting slot is free, and no node over its leases, over ${STEPS} random events`, async () => {
+    await nothingWaits();
+    const shards = new PgShards(server.database);
+    const scheduler = new Scheduler(server.database, [await connected()], await shards.hold(1, 1));
+    const rng = chance(7);
+    const alive: GrantedLease[] = [];
+    let placed = 0;
+    for (let step = 0; step < STEPS; step += 1) {
+      await happens(rng, scheduler, alive);
+      scheduler.nowMs += 100;
+      await scheduler.decide();
+      placed += scheduler.granted.length;
+      alive.push(...scheduler.granted.splice(0));
+      await expectConserved(scheduler);
+    }
+    expect(scheduler.reports).toEqual([]);
+    expect(placed).toBeGreaterThan(STEPS / 4);
+    await nothingWaits();
+    await shards.close();
+  });
+
+  it('sees what no task of a node tells, a bench by hand, within ten seconds', async () => {
+    await nothingWaits();
+    const [node, shards] = [await connected(), new PgShards(server.database)];
+    const scheduler = new Scheduler(server.database, [node], await shards.hold(1, 1));
+    await job(1);
+    await scheduler.decide();
+    expect(scheduler.granted).toHaveLength(1);
+    await server.database.query(
+      `UPDATE node SET benched_until = clock_timestamp() + interval '1 hour', benched_why = 'by hand' WHERE id = $1`,
+      [node.id],
+    );
+    scheduler.nowMs += 10_001;
+    await job(1);
+    await scheduler.decide();
+    expect(scheduler.granted).toHaveLength(1);
+    await shards.close();
+  });
+});
+
+/** The next tick of a process finds its session gone, and the one after that has a new one. */
+async function heldBy(office: PgShards): Promise<readonly HeldShard[]> {
+  for (let attempt = 0; attempt < 50; attempt += 1) {
+    const held = await office.hold(1, 1).catch(() => []);
+    if (held.length > 0) return held;
+  }
+  throw new Error('the shard was not taken over');
+}
+
+async function happens(rng: ReturnType<typeof chance>, scheduler: Scheduler, alive: GrantedLease[]): Promise<void> {
+  const what = rng.below(8);
+  const lease = what < 5 || alive.length === 0 ? undefined : alive.splice(rng.below(alive.length), 1)[0];
+  if (what === 0) await job(1 + rng.below(60));
+  else if (what === 1 && scheduler.nodes.length < 5) scheduler.nodes = [...scheduler.nodes, await connected()];
+  else if (what === 2 && scheduler.nodes.length > 1) scheduler.nodes = scheduler.nodes.slice(1);
+  else if (what === 3) scheduler.resting.add(rng.pick(scheduler.nodes).id);
+  else if (what === 4) scheduler.resting.clear();
+  else if (lease !== undefined && what === 5) await world.store.giveBack(lease, 'yield', 'wanted');
+  else if (lease !== undefined && what === 6) {
+    await world.silence(lease);
+    await world.store.giveBack(lease, 'lose', 'silent');
+  } else if (lease !== undefined) {
+    await world.store.start(lease);
+    await world.deliver(lease);
+    await world.accept(lease);
+  }
+}
+
+/** Looks at Postgres alone: what waits, and how loaded each node is. What a node just lost waits for another, see AVOID_MS. */
+async function expectConserved(scheduler: Scheduler): Promise<void> {
+  const waiting = await server.database.query<{ lost_by: string | null }>(
+    `SELECT NULL AS lost_by FROM job WHERE state = 'in_progress' AND kind = 'batch' AND next_row < row_count
+     UNION ALL SELECT last_node FROM task JOIN job ON job.id = task.job_id
+     WHERE task.state = 'queued' AND job.state = 'in_progress'`,
+  );
+  const loads = await world.store.nodeRecords(scheduler.nodes.map(({ id }) => id));
+  for (const { id } of scheduler.nodes) {
+    const leases = loads.get(id)?.leasesInFlight ?? 0;
+    expect(leases).toBeLessThanOrEqual(LEASES_AHEAD);
+    if (!scheduler.resting.has(id) && waiting.some((task) => task.lost_by !== id))
+      expect({ id, leases }).toEqual({ id, leases: LEASES_AHEAD });
+  }
+}
