@@ -7,7 +7,7 @@ const KEPT = { task: 'kept', epoch: 1, nonce: '0x', done: 0, committed: false };
 const OTHER = { task: 'other', epoch: 1, nonce: '0x', done: 0, committed: false };
 
 /** A desk for a node with two leases; `given` is what it gave back, `run` what it began to run and never ends. */
-function deskOfTwo(): { desk: LeaseDesk; given: string[]; run: string[] } {
+function deskOfTwo(owns = true): { desk: LeaseDesk; given: string[]; run: string[] } {
   const given: string[] = [];
   const run: string[] = [];
   const leases = {
@@ -15,6 +15,7 @@ function deskOfTwo(): { desk: LeaseDesk; given: string[]; run: string[] } {
     resume: async (_node: string, held: readonly HeldLease[]) => held.map(({ task, epoch }) => ({ task, epoch })),
     missing: async (_node: string, held: readonly HeldLease[]) =>
       [KEPT, OTHER].filter(({ task }) => !held.some((lease) => lease.task === task)),
+    demand: async () => [],
     giveBack: async ({ task }: LeaseRef, event: string, why: string) => given.push(`${task}: ${event}, ${why}`),
     view: async (ref: LeaseRef) => {
       if (run.includes(ref.task)) return new Promise(() => undefined);
@@ -25,11 +26,14 @@ function deskOfTwo(): { desk: LeaseDesk; given: string[]; run: string[] } {
   const ports = {
     leases,
     link: { nodes: () => [] },
+    entropy: { bytes: (length: number) => new Uint8Array(length) },
     clock: { nowMs: () => 0 },
     report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
     resendVouchers: async () => undefined,
   };
-  return { desk: new LeaseDesk(ports as unknown as LeaseDeskPorts), given, run };
+  const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts);
+  desk.hold(owns ? [{ no: 0, epoch: 1 }] : [], 1);
+  return { desk, given, run };
 }
 
 describe('a hello at a scheduler', () => {
@@ -45,6 +49,16 @@ describe('a hello at a scheduler', () => {
     while (desk.running < 2) await new Promise(setImmediate);
     await desk.hello(HELLO, []);
     expect(given).toEqual([]);
+  });
+});
+
+describe('a scheduler that does not hold the shard of a node', () => {
+  it('remembers it, and leaves its leases to the one that does', async () => {
+    const { desk, given, run } = deskOfTwo(false);
+    expect(await desk.hello(HELLO, [KEPT])).toEqual([{ task: 'kept', epoch: 1 }]);
+    desk.takeUpCut([{ nodeId: 'n', lease: KEPT, committed: false }]);
+    await desk.close();
+    expect({ given, run: desk.running, asked: run }).toEqual({ given: [], run: 0, asked: ['kept'] });
   });
 });
 

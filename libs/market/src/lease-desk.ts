@@ -66,7 +66,7 @@ export class LeaseDesk implements LinkEvents {
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
     await this.#remember(node);
     const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS);
-    await this.#takeBackMissing(node.offer.node, held);
+    if (this.#placement.owns(node.offer.node)) await this.#takeBackMissing(node.offer.node, held);
     // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
     void this.#takeUp(node.offer.node, resumed);
     return resumed;
