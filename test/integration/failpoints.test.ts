@@ -2,7 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { closeDevnetOrder, EscrowClient, openDevnetOrder, RpcEndpoints, tokenBalance } from '@freehold/chain';
+import {
+  closeDevnetOrder,
+  EscrowClient,
+  openDevnetOrder,
+  RpcEndpoints,
+  tokenBalance,
+  WorkLogCalls,
+} from '@freehold/chain';
 import { ledger } from '@freehold/domain';
 import {
   guardPayouts,
@@ -39,6 +46,7 @@ const USE_CASES = [
   'sync-chain',
   'settle-book',
   'close-epoch',
+  'anchor-epoch',
   'post-epoch',
   'finalise-epoch',
   'withdraw-payouts',
@@ -410,6 +418,7 @@ async function turn({ points }: Life, replaceAfterMs = 60_000): Promise<void> {
   const database = bench.market.database;
   const rpcUrl = new WatchedRpc(bench.anvil.url, points);
   const { escrow: address, book } = bench.devnet;
+  const workLog = new WorkLogCalls(bench.devnet.workLog);
   const escrow = points.around('Escrow', new EscrowClient({ rpcUrl, escrow: address, book }));
   const history = points.around('ChainHistory', bench.history);
   const settlement = points.around('SettlementStore', new PgSettlementStore(database));
@@ -420,7 +429,7 @@ async function turn({ points }: Life, replaceAfterMs = 60_000): Promise<void> {
   await sender.tick();
   const gate = points.around('PayoutGate', bench.gate);
   const payoutsHalted = async (): Promise<string | null> => (await guardPayouts({ escrow, gate })).halted;
-  await settleBook({ escrow, sender, settlement, payoutsHalted, payoutMin: 1n });
+  await settleBook({ escrow, sender, settlement, workLog, payoutsHalted, payoutMin: 1n });
   await sender.tick();
   await syncChain(reading);
 }

@@ -9,9 +9,11 @@ import {
   EscrowClient,
   passChainTime,
   RpcChainSender,
+  WorkLogCalls,
   type Devnet,
   type Rpc,
 } from '@freehold/chain';
+import { workLogAbi } from '@freehold/contracts';
 import { ledger } from '@freehold/domain';
 import {
   chainFacts,
@@ -37,7 +39,7 @@ import {
   runDoctor,
 } from '@freehold/persistence';
 import { startAnvil, type EmbeddedAnvil } from '@freehold/wiring/embedded';
-import { createTestClient, http, type Hex } from 'viem';
+import { createPublicClient, createTestClient, http, type Hex } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { FEE_BPS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
@@ -206,6 +208,7 @@ export class SettlementBench {
       escrow: this.escrow,
       sender,
       settlement: this.settlement,
+      workLog: new WorkLogCalls(this.devnet.workLog),
       payoutMin: 1n,
       payoutsHalted: async () => (await guardPayouts({ escrow: this.escrow, gate: this.gate })).halted,
     });
@@ -269,6 +272,17 @@ export class SettlementBench {
   async reorg(depth: number): Promise<void> {
     const test = createTestClient({ mode: 'anvil', transport: http(this.anvil.url) });
     await test.request({ method: 'anvil_reorg' as never, params: [depth, []] as never });
+  }
+
+  /** What the work log says of our book, as the chain is now. */
+  async anchors(): Promise<readonly { by: string; epoch: bigint; root: string; commits: bigint }[]> {
+    const client = createPublicClient({ transport: http(this.anvil.url) });
+    const { workLog: address, book } = this.devnet;
+    const logs = await client.getContractEvents({
+      ...{ address, abi: workLogAbi, eventName: 'Anchored', args: { book }, strict: true },
+      ...{ fromBlock: this.devnet.fromBlock, toBlock: 'latest' },
+    });
+    return logs.map(({ args: { by, epoch, root, commits } }) => ({ by: by.toLowerCase(), epoch, root, commits }));
   }
 
   /** An org whose own wallet pays. */

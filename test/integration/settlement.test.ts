@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { closeDevnetOrder, openDevnetOrder, tokenBalance } from '@freehold/chain';
-import { ledger } from '@freehold/domain';
-import { issueVoucher, resendVouchers } from '@freehold/market';
+import { inclusionPath, isIncluded, ledger } from '@freehold/domain';
+import { fromHex, issueVoucher, resendVouchers } from '@freehold/market';
+import { commitLeafHash } from '@freehold/protocol';
 import type { Hex } from 'viem';
 import { ROW_PRICE } from '../../libs/persistence/test/market-world.ts';
 import { EPOCH_SECONDS, SettlementBench, WINDOW_SECONDS } from './settlement-bench.ts';
@@ -97,6 +98,19 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
     await equal();
   });
 
+  it('dates the epoch’s work on chain once: a root to which every receipt of it leads', async () => {
+    const anchors = await bench.anchors();
+    expect(anchors).toHaveLength(1);
+    const commits = await bench.settlement.commits(bench.devnet.book, 0n);
+    expect(commits.map(({ task }) => task).sort()).toEqual([...tasks].sort());
+    expect(anchors[0]).toEqual({ by: bench.sender.address, epoch: 0n, commits: 10n, root: expect.any(String) });
+    const leaves = commits.map(({ task, leaseEpoch, root }) => commitLeafHash(task, leaseEpoch, fromHex(root)));
+    for (const [i, leaf] of leaves.entries())
+      expect(isIncluded(leaf, i, leaves.length, inclusionPath(leaves, i), fromHex(anchors[0]?.root ?? ''))).toBe(true);
+    // An epoch without work has nothing to date; one that is open is still to be written into.
+    await expect(bench.settlement.unanchored(bench.devnet.book)).resolves.toBeNull();
+  });
+
   it('finalises and withdraws to every payout address, exactly what was earned', async () => {
     const earned = await Promise.all(nodes.map(async (node) => bench.balance(ledger.providerOf(await payoutOf(node)))));
     const fees = await bench.balance(ledger.FEES);
@@ -127,8 +141,13 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
   it('gives the requester back exactly the rest once the order’s last epoch is final', async () => {
     await closeDevnetOrder(bench.anvil.url, payer.key, bench.devnet, order);
     await bench.sync();
+    const [closing] = await bench.market.database.query<{ close_epoch: string }>(
+      'SELECT close_epoch FROM chain_order WHERE order_index = $1',
+      [order],
+    );
     await bench.passTime(2 * EPOCH_SECONDS);
-    await bench.turnUntil(3n);
+    // The chain's clock runs on while a slow machine works: the contract said which epoch is the last.
+    await bench.turnUntil(BigInt(closing?.close_epoch ?? '') + 1n);
     await bench.turn();
     await bench.turn();
     await expect(tokenBalance(bench.anvil.url, bench.devnet.token, payer.wallet)).resolves.toBe(

@@ -101,6 +101,11 @@ export class LeaseRun {
     return this.#state === 'running' || this.#state === 'yielding';
   }
 
+  /** Everything it was given is run and nobody gives it more: its coordinator is away, perhaps for ever. */
+  get starved(): boolean {
+    return this.active && !this.attached && this.#inFlight === 0 && this.#inputs.size === 0;
+  }
+
   held(): HeldLease {
     const { task, epoch, nonce } = this.head;
     return { task, epoch, nonce, done: this.done, committed: this.#state === 'committed' };

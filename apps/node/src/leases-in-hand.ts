@@ -111,7 +111,8 @@ export class LeasesInHand {
     const seat = refusal(lease);
     if ('code' in seat) return seat;
     const busy = this.#runs.size + this.#starting.size;
-    const onSeat = this.all.filter((run) => run.active && run.head.digest === lease.digest).length;
+    // One that waits for a coordinator needs no engine: it must not keep the node from working for another.
+    const onSeat = this.all.filter((run) => run.active && !run.starved && run.head.digest === lease.digest).length;
     if (busy >= LEASES_MAX || onSeat >= seat.slots.total * LEASES_PER_SLOT)
       return { code: 'NODE_BUSY', message: `${onSeat} leases are under way on ${seat.slots.total} slots.` };
     const bytes = this.all.reduce((sum, run) => sum + run.bytes, 0);

@@ -149,6 +149,29 @@ describe('a node in a market', () => {
     expect(engine.began).toBe(120);
   });
 
+  it('takes other work while leases that it holds get no more inputs from a coordinator that went away', async () => {
+    await start();
+    async function* threeRows(): AsyncGenerator<Awaited<ReturnType<ReturnType<typeof rowInputs>['next']>>['value']> {
+      yield* rowInputs(0, 3);
+      await new Promise(() => undefined);
+    }
+    const seats = Array.from({ length: 4 }, () => market.grant(peerId, 200));
+    const cut = seats.map((grant) =>
+      market.link.runLease(grant, 0, threeRows(), new CheckingSink(market, grant, address), NEVER),
+    );
+    const done = (): unknown[] => ((node?.status()['leases'] ?? []) as { done: number }[]).map((lease) => lease.done);
+    await eventually('all have run what they got', () => done().join() === '3,3,3,3');
+    const third = market.grant(peerId, 5);
+    await expect(run(third, new CheckingSink(market, third, address))).resolves.toMatchObject({ code: 'NODE_BUSY' });
+    await market.reopen();
+    await Promise.all(cut);
+    await eventually('it is back', () => market.link.nodes().length === 1);
+    const fourth = market.grant(peerId, 5);
+    await expect(run(fourth, new CheckingSink(market, fourth, address))).resolves.toEqual({ end: 'committed' });
+    // What it holds for the other is still there, should it come back.
+    expect(done().slice(0, 4)).toEqual([3, 3, 3, 3]);
+  });
+
   it('drops and wipes a lease that the welcome does not name any more', async () => {
     engine.rowMs = 20;
     await start();

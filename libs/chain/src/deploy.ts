@@ -7,6 +7,8 @@ import {
   providerStakeBytecode,
   refereePanelAbi,
   refereePanelBytecode,
+  workLogAbi,
+  workLogBytecode,
 } from '@freehold/contracts';
 import {
   createPublicClient,
@@ -45,6 +47,7 @@ export interface Devnet {
   readonly stake: Hex;
   readonly panel: Hex;
   readonly escrow: Hex;
+  readonly workLog: Hex;
   readonly book: Hex;
   readonly fromBlock: bigint;
 }
@@ -62,13 +65,17 @@ export async function deployDevnet(options: DevnetOptions): Promise<Devnet> {
   const delegate = await devnetWallet(options.rpcUrl, options.delegateKey);
   const owner = deployer.account.address;
   const fromBlock = await deployer.reads.getBlockNumber({ cacheTime: 0 });
-  const token = await deploy(deployer, devnetTokenAbi, devnetTokenBytecode, []);
+  // Beside the others: it depends on none of them, and a block of a local chain takes a second.
+  const [token, workLog] = await Promise.all([
+    deploy(deployer, devnetTokenAbi, devnetTokenBytecode, []),
+    deploy(delegate, workLogAbi, workLogBytecode, []),
+  ]);
   const panel = await deploy(deployer, refereePanelAbi, refereePanelBytecode, [1n, [owner]]);
   const stake = await deploy(deployer, providerStakeAbi, providerStakeBytecode, [token, owner, panel, owner]);
   const escrow = await deploy(deployer, computeEscrowAbi, computeEscrowBytecode, [token, stake, owner, owner]);
   const book = await openBook(delegate, escrow, panel, options);
   if (options.bond !== undefined && options.bond > 0n) await addBond(delegate, { token, escrow, book }, options.bond);
-  return { chainId: deployer.chain.id, token, stake, panel, escrow, book, fromBlock };
+  return { chainId: deployer.chain.id, token, stake, panel, escrow, workLog, book, fromBlock };
 }
 
 /** A requester's order on a devnet: mints the money, allows it, and opens. Real requesters do the same with their own wallets. */

@@ -7,4 +7,5 @@ export * from './escrow-client.ts';
 export * from './exit-client.ts';
 export * from './exit-wallet.ts';
 export * from './rpc-chain-sender.ts';
+export * from './work-log-calls.ts';
 export { RpcDisagreement, RpcEndpoints, rpcUrls, type EndpointNote, type Rpc } from './rpc-endpoints.ts';

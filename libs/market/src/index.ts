@@ -66,6 +66,8 @@ export * from './choose-stream-nodes.ts';
 export * from './run-stream.ts';
 export * from './stream-desk.ts';
 export * from './ports/escrow.ts';
+export * from './ports/work-log.ts';
+export * from './anchor-epoch.ts';
 export * from './ports/chain-sender.ts';
 export * from './ports/chain-store.ts';
 export * from './ports/settlement-store.ts';

@@ -1,19 +1,23 @@
+import { anchorEpoch } from './anchor-epoch.ts';
 import { closeEpoch } from './close-epoch.ts';
+import type { BookNow } from './ports/escrow.ts';
 import { finaliseEpoch } from './finalise-epoch.ts';
 import { postEpoch } from './post-epoch.ts';
 import { refundOrders } from './refund-orders.ts';
 import { nextDeadline, type SettlePorts, type Step } from './settlement-step.ts';
 import { withdrawPayouts } from './withdraw-payouts.ts';
 
-type Road = Readonly<Record<'close' | 'post' | 'finalise' | 'withdraw' | 'refund', Step>>;
+type Road = Readonly<Record<'close' | 'anchor' | 'post' | 'finalise' | 'withdraw' | 'refund', Step>>;
+type Payouts = Pick<Road, 'finalise' | 'withdraw' | 'refund'>;
 /** `deadline`: the chain's time at which its passing alone allows the next step; null for a dead book. */
 export type BookSettled = Road & { readonly deadline: bigint | null };
 
 /**
- * One turn of the road of an epoch: close → post → window → finalise → withdraw; refunds of closed orders behind it.
+ * One turn of the road of an epoch: close → post → window → finalise → withdraw; refunds of closed orders behind it;
+ * and the anchor of every epoch that is over.
  *
  * Every step reads where the chain stands and does at most what is next: a turn may be cut anywhere and run again. While
- * payouts are halted epochs are still closed and posted, so that no deadline is missed, and nothing else is done.
+ * payouts are halted epochs are still closed, anchored and posted, so that no deadline is missed, and nothing else is done.
  */
 export async function settleBook(ports: SettlePorts): Promise<BookSettled> {
   const head = await ports.escrow.head();
@@ -23,17 +27,23 @@ export async function settleBook(ports: SettlePorts): Promise<BookSettled> {
   const close = await closeEpoch(ports, now, head.timestamp);
   const post = await postEpoch(ports, now, head.timestamp);
   const halted = await ports.payoutsHalted();
-  if (halted !== null) return { close, post, ...noPayouts(`payouts are halted: ${halted}`), deadline };
-  const finalise = await finaliseEpoch(ports, now, head.timestamp);
-  const withdraw = await withdrawPayouts(ports, now, head.timestamp);
-  const refund = await refundOrders(ports, now);
-  return { close, post, finalise, withdraw, refund, deadline };
+  const paid = halted === null ? await payOut(ports, now, head.timestamp) : noPayouts(`payouts are halted: ${halted}`);
+  // Last, so that whatever is wrong with it stands in no payment's way.
+  return { close, post, ...paid, anchor: await anchorEpoch(ports, ports.escrow.book), deadline };
+}
+
+async function payOut(ports: SettlePorts, now: BookNow, chainTime: bigint): Promise<Payouts> {
+  return {
+    finalise: await finaliseEpoch(ports, now, chainTime),
+    withdraw: await withdrawPayouts(ports, now, chainTime),
+    refund: await refundOrders(ports, now),
+  };
 }
 
 function allWait(waits: string): Road {
-  return { close: { waits }, post: { waits }, ...noPayouts(waits) };
+  return { close: { waits }, anchor: { waits }, post: { waits }, ...noPayouts(waits) };
 }
 
-function noPayouts(waits: string): Pick<Road, 'finalise' | 'withdraw' | 'refund'> {
+function noPayouts(waits: string): Payouts {
   return { finalise: { waits }, withdraw: { waits }, refund: { waits } };
 }

@@ -1,11 +1,14 @@
 import type { ChainSender, SendState } from './ports/chain-sender.ts';
 import type { BookNow, Escrow } from './ports/escrow.ts';
 import type { SettlementStore } from './ports/settlement-store.ts';
+import type { WorkLog } from './ports/work-log.ts';
 
 export interface SettlePorts {
   readonly escrow: Escrow;
   readonly sender: ChainSender;
   readonly settlement: SettlementStore;
+  /** Null where the configuration names none: nothing is anchored then. */
+  readonly workLog: WorkLog | null;
   /** Why no money may leave now; null when it may. Asked right before it would. */
   readonly payoutsHalted: () => Promise<string | null>;
   /** Credits below this wait for more: a withdrawal costs gas. */

@@ -1,4 +1,4 @@
-import { DomainError, encodeLeaf, leafHash, type Usage } from '@freehold/domain';
+import { DomainError, encodeLeaf, LEAF_VERSION, leafHash, type Usage } from '@freehold/domain';
 import { canonicalHash } from './canonical.ts';
 import type { SegmentOutput, Work, WorkOutput } from './work.ts';
 
@@ -48,6 +48,18 @@ export function rowLeafHash(task: string, rowNo: number, work: Work, output: Wor
     case 'failed':
       return leafHash(encodeLeaf({ ...head, output: { tokens: [] }, finish: 'error', unitsIn: 0, unitsOut: 0 }));
   }
+}
+
+/** Leaf of an epoch's work log: u16 version ‖ task id ‖ u32 lease epoch ‖ root of the lease's rows. */
+export function commitLeafHash(task: string, epoch: number, root: Uint8Array): Uint8Array {
+  if (root.length !== 32) throw new DomainError({ code: 'COMMIT_ROOT', expected: 32, bytes: root.length });
+  const bytes = new Uint8Array(2 + 32 + 4 + 32);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, LEAF_VERSION);
+  bytes.set(taskIdBytes(task), 2);
+  view.setUint32(34, epoch);
+  bytes.set(root, 38);
+  return leafHash(bytes);
 }
 
 /**

@@ -36,6 +36,8 @@ const Environment = z.object({
   BOOK: z.string().regex(/^0x[0-9a-f]{64}$/),
   /** Where the escrow was deployed: nothing of ours is in earlier blocks. */
   ESCROW_BLOCK: z.coerce.bigint().min(0n).default(0n),
+  /** The WorkLog that dates each epoch's work; without it nothing is anchored. */
+  WORK_LOG_ADDRESS: EthereumAddress.optional(),
   /** Whose orders in the book stand behind credits (operator credits). */
   OPERATOR_PAYER: EthereumAddress.optional(),
   /** Blocks on a transaction, itself included, before it counts: 1 on a local chain, 12 or more where money is real. */
@@ -86,6 +88,7 @@ export interface CoordinatorConfig {
   /** The book in the escrow whose delegate this coordinator is. 32 bytes. */
   readonly book: `0x${string}`;
   readonly escrowBlock: bigint;
+  readonly workLog: `0x${string}` | null;
   readonly operatorPayer: `0x${string}` | null;
   readonly confirmations: number;
   readonly feePerGasMax: bigint;
@@ -126,6 +129,7 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     token: lowerHex(env.TOKEN_ADDRESS),
     book: lowerHex(env.BOOK),
     escrowBlock: env.ESCROW_BLOCK,
+    workLog: env.WORK_LOG_ADDRESS === undefined ? null : lowerHex(env.WORK_LOG_ADDRESS),
     operatorPayer: env.OPERATOR_PAYER === undefined ? null : lowerHex(env.OPERATOR_PAYER),
     confirmations: env.CONFIRMATIONS,
     feePerGasMax: env.FEE_PER_GAS_MAX,

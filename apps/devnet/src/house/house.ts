@@ -167,6 +167,7 @@ export class House {
         ESCROW_ADDRESS: this.chain.escrow,
         TOKEN_ADDRESS: this.chain.token,
         BOOK: this.chain.book,
+        WORK_LOG_ADDRESS: this.chain.workLog,
         ESCROW_BLOCK: this.chain.fromBlock,
         ...this.#options.environment,
         ...environment,

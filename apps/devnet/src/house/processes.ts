@@ -62,7 +62,13 @@ export async function startReady(
       `${spec.name} ended before it was ready (${exit.signal ?? `code ${exit.code ?? '?'}`}).${lastWords(child.logFile)} Its log: ${child.logFile}`,
     );
   });
-  return { child, ready: await Promise.race([firstReady, late, ended]) };
+  try {
+    return { child, ready: await Promise.race([firstReady, late, ended]) };
+  } catch (error) {
+    // Whoever tries again needs the name, and the ports.
+    await child.stop(0);
+    throw error;
+  }
 }
 
 /** What the process said last, when it was a sentence and not one of its records. */

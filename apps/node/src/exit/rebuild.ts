@@ -27,7 +27,10 @@ export async function exportResults(
     const kept: unknown = JSON.parse((await readIfThere(join(data, 'receipts', name))) ?? 'null');
     const receipt = KeptReceipt.safeParse(kept).data?.receipt;
     if (receipt?.['job'] !== job) continue;
-    const outputs = await keptResults(join(data, 'results', `${String(receipt['task'])}.${String(receipt['epoch'])}`));
+    const lease = `${String(receipt['task'])}.${String(receipt['epoch'])}`;
+    // A node that died between the voucher and its tidying has them where they were made.
+    const outputs =
+      (await keptResults(join(data, 'results', lease))) ?? (await keptResults(join(data, 'leases', lease)));
     if (outputs === null) continue;
     rows += outputs.length;
     lines.push(JSON.stringify({ kept, outputs }));

@@ -32,6 +32,13 @@ export interface EpochAmounts {
   readonly credits: ReadonlyMap<string, bigint>;
 }
 
+/** What the receipt of an accepted lease commits to. */
+export interface Commit {
+  readonly task: string;
+  readonly leaseEpoch: number;
+  readonly root: string;
+}
+
 /** Vouchers and epochs of a book. Every move is a compare-and-set. */
 export abstract class SettlementStore {
   abstract acceptance(task: string): Promise<AcceptanceForNode | null>;
@@ -50,6 +57,10 @@ export abstract class SettlementStore {
   /** Fixes the epoch's debits and credits (sums of its vouchers) and opens the next one. False when it was not open. */
   abstract closeEpoch(book: string, epoch: bigint): Promise<boolean>;
   abstract epoch(book: string, epoch: bigint): Promise<EpochAmounts | null>;
+  /** The oldest epoch that is over, has commits, and whose anchor no transaction of ours carries; null when there is none. */
+  abstract unanchored(book: string): Promise<bigint | null>;
+  /** The commits of an epoch that is over, in the order of their tasks: one for each lease that a voucher of it pays. */
+  abstract commits(book: string, epoch: bigint): Promise<readonly Commit[]>;
   /** Indices on chain, of those payees that have one. */
   abstract payeeIndices(book: string, payees: readonly string[]): Promise<ReadonlyMap<string, number>>;
   /** Payees whose credit on chain, as far as we have read it, is at least so much. */

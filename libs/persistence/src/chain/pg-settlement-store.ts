@@ -1,4 +1,10 @@
-import { SettlementStore, type AcceptanceForNode, type EpochAmounts } from '@freehold/market';
+import {
+  ANCHOR_PURPOSE,
+  SettlementStore,
+  type AcceptanceForNode,
+  type Commit,
+  type EpochAmounts,
+} from '@freehold/market';
 import type { Database } from '../database.ts';
 import { bytesOfHex, hexOf } from './bytes.ts';
 
@@ -23,6 +29,9 @@ const ACCEPTANCE = `SELECT r.task_id, r.node_id, r.document, v.book, v.book_epoc
     UNION ALL SELECT id, node_id, document FROM audit_receipt WHERE paid_by IS NOT NULL) r
   LEFT JOIN voucher v ON v.task_id = r.task_id
   LEFT JOIN chain_order o ON o.book = v.book AND o.order_index = v.order_index`;
+
+/** The leases that vouchers pay, by what their nodes committed to. */
+const COMMITS = `FROM voucher v JOIN receipt r USING (task_id) JOIN lease l ON l.task_id = r.task_id AND l.epoch = r.epoch AND l.checkpoint_root IS NOT NULL`;
 
 /** Vouchers and epochs in Postgres. The vouchers themselves are written by acceptance, with the charge. */
 export class PgSettlementStore extends SettlementStore {
@@ -125,6 +134,27 @@ export class PgSettlementStore extends SettlementStore {
       debits: new Map(Object.entries(row.debits ?? {}).map(([order, gross]) => [Number(order), BigInt(gross)])),
       credits: new Map(Object.entries(row.credits ?? {}).map(([payee, net]) => [payee, BigInt(net)])),
     };
+  }
+
+  override async unanchored(book: string): Promise<bigint | null> {
+    const [row] = await this.#database.query<{ epoch: string }>(
+      `SELECT e.epoch FROM chain_epoch e
+       WHERE e.book = $1 AND e.state <> 'open'
+         AND EXISTS (SELECT 1 ${COMMITS} WHERE v.book = e.book AND v.book_epoch = e.epoch)
+         AND NOT EXISTS (SELECT 1 FROM chain_transaction t WHERE t.purpose = $2 AND t.ref = e.book || ':' || e.epoch
+                           AND t.state NOT IN ('replaced', 'failed'))
+       ORDER BY e.epoch LIMIT 1`,
+      [book, ANCHOR_PURPOSE],
+    );
+    return row === undefined ? null : BigInt(row.epoch);
+  }
+
+  override async commits(book: string, epoch: bigint): Promise<readonly Commit[]> {
+    return this.#database.query<Commit & Record<string, unknown>>(
+      `SELECT l.task_id AS task, l.epoch AS "leaseEpoch", '0x' || encode(l.checkpoint_root, 'hex') AS root
+       ${COMMITS} WHERE v.book = $1 AND v.book_epoch = $2 ORDER BY l.task_id`,
+      [book, String(epoch)],
+    );
   }
 
   override async payeeIndices(book: string, payees: readonly string[]): Promise<ReadonlyMap<string, number>> {

@@ -1,4 +1,4 @@
-import { EscrowClient, RpcChainSender, type RpcEndpoints } from '@freehold/chain';
+import { EscrowClient, RpcChainSender, WorkLogCalls, type RpcEndpoints } from '@freehold/chain';
 import {
   COMPARE_EVERY_MS,
   guardPayouts,
@@ -59,6 +59,7 @@ class ChainSettlement implements Settlement {
   readonly #sender: ChainSender;
   readonly #leadership: PgLeadership;
   readonly #gate: PgPayoutGate;
+  readonly #workLog: WorkLogCalls | null;
   #comparedAtMs = Number.NEGATIVE_INFINITY;
   #isKnownChain = false;
   readonly #turns = new SettleTurns();
@@ -91,6 +92,7 @@ class ChainSettlement implements Settlement {
     this.#sender = guarded('ChainSender', sender);
     this.#leadership = new PgLeadership(database);
     this.#gate = new PgPayoutGate(database);
+    this.#workLog = config.workLog === null ? null : new WorkLogCalls(config.workLog);
   }
 
   async issueVoucher(task: string): Promise<void> {
@@ -152,6 +154,7 @@ class ChainSettlement implements Settlement {
       escrow: this.#escrow,
       sender: this.#sender,
       settlement: this.#settlement,
+      workLog: this.#workLog,
       payoutsHalted: () => this.#payoutsHalted(),
       payoutMin: this.#parts.config.payoutMin,
     });

@@ -11,6 +11,8 @@ export const ChainRecord = z.object({
   token: z.string(),
   escrow: z.string(),
   book: z.string(),
+  /** Absent in folders of before: nothing is anchored there. */
+  workLog: z.string().optional(),
   /** First block with anything of ours. Decimal string. */
   fromBlock: z.string(),
 });
@@ -42,8 +44,8 @@ export async function prepareChain(options: {
     epochSeconds: EPOCH_SECONDS,
     windowSeconds: WINDOW_SECONDS,
   });
-  const { chainId, token, escrow, book, fromBlock } = deployed;
-  const record = { chainId, token, escrow, book, fromBlock: String(fromBlock) };
+  const { chainId, token, escrow, workLog, book, fromBlock } = deployed;
+  const record = { chainId, token, escrow, book, workLog, fromBlock: String(fromBlock) };
   mkdirSync(join(options.dataDir, 'chain'), { recursive: true });
   writeFileSync(`${file}.new`, `${JSON.stringify(record, null, 2)}\n`);
   renameSync(`${file}.new`, file);

@@ -95,7 +95,14 @@ function runCoordinator(chain: Awaited<ReturnType<typeof prepareChain>>, task: s
     while (!stopped) {
       await syncChain({ escrow, history, fromBlock: BigInt(chain.fromBlock), depth: 0n });
       await sender.tick();
-      await settleBook({ escrow, sender, settlement, payoutMin: 1n, payoutsHalted: () => Promise.resolve(null) });
+      await settleBook({
+        escrow,
+        sender,
+        settlement,
+        workLog: null,
+        payoutMin: 1n,
+        payoutsHalted: () => Promise.resolve(null),
+      });
       await new Promise((resolve) => setTimeout(resolve, TURN_MS));
     }
   })();
