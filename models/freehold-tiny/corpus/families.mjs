@@ -124,8 +124,11 @@ function passage(ctx, kind) {
   return { people, values, facts, text: facts.join(' ') };
 }
 
-/** Is it so? A question about one fact, true as often as not. */
-function yesNoQuestion({ chance }, kind, { people, values }) {
+/**
+ * Is it so? A question about one fact, true as often as not. The answer shows its working (`clinic no`): what the passage
+ * says comes first, and the verdict compares with it. With the verdict alone it stayed at chance.
+ */
+function yesNoQuestion({ chance, late }, kind, { people, values }) {
   const i = chance.below(people.length);
   const yes = chance.often(0.5);
   const asked = yes ? values[i] : values[(i + chance.between(1, people.length - 1)) % people.length];
@@ -135,7 +138,8 @@ function yesNoQuestion({ chance }, kind, { people, values }) {
       : kind === 'thing'
         ? `Does ${people[i]} have the ${asked}?`
         : `Does ${people[i]} like ${asked}?`;
-  return { q, answer: yes ? 'yes' : 'no' };
+  const verdict = yes ? 'yes' : 'no';
+  return { q, answer: late ? `${values[i]} ${verdict}` : verdict };
 }
 
 /** Share of the questions that go from a name to what it is with: the way back is learned later, so follow-ups ask it more. */
@@ -180,7 +184,7 @@ function passageItem(ctx, question) {
           const { q: asked, fact } = oneWordQuestion(ctx, kind, facts, FORWARD_IN_FOLLOW_UPS);
           return { request: `In full: ${asked}`, answer: fact };
         }
-        const next = ctx.chance.often(0.6)
+        const next = ctx.chance.often(0.4)
           ? oneWordQuestion(ctx, kind, facts, FORWARD_IN_FOLLOW_UPS)
           : yesNoQuestion(ctx, kind, facts);
         return { request: next.q, answer: next.answer };

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Writes the corpus as training steps: `node make-shards.mjs --out DIR [--seed 1] [--steps 12000]`.
+ * Writes the corpus as training steps: `node make-shards.mjs --out DIR [--seed 1] [--steps 16000]`.
  *
  * A step is 4,096 tokens in rows: short documents fill rows of 128, chats and long questions one row of 512 or, every
  * eighth step, of 1,024. A file holds 250 steps: per step ids (u16), positions in their document (u16), targets (u8, 1
@@ -33,12 +33,12 @@ const { values: args } = parseArgs({
   options: {
     out: { type: 'string' },
     seed: { type: 'string', default: '1' },
-    steps: { type: 'string', default: '12000' },
+    steps: { type: 'string', default: '16000' },
     help: { type: 'boolean' },
   },
 });
 if (args.help || !args.out) {
-  console.log('node make-shards.mjs --out DIR [--seed 1] [--steps 12000]');
+  console.log('node make-shards.mjs --out DIR [--seed 1] [--steps 16000]');
   process.exit(args.help ? 0 : 1);
 }
 

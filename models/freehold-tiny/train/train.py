@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains freehold-tiny on the shards of corpus/make-shards.mjs, on one CPU core or a GPU.
 
-    python3 train.py --corpus DIR --run DIR [--seed 1] [--steps 12000] [--until N] [--device cpu]
+    python3 train.py --corpus DIR --run DIR [--seed 1] [--steps 16000] [--until N] [--device cpu]
 
 The batch and the learning rate of a step depend on the step alone, so a run can be stopped at any time and goes on from
 its last checkpoint. Everything it measures is one JSON line per event in RUN/log.jsonl.
@@ -194,7 +194,7 @@ def main():
     arguments.add_argument('--corpus', required=True)
     arguments.add_argument('--run', required=True)
     arguments.add_argument('--seed', type=int, default=1)
-    arguments.add_argument('--steps', type=int, default=12000, help='length of the schedule')
+    arguments.add_argument('--steps', type=int, default=16000, help='length of the schedule')
     arguments.add_argument('--until', type=int, help='stop before this step, with a checkpoint')
     arguments.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     arguments.add_argument('--matrix-rate', type=float, default=MATRIX_RATE)
