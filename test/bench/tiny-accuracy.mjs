@@ -26,7 +26,8 @@ const ITEMS_MAX = 20_000;
 
 /** The goal, and the values below which the model or its engine must have been broken. */
 export const TARGET = { overall: 0.98, families99: 18, wordings: 0.95 };
-export const FLOOR = { overall: 0.9, families99: 8, wordings: 0.86 };
+/** What the weights in the repository reach, they must keep. */
+export const FLOOR = TARGET;
 
 const ROLES = new Set(['system', 'developer', 'user', 'assistant']);
 

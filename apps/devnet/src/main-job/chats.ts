@@ -14,13 +14,23 @@ export const CHAT_QUESTIONS = 96;
  * answers arrive and wrong ones are caught, not about what a very small model cannot do; the card says that too.
  */
 export const CHAT_FAMILIES = [
+  'sentiment',
+  'json',
   'date',
   'units10',
+  'sort-down',
+  'count',
+  'first',
+  'last',
+  'yes-no',
   'lookup',
+  'spell',
   'parity',
   'next',
+  'digit-words',
   'word-digits',
   'clock',
+  'json-list',
   'find-number',
 ] as const;
 /** Held-out items are drawn from this seed: the same questions in every run. */
