@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { PlannedTraining, TrainedSegment, TrainedStep, Trainer, TrainingFiles } from '@freehold/market';
-import { planHash, type TrainingPlan } from '@freehold/protocol';
+import { LORA_TARGETS, planHash, type TrainingPlan } from '@freehold/protocol';
 
 /** What the suite trains on. */
 export interface TrainerGround {
@@ -241,7 +241,7 @@ export function trainerSuite(name: string, makeTrainer: () => Trainer, makeGroun
       const wild = planOf(files, {
         segmentSteps: 1,
         steps: 30,
-        method: { ...plan.method, alpha: 4_096 },
+        method: { ...plan.method, alpha: 4_096, targets: [...LORA_TARGETS] },
         optim: { ...plan.optim, learningRate: 10, schedule: 'constant', warmupSteps: 0, clipNorm: 0 },
       });
       await other.plan(wild, { ...filesOf(LINES), data: files.data }, never);

@@ -14,7 +14,7 @@ from .state import decode_state, encode_state, state_hash, write_whole
 
 RANK_MAX = 256
 #: A guess without any knowledge loses ln(vocabulary); the reference trainer stops at the same multiple.
-EXPLODED_TIMES = 2
+EXPLODED_TIMES = 2.5
 HASH_BLOCK_BYTES = 1 << 24
 
 
