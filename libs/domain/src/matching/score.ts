@@ -58,7 +58,7 @@ const LOAD_STEP = 2 ** 40;
 
 /** What placing an ask on a node costs, all in all. The least wins. */
 export function costOf(fixed: number, leasesActive: number, strandedMilli: number, economy: FleetEconomy): number {
-  return fixed + leasesActive * LOAD_STEP + strandedMilli * economy.strandedMilliCost;
+  return fixed + leasesActive * (economy.leaseCost ?? LOAD_STEP) + strandedMilli * economy.strandedMilliCost;
 }
 
 /** The work that a price is compared over: a typical row, or a second of the GPUs asked for. */
@@ -73,6 +73,8 @@ export interface FleetEconomy {
   readonly packing: Packing;
   /** Millionths of the smallest token unit per thousandth of a GPU that typical work can use no more. */
   readonly strandedMilliCost: number;
+  /** What each lease that a node holds costs the next one, in the same unit; without it rows spread before anything else counts. */
+  readonly leaseCost?: number;
 }
 
 /**

@@ -1,0 +1,151 @@
+/**
+ * A trace of requests against the market: how busy its slots are (G8), what the same work costs on nodes that come and go
+ * beside nodes that are always on (G11), and how much of the prompts' beginnings is found where it was computed (G12).
+ *
+ *   npm run bench -- replay [--trace FILE] [--seeds N] [--spot-price PART]
+ *
+ * Without --trace: the Azure conversations for G8 and G11, Mooncake's for G12. A trace with `hash_ids` measures G12 as well.
+ */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { at } from '../../scripts/launcher/paths.mjs';
+import { mean, rounded } from './placement/measure.mjs';
+import { Lru, replay, SLOTS } from './placement/replay-market.mjs';
+import { readRequests } from './placement/replay-trace.mjs';
+
+const AZURE = at('../shared/data/azure-llm-2023/AzureLLMInferenceTrace_conv.csv.gz');
+const MOONCAKE = at('../shared/data/mooncake/conversation_trace.jsonl.gz');
+/** One slot of a usual GPU with a model of 8 billion parameters. */
+const PREFILL_PER_S = 4_000;
+const DECODE_PER_S = 40;
+const NODES = 64;
+const CHURN = { upS: 3_600, downS: 300 };
+/** A wait that nobody complains about; fleets are as large as this needs. */
+const WAIT_P99_S = 5;
+const CACHE_BLOCKS = 2_000;
+const TOKENS_PER_BLOCK = 512;
+const CACHE_NODES = 24;
+const FLOOR = { utilisation: 0.89, costRatio: 0.7, prefixHitRatio: 0.85 };
+const TARGET = { utilisation: 0.93, costRatio: 0.57, prefixHitRatio: 0.95 };
+
+export async function run({ args = [], json = false } = {}) {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      trace: { type: 'string' },
+      seeds: { type: 'string', default: '3' },
+      // Published spot prices of GPUs lie between 8 % and 50 % of those on demand: the dearest.
+      'spot-price': { type: 'string', default: '0.5' },
+    },
+  });
+  const [seeds, spotPrice] = [Number(values.seeds), Number(values['spot-price'])];
+  if (!Number.isInteger(seeds) || seeds < 1 || seeds > 100)
+    throw new Error('--seeds: expected a whole number from 1 to 100.');
+  if (!(spotPrice > 0 && spotPrice <= 1))
+    throw new Error('--spot-price: expected a part of the price of nodes that are always on, as 0.5.');
+  const files = values.trace === undefined ? [AZURE, MOONCAKE] : [resolve(values.trace)];
+  const missing = files.find((file) => !existsSync(file));
+  if (missing !== undefined) {
+    if (values.trace !== undefined) throw new Error(`${missing} is not there.`);
+    return { metrics: { skipped: 'no ../shared/data' }, pass: true };
+  }
+  const say = json ? () => undefined : console.log;
+  const [first, last] = [readRequests(files[0]), readRequests(files.at(-1))];
+  for (const { line, why } of [...first.refused, ...last.refused].slice(0, 5)) say(`  line ${line} left out: ${why}`);
+  const metrics = {
+    ...busy(first.requests, seeds, say),
+    ...cost(first.requests, seeds, spotPrice, say),
+    ...prefixes(last.requests, say),
+    requests: first.requests.length,
+    rowsRefused: first.refused.length + (files.length > 1 ? last.refused.length : 0),
+    seeds,
+  };
+  const pass =
+    metrics.utilisation >= FLOOR.utilisation &&
+    metrics.utilisationAt95 >= FLOOR.utilisation &&
+    metrics.costRatio <= FLOOR.costRatio &&
+    (typeof metrics.prefixHitRatio !== 'number' || metrics.prefixHitRatio >= FLOOR.prefixHitRatio);
+  return { metrics, floor: FLOOR, target: TARGET, pass };
+}
+
+const serviceS = ({ prompt, output }) => prompt / PREFILL_PER_S + Math.max(1, output) / DECODE_PER_S;
+
+/** The trace laid over itself until it asks for so much of the fleet, at the second. */
+function loaded(requests, offered, nodes) {
+  const spanS = requests.at(-1).atS;
+  const up = CHURN.upS / (CHURN.upS + CHURN.downS);
+  const wanted = offered * nodes * SLOTS * up * spanS;
+  const once = requests.reduce((sum, one) => sum + serviceS(one), 0);
+  const copies = Math.max(1, Math.round(wanted / once));
+  const slower = wanted / (once * copies);
+  const work = [];
+  for (let copy = 0; copy < copies; copy += 1)
+    for (const one of requests)
+      work.push({ atS: (one.atS + (copy * spanS) / copies) % spanS, serviceS: serviceS(one) * slower, blocks: null });
+  return work.sort((a, b) => a.atS - b.atS);
+}
+
+/** G8: both loads that PLACEMENT.md names. Nodes die once an hour and stay away for five minutes. */
+function busy(requests, seeds, say) {
+  const at = (offered) => {
+    const work = loaded(requests, offered, NODES);
+    const runs = Array.from({ length: seeds }, (_, i) => replay({ work, nodes: NODES, churn: CHURN, seed: i + 1 }));
+    say(`  offered ${offered}: ${runs.map(({ utilisation }) => (100 * utilisation).toFixed(2)).join(' ')} % busy`);
+    return rounded(mean(runs.map(({ utilisation }) => utilisation)), 4);
+  };
+  return { utilisation: at(1.05), offered: 1.05, utilisationAt95: at(0.95), nodes: NODES, slotsPerNode: SLOTS };
+}
+
+/** G11: the smallest fleet of each kind that keeps the wait short, paid for every second that it is up. */
+function cost(requests, seeds, spotPrice, say) {
+  const work = loaded(requests, 0.8, NODES);
+  const fleet = (churn, seed) => {
+    let [low, high] = [1, 4 * NODES];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (replay({ work, nodes: middle, churn, seed }).waitP99S <= WAIT_P99_S) high = middle;
+      else low = middle + 1;
+    }
+    return { nodes: low, ...replay({ work, nodes: low, churn, seed }) };
+  };
+  const reserved = fleet(null, 1);
+  const spot = Array.from({ length: seeds }, (_, i) => fleet(CHURN, i + 1));
+  const ratio = mean(spot.map(({ upSeconds }) => (upSeconds * spotPrice) / reserved.upSeconds));
+  say(
+    `  always on: ${reserved.nodes} nodes; coming and going: ${spot.map(({ nodes }) => nodes).join(' ')} nodes, of which ${rounded(CHURN.upS / (CHURN.upS + CHURN.downS), 2)} are up`,
+  );
+  return {
+    costRatio: rounded(ratio, 3),
+    spotPrice,
+    reservedNodes: reserved.nodes,
+    spotNodes: rounded(mean(spot.map(({ nodes }) => nodes)), 1),
+  };
+}
+
+/** G12: beside a router that sees one cache as large as all of them together, and so loses nothing to where things are. */
+function prefixes(requests, say) {
+  if (requests.every(({ blocks }) => blocks === null)) return { prefixHitRatio: 'skipped: no hash_ids in this trace' };
+  const caches = {
+    blocks: CACHE_BLOCKS,
+    tokensPerBlock: TOKENS_PER_BLOCK,
+    serviceS: (hits, one) => serviceS({ ...one, prompt: Math.max(0, one.prompt - hits * TOKENS_PER_BLOCK) }),
+  };
+  const own = replay({ work: requests, nodes: CACHE_NODES, caches });
+  const whole = new Lru(CACHE_BLOCKS * CACHE_NODES);
+  let most = 0;
+  let all = 0;
+  for (const { blocks } of requests) {
+    most += whole.prefix(blocks ?? []);
+    all += blocks?.length ?? 0;
+    whole.use(blocks ?? []);
+  }
+  say(`  prefix blocks: ${own.hitBlocks} found of ${most} that could be, of ${all} in all`);
+  return {
+    prefixHitRatio: rounded(own.hitBlocks / most, 4),
+    prefixHitsOfAll: rounded(own.hitBlocks / all, 4),
+    prefixWaitP99S: rounded(own.waitP99S, 2),
+    cacheNodes: CACHE_NODES,
+    cacheBlocksPerNode: CACHE_BLOCKS,
+  };
+}
