@@ -20,6 +20,7 @@ export * from './candidate-of.ts';
 export * from './kept-fleet.ts';
 export * from './place-tasks.ts';
 export * from './ports/shards.ts';
+export * from './refuse-offer.ts';
 export * from './run-lease.ts';
 export * from './segment-object.ts';
 export * from './choose-auditor.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import { LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
 
-const HELLO = { offer: { node: 'n', seq: 3 } } as unknown as SignedOffer;
+const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer;
 const KEPT = { task: 'kept', epoch: 1, nonce: '0x', done: 0, committed: false };
 const OTHER = { task: 'other', epoch: 1, nonce: '0x', done: 0, committed: false };
 

@@ -5,6 +5,7 @@ import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
 import type { HeldShard } from './ports/shards.ts';
+import { offerFault } from './refuse-offer.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
 import { SpeedMeter } from './speed-meter.ts';
 
@@ -78,6 +79,8 @@ export class LeaseDesk implements LinkEvents {
   }
 
   async #remember(node: SignedOffer): Promise<void> {
+    const fault = offerFault(node.offer);
+    if (fault !== null) throw new Error(fault);
     const known = await this.#leases.rememberNode(node);
     if (!known.accepted) throw new Error(known.why);
   }

@@ -13,7 +13,7 @@ function desk(remembered: Remembered): StreamDesk {
     report: () => undefined,
   });
 }
-const HELLO = { offer: { node: 'n', seq: 3 } } as unknown as SignedOffer;
+const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer;
 
 describe('a hello at an api process', () => {
   it('is taken when the offer is the newest, or was overtaken on its way here', async () => {

@@ -2,6 +2,7 @@ import { LEASE_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@free
 import type { LeaseStore } from './ports/lease-store.ts';
 import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
+import { offerFault } from './refuse-offer.ts';
 
 /** A node that was just proven a cheat is left out of the stream road after this long at most. */
 const STANDING_MS = 1_000;
@@ -32,6 +33,8 @@ export class StreamDesk implements LinkEvents {
   }
 
   async renewed(node: SignedOffer): Promise<void> {
+    const fault = offerFault(node.offer);
+    if (fault !== null) throw new Error(fault);
     const known = await this.#ports.leases.rememberNode(node);
     // One whose next offer overtook this one on its way to another process: nothing is wrong with it.
     if (!known.accepted && known.code !== 'overtaken') throw new Error(known.why);

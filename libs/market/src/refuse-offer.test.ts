@@ -1,0 +1,16 @@
+import { describe, expect, it } from '@jest/globals';
+import type { Offer } from '@freehold/protocol';
+import { offerFault } from './refuse-offer.ts';
+
+const offer = (rates: Record<string, string>, pools: string[] = []): Pick<Offer, 'engines' | 'pools'> =>
+  ({ pools, engines: [{ class: 'c', models: [{ name: 'm', rates }] }] }) as unknown as Offer;
+
+describe('an offer', () => {
+  it('of work without a price is refused with the reason, unless it is for a pool', () => {
+    expect(offerFault(offer({}))).toMatch(/asks nothing for m.*expected a rate above 0.*--rate/);
+    expect(offerFault(offer({ inputToken: '0', outputToken: '0' }))).toMatch(/asks nothing for m/);
+    expect(offerFault(offer({ inputToken: '0', outputToken: '1' }))).toBeNull();
+    expect(offerFault(offer({}, ['lab']))).toBeNull();
+    expect(offerFault({ pools: [], engines: [] })).toBeNull();
+  });
+});
