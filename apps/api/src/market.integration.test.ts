@@ -96,6 +96,27 @@ describe('a quote', () => {
     expect(await call('GET', '/market/v1/nodes/nobody/explain')).toMatchObject({ error: { code: 'node_not_found' } });
   });
 
+  it('rests on finished batches of the model once there are enough of them, with the chance to be in time', async () => {
+    const ask = { model: 'use-lite', rows: 10, input_tokens: 100 };
+    expect(await call('POST', '/market/v1/quotes', ask)).toMatchObject({
+      on_time_probability: null,
+      expected: { basis: expect.stringContaining('too few finished batches') },
+    });
+    // Of thirty, a row cost 101 to 130 units; three in ten took so long that ten rows would be late.
+    await house.database.query(
+      `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, charged, row_count, deadline, created_at, finalizing_at, completed_at)
+       SELECT 'batch_past' || n, $1, 'batch', 'completed', '/v1/embeddings', 'use-lite', 100000, 10 * (100 + n), 10, now(),
+         now() - interval '9 days', now() - interval '9 days' + CASE WHEN n <= 9 THEN interval '25 hours' ELSE interval '1 hour' END, now()
+       FROM generate_series(1, 30) AS n`,
+      [tenant.orgId],
+    );
+    expect(await call('POST', '/market/v1/quotes', ask)).toMatchObject({
+      on_time_probability: 0.688,
+      expected: { low: '0.001031', high: '0.001279', basis: expect.stringContaining('30 finished batches') },
+    });
+    await house.database.query("DELETE FROM job WHERE id LIKE 'batch_past%'");
+  });
+
   it('of so many tokens needs a known model', async () => {
     expect(await call('POST', '/market/v1/quotes', { model: 'use-lite', rows: 10, input_tokens: 100 })).toMatchObject({
       kind: 'embedding',

@@ -1,4 +1,13 @@
-import { addUsage, holdFor, type Rates, type Usage, type VerifyLevel } from '@freehold/domain';
+import {
+  addUsage,
+  forecastFrom,
+  holdFor,
+  SAMPLE_MAX,
+  type PriceForecast,
+  type Rates,
+  type Usage,
+  type VerifyLevel,
+} from '@freehold/domain';
 import { LINE_BYTES_MAX, parseBatchLine, worstUsage, type Catalogue, type Work } from '@freehold/protocol';
 import { capFor } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
@@ -6,6 +15,7 @@ import { knownModel, type KnownModel } from './known-models.ts';
 import { namedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import { fileObject } from './ports/file-store.ts';
+import type { JobStore } from './ports/job-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
 import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
@@ -14,6 +24,8 @@ import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts
 const BYTES_PER_TOKEN = { few: 2n, many: 5n } as const;
 /** Answers rarely use all of max_tokens: the low end of the interval takes a tenth. */
 const SHORT_ANSWER_DIVISOR = 10n;
+/** The window that a batch has when it names none. */
+const WINDOW_MS = 86_400_000;
 
 export interface QuoteJobPorts {
   readonly objects: ObjectStore;
@@ -21,6 +33,7 @@ export interface QuoteJobPorts {
   readonly catalogue: Catalogue;
   readonly holdsModel: HoldsModel;
   readonly fineTunes: Pick<FineTuneStore, 'model'>;
+  readonly jobs: Pick<JobStore, 'pastBatches'>;
 }
 
 /** What is to be priced: an uploaded input file, or so many rows of a kind. */
@@ -45,6 +58,8 @@ export interface Quote {
   readonly expected: { readonly low: bigint; readonly high: bigint } | null;
   /** What the work would count as, between short and long answers. */
   readonly likely: { readonly low: Usage; readonly high: Usage };
+  /** From batches of this model that completed, a row as the unit of work; null while there are too few. */
+  readonly forecast: PriceForecast | null;
   /** The hold, when the requester names no cap. */
   readonly cap: bigint | null;
   /** The smallest metadata.max_cost that would be accepted. */
@@ -72,6 +87,7 @@ export async function quoteJob(
   orgId: string,
   subject: QuoteSubject,
   level: VerifyLevel = 'spot',
+  deadlineInMs = WINDOW_MS,
 ): Promise<Quote | null> {
   const offers = await ports.offers.offers();
   const find = async (of: string): Promise<KnownModel | null> =>
@@ -105,6 +121,7 @@ export async function quoteJob(
       lowest === undefined || highest === undefined
         ? null
         : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
+    forecast: forecastFrom(await ports.jobs.pastBatches(model.name, SAMPLE_MAX), work.rows, deadlineInMs),
     likely: { low: work.low, high: work.high },
     cap: cap.ok ? cap.cap : null,
     smallestCap: lowest === undefined ? null : holdFor(work.worst, lowest),

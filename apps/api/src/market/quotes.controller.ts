@@ -4,6 +4,7 @@ import { z } from 'zod';
 import {
   FileStore,
   FineTuneStore,
+  JobStore,
   ObjectStore,
   OfferBook,
   quoteFineTune,
@@ -29,6 +30,8 @@ import { TakesJson } from '../http/json-body.ts';
 import { untilGone } from '../openai/inference.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
+/** Forecasts count in millionths of the smallest token unit. */
+const MICRO = 1_000_000;
 const Level = z.enum(VERIFY_LEVELS).default('spot');
 const QuoteRequest = z.union([
   z.strictObject({ input_file_id: z.string().min(1).max(64), verify: Level }),
@@ -45,6 +48,7 @@ const QuoteRequest = z.union([
 @Needs('market')
 export class QuotesController {
   readonly #files: FileStore;
+  readonly #jobs: JobStore;
   readonly #objects: ObjectStore;
   readonly #offers: OfferBook;
   readonly #bases: TrainableBases;
@@ -53,6 +57,7 @@ export class QuotesController {
 
   constructor(
     files: FileStore,
+    jobs: JobStore,
     objects: ObjectStore,
     offers: OfferBook,
     bases: TrainableBases,
@@ -62,6 +67,7 @@ export class QuotesController {
     this.#bases = bases;
     this.#fineTunes = fineTunes;
     this.#files = files;
+    this.#jobs = jobs;
     this.#objects = objects;
     this.#offers = offers;
     this.#settings = settings;
@@ -109,6 +115,7 @@ export class QuotesController {
     const subject = await this.#subjectOf(caller, parsed.data);
     const quote = await quoteJob(
       {
+        jobs: this.#jobs,
         objects: this.#objects,
         offers: this.#offers,
         catalogue: this.#settings.catalogue,
@@ -125,7 +132,7 @@ export class QuotesController {
         'No row of this names a model that is served here: GET /v1/models lists those that are.',
         'model',
       );
-    const { posted, expected } = quote;
+    const { posted } = quote;
     return {
       object: 'quote',
       model: quote.model,
@@ -135,14 +142,8 @@ export class QuotesController {
       nodes_offering: quote.nodesOffering,
       posted_rates:
         posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
-      expected:
-        expected === null
-          ? null
-          : {
-              low: formatMoney(expected.low),
-              high: formatMoney(expected.high),
-              basis: 'posted prices and the size of the input; not yet past jobs',
-            },
+      expected: expectedOf(quote),
+      on_time_probability: quote.forecast === null ? null : Math.round(quote.forecast.onTime * 1_000) / 1_000,
       hosted_list_prices: comparison(this.#settings.listPrices, quote),
       cap: quote.cap === null ? null : formatMoney(quote.cap),
       smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
@@ -199,6 +200,22 @@ function fineTuneBody(quote: FineTuneQuote): Record<string, unknown> {
     cap: formatMoney(quote.cap),
     smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
     audit: { segments: quote.segmentsAudited, auditors: quote.auditors, paid_by: 'the market fee' },
+  };
+}
+
+/** Where four of five such jobs cost: by jobs of the past, once there are enough; until then by posted prices alone. */
+function expectedOf({ forecast, expected }: Quote): Record<string, unknown> | null {
+  if (forecast !== null)
+    return {
+      low: formatMoney(BigInt(Math.floor(forecast.low / MICRO))),
+      high: formatMoney(BigInt(Math.ceil(forecast.high / MICRO))),
+      basis: `${forecast.sampleSize} finished batches of this model, by the row: four of five such batches cost between these`,
+    };
+  if (expected === null) return null;
+  return {
+    low: formatMoney(expected.low),
+    high: formatMoney(expected.high),
+    basis: 'posted prices and the size of the input: there are too few finished batches of this model',
   };
 }
 

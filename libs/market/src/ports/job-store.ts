@@ -1,4 +1,14 @@
-import type { Amount, JobKind, JobState, Rates, RowState, TaskState, Usage, VerifyLevel } from '@freehold/domain';
+import type {
+  Amount,
+  JobKind,
+  JobState,
+  Rates,
+  RowState,
+  TaskState,
+  Usage,
+  VerifyLevel,
+  PastJob,
+} from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Trust } from './account-store.ts';
 import type { Listed, Once, Page, RequestIdentity } from './once.ts';
@@ -207,6 +217,8 @@ export abstract class JobStore {
   abstract failStream(lease: LeaseRef, code: string, message: string): Promise<boolean>;
   abstract streamAnswer(orgId: string, jobId: string): Promise<StreamAnswer | null>;
 
+  /** Batches of a model that completed, oldest first: what a row of them cost and how long it took, failed rows counted too. */
+  abstract pastBatches(model: string, limit: number): Promise<readonly PastJob[]>;
   abstract timeline(orgId: string, jobId: string, limit: number): Promise<readonly TaskMove[]>;
   abstract receipts(orgId: string, jobId: string, limit: number): Promise<readonly ReceiptView[]>;
 }
