@@ -22,6 +22,8 @@ const HOME = fileURLToPath(new URL('../../..', import.meta.url));
 const NODE_MODULES = join(HOME, 'node_modules');
 /** The SDK's own patience with one request; batches are polled, so no request of the job takes longer. */
 const REQUEST_TIMEOUT_MS = 60_000;
+/** A 429 says when to ask again: where every slot is busy, a client that waits a quarter of a minute has its turn, on a slow machine too. */
+const BUSY_RETRIES = 15;
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Known once the flags are read; faults are explained with it. */
@@ -115,7 +117,12 @@ async function startCast(house: House, narrator: Narrator): Promise<void> {
 
 async function runJob(house: House, flags: RunFlags, narrator: Narrator, baseURL: string): Promise<Run> {
   const context: JobContext = {
-    client: new OpenAI({ baseURL, apiKey: house.requester.apiKey, timeout: REQUEST_TIMEOUT_MS }),
+    client: new OpenAI({
+      baseURL,
+      apiKey: house.requester.apiKey,
+      timeout: REQUEST_TIMEOUT_MS,
+      maxRetries: BUSY_RETRIES,
+    }),
     narrator,
     workDir: join(house.dataDir, 'work'),
     nodeModules: NODE_MODULES,
