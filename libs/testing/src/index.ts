@@ -1,3 +1,4 @@
+export { leaseStoreSuite } from './lease-store-suite.ts';
 export { workQueueSuite, type WorkQueueBench } from './work-queue-suite.ts';
 export { sharedFile, sharedJson } from './inputs-beside.ts';
 export { engineSuite, type EngineTraits } from './engine-suite.ts';

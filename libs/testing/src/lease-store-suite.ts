@@ -1,0 +1,201 @@
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import type { LeaseStore } from '@freehold/market';
+import { LEASE_MS, type LeaseWorld } from './lease-world.ts';
+
+const fenced = { moved: false, why: 'moved-by-another' };
+
+/** What every {@link LeaseStore} does: who may move a lease, and what happens to its rows. `makeWorld` is asked once, before the tests. */
+export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void {
+  describe(`lease store on ${name}`, () => {
+    let world: LeaseWorld;
+    let store: LeaseStore;
+    beforeAll(() => {
+      world = makeWorld();
+      store = world.store;
+    });
+
+    describe('placements', () => {
+      it('chain several cuts of one job, and lease what came back, in one call', async () => {
+        const [node, job] = [await world.node(), await world.batch(30)];
+        const back = await world.lease(job, node, 0, 5);
+        await store.giveBack(back, 'refuse', 'busy');
+        const wishes = [
+          world.wish(job, node, 15, 30),
+          world.wish(job, node, 5, 15),
+          world.wish(job, node, 0, 5, { task: back.task, epoch: 2 }),
+        ];
+        const granted = await store.grant(wishes, LEASE_MS);
+        expect(granted.map(({ rowFrom, rowTo, epoch }) => [rowFrom, rowTo, epoch])).toEqual([
+          [0, 5, 2],
+          [5, 15, 1],
+          [15, 30, 1],
+        ]);
+        expect(granted[0]).toMatchObject({ task: back.task, jobId: job, nodeId: node, nonce: wishes[2]?.nonce });
+        expect(await store.grant(wishes, LEASE_MS)).toEqual([]);
+      });
+    });
+
+    describe('a lease', () => {
+      it('hands out its inputs from any row on, to its holder only', async () => {
+        const [node, job] = [await world.node(), await world.batch(10)];
+        const lease = await world.lease(job, node, 2 - 2, 6);
+        const inputs = await store.inputs(lease, 4);
+        expect(inputs?.rows).toEqual([
+          { rowNo: 4, customId: 'row-4', offset: 400, length: 100 },
+          { rowNo: 5, customId: 'row-5', offset: 500, length: 100 },
+        ]);
+        await store.giveBack(lease, 'yield', 'wanted');
+        expect(await store.inputs(lease, 0)).toBeNull();
+      });
+
+      it('is extended in bulk, resumed by its nonce, and lost only by silence', async () => {
+        const [node, job] = [await world.node(), await world.batch(30)];
+        const [a, b, c] = [
+          await world.lease(job, node, 0, 10),
+          await world.lease(job, node, 10, 20),
+          await world.lease(job, node, 20, 30),
+        ];
+        await store.giveBack(c, 'yield', 'wanted');
+        await Promise.all([a, b].map((lease) => world.silence(lease)));
+        expect((await store.expired(100)).map(({ task }) => task)).toEqual(expect.arrayContaining([a.task, b.task]));
+        const extended = await store.extend(
+          [a, c].map((lease) => ({ nodeId: node, lease })),
+          LEASE_MS,
+        );
+        expect(extended).toEqual([{ task: a.task, epoch: 1 }]);
+        expect(await store.extend([{ nodeId: 'another', lease: b }], LEASE_MS)).toEqual([]);
+        const claim = { task: b.task, epoch: 1, done: 0, committed: false };
+        expect(await store.resume(node, [{ ...claim, nonce: `0x${'ff'.repeat(16)}` }], LEASE_MS)).toEqual([]);
+        expect(await store.resume(node, [{ ...claim, nonce: b.nonce }], LEASE_MS)).toEqual([
+          { task: b.task, epoch: 1 },
+        ]);
+        expect((await store.expired(100)).filter(({ task }) => [a.task, b.task].includes(task))).toEqual([]);
+      });
+
+      it('is fenced on every method once its epoch is over', async () => {
+        const [node, job] = [await world.node(), await world.batch(10)];
+        const lease = await world.lease(job, node, 0, 10);
+        await world.deliver(lease);
+        const acceptance = await world.acceptance(lease);
+        await store.giveBack(lease, 'lose', 'its segment is gone');
+        expect(await store.start(lease)).toEqual(fenced);
+        expect(await store.checkpoint(lease, world.rows(lease, 0, 10), world.at(lease, 10))).toEqual(fenced);
+        expect(await store.giveBack(lease, 'lose', 'again')).toEqual(fenced);
+        expect(await store.saveDraw(lease, `0x${'00'.repeat(32)}`, [1])).toEqual(fenced);
+        expect(await store.accept(acceptance)).toEqual(fenced);
+        expect(await store.reject(lease, 'bad', 1, 1)).toEqual(fenced);
+        expect(await store.extend([{ nodeId: node, lease }], LEASE_MS)).toEqual([]);
+        expect(await store.inputs(lease, 0)).toBeNull();
+        expect((await store.view(lease))?.alive).toBe(false);
+        const nowhere = { task: '00000000-0000-4000-8000-000000000000', epoch: 1 };
+        expect(await store.start(nowhere)).toEqual({ moved: false, why: 'not-found' });
+        expect(await store.view(nowhere)).toBeNull();
+      });
+
+      it('that was lost while it ran says nothing more, while its successor works on', async () => {
+        const [slow, next, job] = [await world.node(), await world.node(), await world.batch(10)];
+        const stale = await world.lease(job, slow, 0, 10);
+        await store.giveBack(stale, 'lose', 'silence');
+        const [lease] = await store.grant([world.wish(job, next, 0, 10, { task: stale.task, epoch: 2 })], LEASE_MS);
+        if (lease === undefined) throw new Error('not granted again');
+        expect(await store.start(stale)).toEqual(fenced);
+        expect(await store.checkpoint(stale, world.rows(stale, 0, 4), world.at(stale, 4))).toEqual(fenced);
+        expect(await store.checkpoint(stale, world.rows(stale, 0, 10), world.at(stale, 10))).toEqual(fenced);
+        expect(await store.extend([{ nodeId: slow, lease: stale }], LEASE_MS)).toEqual([]);
+        const claim = { task: stale.task, epoch: 1, nonce: stale.nonce, done: 4, committed: false };
+        expect(await store.resume(slow, [claim], LEASE_MS)).toEqual([]);
+        expect(await store.delivered(stale)).toEqual([]);
+        expect(await store.start(lease)).toEqual({ moved: true });
+        await world.deliver(lease);
+        expect((await world.accept(lease)).moved).toBe(true);
+      });
+
+      it('is fenced while another node holds its task', async () => {
+        const [before, after, job] = [await world.node(), await world.node(), await world.batch(10)];
+        const stale = await world.lease(job, before, 0, 10);
+        await store.giveBack(stale, 'lose', 'silent');
+        const [lease] = await store.grant([world.wish(job, after, 0, 10, { task: stale.task, epoch: 2 })], LEASE_MS);
+        expect(await store.checkpoint(stale, world.rows(stale, 0, 10), world.at(stale, 10))).toEqual(fenced);
+        expect(await store.extend([{ nodeId: before, lease: stale }], LEASE_MS)).toEqual([]);
+        expect((await store.view(lease ?? stale))?.state).toBe('leased');
+      });
+
+      it('is drawn once', async () => {
+        const [node, job] = [await world.node(), await world.batch(4)];
+        const lease = await world.lease(job, node, 0, 4);
+        await world.deliver(lease);
+        const [seed, other] = [`0x${'aa'.repeat(32)}`, `0x${'bb'.repeat(32)}`];
+        expect(await store.saveDraw(lease, seed, [1, 3])).toEqual({ moved: true });
+        expect(await store.saveDraw(lease, seed, [1, 3])).toEqual({ moved: true });
+        expect(await store.saveDraw(lease, other, [2])).toEqual(fenced);
+        expect(await store.view(lease)).toMatchObject({ drawSeed: seed, drawRows: [1, 3] });
+        const finding = {
+          rowNo: 1,
+          auditor: 'x',
+          auditorKind: 'node' as const,
+          verdict: 'good' as const,
+          score: { cosine: 1 },
+        };
+        await store.saveFindings(lease, [finding]);
+        await store.saveFindings(lease, [{ ...finding, verdict: 'bad' }]);
+        expect(await store.findings(lease)).toEqual([finding]);
+      });
+
+      it('is handed back on the word of its own node alone, and on no word once it is committed', async () => {
+        const [node, other, job] = [await world.node(), await world.node(), await world.batch(8)];
+        const lease = await world.lease(job, node, 0, 8);
+        for (const event of ['refuse', 'yield'] as const)
+          expect(await store.giveBack(lease, event, 'not mine', other)).toEqual(fenced);
+        await world.deliver(lease);
+        for (const event of ['refuse', 'yield'] as const)
+          expect(await store.giveBack(lease, event, 'before the verdict', node)).toEqual(fenced);
+        expect(await store.view(lease)).toMatchObject({ state: 'delivered', committed: true });
+        const second = await world.lease(await world.batch(8), node, 0, 8);
+        expect(await store.giveBack(second, 'yield', 'wanted', node)).toMatchObject({ moved: true, requeuedRows: 8 });
+      });
+    });
+
+    describe('a verdict against a node', () => {
+      it('voids every unaccepted lease of it, benches it, and leaves accepted ones alone', async () => {
+        const [cheat, honest] = [await world.node(), await world.node()];
+        const job = await world.batch(50);
+        const [accepted, caught, delivered, running] = [
+          await world.lease(job, cheat, 0, 10),
+          await world.lease(job, cheat, 10, 20),
+          await world.lease(job, cheat, 20, 30),
+          await world.lease(job, cheat, 30, 40),
+        ];
+        const theirs = await world.lease(job, honest, 40, 50);
+        for (const lease of [accepted, caught, delivered, theirs]) await world.deliver(lease);
+        await store.checkpoint(running, world.rows(running, 0, 5), world.at(running, 5));
+        await world.accept(accepted);
+        const rejected = await store.reject(caught, 'audit: 2 bad rows proven', 2, 60_000);
+        if (!rejected.moved) throw new Error('the verdict was fenced');
+        expect(rejected.voided.map(({ task }) => task).sort()).toEqual(
+          [caught, delivered, running].map(({ task }) => task).sort(),
+        );
+        const record = (await store.nodeRecords([cheat])).get(cheat);
+        expect(record).toMatchObject({ rowsBad: 2, rowsInFlight: 0, benchedWhy: 'audit: 2 bad rows proven' });
+        expect(record?.benchedForMs).toBeGreaterThan(50_000);
+        const [open] = (await store.demand(500, 9)).filter(({ jobId }) => jobId === job);
+        expect(open?.queued.map(({ rowFrom, rowTo, attempts }) => [rowFrom, rowTo, attempts])).toEqual([
+          [10, 20, 1],
+          [20, 30, 1],
+          [30, 40, 1],
+        ]);
+        expect((await world.accept(theirs)).moved).toBe(true);
+        expect((await store.view(accepted))?.state).toBe('accepted');
+      });
+
+      it('voids only the lease in doubt when nothing is proven', async () => {
+        const [node, job] = [await world.node(), await world.batch(20)];
+        const [doubted, other] = [await world.lease(job, node, 0, 10), await world.lease(job, node, 10, 20)];
+        await world.deliver(doubted);
+        const rejected = await store.reject(doubted, 'in doubt', 0, 0);
+        expect(rejected).toEqual({ moved: true, voided: [{ task: doubted.task, epoch: 1 }] });
+        expect((await store.view(other))?.state).toBe('running');
+        expect((await store.nodeRecords([node])).get(node)).toMatchObject({ benchedForMs: 0 });
+      });
+    });
+  });
+}
