@@ -27,6 +27,9 @@ import { weightsDistance } from './weights-distance.ts';
 /** A trainer that nobody asked for this long gives its memory back; the next segment loads the base again in a second. */
 const IDLE_MS = 20_000;
 
+/** What stops every honest trainer at the same place: files are checked by their hashes before it reads them. */
+const IMPOSSIBLE_CODES: ReadonlySet<string> = new Set(['checkpoint_invalid', 'checkpoint_mismatch', 'loss_exploded']);
+
 /** A base as this machine holds it. */
 export interface BaseFile {
   readonly model: string;
@@ -141,7 +144,13 @@ class TrainerEngine extends Engine {
     if (work.kind !== 'segment' || committed.kind !== 'segment')
       return { kind: 'failed', rowNo, code: 'unsupported_kind', agrees: false };
     return this.#inTurn(async () => {
-      const { stateIn, stateOut, losses, tokens, checkpoint } = await this.#train(work, signal);
+      const trained = await this.#train(work, signal).catch((error: unknown) => {
+        // A verdict, not a fault of ours: nobody who trains this plan could have started there, or got past it.
+        if (error instanceof TrainerError && IMPOSSIBLE_CODES.has(error.code)) return error.code;
+        throw error;
+      });
+      if (typeof trained === 'string') return { kind: 'failed', rowNo, code: trained, agrees: false };
+      const { stateIn, stateOut, losses, tokens, checkpoint } = trained;
       const isSame = checkpoint === committed.checkpoint && stateOut === committed.stateOut;
       const distance = isSame ? 0 : await this.#distance(committed, checkpoint, signal);
       return { kind: 'segment', rowNo, stateIn, stateOut, losses, tokens, distance };
