@@ -33,9 +33,9 @@ async function callJson(house, path, init) {
   return JSON.parse(text);
 }
 
-/** One batch of chat rows. `number` is its place in the run: another batch, other items, its own idempotency keys. */
-export async function submitBatch(house, rows, number) {
-  const lines = heldOutItems({ seed: 11 + number, count: rows }).map((item, i) =>
+/** Input lines of one batch of chat rows; another `number` has other items. */
+export function batchLines(rows, number) {
+  return heldOutItems({ seed: 11 + number, count: rows }).map((item, i) =>
     JSON.stringify({
       custom_id: `row-${i}`,
       method: 'POST',
@@ -43,19 +43,23 @@ export async function submitBatch(house, rows, number) {
       body: { model: 'freehold-tiny', messages: item.messages, max_tokens: 48 },
     }),
   );
+}
+
+/** `key`: what makes its idempotency keys its own. */
+export async function submitBatch(house, lines, key) {
   const form = new FormData();
   form.set('purpose', 'batch');
   form.set('file', new Blob([`${lines.join('\n')}\n`]), 'chaos.jsonl');
   const file = await callJson(house, '/files', {
     method: 'POST',
     body: form,
-    headers: { 'idempotency-key': `chaos-file-${number}` },
+    headers: { 'idempotency-key': `chaos-file-${key}` },
   });
   const body = JSON.stringify({ input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' });
   const batch = await callJson(house, '/batches', {
     method: 'POST',
     body,
-    headers: { 'content-type': 'application/json', 'idempotency-key': `chaos-batch-${number}` },
+    headers: { 'content-type': 'application/json', 'idempotency-key': `chaos-batch-${key}` },
   });
   return batch.id;
 }

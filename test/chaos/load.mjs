@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { submitBatch, terminalRecords } from './job.mjs';
+import { batchLines, submitBatch, terminalRecords } from './job.mjs';
 
 const LOOK_MS = 300;
 const ENDED = ['completed', 'failed', 'expired', 'cancelled'];
@@ -31,7 +31,7 @@ export class Load {
     const { house, profile, say } = this.#parts;
     while (this.#wanted || this.submitted < profile.jobs) {
       const number = this.submitted++;
-      const id = await submitBatch(house, profile.rows, number);
+      const id = await submitBatch(house, batchLines(profile.rows, number), number);
       if (profile.rows > 1) say(`batch ${number + 1} is submitted`);
       const job = await this.#end(id);
       this.batches.push({ id, job, records: await terminalRecords(house, id, profile.rows) });
