@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdirSync } from 'node:fs';
-import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { createReadStream, mkdirSync } from 'node:fs';
+import { open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { BlobMissing, blobName, Blobs, ObjectMissing, type ObjectStore } from '@freehold/market';
@@ -38,9 +38,10 @@ export class StoreBlobs extends Blobs {
           yield chunk;
         }
       };
-      // Flushed before it has its name: a machine that loses its power must not find half of it there.
-      const file = createWriteStream(draft, { mode: 0o600, flush: true });
-      await pipeline(this.#objects.read(blobName(sha256)), hashed, file, { signal });
+      // Opened first: a stream that is cut while it opens would make the file after it was removed. Flushed before it has
+      // its name: a machine that loses its power must not find half of it there.
+      const file = await open(draft, 'wx', 0o600);
+      await pipeline(this.#objects.read(blobName(sha256)), hashed, file.createWriteStream({ flush: true }), { signal });
       const found = hash.digest('hex');
       if (found !== sha256) throw new BlobMissing(sha256, `what the object store has hashes to ${found.slice(0, 12)}…`);
       await rename(draft, path);
