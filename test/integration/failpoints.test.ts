@@ -225,6 +225,7 @@ async function workOn({ lease, link, ports }: Scene, life: Life): Promise<void> 
     blocks: around('Blocks', ports.blocks),
     auditors: around('Auditors', {
       anyFor: (lease: LeaseView) => ports.auditors.anyFor(lease),
+      look: () => ports.auditors.look(),
       next: async (...asked: Parameters<Auditors['next']>) => {
         const auditor = await ports.auditors.next(...asked);
         return auditor === null ? null : around('Auditor', auditor);

@@ -177,6 +177,7 @@ export function panel(...members: readonly Auditor[]): Auditors {
   return {
     next: (_lease, used) => Promise.resolve(members.find((member) => !used.has(member.id)) ?? null),
     anyFor: () => Promise.resolve(members.length > 0),
+    look: () => undefined,
   };
 }
 

@@ -17,6 +17,7 @@ import {
   sweepPayloads,
   verifyResult,
   WorkQueue,
+  type Auditors,
   type Consumer,
   type QueueMessage,
   type Topic,
@@ -63,6 +64,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   #desk: LeaseDesk | null = null;
   /** The shards held at the last look, and their epochs. */
   #held = '';
+  readonly #auditors: Auditors;
 
   constructor(
     @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
@@ -81,7 +83,9 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     private readonly bases: LocalBases,
     private readonly useCases: CoordinatorUseCases,
     private readonly log: Log,
-  ) {}
+  ) {
+    this.#auditors = this.#makeAuditors();
+  }
 
   async onApplicationBootstrap(): Promise<void> {
     const away = await this.leases.forgiveOutage(OUTAGE_GRACE_MS);
@@ -101,6 +105,23 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     });
     await this.#consume('chain', () => this.useCases.settleOnChain());
     this.#startTickers(desk);
+  }
+
+  #makeAuditors(): Auditors {
+    return chooseAuditors({
+      link: this.link,
+      localEngine: async (model, digest) =>
+        (await this.bases.engineFor(model, digest)) ?? (await this.engines.engineFor(model, digest)),
+      benched: async (nodeIds) =>
+        new Set(
+          [...(await this.leases.nodeRecords(nodeIds)).values()]
+            .filter((node) => node.benchedForMs > 0)
+            .map((node) => node.nodeId),
+        ),
+      chance: Math.random,
+      clock: this.clock,
+      offers: this.useCases.batchPorts.offers,
+    });
   }
 
   #makeDesk(): LeaseDesk {
@@ -144,6 +165,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
         drop: (nodeId, lease, why) => desk.drop(nodeId, lease, why),
       });
       desk.takeUpCut(held);
+      this.#auditors.look();
       if (reaped.lost > 0 || reaped.poisoned > 0)
         this.log.info({ lost: reaped.lost, poisoned: reaped.poisoned }, 'leases taken back');
       desk.wake();
@@ -184,18 +206,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       link: this.link,
       signer: this.signer,
       blocks: this.blocks,
-      auditors: chooseAuditors({
-        link: this.link,
-        localEngine: async (model, digest) =>
-          (await this.bases.engineFor(model, digest)) ?? (await this.engines.engineFor(model, digest)),
-        benched: async (nodeIds) =>
-          new Set(
-            [...(await this.leases.nodeRecords(nodeIds)).values()]
-              .filter((node) => node.benchedForMs > 0)
-              .map((node) => node.nodeId),
-          ),
-        chance: Math.random,
-      }),
+      auditors: this.#auditors,
       readWork: this.useCases.readWork,
       training: this.useCases.training,
       drawSecret: this.useCases.drawSecret,

@@ -1,5 +1,5 @@
-import { expect, it } from '@jest/globals';
-import { chooseAuditors } from './choose-auditor.ts';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import { AUDITOR_RETURN_MS, chooseAuditors, type Auditors } from './choose-auditor.ts';
 import type { LeaseView } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 
@@ -34,6 +34,8 @@ async function inTurn(nodes: readonly ConnectedNode[], lease: LeaseView): Promis
     localEngine: () => Promise.resolve(null),
     benched: () => Promise.resolve(new Set()),
     chance: () => 0,
+    clock: { nowMs: () => 0 },
+    offers: { offers: () => Promise.resolve([]) },
   });
   const used = new Set<string>();
   for (let next = await auditors.next(lease, used); next !== null; next = await auditors.next(lease, used))
@@ -55,6 +57,8 @@ it('nobody looks at its own work: not its node, its operator or who is paid at i
     localEngine: () => Promise.resolve(null),
     benched: () => Promise.resolve(new Set(['benched'])),
     chance: () => 0,
+    clock: { nowMs: () => 0 },
+    offers: { offers: () => Promise.resolve([]) },
   });
   expect(await auditors.next(LEASE, new Set())).toBeNull();
   expect(await auditors.anyFor(LEASE)).toBe(false);
@@ -70,9 +74,81 @@ it('two nodes of one operator are asked for one opinion', async () => {
     localEngine: () => Promise.resolve(null),
     benched: () => Promise.resolve(new Set()),
     chance: () => 0,
+    clock: { nowMs: () => 0 },
+    offers: { offers: () => Promise.resolve([]) },
   });
   expect((await auditors.next(LEASE, new Set()))?.id).toBe('first');
   expect(await auditors.next(LEASE, new Set(['first']))).toBeNull();
   nodes.push(node('other', 'd', false));
   expect((await auditors.next(LEASE, new Set(['second'])))?.id).toBe('other');
+});
+
+describe('that nobody can audit', () => {
+  let nowMs = 0;
+  let nodes: ConnectedNode[] = [];
+  let posted: ConnectedNode[] = [];
+  const auditors = (): Auditors =>
+    chooseAuditors({
+      link: { nodes: () => nodes } as unknown as ProviderLink,
+      localEngine: () => Promise.resolve(null),
+      benched: () => Promise.resolve(new Set()),
+      chance: () => 0,
+      clock: { nowMs: () => nowMs },
+      offers: {
+        offers: () => Promise.resolve(posted.map(({ id, address, offer }) => ({ ...offer, node: id, address }))),
+      },
+    });
+  const accused = { ...node('accused', 'c', true), address: '0xa' };
+  const other = node('other', 'c', true);
+
+  beforeEach(() => {
+    nowMs = 0;
+    nodes = [accused];
+    posted = [accused, other];
+  });
+
+  it('is not said right after a start, while known auditors come back', async () => {
+    const chosen = auditors();
+    expect(await chosen.anyFor(LEASE)).toBe(true);
+    nowMs = AUDITOR_RETURN_MS + 1;
+    expect(await chosen.anyFor(LEASE)).toBe(false);
+  });
+
+  it('is said at once where no other operator ever posted an offer', async () => {
+    posted = [accused];
+    expect(await auditors().anyFor(LEASE)).toBe(false);
+  });
+
+  it("is not said while an auditor's line is down for a moment", async () => {
+    const chosen = auditors();
+    nowMs = 60_000;
+    nodes = [accused, other];
+    chosen.look();
+    nodes = [accused];
+    expect(await chosen.anyFor(LEASE)).toBe(true);
+    nowMs += AUDITOR_RETURN_MS + 1;
+    expect(await chosen.anyFor(LEASE)).toBe(false);
+  });
+
+  it('is not said by a process that sees no node at all', async () => {
+    const chosen = auditors();
+    nowMs = 600_000;
+    nodes = [];
+    expect(await chosen.anyFor(LEASE)).toBe(true);
+  });
+
+  it('is said although somebody is here who is benched', async () => {
+    nowMs = 0;
+    posted = [accused, other];
+    nodes = [accused, other];
+    const benched = chooseAuditors({
+      link: { nodes: () => nodes } as unknown as ProviderLink,
+      localEngine: () => Promise.resolve(null),
+      benched: () => Promise.resolve(new Set(['other'])),
+      chance: () => 0,
+      clock: { nowMs: () => nowMs },
+      offers: { offers: () => Promise.resolve([]) },
+    });
+    expect(await benched.anyFor(LEASE)).toBe(false);
+  });
 });

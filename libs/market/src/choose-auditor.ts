@@ -1,7 +1,9 @@
 import type { OfferModel, RowScore, Work, WorkOutput } from '@freehold/protocol';
 import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
+import type { OfferBook } from './ports/offer-book.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
+import type { MonotonicClock } from './ports/surroundings.ts';
 import { runsRowsAgain } from './verifiable-by.ts';
 
 export interface AuditRow {
@@ -25,7 +27,10 @@ export interface Auditor {
 export interface Auditors {
   /** The best auditor not in `used`, or null. */
   next(lease: LeaseView, used: ReadonlySet<string>): Promise<Auditor | null>;
+  /** Whether somebody can audit this lease, now or in a moment. */
   anyFor(lease: LeaseView): Promise<boolean>;
+  /** Remembers who is connected now; called every second or so. */
+  look(): void;
 }
 
 export interface ChooseAuditorPorts {
@@ -36,7 +41,12 @@ export interface ChooseAuditorPorts {
   readonly benched: (nodeIds: readonly string[]) => Promise<ReadonlySet<string>>;
   /** A number in [0, 1): spreads audits over equals. */
   readonly chance: () => number;
+  readonly clock: MonotonicClock;
+  readonly offers: OfferBook;
 }
+
+/** A node that was here so recently is on its way back rather than gone. */
+export const AUDITOR_RETURN_MS = 15_000;
 
 export const OWN_ENGINE = 'coordinator';
 
@@ -44,8 +54,29 @@ export const OWN_ENGINE = 'coordinator';
  * The first that exists: another operator's node whose engine can replay a sampled row, then one that cannot; of these, the same
  * engine class before another; at last the coordinator's own engine. Never the accused's operator, nor one that shares its
  * payout address; nor an operator of whom a connected node was used already.
+ *
+ * That nobody can audit is said only by a process that can see: not while no node is connected to it, not right after its start
+ * while known auditors come back to it, and not while an auditor's line is down for a moment. Else every restart would let unseen
+ * work through.
  */
 export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
+  const startedMs = ports.clock.nowMs();
+  const seen = new Map<string, { readonly node: Auditing; readonly atMs: number }>();
+  const look = (): void => {
+    const atMs = ports.clock.nowMs();
+    for (const node of ports.link.nodes()) seen.set(node.id, { node, atMs });
+    for (const [id, known] of seen) if (atMs - known.atMs > AUDITOR_RETURN_MS) seen.delete(id);
+  };
+  const mayComeBack = async (lease: LeaseView, here: ReadonlySet<string>): Promise<boolean> => {
+    look();
+    // Who is here and was not chosen is benched: nobody waits for that.
+    const able = (node: Auditing): boolean =>
+      !here.has(node.id) && isIndependent(node, lease) && auditingModel(node, lease) !== undefined;
+    if (here.size === 0 || [...seen.values()].some(({ node }) => able(node))) return true;
+    if (ports.clock.nowMs() - startedMs > AUDITOR_RETURN_MS) return false;
+    const posted = await ports.offers.offers();
+    return posted.some((offer) => able({ id: offer.node, address: offer.address, offer }));
+  };
   const nodesFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<ConnectedNode[]> => {
     const nodes = ports.link.nodes();
     // Two nodes of one operator are one opinion: alone they could neither make a quorum nor prove a bad row.
@@ -80,13 +111,18 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
       return ownAuditor(own.engine, own.engineClass === lease.engineClass, described?.caps.seed ?? false);
     },
     async anyFor(lease) {
+      const here = new Set(ports.link.nodes().map(({ id }) => id));
       if ((await nodesFor(lease, new Set())).length > 0) return true;
-      return (await ports.localEngine(lease.model, lease.digest)) !== null;
+      if ((await ports.localEngine(lease.model, lease.digest)) !== null) return true;
+      return mayComeBack(lease, here);
     },
+    look,
   };
 }
 
-function isIndependent(node: ConnectedNode, lease: LeaseView): boolean {
+type Auditing = Pick<ConnectedNode, 'id' | 'address' | 'offer'>;
+
+function isIndependent(node: Auditing, lease: LeaseView): boolean {
   return node.id !== lease.nodeId && node.address !== lease.address && node.offer.payout !== lease.payout;
 }
 
@@ -94,7 +130,7 @@ function isSameOperator(node: ConnectedNode, other: ConnectedNode): boolean {
   return node.id === other.id || node.address === other.address || node.offer.payout === other.offer.payout;
 }
 
-function auditingModel(node: ConnectedNode, lease: LeaseView): ConnectedNode['offer']['engines'][number] | undefined {
+function auditingModel(node: Auditing, lease: LeaseView): ConnectedNode['offer']['engines'][number] | undefined {
   return node.offer.engines.find((engine) =>
     engine.models.some((model) => model.digest === lease.digest && runsRowsAgain(model) && wears(model, lease)),
   );

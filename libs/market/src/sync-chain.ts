@@ -55,10 +55,15 @@ async function syncStep(ports: SyncChainPorts): Promise<Synced & { readonly more
   // A chain that became shorter is read up to its end, which may be nothing new.
   if (from > end && !isForked) return nothing;
   const to = from > end ? (fork ?? 0n) : min(end, from + STEP_BLOCKS - 1n);
-  const events = from > to ? [] : await ports.escrow.events(from, to);
+  // A block's hash stands for all blocks below it: the same before and after means that all events are of one chain. Read only
+  // afterwards, it would vouch for events of a chain that is gone, and nobody would ever undo them.
   const hash = await ports.escrow.hashOf(to);
+  const events = from > to ? [] : await ports.escrow.events(from, to);
   // The chain changed while we read: look again at the next turn.
-  if (hash === null || events.some((event) => event.blockNumber === to && event.blockHash !== hash)) return nothing;
+  if (hash === null || (await ports.escrow.hashOf(to)) !== hash) return nothing;
+  // Nor may the block that we started from have gone since we looked: what lies below it would never be read again.
+  if ((await forkOf(ports, last)) !== fork) return nothing;
+  if (events.some((event) => event.blockNumber === to && event.blockHash !== hash)) return nothing;
   const step = { from: last, forkedAt: isForked ? fork : null, events, to: { number: to, hash } };
   const { absorbed, applied, undone } = await ports.history.absorb(step);
   if (!absorbed) return { ...nothing, more: false };

@@ -98,6 +98,7 @@ class House {
         return id === undefined ? null : of(id);
       },
       anyFor: async () => this.auditors.length > 0,
+      look: () => undefined,
     };
   }
 

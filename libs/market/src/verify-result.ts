@@ -188,6 +188,7 @@ async function askAuditor(
   signal: AbortSignal,
 ): Promise<AuditFinding[] | null> {
   const rows = await committedRows(ports, lease, delivered, rowNos);
+  if (rows === null) return null;
   for (const { work, committed } of rows) ports.training?.desk.lend(auditor.id, objectsOf(work, committed));
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(AUDIT_TIMEOUT_MS)]);
   const scores = await auditor.score(lease, rows, deadline);
@@ -214,20 +215,20 @@ interface CommittedRow {
   readonly committed: WorkOutput;
 }
 
-/** Input and committed output of the drawn rows, read back from where they were made durable. */
+/** Input and committed output of the drawn rows, read back from where they were made durable; null when the lease was voided meanwhile. */
 async function committedRows(
   ports: VerifyPorts,
   lease: LeaseView,
   delivered: readonly DeliveredRow[],
   rowNos: readonly number[],
-): Promise<readonly CommittedRow[]> {
+): Promise<readonly CommittedRow[] | null> {
   const wanted = delivered.filter((row) => rowNos.includes(row.rowNo));
   if (lease.kind === 'fine-tune') return committedSegments(ports, lease, delivered, wanted);
   const outputs = await ports.objects.readPieces(segmentObject(lease), wanted);
   const inputs = await ports.leases.inputs(lease, 0);
-  const places = wanted.map((row) => inputs?.rows.find((place) => place.rowNo === row.rowNo));
-  if (inputs === null || places.some((place) => place === undefined))
-    throw new Error(`inputs of task ${lease.task} are gone`);
+  if (inputs === null) return null;
+  const places = wanted.map((row) => inputs.rows.find((place) => place.rowNo === row.rowNo));
+  if (places.some((place) => place === undefined)) throw new Error(`inputs of task ${lease.task} are gone`);
   const lines = await ports.objects.readPieces(
     inputObjectOf(lease.jobId, inputs.inputFile),
     places.filter((place) => place !== undefined),
