@@ -28,6 +28,7 @@ const PORT_OF: Readonly<Record<string, string>> = {
   '#training': 'Training',
   '#saved': 'ChainTransactions',
   '#client': 'Rpc',
+  client: 'Rpc',
 };
 
 /** Arithmetic that happens to be a promise: nothing outside changes by it. */

@@ -54,7 +54,7 @@ const USE_CASES = [
   'guard-payouts',
   'settlement-step',
 ].map((name) => `libs/market/src/${name}.ts`);
-const SENDER = 'libs/chain/src/rpc-chain-sender.ts';
+const SENDER = ['libs/chain/src/rpc-chain-sender.ts', 'libs/chain/src/gas.ts'];
 const CHECKPOINT_ROWS = 5;
 /** A walk that dies more often than there are points goes in a circle. */
 const LIVES_MAX = 400;
@@ -374,7 +374,7 @@ describe('a scheduler that dies', () => {
   }, 240_000);
 
   it('has died before and after every call that these steps wait for', () => {
-    const { ports, strangers } = awaitsIn([...USE_CASES, SENDER]);
+    const { ports, strangers } = awaitsIn([...USE_CASES, ...SENDER]);
     expect(strangers).toEqual([]);
     const points = ports.flatMap((port) => [`${port}:before`, `${port}:after`]);
     expect(points.filter((point) => !isWalked(point) && !ofFineTunes(point))).toEqual([]);
