@@ -84,9 +84,11 @@ export class LeaseJournal {
     const folder = join(root, leaseKey(head));
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+    // First the files, then the head, with which the folder is synced: results must not lose their name with the power.
+    const files = await openBoth(folder);
     await writeDurably(join(folder, 'lease.json'), JSON.stringify(head));
     await syncFolder(root);
-    return new LeaseJournal(folder, head, await openBoth(folder), { inputBytes: 0, resultBytes: 0 }, []);
+    return new LeaseJournal(folder, head, files, { inputBytes: 0, resultBytes: 0 }, []);
   }
 
   /** Opens what a crash left. A torn last line is cut off. Null when there is no readable head: then there is nothing to resume. */
@@ -148,7 +150,7 @@ export class LeaseJournal {
 
   /**
    * Keeps the results, and only them, for as long as a coordinator may lose its own copy: inputs are the requester's to
-   * bring, results of an accepted lease are paid for once.
+   * bring, results of an accepted lease are paid for once. Killed at any point, it leaves them whole in one of both folders.
    */
   async keepResults(root: string): Promise<void> {
     await this.close();

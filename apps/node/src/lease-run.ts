@@ -173,15 +173,15 @@ export class LeaseRun {
     clearTimeout(timer);
   }
 
-  /** Ends everything and wipes the payloads; results go to `keepUnder` where that is given. */
-  async drop(keepUnder: string | null = null): Promise<void> {
+  /** Ends everything and wipes the payloads; results, if there are any, go to `keepUnder` where that is given. */
+  async drop(keepUnder: string | null): Promise<void> {
     // After a last word the stream is closed in order, so that the word is read.
     if (this.active) this.#call?.abort('dropped');
     this.#state = 'dropped';
     this.#stop.abort();
     this.#changes.raise();
     await this.#flushing;
-    if (keepUnder === null) await this.#journal.wipe();
+    if (keepUnder === null || this.done === 0) await this.#journal.wipe();
     else await this.#journal.keepResults(keepUnder);
   }
 

@@ -11,7 +11,7 @@ import type { Seat, Seats } from './seats.ts';
 /** What no coordinator has asked about for a day is nobody's any more. */
 const FORGOTTEN_AFTER_MS = 24 * 3_600_000;
 /**
- * Results of accepted leases are kept for so long, the time in which a batch's coordinator may be lost and another take over; and
+ * Results of leases that are accepted, or may yet be, are kept for so long, the time in which a batch's coordinator may be lost and another take over; and
  * together no more than a disk has to spare beside the leases in hand.
  */
 const RESULTS_KEPT = { keptMs: 24 * 3_600_000, bytesMax: 2 * 1_073_741_824 };
@@ -124,24 +124,31 @@ export class LeasesInHand {
     return await this.#start(key, lease, coordinator, seat);
   }
 
+  /**
+   * The lease is over here: handed back, failed, or taken back. Its rows up to the last checkpoint may still be paid for, and
+   * the voucher comes long after this, so that its results stay.
+   */
   async drop(lease: LeaseRef, why: string): Promise<void> {
-    const key = leaseKey(lease);
-    const run = this.#runs.get(key);
-    if (run === undefined) return;
-    this.#runs.delete(key);
-    this.#hooks.log('lease-dropped', { lease: key, why, done: run.done });
-    await run.drop();
-    this.#hooks.onChange();
+    await this.#end(lease, 'lease-dropped', { why }, this.#results);
   }
 
   /** The lease is paid: its inputs go, its results stay for a day, should the coordinator lose them. */
-  async keepResults(lease: LeaseRef): Promise<void> {
+  async accept(lease: LeaseRef): Promise<void> {
+    await this.#end(lease, 'lease-accepted', {}, this.#results);
+  }
+
+  /** The lease is refused for good and never paid for: nothing of it stays. */
+  async reject(lease: LeaseRef): Promise<void> {
+    await this.#end(lease, 'lease-dropped', { why: 'rejected' }, null);
+  }
+
+  async #end(lease: LeaseRef, event: string, detail: object, keepUnder: string | null): Promise<void> {
     const key = leaseKey(lease);
     const run = this.#runs.get(key);
     if (run === undefined) return;
     this.#runs.delete(key);
-    this.#hooks.log('lease-accepted', { lease: key, done: run.done });
-    await run.drop(this.#results);
+    this.#hooks.log(event, { lease: key, ...detail, done: run.done });
+    await run.drop(keepUnder);
     await this.#forget(Date.now());
     this.#hooks.onChange();
   }
@@ -194,6 +201,9 @@ export class LeasesInHand {
         folder,
         why: ageMs > FORGOTTEN_AFTER_MS ? 'too old' : 'unreadable, or its model is not served any more',
       });
+      // Without its model no row can be run any more, but those that were may be paid for.
+      if (restored !== null && restored.results.length > 0 && ageMs <= FORGOTTEN_AFTER_MS)
+        return await restored.journal.keepResults(this.#results);
       await restored?.journal.close();
       await rm(folder, { recursive: true, force: true });
       return;

@@ -63,6 +63,8 @@ export class TinyEngine extends Engine {
   /** How long {@link QUESTION} takes. */
   questionMs = 0;
   broken = false;
+  /** Of its vectors. */
+  digest = 'declared:vectors';
   /** How many rows and chats it began. */
   began = 0;
   closed = false;
@@ -76,7 +78,7 @@ export class TinyEngine extends Engine {
       models: [
         {
           name: 'vectors',
-          digest: 'declared:vectors',
+          digest: this.digest,
           kind: 'embedding',
           quantisation: 'none',
           contextTokens: 512,

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { receiptClaim, receiptDigests, receiptHash } from '@freehold/protocol';
@@ -17,6 +17,7 @@ import {
   TinyEngine,
   type Logged,
 } from './market.fixture.ts';
+import { exportResults } from './exit/rebuild.ts';
 import { keptResults } from './journal.ts';
 import type { ProviderNode, ProviderNodeParts } from './provider-node.ts';
 
@@ -172,7 +173,7 @@ describe('a node in a market', () => {
     expect(done().slice(0, 4)).toEqual([3, 3, 3, 3]);
   });
 
-  it('drops and wipes a lease that the welcome does not name any more', async () => {
+  it('drops a lease that the welcome does not name any more: its inputs go, its results may be paid for yet', async () => {
     engine.rowMs = 20;
     await start();
     const grant = market.grant(peerId, 200);
@@ -182,6 +183,93 @@ describe('a node in a market', () => {
     expect((await run(grant, sink)).end).toBe('cut');
     await eventually('the lease is dropped', () => readdirSync(join(dataDir, 'leases')).length === 0);
     expect(node?.status()['leases']).toEqual([]);
+    const kept = join(dataDir, 'results', `${grant.task}.1`);
+    expect(readdirSync(kept).sort()).toEqual(['lease.json', 'results.jsonl']);
+    expect((await keptResults(kept))?.slice(0, 4)).toEqual([0, 1, 2, 3].map((index) => sink.outputs.get(index)));
+  });
+
+  it('keeps nothing of a lease that was rejected', async () => {
+    await start();
+    const grant = market.grant(peerId, 5);
+    await run(grant, new CheckingSink(market, grant, address));
+    market.link.tell(peerId, { type: 'rejected', lease: { task: grant.task, epoch: 1 }, why: 'two rows were wrong' });
+    await eventually('the lease is gone', () => readdirSync(join(dataDir, 'leases')).length === 0);
+    expect(readdirSync(join(dataDir, 'results'))).toEqual([]);
+  });
+
+  /** What `node results` hands out of one job. */
+  async function handedOut(job: string): Promise<readonly { rows: number; task: string }[]> {
+    const file = join(dataDir, 'handed-out.jsonl');
+    await exportResults(dataDir, job, file, () => undefined);
+    const lines = readFileSync(file, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '');
+    return lines.map((line) => {
+      const { kept, outputs } = JSON.parse(line) as { kept: { receipt: { task: string } }; outputs: unknown[] };
+      return { rows: outputs.length, task: kept.receipt.task };
+    });
+  }
+
+  const PAID = { charge: 30n, fee: 1n, cumulative: 29n, total: 29n };
+
+  it.each([
+    ['was taken back as stale before its voucher came', 'drop'],
+    ['was handed back by its owner before its voucher came', 'yield'],
+    ['was not in the welcome after a restart', 'restart'],
+    ['was found again without its model', 'other-model'],
+  ])('hands out the results of a paid lease that %s', async (_what, how) => {
+    engine.rowMs = how === 'yield' ? 30 : 0;
+    await start();
+    const grant = market.grant(peerId, how === 'yield' ? 500 : 6);
+    const sink = new CheckingSink(market, grant, address);
+    const lease = run(grant, sink);
+    if (how === 'yield') {
+      await eventually('rows come', () => sink.outputs.size >= 3);
+      await node?.stop(200);
+      await start();
+    }
+    await lease;
+    if (how === 'drop') {
+      market.link.tell(peerId, { type: 'drop', lease: { task: grant.task, epoch: 1 }, why: 'not yours any more' });
+      await eventually('it is dropped', () => logs.some(({ event }) => event === 'lease-dropped'));
+    }
+    if (how === 'restart' || how === 'other-model') {
+      market.events.resume = () => false;
+      await node?.stop(0);
+      if (how === 'other-model') engine.digest = 'declared:newer';
+      await start();
+      await eventually('it is not held any more', () => readdirSync(join(dataDir, 'leases')).length === 0);
+    }
+    expect(sink.faults).toEqual([]);
+    market.link.tell(peerId, await acceptance(grant.task, PAID, { job: 'batch_1', rows: sink.durable }));
+    await eventually('the voucher is kept', () => market.events.kepts.includes(grant.task));
+    expect(await handedOut('batch_1')).toEqual([{ rows: sink.durable, task: grant.task }]);
+    expect(await handedOut('batch_2')).toEqual([]);
+  });
+
+  it('keeps no voucher before what it pays for is kept, and hands out what a killed node had not moved yet', async () => {
+    await start();
+    const grant = market.grant(peerId, 6);
+    const sink = new CheckingSink(market, grant, address);
+    await run(grant, sink);
+    const [made, results] = [join(dataDir, 'leases', `${grant.task}.1`), join(dataDir, 'results')];
+    const receipt = join(dataDir, 'receipts', `${grant.task}.json`);
+    let movedFirst: boolean | null = null;
+    const watch = setInterval(() => {
+      if (movedFirst === null && existsSync(receipt)) movedFirst = existsSync(join(results, `${grant.task}.1`));
+    }, 0);
+    market.link.tell(peerId, await acceptance(grant.task, PAID, { job: 'batch_1', rows: 6 }));
+    await eventually('the voucher is kept', () => market.events.kepts.includes(grant.task));
+    clearInterval(watch);
+    expect(movedFirst).not.toBe(false);
+    await node?.stop(0);
+    // As an older node left it that was killed between its voucher and its tidying.
+    renameSync(join(results, `${grant.task}.1`), made);
+    expect(await handedOut('batch_1')).toEqual([{ rows: 6, task: grant.task }]);
+    market.events.resume = () => false;
+    await start();
+    await eventually('the welcome has come', () => readdirSync(join(dataDir, 'leases')).length === 0);
+    expect(await handedOut('batch_1')).toEqual([{ rows: 6, task: grant.task }]);
   });
 
   it.each([
@@ -315,9 +403,31 @@ describe('a node in a market', () => {
 
   const EMBED = { kind: 'embedding' as const, inputs: [QUESTION] };
 
+  /** The rest of a receipt: which rows of which job it is about. Signatures are for whoever rebuilds to check. */
+  const workOf = ({ job, rows }: { job: string; rows: number }) => ({
+    job,
+    address,
+    payout: address,
+    rows: { from: 100, to: 100 + rows, succeeded: rows },
+    commitment: {
+      root: `0x${'aa'.repeat(32)}`,
+      n: rows,
+      signature: `0x${'00'.repeat(65)}`,
+      countersignature: null,
+    },
+    draw: { height: null },
+    usage: {},
+    rates: {},
+  });
+
   /** An acceptance as the coordinator sends it: the receipt, and the delegate's signed voucher. */
-  async function acceptance(task: string, money: { charge: bigint; fee: bigint; cumulative: bigint; total: bigint }) {
-    const receipt = { v: 1, task, epoch: 1, charge: String(money.charge), fee: String(money.fee) };
+  async function acceptance(
+    task: string,
+    money: { charge: bigint; fee: bigint; cumulative: bigint; total: bigint },
+    about: { job: string; rows: number } | null = null,
+  ) {
+    const work = about === null ? {} : workOf(about);
+    const receipt = { v: 1, task, epoch: 1, ...work, charge: String(money.charge), fee: String(money.fee) };
     const claim = {
       book: `0x${'b0'.repeat(32)}`,
       epoch: 3n,

@@ -233,7 +233,7 @@ export class ProviderNode implements NodeDuties {
       case 'rejected':
         this.#parts.log('lease-rejected', { lease: `${news.lease.task}.${news.lease.epoch}`, why: news.why });
         await this.#receipts.forgetCommit(news.lease);
-        return await this.#leases.drop(news.lease, 'rejected');
+        return await this.#leases.reject(news.lease);
       case 'accepted':
         return await this.#accepted(peer, coordinator, news);
     }
@@ -344,6 +344,13 @@ export class ProviderNode implements NodeDuties {
       ownPayout: this.#parts.payout === this.#parts.identity.address,
       signatures: coordinator.signatures,
     };
+    const { task, epoch } = accepted.receipt;
+    const lease = typeof task === 'string' && typeof epoch === 'number' ? { task, epoch } : null;
+    if (lease !== null) {
+      this.#compareCharge(lease, accepted.receipt);
+      // First what is paid for, then the voucher: no kept voucher is without its results, wherever the node is killed.
+      await this.#leases.accept(lease);
+    }
     const outcomes = await this.#receipts.keep(accepted, terms);
     // Before it says so: whoever hears of a kept voucher may send the next lease in the same breath.
     await this.#look();
@@ -351,13 +358,9 @@ export class ProviderNode implements NodeDuties {
       if (outcome.kept) await this.#link.tell(peer, { type: 'kept', task: outcome.task });
       else this.#parts.log('voucher-refused', { ...outcome });
     }
-    const { task, epoch } = accepted.receipt;
-    if (typeof task !== 'string' || typeof epoch !== 'number') return;
-    this.#compareCharge({ task, epoch }, accepted.receipt);
     // Without a good voucher the signed word for the commitment is all the evidence there is.
-    if (outcomes.some((outcome) => outcome.kept && outcome.task === task))
-      await this.#receipts.forgetCommit({ task, epoch });
-    await this.#leases.keepResults({ task, epoch });
+    if (lease !== null && outcomes.some((outcome) => outcome.kept && outcome.task === task))
+      await this.#receipts.forgetCommit(lease);
   }
 
   /** Less than the rates say can be right (the requester's cap was reached), but the owner wants to know. */

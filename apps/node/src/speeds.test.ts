@@ -52,3 +52,9 @@ it('learns from the rows of leases, over all that run side by side, and not from
   speeds.rows('b', 'm', 16, 60_000);
   expect(speeds.of('m')).toBe(12);
 });
+
+it('is kept by whoever asks, also by many at the same time', async () => {
+  const speeds = await Speeds.open(folder);
+  await expect(Promise.all(Array.from({ length: 20 }, () => speeds.keep()))).resolves.toHaveLength(20);
+  expect((await Speeds.open(folder)).of('sha256:e')).toBe(speeds.of('sha256:e'));
+});

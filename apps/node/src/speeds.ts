@@ -24,6 +24,7 @@ export class Speeds {
   readonly #speeds: Map<string, number>;
   readonly #done = new Map<string, number>();
   readonly #lastMs = new Map<string, number>();
+  #written: Promise<unknown> = Promise.resolve();
 
   private constructor(path: string, speeds: Map<string, number>) {
     this.#path = path;
@@ -75,7 +76,13 @@ export class Speeds {
     return before === undefined;
   }
 
+  /** One write after the other: a renewed offer and a stopping node may keep them at the same time. */
   async keep(): Promise<void> {
-    await writeDurably(this.#path, JSON.stringify(Object.fromEntries(this.#speeds)));
+    const written = this.#written.then(
+      async () => await writeDurably(this.#path, JSON.stringify(Object.fromEntries(this.#speeds))),
+    );
+    // A write that failed is its caller's to hear of; the next one is tried anew.
+    this.#written = written.catch(() => undefined);
+    await written;
   }
 }

@@ -1,14 +1,21 @@
 import { createReadStream } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkReceipt, inputLines, rebuildBatch, type KeptLease, type ReceiptAnchor } from '@freehold/market';
-import { KeptReceipt, LINE_BYTES_MAX, parseBatchLine, WorkOutput, type BatchLine } from '@freehold/protocol';
+import {
+  KeptReceipt,
+  LINE_BYTES_MAX,
+  parseBatchLine,
+  ReceiptDocument,
+  WorkOutput,
+  type BatchLine,
+} from '@freehold/protocol';
 import { createSignatureCheck, ExitClient } from '@freehold/wiring/node';
 import { z } from 'zod';
-import { readIfThere, writeDurably } from '../durable-files.ts';
-import { keptResults } from '../journal.ts';
+import { writeDurably } from '../durable-files.ts';
+import { keptResults, leaseKey } from '../journal.ts';
 import { OptionError } from '../options.ts';
-import { jsonOf } from './receipt-files.ts';
+import { jsonOf, receiptsIn } from './receipt-files.ts';
 import { rpcUrlOf } from './rpc-url.ts';
 
 /** One line of a results file: a receipt and what it was given for. */
@@ -23,21 +30,33 @@ export async function exportResults(
 ): Promise<number> {
   const lines: string[] = [];
   let rows = 0;
-  for (const name of (await readdir(join(data, 'receipts'))).filter((entry) => entry.endsWith('.json')).sort()) {
-    const kept: unknown = JSON.parse((await readIfThere(join(data, 'receipts', name))) ?? 'null');
-    const receipt = KeptReceipt.safeParse(kept).data?.receipt;
-    if (receipt?.['job'] !== job) continue;
-    const lease = `${String(receipt['task'])}.${String(receipt['epoch'])}`;
-    // A node that died between the voucher and its tidying has them where they were made.
-    const outputs =
-      (await keptResults(join(data, 'results', lease))) ?? (await keptResults(join(data, 'leases', lease)));
-    if (outputs === null) continue;
+  for (const { where, kept } of await receiptsIn(join(data, 'receipts'))) {
+    const document = KeptReceipt.safeParse(kept).data?.receipt;
+    // An auditor's receipt is for looking at rows, not for rows.
+    if (document?.['job'] !== job || document['kind'] === 'audit') continue;
+    const receipt = ReceiptDocument.safeParse(document);
+    const outputs = receipt.success ? await outputsOf(data, receipt.data) : null;
+    if (outputs === null) {
+      print(`left out: ${where}: its results are not here any more, or not all of them`);
+      continue;
+    }
     rows += outputs.length;
     lines.push(JSON.stringify({ kept, outputs }));
   }
   await writeDurably(file, lines.map((line) => `${line}\n`).join(''));
   print(`${lines.length} leases, ${rows} rows of ${job} in ${file}`);
   return 0;
+}
+
+/** What a receipt pays for: where results are kept, or where they were made when the node died before it moved them. */
+async function outputsOf(data: string, receipt: ReceiptDocument): Promise<readonly WorkOutput[] | null> {
+  const rows = receipt.rows.to - receipt.rows.from;
+  for (const place of ['results', 'leases']) {
+    const outputs = await keptResults(join(data, place, leaseKey(receipt)));
+    // A lease that was cut short may have more rows than it was paid for.
+    if (outputs !== null && outputs.length >= rows) return outputs.slice(0, rows);
+  }
+  return null;
 }
 
 export interface RebuildOptions {
