@@ -1,0 +1,157 @@
+import { ledger } from '@freehold/domain';
+import {
+  PayoutGate,
+  SettlementStore,
+  type AcceptanceForNode,
+  type ChainBlock,
+  type Commit,
+  type EpochAmounts,
+  type PayoutState,
+} from '@freehold/market';
+import type { MemoryDatabase } from './database.ts';
+import { balanceOf } from './ledger.ts';
+
+/** Vouchers and epochs in memory. */
+export class MemorySettlementStore extends SettlementStore {
+  readonly #db: MemoryDatabase;
+
+  constructor(db: MemoryDatabase) {
+    super();
+    this.#db = db;
+  }
+
+  async acceptance(task: string): Promise<AcceptanceForNode | null> {
+    const receipt = this.#db.receipts.get(task);
+    const audit = this.#db.auditReceipts.where((due) => due.id === task && due.paidBy !== null)[0];
+    const voucher = this.#db.vouchers.get(task);
+    const nodeId = receipt?.nodeId ?? audit?.auditor;
+    if (nodeId === undefined) return null;
+    const document = receipt?.document ?? { v: 1, kind: 'audit', task, charge: String(audit?.amount ?? 0n), fee: '0' };
+    if (voucher === undefined) return { task, nodeId, document, claim: null };
+    const { book, epoch, payee, order, cumulative, total, signature, receipt: hash } = voucher;
+    const orderParams = this.#db.chainOrders.must(String(order)).params;
+    return {
+      task,
+      nodeId,
+      document,
+      claim: { book, epoch, payee, order, orderParams, cumulative, total, receipt: hash, signature },
+    };
+  }
+
+  async saveSignature(
+    task: string,
+    receipt: string,
+    signature: string,
+  ): Promise<{ readonly receipt: string; readonly signature: string }> {
+    return this.#db.transaction(() => {
+      const voucher = this.#db.vouchers.must(task);
+      if (voucher.receipt !== null && voucher.signature !== null)
+        return { receipt: voucher.receipt, signature: voucher.signature };
+      this.#db.vouchers.update(task, { receipt, signature });
+      return { receipt, signature };
+    });
+  }
+
+  async unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]> {
+    const open = this.#db.vouchers
+      .where((voucher) => voucher.nodeId === nodeId && !voucher.isKept && voucher.signature !== null)
+      .slice(0, limit);
+    const found: AcceptanceForNode[] = [];
+    for (const { task } of open) {
+      const acceptance = await this.acceptance(task);
+      if (acceptance !== null) found.push(acceptance);
+    }
+    return found;
+  }
+
+  async markKept(nodeId: string, task: string): Promise<void> {
+    const voucher = this.#db.vouchers.get(task);
+    if (voucher?.nodeId === nodeId && voucher.signature !== null) this.#db.vouchers.update(task, { isKept: true });
+  }
+
+  async openEpoch(): Promise<bigint | null> {
+    return this.#db.chainEpochs.where(({ state }) => state === 'open')[0]?.epoch ?? null;
+  }
+
+  async closeEpoch(_book: string, epoch: bigint): Promise<boolean> {
+    return this.#db.transaction(() => {
+      if (this.#db.chainEpochs.get(String(epoch))?.state !== 'open') return false;
+      const debits = new Map<number, bigint>();
+      const credits = new Map<string, bigint>();
+      for (const { order, payee, gross, net } of this.#db.vouchers.where((voucher) => voucher.epoch === epoch)) {
+        debits.set(order, (debits.get(order) ?? 0n) + gross);
+        credits.set(payee, (credits.get(payee) ?? 0n) + net);
+      }
+      this.#db.chainEpochs.update(String(epoch), { state: 'closed', debits, credits });
+      const next = epoch + 1n;
+      this.#db.chainEpochs.insert(String(next), { epoch: next, state: 'open', debits: new Map(), credits: new Map() });
+      return true;
+    });
+  }
+
+  async epoch(_book: string, epoch: bigint): Promise<EpochAmounts | null> {
+    return this.#db.chainEpochs.get(String(epoch)) ?? null;
+  }
+
+  /** The simulated chain has no work log: nothing waits to be anchored. */
+  async unanchored(): Promise<bigint | null> {
+    return null;
+  }
+  async commits(_book: string, epoch: bigint): Promise<readonly Commit[]> {
+    const paid = this.#db.vouchers.where((voucher) => voucher.epoch === epoch && voucher.kind === 'work');
+    return paid.flatMap(({ task }) => {
+      const receipt = this.#db.receipts.get(task);
+      return receipt === undefined ? [] : [{ task, leaseEpoch: receipt.epoch, root: receipt.root }];
+    });
+  }
+
+  async payeeIndices(_book: string, payees: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const known = payees.flatMap((payee) => this.#db.chainPayees.get(payee) ?? []);
+    return new Map(known.flatMap(({ payee, index }) => (index === null ? [] : [[payee, index] as const])));
+  }
+
+  async payable(
+    _book: string,
+    atLeast: bigint,
+    limit: number,
+  ): Promise<readonly { readonly index: number; readonly amount: bigint }[]> {
+    const payees = this.#db.chainPayees.all().flatMap(({ payee, index }) => {
+      const amount = balanceOf(this.#db, ledger.payoutOf(payee));
+      return index === null || index === 0 || amount <= 0n || amount < atLeast ? [] : [{ index, amount }];
+    });
+    return payees.sort((a, b) => a.index - b.index).slice(0, limit);
+  }
+
+  async refundable(_book: string, next: bigint, limit: number): Promise<readonly number[]> {
+    const closing = this.#db.chainOrders.where(
+      ({ state, closeEpoch }) => state === 'closing' && closeEpoch !== null && closeEpoch < next,
+    );
+    return closing.map(({ order }) => order).slice(0, limit);
+  }
+}
+
+/** Whether money may leave, kept with the ledger. */
+export class MemoryPayoutGate extends PayoutGate {
+  readonly #db: MemoryDatabase;
+  #state: PayoutState = { halted: null, accepted: 0n };
+
+  constructor(db: MemoryDatabase) {
+    super();
+    this.#db = db;
+  }
+
+  async state(): Promise<PayoutState> {
+    return this.#state;
+  }
+
+  async move(from: PayoutState, to: Parameters<PayoutGate['move']>[1]): Promise<boolean> {
+    if (from !== this.#state) return false;
+    this.#state = { ...to, halted: to.halted === null ? null : { ...to.halted, since: String(this.#db.nowMs) } };
+    return true;
+  }
+
+  async booked(): Promise<{ readonly block: ChainBlock; readonly escrow: bigint } | null> {
+    const block = this.#db.chainBlocks.all().at(-1);
+    return block === undefined ? null : { block, escrow: -balanceOf(this.#db, ledger.ESCROW) };
+  }
+}

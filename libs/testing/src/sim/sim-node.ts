@@ -1,0 +1,273 @@
+import { GrowingTree } from '@freehold/domain';
+import { toHex, type LeaseGrant, type RowsEnd } from '@freehold/market';
+import {
+  rowLeafHash,
+  taskIdBytes,
+  type CoordinatorMessage,
+  type HeldLease,
+  type RowScore,
+  type SignedOffer,
+  type Work,
+  type WorkOutput,
+} from '@freehold/protocol';
+import type { Dice } from './dice.ts';
+import { DIGEST, ENGINE_CLASS, madeUpAnswer, MODEL, RATES, rightAnswer, scored, scoreOf, textOf } from './row-truth.ts';
+import type { Connection, LeaseWork, LinkedNode, SimLink } from './sim-link.ts';
+import { SimSigner } from './sim-signer.ts';
+import type { VirtualTime } from './virtual-time.ts';
+
+/** What a node does otherwise than an honest one. Every question left out is answered honestly. */
+export interface Conduct {
+  readonly name: string;
+  /** Answers this row with something made up. */
+  readonly makesUp?: (text: string, dice: Dice) => boolean;
+  /** Signs another root than its rows have, or lets another sign. */
+  readonly forges?: (dice: Dice) => 'root' | 'signature' | null;
+  /** Stops in the middle of a lease and says nothing. */
+  readonly fallsSilent?: (dice: Dice) => boolean;
+  readonly refuses?: (dice: Dice) => boolean;
+  /** What it says of another's row: null runs it again. */
+  readonly judges?: (committed: WorkOutput, work: Work) => 'good' | 'bad' | null;
+}
+
+export const HONEST: Conduct = { name: 'honest' };
+
+interface Held {
+  readonly nonce: string;
+  committed: boolean;
+  /** Leaf hashes of the rows so far, kept in the node's journal. */
+  leaves: Uint8Array[];
+}
+
+export interface Voucher {
+  readonly task: string;
+  readonly epoch: string;
+  readonly order: number;
+  readonly cumulative: string;
+  readonly total: string;
+  readonly payee: string;
+  readonly isSigned: boolean;
+}
+
+const CUT: RowsEnd = { end: 'cut', message: 'the line broke' };
+
+/** A provider's machine. Its journal (leases in hand, vouchers) survives it; what it was at does not. */
+export class SimNode implements LinkedNode {
+  readonly id: string;
+  readonly address: string;
+  readonly offer: SignedOffer;
+  readonly conduct: Conduct;
+  readonly vouchers = new Map<string, Voucher>();
+  readonly #time: VirtualTime;
+  readonly #dice: Dice;
+  readonly #signer: SimSigner;
+  readonly #held = new Map<string, Held>();
+  readonly #rowMs: number;
+  readonly #checkpointRows: number;
+  #line: { readonly connection: Connection; readonly link: SimLink } | null = null;
+  #isUp = true;
+  rowsRun = 0;
+  /** Rises with every row that leaves. */
+  signs = 0;
+  rowsAudited = 0;
+
+  constructor(parts: {
+    id: string;
+    payout: string;
+    conduct: Conduct;
+    time: VirtualTime;
+    dice: Dice;
+    rates?: Readonly<Record<string, string>>;
+  }) {
+    this.id = parts.id;
+    this.conduct = parts.conduct;
+    this.#time = parts.time;
+    this.#dice = parts.dice;
+    this.address = `0x${parts.dice.hex(20)}`;
+    this.#signer = new SimSigner(this.address);
+    this.#rowMs = parts.dice.between(80, 500);
+    this.#checkpointRows = parts.dice.between(2, 7);
+    this.offer = offerOf(parts.id, this.address, parts.payout, parts.rates ?? RATES);
+  }
+
+  /** Looks for a coordinator again and again, and tells it what it has in hand. */
+  live(find: () => SimLink | null): void {
+    const turn = async (): Promise<void> => {
+      if (!this.#isUp) return;
+      if (this.#line?.connection.isUp !== true) {
+        const link = find();
+        const dialled = link?.dial(this, this.held()).catch(() => null) ?? null;
+        const connection = await Promise.race([dialled, this.#patience()]);
+        this.#line = link === null || connection === null ? null : { link, connection };
+      }
+      if (this.#line !== null) this.#line.link.heartbeat(this, this.#line.connection, this.held());
+    };
+    const again = (): void => {
+      void turn().finally(() => {
+        this.#time.after(1_500, again);
+      });
+    };
+    this.#time.after(this.#dice.between(1, 300), again);
+  }
+
+  /** A process that died never answers. */
+  async #patience(): Promise<null> {
+    await this.#time.sleep(3_000);
+    return null;
+  }
+
+  /** The machine goes off for so long. What is not in its journal is lost. */
+  crash(forMs: number): void {
+    this.#isUp = false;
+    if (this.#line !== null) this.#line.link.cut(this.id);
+    this.#line = null;
+    this.#time.after(forMs, () => {
+      this.#isUp = true;
+    });
+  }
+
+  held(): HeldLease[] {
+    return [...this.#held].map(([key, { nonce, committed, leaves }]) => {
+      const [task = '', epoch = '1'] = key.split('.');
+      return { task, epoch: Number(epoch), nonce, committed, done: leaves.length };
+    });
+  }
+
+  /** What the coordinator does not know any more is dropped. */
+  keepOnly(asked: readonly HeldLease[], isKept: (lease: HeldLease) => boolean): void {
+    for (const lease of asked) if (!isKept(lease)) this.#held.delete(`${lease.task}.${lease.epoch}`);
+  }
+
+  async work({ grant, from, inputs, sink, signal, line, link }: LeaseWork): Promise<RowsEnd> {
+    if (!line.isUp || !this.#isUp) return CUT;
+    if (this.conduct.refuses?.(this.#dice) === true)
+      return { end: 'refused', code: 'BUSY', message: 'the owner said no' };
+    const key = `${grant.task}.${grant.epoch}`;
+    const held = this.#held.get(key) ?? { nonce: grant.nonce, committed: false, leaves: [] };
+    this.#held.set(key, held);
+    held.leaves = held.leaves.slice(0, from);
+    const isForged = this.conduct.forges?.(this.#dice) ?? null;
+    const silentAt = this.conduct.fallsSilent?.(this.#dice) === true ? from + this.#dice.between(0, 5) : Infinity;
+    let batch: { index: number; output: WorkOutput }[] = [];
+    try {
+      for await (const input of inputs) {
+        await this.#time.sleep(this.#rowMs);
+        if (!line.isUp || !this.#isUp || signal.aborted) return CUT;
+        if (input.index >= silentAt) return await never();
+        const output = this.#answer(input.work);
+        this.signs += 1;
+        batch.push({ index: input.index, output });
+        held.leaves.push(rowLeafHash(grant.task, input.rowNo, input.work, output));
+        const n = input.index + 1;
+        const last = n === grant.rows;
+        if (!last && n % this.#checkpointRows !== 0) continue;
+        await link.delay();
+        await sink.results(batch);
+        batch = [];
+        const believed = await sink.checkpoint({ n, last, ...(await this.#sign(grant, held.leaves, isForged)) });
+        if (!believed) {
+          this.#held.delete(key);
+          return { end: 'failed', code: 'CHECKPOINT_REFUSED', message: 'the checkpoint was not believed' };
+        }
+        held.committed = last;
+        await link.delay();
+      }
+    } catch (error) {
+      return { end: 'cut', message: String(error) };
+    }
+    return held.committed ? { end: 'committed' } : CUT;
+  }
+
+  #answer(work: Work): WorkOutput {
+    if (this.conduct.makesUp?.(textOf(work), this.#dice) === true) return madeUpAnswer(work);
+    this.rowsRun += 1;
+    return rightAnswer(work);
+  }
+
+  async #sign(
+    grant: LeaseGrant,
+    leaves: readonly Uint8Array[],
+    isForged: 'root' | 'signature' | null,
+  ): Promise<{ readonly root: string; readonly signature: string }> {
+    const tree = new GrowingTree();
+    for (const leaf of isForged === 'root' ? leaves.slice(1) : leaves) tree.addHash(leaf);
+    const root = toHex(tree.root());
+    const task = toHex(taskIdBytes(grant.task));
+    const message = { task, epoch: BigInt(grant.epoch), n: BigInt(leaves.length), root };
+    const signer = isForged === 'signature' ? new SimSigner(`0x${'f0'.repeat(20)}`) : this.#signer;
+    return { root, signature: await signer.sign('LeaseCheckpoint', message) };
+  }
+
+  async audit(
+    rows: readonly { readonly rowNo: number; readonly work: Work; readonly committed: WorkOutput }[],
+  ): Promise<{ readonly scores: readonly RowScore[] }> {
+    const scores: RowScore[] = [];
+    for (const { rowNo, work, committed } of rows) {
+      const said = this.conduct.judges?.(committed, work) ?? null;
+      if (said === null) {
+        await this.#time.sleep(this.#rowMs);
+        this.rowsAudited += 1;
+      }
+      scores.push(said === null ? scoreOf(rowNo, work, committed) : scored(rowNo, work, said === 'good'));
+    }
+    return { scores };
+  }
+
+  hear(message: CoordinatorMessage, link: SimLink): void {
+    if (message.type === 'drop' || message.type === 'rejected')
+      this.#held.delete(`${message.lease.task}.${message.lease.epoch}`);
+    if (message.type !== 'accepted') return;
+    const task = String(message.receipt['task']);
+    for (const key of [...this.#held.keys()]) if (key.startsWith(`${task}.`)) this.#held.delete(key);
+    if (message.voucher === null) return;
+    const { epoch, order, cumulative, total, payee, signature } = message.voucher;
+    const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+    this.vouchers.set(task, {
+      task,
+      epoch: text(epoch),
+      order: Number(order),
+      cumulative: text(cumulative),
+      total: text(total),
+      payee: text(payee),
+      isSigned: text(signature) !== '',
+    });
+    void link.kept(this.id, task).catch(() => {
+      // The coordinator sends it again at the next hello.
+    });
+  }
+}
+
+function never(): Promise<never> {
+  return new Promise(() => {
+    // A node that says nothing is noticed by the lease's clock alone.
+  });
+}
+
+/** Beyond any run. */
+const EXPIRES_AT_S = 4_102_444_800;
+
+function offerOf(node: string, address: string, payout: string, rates: Readonly<Record<string, string>>): SignedOffer {
+  const caps = { tokens: false, logprobs: false, promptLogprobs: false, seed: true, lora: false, embeddings: true };
+  const facts = { kind: 'embedding', quantisation: 'none', contextTokens: 4_096, slots: 1, loaded: true } as const;
+  const model = { name: MODEL, digest: DIGEST, ...facts, caps, rates, rowsPerSecond: 0 };
+  const offer = {
+    v: 1 as const,
+    node,
+    address,
+    payout,
+    seq: 1,
+    expiresAt: EXPIRES_AT_S,
+    region: 'here',
+    isolation: 'none' as const,
+    gpus: [],
+    cpuMilli: 2_000,
+    memoryMib: 1_024,
+    diskMib: 1_024,
+    engines: [{ class: ENGINE_CLASS, models: [model] }],
+    pools: [],
+    noticeS: 0,
+    exposureMax: '1000000000',
+    chatSharePercent: 50,
+  };
+  return { offer, signature: `0x${'11'.repeat(65)}` };
+}
