@@ -53,6 +53,14 @@ export const MUTANTS = [
     test: 'is void when two auditors find one bad row: nothing of it is delivered or paid, its node gets no work',
   },
   {
+    name: 'paid before verified, in a market of many seeds',
+    file: 'libs/market/src/verify-result.ts',
+    find: 'if (condemned.length > 0) return',
+    replace: 'if (condemned.length > drawn.rows.length) return',
+    suite: 'libs/testing/src/sim/sim.test.ts',
+    test: 'keeps every promise about rows and money in 200 markets that crash, lose messages and change their minds',
+  },
+  {
     name: "anybody's signature will do",
     file: 'libs/market/src/run-lease.ts',
     find: 'return signer === this.#address',

@@ -92,6 +92,9 @@ function* receiptFaults(db: MemoryDatabase, receipt: ReceiptRow): Generator<Find
   const { epoch: won, state } = db.tasks.must(task);
   if (won !== epoch || state !== 'accepted' || lease.outcome !== 'accepted' || lease.checkpointRoot !== root)
     yield ['receipt-of-the-winner', `receipt ${task} is for epoch ${epoch}; the task is ${state} in epoch ${won}`];
+  const signer = `0x${lease.checkpointSignature?.slice(2, 42) ?? ''}`;
+  if (signer !== db.nodes.must(receipt.nodeId).address)
+    yield ['signed-by-its-node', `receipt ${task} pays ${receipt.nodeId} for rows that ${signer} signed`];
   const findings = db.audits.where((finding) => finding.task === task && finding.epoch === epoch);
   const rows = new Set(findings.map(({ rowNo }) => rowNo));
   if (db.jobs.must(receipt.jobId).verify !== 'off' && lease.drawRows === null)
