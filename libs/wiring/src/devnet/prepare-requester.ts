@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { addressOfKey, EscrowClient, openDevnetOrder } from '@freehold/chain';
 import { createKey, createOrg, syncChain } from '@freehold/market';
 import { openDatabase, PgAccountStore, PgChainHistory, type Database } from '@freehold/persistence';
@@ -14,6 +15,8 @@ export interface RequesterRecord {
 
 /** 1,000 play dollars: what the demonstration spends is a small part of it. */
 const DEPOSIT = 1_000_000_000n;
+const READS_MAX = 50;
+const READ_AGAIN_MS = 100;
 
 /** A requester with its own wallet, an API key, and an order in the book with money in it: the roads a real one takes. */
 export async function prepareRequester(options: {
@@ -55,10 +58,13 @@ async function openOrder(database: Database, where: Where, requester: RequesterF
   const devnet = { token: hex(where.chain.token), escrow: hex(where.chain.escrow), book: hex(where.chain.book) };
   const salt = hex(`0x${randomBytes(32).toString('hex')}`);
   await openDevnetOrder(where.rpcUrl, hex(requester.walletKey), devnet, { reserved: DEPOSIT, free: 0n, salt });
-  const order = await orderOf(database, where, requester.orgId);
-  if (order === null)
-    throw new Error(`The order of ${requester.orgId} was opened but is not on the chain. Start with --fresh.`);
-  return order;
+  // A coordinator that reads the chain at the same time may take a step from us that ends before the order's block.
+  for (let reads = 0; reads < READS_MAX; reads += 1) {
+    const order = await orderOf(database, where, requester.orgId);
+    if (order !== null) return order;
+    await sleep(READ_AGAIN_MS);
+  }
+  throw new Error(`The order of ${requester.orgId} was opened but is not on the chain. Start with --fresh.`);
 }
 
 /** Reads the chain into the ledger, so that the deposit is there before the first request, and finds the org's order. */
