@@ -89,6 +89,7 @@ export declare const WEIGHTS_FILE: string;
 export declare const TOKENIZER_FILE: string;
 export declare const CHAT_TEMPLATE: string;
 export declare const FAMILY_NAMES: readonly string[];
+export declare const SURE_FAMILIES: readonly string[];
 export declare const LEFT_OUT_NAMES: readonly string[];
 export declare const REFUSAL: string;
 export declare const manifest: ModelManifest;

@@ -16,6 +16,30 @@ import { modelGguf } from './gguf/model-gguf.mjs';
 import { readSafetensors } from './gguf/safetensors.mjs';
 import { Tokenizer } from './tokenizer.mjs';
 
+/** The families that the model card shows at 99 % and above on unseen contents: what demos and tests may assert on. */
+export const SURE_FAMILIES = [
+  'sentiment',
+  'topic',
+  'json',
+  'date',
+  'units10',
+  'sort-down',
+  'count',
+  'first',
+  'last',
+  'yes-no',
+  'lookup',
+  'spell',
+  'parity',
+  'next',
+  'digit-words',
+  'word-digits',
+  'clock',
+  'json-list',
+  'find-number',
+  'unknown',
+];
+
 export { CHAT_TEMPLATE, FAMILY_NAMES, LEFT_OUT_NAMES, REFUSAL, chatPrompt, chatSegments };
 export { loraGguf } from './gguf/model-gguf.mjs';
 export { readSafetensors } from './gguf/safetensors.mjs';

@@ -11,8 +11,8 @@ import type { Seat, Seats } from './seats.ts';
 /** What no coordinator has asked about for a day is nobody's any more. */
 const FORGOTTEN_AFTER_MS = 24 * 3_600_000;
 /**
- * Results of leases that are accepted, or may yet be, are kept for so long, the time in which a batch's coordinator may be lost and another take over; and
- * together no more than a disk has to spare beside the leases in hand.
+ * Results of leases that are accepted, or may yet be, are kept for so long: the time in which a batch's coordinator may be lost
+ * and another take over. Together no more than a disk has to spare beside the leases in hand.
  */
 const RESULTS_KEPT = { keptMs: 24 * 3_600_000, bytesMax: 2 * 1_073_741_824 };
 /** A day has thousands of leases: they are not all looked at after each. */

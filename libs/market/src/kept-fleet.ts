@@ -66,13 +66,14 @@ export class KeptFleet {
     const changed = this.#noteConnections(this.#ports.link.nodes().filter(({ id }) => owns(id)));
     const stale = [...this.#stale];
     this.#stale.clear();
-    const covered = stale.flatMap((id) => [...(this.#known.get(id)?.promised ?? [])].filter(({ settled }) => settled));
+    // What was written before the question is in the answer.
+    const covered = new Map(stale.map((id) => [id, settledOf(this.#known.get(id))]));
     const records = await this.#read(stale);
     for (const id of stale) {
       const known = this.#known.get(id);
       const record = records.get(id);
       if (known === undefined || record === undefined) continue;
-      for (const promised of covered) known.promised.delete(promised);
+      for (const promised of covered.get(id) ?? []) known.promised.delete(promised);
       known.record = record;
       known.benchedUntilMs = this.#ports.clock.nowMs() + record.benchedForMs;
       changed.add(id);
@@ -167,6 +168,10 @@ export class KeptFleet {
     };
     this.#placer.put(candidateOf({ id, offer, draining: isDraining || isResting }, loaded, this.#ports.measured));
   }
+}
+
+function settledOf(known: Known | undefined): readonly Promised[] {
+  return [...(known?.promised ?? [])].filter(({ settled }) => settled);
 }
 
 function isBenched({ record }: Known): boolean {

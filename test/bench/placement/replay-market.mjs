@@ -1,5 +1,5 @@
 /** A trace played against the placement: arrivals, ends, and nodes that die and come back, in the order of their times. */
-import { ANYWHERE, ENGINES_STAND, PlacementIndex, TaskQueue, chance } from '@freehold/domain';
+import { ANYWHERE, EMPTY_NODE, ENGINES_STAND, PlacementIndex, TaskQueue, chance } from '@freehold/domain';
 
 export const SLOTS = 8;
 const MODEL = 'm';
@@ -48,22 +48,9 @@ class Market {
 
   #node(id) {
     const number = this.index.put({
+      ...EMPTY_NODE,
       nodeId: String(id).padStart(6, '0'),
-      region: '',
-      pools: [],
       models: [{ name: MODEL, digest: 'd', engineClass: 'c', loaded: true, rates: RATES, rowsPerSecond: 1 }],
-      gpus: [],
-      cpuFreeMilli: 0,
-      memoryFreeMib: 0,
-      isolation: 'none',
-      gpuRates: {},
-      reputation: 1,
-      draining: false,
-      benchedForMs: 0,
-      benchedWhy: null,
-      rowsAccepted: 0,
-      leasesActive: 0,
-      rowsUnaccepted: 0,
     });
     if (this.churn !== null) this.events.push({ atS: this.#exponential(this.churn.upS), what: 'die', node: id });
     const cache = this.caches === null ? null : new Lru(this.caches.blocks);

@@ -2,6 +2,7 @@ import { SEGMENTS_PER_LEASE_MAX } from '../training/segments.ts';
 import type { Ask, Candidate, ServedModel } from './ask.ts';
 import { LEASES_AHEAD, ROWS_UNACCEPTED_MAX, servedModel } from './constraints.ts';
 import type { Demand, Placement } from './demand.ts';
+import { fnv1a } from './fnv.ts';
 import { FragmentationGauge } from './fragmentation.ts';
 import { packingOf } from './packing.ts';
 import { PlacementIndex } from './placement-index/placement-index.ts';
@@ -202,14 +203,7 @@ function rowsFor(node: Candidate, model: ServedModel, left: number, nodes: numbe
 }
 
 function inSeededOrder(nodes: readonly Mutable<Candidate>[], seed: number): Mutable<Candidate>[] {
-  const keyed = nodes.map((node) => ({ node, key: seed === 0 ? 0 : seededKey(seed, node.nodeId) }));
+  const keyed = nodes.map((node) => ({ node, key: seed === 0 ? 0 : fnv1a(node.nodeId, seed) }));
   keyed.sort((a, b) => a.key - b.key || (a.node.nodeId < b.node.nodeId ? -1 : 1));
   return keyed.map(({ node }) => node);
-}
-
-/** FNV-1a over the id, from the seed. */
-function seededKey(seed: number, id: string): number {
-  let hash = (0x811c9dc5 ^ seed) >>> 0;
-  for (let i = 0; i < id.length; i += 1) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193) >>> 0;
-  return hash;
 }

@@ -23,6 +23,7 @@ import {
   TRAINER_MEMORY_MIB,
   type LocalObjects,
 } from '../models.ts';
+import { hashed } from './hashed.ts';
 import type { OwnEngine } from './own-engines.ts';
 
 /** Files counted at a time for quotes: each is a trainer's process for some seconds. */
@@ -73,17 +74,7 @@ export class LocalBases extends TrainableBases {
     try {
       const path = join(folder, 'data.jsonl');
       const hash = createHash('sha256');
-      await pipeline(
-        data,
-        async function* (body: AsyncIterable<Uint8Array>) {
-          for await (const chunk of body) {
-            hash.update(chunk);
-            yield chunk;
-          }
-        },
-        createWriteStream(path, { mode: 0o600 }),
-        { signal },
-      );
+      await pipeline(data, hashed(hash), createWriteStream(path, { mode: 0o600 }), { signal });
       const counted = { ...plan, data: { sha256: hash.digest('hex') } };
       return await this.with(counted, path, (at) => Promise.resolve(at.planned), signal);
     } finally {

@@ -1,4 +1,4 @@
-import { databaseFault, ServiceFault } from '../devnet/service-fault.ts';
+import { codesWithin, databaseFault, ServiceFault } from '../devnet/service-fault.ts';
 import { ConfigError } from '../config.ts';
 
 const REST = ', or correct DATABASE_URL.';
@@ -11,16 +11,8 @@ export function startFaultText(error: unknown, databaseUrl = process.env['DATABA
   if (
     databaseUrl !== undefined &&
     URL.canParse(databaseUrl) &&
-    codesOf(error).some((code) => OF_THE_DATABASE.test(code))
+    codesWithin(error).some((code) => OF_THE_DATABASE.test(code))
   )
     return databaseFault(databaseUrl, error, REST).message;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
-}
-
-/** Drivers put the server's error into `driverError`, `cause` or, for a name of two addresses, a list. */
-function codesOf(error: unknown): readonly string[] {
-  if (typeof error !== 'object' || error === null) return [];
-  const { code, cause, driverError, errors } = error as Readonly<Record<string, unknown>>;
-  const inner: readonly unknown[] = [cause, driverError, ...(Array.isArray(errors) ? (errors as unknown[]) : [])];
-  return [...(typeof code === 'string' ? [code] : []), ...inner.flatMap(codesOf)];
 }

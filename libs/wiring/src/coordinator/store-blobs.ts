@@ -4,6 +4,7 @@ import { open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { BlobMissing, blobName, Blobs, ObjectMissing, type ObjectStore } from '@freehold/market';
+import { hashed } from './hashed.ts';
 
 /** Copies beside the object store, for this coordinator's own engines; the store keeps the originals. */
 const BYTES_MAX = 1_073_741_824;
@@ -32,16 +33,11 @@ export class StoreBlobs extends Blobs {
     const draft = join(this.folder, `.${randomUUID()}`);
     try {
       const hash = createHash('sha256');
-      const hashed = async function* (chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-        for await (const chunk of chunks) {
-          hash.update(chunk);
-          yield chunk;
-        }
-      };
       // Opened first: a stream that is cut while it opens would make the file after it was removed. Flushed before it has
       // its name: a machine that loses its power must not find half of it there.
       const file = await open(draft, 'wx', 0o600);
-      await pipeline(this.#objects.read(blobName(sha256)), hashed, file.createWriteStream({ flush: true }), { signal });
+      const into = file.createWriteStream({ flush: true });
+      await pipeline(this.#objects.read(blobName(sha256)), hashed(hash), into, { signal });
       const found = hash.digest('hex');
       if (found !== sha256) throw new BlobMissing(sha256, `what the object store has hashes to ${found.slice(0, 12)}…`);
       await rename(draft, path);

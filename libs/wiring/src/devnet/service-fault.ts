@@ -30,7 +30,7 @@ interface Coded {
 
 /** What a socket says, in words; null when the error is about something else. */
 export function networkFault(error: unknown, host: string): { readonly came: string; readonly advice: string } | null {
-  const code = codeWithin(error);
+  const [code] = codesWithin(error);
   switch (code) {
     case 'ECONNREFUSED':
       return { came: `nothing listens at ${host} (ECONNREFUSED)`, advice: 'Start the service there' };
@@ -55,17 +55,17 @@ export function networkFault(error: unknown, host: string): { readonly came: str
   }
 }
 
-/** Errors of sockets hide in causes (fetch) and in lists (a name with two addresses). */
-function codeWithin(error: unknown): string | null {
-  if (typeof error !== 'object' || error === null) return null;
+/**
+ * The codes within an error, outermost first. Errors of sockets hide in causes (fetch), in `driverError` (TypeORM) and in lists
+ * (a name with two addresses).
+ */
+export function codesWithin(error: unknown): readonly string[] {
+  if (typeof error !== 'object' || error === null) return [];
   const { code, cause, driverError, errors } = error as Coded;
-  if (typeof code === 'string') return code;
-  if ((error as { name?: unknown }).name === 'TimeoutError') return 'TimeoutError';
-  for (const inner of [cause, driverError, ...(errors ?? [])]) {
-    const found = codeWithin(inner);
-    if (found !== null) return found;
-  }
-  return null;
+  const own = typeof code === 'string' ? [code] : [];
+  const timedOut = own.length === 0 && (error as { name?: unknown }).name === 'TimeoutError' ? ['TimeoutError'] : [];
+  const inner: readonly unknown[] = [cause, driverError, ...(Array.isArray(errors) ? (errors as unknown[]) : [])];
+  return [...own, ...timedOut, ...inner.flatMap(codesWithin)];
 }
 
 export function hostOf(url: URL, port: number): string {
@@ -81,7 +81,7 @@ export function databaseFault(text: string, error: unknown, rest: string): Servi
 
 function serverFault(error: unknown, url: URL): { readonly came: string; readonly advice: string } {
   const { message } = error as { message?: string };
-  const code = codeWithin(error) ?? undefined;
+  const [code] = codesWithin(error);
   if (code === '28P01' || code === '28000')
     return { came: `the server refused the user or its password (${code})`, advice: 'Give the right ones in the URL' };
   if (code === '3D000')
