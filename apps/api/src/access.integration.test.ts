@@ -118,6 +118,13 @@ const ROUTES: readonly RouteCase[] = [
   },
   { route: 'GET /market/v1/account', path: () => '/market/v1/account', scope: 'market', owner: 200, stranger: 200 },
   {
+    route: 'GET /market/v1/account/statement',
+    path: () => `/market/v1/account/statement?job=${ids['batch']}`,
+    scope: 'market',
+    owner: 200,
+    stranger: 404,
+  },
+  {
     route: 'GET /market/v1/account/keys',
     path: () => '/market/v1/account/keys',
     scope: 'keys',

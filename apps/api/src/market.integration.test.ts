@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { readFileSync } from 'node:fs';
 import { toFile } from 'openai';
 import { finalizeBatch, validateBatch } from '@freehold/market';
+import { Statement } from '@freehold/protocol';
 import { acceptRows } from '../test/accept-rows.ts';
 import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
 
@@ -255,4 +257,71 @@ it('takes no more files from an organisation that has filled its share', async (
   await upload();
   await house.database.query('UPDATE file SET bytes = $2 WHERE org_id = $1', [hoarder.orgId, 100 * 1_073_741_824]);
   await expect(upload()).rejects.toMatchObject({ status: 403, code: 'storage_limit_reached' });
+});
+
+describe('a statement', () => {
+  const docs = readFileSync(new URL('../../../docs/operating/statements.md', import.meta.url), 'utf8');
+  const curls = docs.split('\n').filter((text) => text.startsWith('curl '));
+  let job: string;
+  let stranger: Tenant;
+  beforeAll(async () => {
+    stranger = await house.org(5n);
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(line('a')), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const batch = await tenant.client.batches.create({
+      input_file_id: file.id,
+      endpoint: '/v1/chat/completions',
+      completion_window: '24h',
+    });
+    job = batch.id;
+    await validateBatch({ ...house, catalogue: CATALOGUE }, job);
+  });
+  const get = (path: string, headers: Record<string, string> = {}, key = tenant.key): Promise<Response> =>
+    fetch(`${house.url}${path}`, { headers: { authorization: `Bearer ${key}`, ...headers } });
+
+  it('answers every request of the docs as they say', async () => {
+    expect(curls.length).toBeGreaterThanOrEqual(3);
+    for (const curl of curls) {
+      const path = /\$FREEHOLD_URL([^"]*)"/.exec(curl)?.[1]?.replace('$JOB', job) ?? '';
+      const accept = /"accept: ([^"]*)"/.exec(curl)?.[1];
+      const answer = await get(path, accept === undefined ? {} : { accept });
+      expect([curl, answer.status]).toEqual([curl, 200]);
+      const text = await answer.text();
+      if (/csv/.test(curl)) {
+        expect(answer.headers.get('content-type')).toMatch(/^text\/csv/);
+        expect(text).toMatch(/^at,kind,ref,asset,amount,balance\r\n.+,(credit|hold),/);
+      } else expect(Statement.parse(JSON.parse(text)).account).toBe(`balance/${tenant.orgId}`);
+    }
+  });
+
+  it('is walked by its links, in CSV as in JSON, and ends at the balance', async () => {
+    const whole = Statement.parse(await (await get('/market/v1/account/statement')).json());
+    const lines: string[] = [];
+    for (let next: string | undefined = '/market/v1/account/statement?limit=1&format=csv'; next !== undefined;) {
+      const answer = await get(next);
+      lines.push((await answer.text()).split('\r\n')[1] ?? '');
+      next = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1];
+    }
+    expect(lines).toEqual(
+      whole.data.map((one) => `${one.at},${one.kind},${one.ref},money,${one.amount},${one.balance}`),
+    );
+    expect(lines.length).toBeGreaterThanOrEqual(2);
+    expect(whole.data.at(-1)?.balance).toBe(String((await house.accounts.balance(tenant.orgId)).balance));
+  });
+
+  it("shows the job's hold to its owner; a stranger sees its own account and learns nothing of the job", async () => {
+    const held = Statement.parse(await (await get(`/market/v1/account/statement?job=${job}`)).json());
+    expect(held.data.map(({ kind, ref }) => [kind, ref])).toEqual([['hold', job]]);
+    const other = await get(`/market/v1/account/statement?job=${job}`, {}, stranger.key);
+    const unknown = await get('/market/v1/account/statement?job=batch_nobody', {}, stranger.key);
+    expect([other.status, unknown.status]).toEqual([404, 404]);
+    expect((await other.text()).replaceAll(job, 'batch_nobody')).toBe(await unknown.text());
+    const own = Statement.parse(await (await get('/market/v1/account/statement', {}, stranger.key)).json());
+    expect(own.data.map(({ kind, amount }) => [kind, amount])).toEqual([['credit', '5']]);
+    // Nobody names an account: there is no parameter for it.
+    const named = await get(`/market/v1/account/statement?org=${tenant.orgId}`, {}, stranger.key);
+    expect(named.status).toBe(400);
+  });
 });

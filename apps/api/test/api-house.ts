@@ -28,6 +28,7 @@ import {
   ProviderLink,
   SignatureCheck,
   Signer,
+  Statements,
   inputLines,
   type HoldsModel,
   type PlanAtHand,
@@ -47,6 +48,7 @@ import {
   PgJobStore,
   PgLeaseStore,
   PgOfferBook,
+  PgStatements,
   type Database,
 } from '@freehold/persistence';
 import { LINE_BYTES_MAX, type Catalogue, type ListPrices, type Scope, type TrainingPlan } from '@freehold/protocol';
@@ -249,6 +251,7 @@ export async function apiHouse(
       [LeaseStore, parts.leases],
       [OfferBook, parts.offers],
       [BooksWatch, new PgBooksWatch(database)],
+      [Statements, new PgStatements(database)],
       [ObjectStore, parts.objects],
       [ProviderLink, link],
       [Signer, createSigner(`0x${'77'.repeat(32)}`, DOMAIN)],

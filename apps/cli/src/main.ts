@@ -3,6 +3,7 @@ import { addDoctor } from './doctor.ts';
 import { addNode } from './node.ts';
 import { addWhy } from './why.ts';
 import { addPayouts } from './payouts.ts';
+import { addStatement } from './statement.ts';
 
 const program = new Command('freehold')
   .description('Freehold: GPU work with evidence per row and payment on chain.')
@@ -18,13 +19,15 @@ Examples:
   freehold node why
   freehold why batch_…
   freehold doctor --json
-  freehold payouts status`,
+  freehold payouts status
+  freehold statement --from 2026-11-01 --until 2026-12-01 --csv`,
   );
 
 addNode(program);
 addDoctor(program);
 addWhy(program);
 addPayouts(program);
+addStatement(program);
 
 program.parseAsync(process.argv).catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

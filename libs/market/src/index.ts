@@ -43,6 +43,8 @@ export * from './training/finish-fine-tune.ts';
 export * from './training/remove-model.ts';
 export * from './training/lease-events.ts';
 export * from './ports/account-store.ts';
+export * from './ports/statements.ts';
+export * from './read-statement.ts';
 export * from './ports/file-store.ts';
 export * from './ports/job-store.ts';
 export * from './ports/offer-book.ts';

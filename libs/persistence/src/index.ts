@@ -4,7 +4,7 @@ export * from './migrate.ts';
 export { migrationFiles } from './migrations.ts';
 export * from './outbox.ts';
 export * from './ledger/ledger.ts';
-export * from './ledger/statement.ts';
+export * from './ledger/pg-statements.ts';
 export * from './accounts/pg-account-store.ts';
 export * from './files/pg-file-store.ts';
 export * from './jobs/pg-job-store.ts';

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { PayoutState } from '@freehold/market';
-import { openDatabase, PgPayoutGate, type Database } from '@freehold/persistence';
+import type { AccountRef } from '@freehold/domain';
+import { readStatement, type PayoutState } from '@freehold/market';
+import { openDatabase, PgPayoutGate, PgStatements, type Database } from '@freehold/persistence';
 import { BullWorkQueue } from '@freehold/queue';
 import { startPostgres, type EmbeddedPostgres } from './embedded/index.ts';
 import { readRequester } from './devnet/requester-file.ts';
@@ -108,6 +109,15 @@ export async function examine(market: ReachedMarket): Promise<Examination> {
   } finally {
     await queue?.close();
   }
+}
+
+/** Any account of the market's books, for the operator. */
+export async function statementOf(
+  market: ReachedMarket,
+  account: AccountRef,
+  asked: Parameters<typeof readStatement>[2],
+): ReturnType<typeof readStatement> {
+  return await readStatement(new PgStatements(market.database), account, asked);
 }
 
 /** The operator's hand on the payouts of a market. */

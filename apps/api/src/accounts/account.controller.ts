@@ -1,6 +1,17 @@
-import { Controller, Delete, Get, Param } from '@nestjs/common';
-import { AccountStore, type KeyRecord } from '@freehold/market';
-import { formatMoney, notFound } from '@freehold/protocol';
+import { Controller, Delete, Get, Param, Query, Req, Res } from '@nestjs/common';
+import type { Response } from 'express';
+import { ledger } from '@freehold/domain';
+import { AccountStore, JobStore, readStatement, Statements, type KeyRecord } from '@freehold/market';
+import {
+  formatMoney,
+  invalidRequest,
+  notFound,
+  parseStatementRequest,
+  statementCsv,
+  type Statement,
+  type StatementRequest,
+} from '@freehold/protocol';
+import type { ApiRequest } from '../http/api-request.ts';
 import { Caller, Needs } from './needs.ts';
 import { KeyRing } from './key-ring.ts';
 
@@ -9,10 +20,14 @@ import { KeyRing } from './key-ring.ts';
 export class AccountController {
   readonly #accounts: AccountStore;
   readonly #keys: KeyRing;
+  readonly #jobs: JobStore;
+  readonly #statements: Statements;
 
-  constructor(accounts: AccountStore, keys: KeyRing) {
+  constructor(accounts: AccountStore, keys: KeyRing, jobs: JobStore, statements: Statements) {
     this.#accounts = accounts;
     this.#keys = keys;
+    this.#jobs = jobs;
+    this.#statements = statements;
   }
 
   @Get()
@@ -26,6 +41,35 @@ export class AccountController {
       held: formatMoney(held),
       trust: caller.trust,
     };
+  }
+
+  /** The ledger's lines of the caller's balance, or of what is held for one of its jobs; as CSV where that is preferred. */
+  @Get('statement')
+  @Needs('market')
+  async statement(
+    @Caller() caller: KeyRecord,
+    @Query() query: Record<string, unknown>,
+    @Req() request: ApiRequest,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<Statement | string> {
+    const asked = parseStatementRequest(query);
+    if (!asked.ok) throw invalidRequest(asked.problem.code, asked.problem.message, asked.problem.param);
+    const format = asked.value.format ?? (request.accepts(['json', 'text/csv']) === 'text/csv' ? 'csv' : 'json');
+    const statement = await this.#statementOf(caller, asked.value);
+    response.setHeader('vary', 'accept');
+    if (statement.has_more && statement.last_id !== null)
+      response.setHeader('link', `<${nextPage(request, statement.last_id)}>; rel="next"`);
+    if (format === 'json') return statement;
+    response.setHeader('content-type', 'text/csv; charset=utf-8; header=present');
+    response.setHeader('content-disposition', 'attachment; filename="statement.csv"');
+    return statementCsv(statement.data);
+  }
+
+  async #statementOf(caller: KeyRecord, asked: StatementRequest): Promise<Statement> {
+    const { job } = asked;
+    if (job !== null && (await this.#jobs.get(caller.orgId, job)) === null) throw notFound('job', job);
+    const account = job === null ? ledger.balanceOf(caller.orgId) : ledger.holdOf(job);
+    return await readStatement(this.#statements, account, asked);
   }
 
   @Get('keys')
@@ -50,4 +94,11 @@ export class AccountController {
     this.#keys.forget();
     return { id, object: 'key', revoked: true };
   }
+}
+
+/** The same question after `lastId`, relative to the one that was asked. */
+function nextPage(request: ApiRequest, lastId: string): string {
+  const next = new URL(request.originalUrl, 'http://here');
+  next.searchParams.set('after', lastId);
+  return `${next.pathname}${next.search}`;
 }

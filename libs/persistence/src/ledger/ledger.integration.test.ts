@@ -1,16 +1,9 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { ledger } from '@freehold/domain';
+import type { StatementPage } from '@freehold/market';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { MarketWorld } from '../../test/market-world.ts';
-import {
-  balanceOfAccount,
-  balanceOfOrg,
-  grantCredits,
-  isCheckViolation,
-  post,
-  statement,
-  statementCsv,
-} from '../index.ts';
+import { balanceOfAccount, balanceOfOrg, grantCredits, isCheckViolation, PgStatements, post } from '../index.ts';
 
 let market: MarketDatabase;
 let world: MarketWorld;
@@ -68,19 +61,40 @@ it('refuses a transaction that does not add up, one that overdraws, and any rewr
   expect(await refused(query('TRUNCATE posting'))).toBe(true);
 });
 
-it('prints statements in pages, with the running balance, as JSON and as CSV', async () => {
+it('prints statements in pages and by period, with the running balance, of the one account that is asked for', async () => {
   const org = await world.org(100n);
-  await market.database.transaction((tx) => post(tx, [ledger.hold(org, '=cmd("x")', 30n)]));
-  await market.database.transaction((tx) => post(tx, [ledger.release(org, '=cmd("x")', 5n)]));
-  const account = ledger.balanceOf(org);
-  const [first] = await statement(market.database, account, { limit: 1 });
-  expect(first).toMatchObject({ kind: 'credit', amount: '100', balance: '100' });
-  const rest = await statement(market.database, account, { after: first?.id ?? '' });
-  expect(rest.map(({ kind, amount, balance }) => [kind, amount, balance])).toEqual([
+  const other = await world.org(7n);
+  await market.database.transaction((tx) => post(tx, [ledger.hold(org, `${org}-job`, 30n)]));
+  await market.database.transaction((tx) => post(tx, [ledger.release(org, `${org}-job`, 5n)]));
+  const statements = new PgStatements(market.database);
+  const all = { account: ledger.balanceOf(org), fromMs: null, untilMs: null, after: null, limit: 10 };
+  const whole = await statements.read(all);
+  expect(whole).toMatchObject({ opening: 0n, hasMore: false });
+  expect(whole.lines.map(({ kind, amount, balance }) => [kind, amount, balance])).toEqual([
+    ['credit', '100', '100'],
     ['hold', '-30', '70'],
     ['release', '5', '75'],
   ]);
-  const csv = statementCsv(rest).split('\r\n');
-  expect(csv[0]).toBe('at,kind,ref,asset,amount,balance');
-  expect(csv[1]).toMatch(/,hold,"'=cmd\(""x""\)",money,-30,70$/);
+  const pages = [];
+  for (let after: string | null = null, more = true; more;) {
+    const page: StatementPage = await statements.read({ ...all, after, limit: 1 });
+    pages.push(...page.lines);
+    expect(page.opening + BigInt(page.lines[0]?.amount ?? 0)).toBe(BigInt(page.lines[0]?.balance ?? -1));
+    [after, more] = [page.lines[0]?.id ?? null, page.hasMore];
+  }
+  expect(pages).toEqual(whole.lines);
+  // Two halves of a period open where the other closed, wherever it is cut.
+  for (const { at } of whole.lines) {
+    const cutMs = Date.parse(at);
+    const early = await statements.read({ ...all, untilMs: cutMs });
+    const late = await statements.read({ ...all, fromMs: cutMs });
+    expect([...early.lines, ...late.lines]).toEqual(whole.lines);
+    expect(late.opening).toBe(early.opening + early.lines.reduce((sum, line) => sum + BigInt(line.amount), 0n));
+  }
+  expect((await statements.read({ ...all, account: ledger.balanceOf(other) })).lines).toHaveLength(1);
+  expect(await statements.read({ ...all, account: ledger.balanceOf('org_nobody') })).toEqual({
+    opening: 0n,
+    lines: [],
+    hasMore: false,
+  });
 });

@@ -1,9 +1,6 @@
 import { ledger, type AccountRef, type Amount, type LedgerEntry } from '@freehold/domain';
 import type { Database, Sql } from '../database.ts';
 
-/** Lines of a statement read at once: a page, not a life. */
-export const STATEMENT_LINES_MAX = 1_000;
-
 /**
  * Writes entries in the caller's transaction. An entry whose (kind, ref) was written before is left alone, so every
  * caller may run twice. Entries without lines (a charge of nothing) are not written.

@@ -1,5 +1,7 @@
 export * from './api-error.ts';
 export * from './money.ts';
+export * from './csv.ts';
+export * from './statement.ts';
 export * from './problem.ts';
 export * from './chat-request.ts';
 export * from './embedding-request.ts';

@@ -31,6 +31,7 @@ import {
   Shards,
   SignatureCheck,
   Signer,
+  Statements,
   TrainableBases,
   WorkQueue,
 } from '@freehold/market';
@@ -48,6 +49,7 @@ import {
   PgOfferBook,
   PgOutbox,
   PgShards,
+  PgStatements,
 } from '@freehold/persistence';
 import { BullWorkQueue } from '@freehold/queue';
 import { DiskObjectStore } from '@freehold/storage';
@@ -155,6 +157,7 @@ function coordinatorProviders(
     bind(FineTuneStore, () => new PgFineTuneStore(database)),
     bind(OfferBook, () => new PgOfferBook(database)),
     bind(BooksWatch, () => new PgBooksWatch(database)),
+    bind(Statements, () => new PgStatements(database)),
     bind(LeaseStore, () => new PgLeaseStore(database)),
     bind(Outbox, () => new PgOutbox(database)),
     bind(Shards, () => new PgShards(database)),
