@@ -14,15 +14,11 @@ export async function readStatement(
     account: `${account.kind}/${account.owner}`,
     asset: ledger.MONEY,
     decimals: MONEY_DECIMALS,
-    from: iso(asked.fromMs),
-    until: iso(asked.untilMs),
+    from: asked.from,
+    until: asked.until,
     opening: String(page.opening),
     data: [...page.lines],
     last_id: page.lines.at(-1)?.id ?? null,
     has_more: page.hasMore,
   };
-}
-
-function iso(ms: number | null): string | null {
-  return ms === null ? null : new Date(ms).toISOString();
 }

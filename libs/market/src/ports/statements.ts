@@ -3,9 +3,9 @@ import type { StatementLine } from '@freehold/protocol';
 
 export interface StatementAsk {
   readonly account: AccountRef;
-  /** [from, until), in milliseconds since 1970, by the database's clock at the posting; null: no bound. */
-  readonly fromMs: number | null;
-  readonly untilMs: number | null;
+  /** [from, until), as moments of UTC (RFC 3339), by the database's clock at the posting; null: no bound. */
+  readonly from: string | null;
+  readonly until: string | null;
   /** The id of the last line of the page before. */
   readonly after: string | null;
   readonly limit: number;

@@ -67,7 +67,7 @@ it('prints statements in pages and by period, with the running balance, of the o
   await market.database.transaction((tx) => post(tx, [ledger.hold(org, `${org}-job`, 30n)]));
   await market.database.transaction((tx) => post(tx, [ledger.release(org, `${org}-job`, 5n)]));
   const statements = new PgStatements(market.database);
-  const all = { account: ledger.balanceOf(org), fromMs: null, untilMs: null, after: null, limit: 10 };
+  const all = { account: ledger.balanceOf(org), from: null, until: null, after: null, limit: 10 };
   const whole = await statements.read(all);
   expect(whole).toMatchObject({ opening: 0n, hasMore: false });
   expect(whole.lines.map(({ kind, amount, balance }) => [kind, amount, balance])).toEqual([
@@ -85,9 +85,8 @@ it('prints statements in pages and by period, with the running balance, of the o
   expect(pages).toEqual(whole.lines);
   // Two halves of a period open where the other closed, wherever it is cut.
   for (const { at } of whole.lines) {
-    const cutMs = Date.parse(at);
-    const early = await statements.read({ ...all, untilMs: cutMs });
-    const late = await statements.read({ ...all, fromMs: cutMs });
+    const early = await statements.read({ ...all, until: at });
+    const late = await statements.read({ ...all, from: at });
     expect([...early.lines, ...late.lines]).toEqual(whole.lines);
     expect(late.opening).toBe(early.opening + early.lines.reduce((sum, line) => sum + BigInt(line.amount), 0n));
   }

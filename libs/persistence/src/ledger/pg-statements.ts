@@ -14,7 +14,7 @@ export class PgStatements extends Statements {
   }
 
   /** One statement, so that the opening balance and the lines are of one moment. */
-  async read({ account, fromMs, untilMs, after, limit }: StatementAsk): Promise<StatementPage> {
+  async read({ account, from, until, after, limit }: StatementAsk): Promise<StatementPage> {
     const [found] = await this.#sql.query<{ opening: string; lines: readonly Row[] }>(
       `WITH asked AS (SELECT id FROM account WHERE kind = $1 AND owner = $2 AND asset = $3),
        line AS MATERIALIZED (
@@ -31,13 +31,9 @@ export class PgStatements extends Statements {
        SELECT (SELECT amount FROM opening)::text AS opening,
          coalesce((SELECT json_agg(json_build_object('id', id::text, 'at', at, 'kind', kind, 'ref', ref, 'asset', asset,
            'amount', amount::text, 'balance', balance::text) ORDER BY id) FROM page), '[]') AS lines`,
-      [account.kind, account.owner, ledger.MONEY, iso(fromMs), iso(untilMs), after ?? '0', limit + 1],
+      [account.kind, account.owner, ledger.MONEY, from, until, after ?? '0', limit + 1],
     );
     const lines = (found?.lines ?? []).map((row) => ({ ...row, at: new Date(row.at).toISOString() }));
     return { opening: BigInt(found?.opening ?? 0), lines: lines.slice(0, limit), hasMore: lines.length > limit };
   }
-}
-
-function iso(ms: number | null): string | null {
-  return ms === null ? null : new Date(ms).toISOString();
 }

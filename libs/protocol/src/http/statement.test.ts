@@ -44,9 +44,9 @@ describe('the period of a statement', () => {
     const parsed = parseStatementRequest({ from: '2026-11-01', until: '2026-12-01T02:00:00+02:00', limit: '10' });
     expect(parsed).toMatchObject({
       ok: true,
-      value: { fromMs: Date.UTC(2026, 10, 1), untilMs: Date.UTC(2026, 11, 1), after: null, limit: 10, job: null },
+      value: { from: '2026-11-01T00:00:00.000Z', until: '2026-12-01T00:00:00.000Z', after: null, limit: 10, job: null },
     });
-    expect(parseStatementRequest({})).toMatchObject({ ok: true, value: { limit: STATEMENT_LINES_MAX, fromMs: null } });
+    expect(parseStatementRequest({})).toMatchObject({ ok: true, value: { limit: STATEMENT_LINES_MAX, from: null } });
   });
 
   it.each([

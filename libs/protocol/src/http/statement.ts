@@ -37,9 +37,9 @@ export const Statement = z.object({
 export type Statement = z.infer<typeof Statement>;
 
 export interface StatementRequest {
-  /** [from, until), in milliseconds since 1970; null: no bound. */
-  readonly fromMs: number | null;
-  readonly untilMs: number | null;
+  /** [from, until), as moments of UTC (RFC 3339); null: no bound. */
+  readonly from: string | null;
+  readonly until: string | null;
   /** The id of the last line of the page before. */
   readonly after: string | null;
   readonly limit: number;
@@ -84,7 +84,14 @@ export function parseStatementRequest(query: unknown): Parsed<StatementRequest> 
     );
   return {
     ok: true,
-    value: { fromMs, untilMs, after: after ?? null, limit, job: job ?? null, format: format ?? null },
+    value: {
+      from: iso(fromMs),
+      until: iso(untilMs),
+      after: after ?? null,
+      limit,
+      job: job ?? null,
+      format: format ?? null,
+    },
   };
 }
 
@@ -98,6 +105,10 @@ function momentMs(text: string | undefined): number | null {
   const day = text.slice(0, 10);
   const hasDay = z.iso.date().safeParse(day).success;
   return hasDay ? Date.parse(text) : Number.NaN;
+}
+
+function iso(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString();
 }
 
 const COLUMNS = ['at', 'kind', 'ref', 'asset', 'amount', 'balance'] as const;

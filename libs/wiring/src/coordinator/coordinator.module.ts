@@ -151,16 +151,7 @@ function coordinatorProviders(
     { provide: CATALOGUE, useFactory: () => readCatalogue() },
     { provide: Log, useValue: log },
     { provide: Database, useValue: database },
-    bind(AccountStore, () => new PgAccountStore(database)),
-    bind(FileStore, () => new PgFileStore(database)),
-    bind(JobStore, () => new PgJobStore(database)),
-    bind(FineTuneStore, () => new PgFineTuneStore(database)),
-    bind(OfferBook, () => new PgOfferBook(database)),
-    bind(BooksWatch, () => new PgBooksWatch(database)),
-    bind(Statements, () => new PgStatements(database)),
-    bind(LeaseStore, () => new PgLeaseStore(database)),
-    bind(Outbox, () => new PgOutbox(database)),
-    bind(Shards, () => new PgShards(database)),
+    ...stores(database),
     bind(ObjectStore, () => objects),
     bind(Blobs, () => blobs),
     { provide: LocalBases, useValue: bases },
@@ -198,6 +189,22 @@ function coordinatorProviders(
         providerLink(config, log, { signatures, signer, directory, desk }),
     },
     useCases({ config, database, log, rpc, failpoints, desk, bases, blobs }),
+  ];
+}
+
+/** What lies in Postgres. */
+function stores(database: Database): Provider[] {
+  return [
+    bind(AccountStore, () => new PgAccountStore(database)),
+    bind(FileStore, () => new PgFileStore(database)),
+    bind(JobStore, () => new PgJobStore(database)),
+    bind(FineTuneStore, () => new PgFineTuneStore(database)),
+    bind(OfferBook, () => new PgOfferBook(database)),
+    bind(BooksWatch, () => new PgBooksWatch(database)),
+    bind(Statements, () => new PgStatements(database)),
+    bind(LeaseStore, () => new PgLeaseStore(database)),
+    bind(Outbox, () => new PgOutbox(database)),
+    bind(Shards, () => new PgShards(database)),
   ];
 }
 
