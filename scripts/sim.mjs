@@ -9,15 +9,19 @@ const HELP = `Runs seeded markets and looks at every row and every unit of money
   npm run sim                    200 seeds, from 1
   npm run sim -- --seeds 5000    as many as you like; --from N starts elsewhere
   npm run sim -- --seed 17       one of them again, with everything it says
+  npm run sim -- --attackers     every attack on a market without accidents, beside an honest player in the same place;
+                                 --seeds N (10), --role NAME, --json
   npm run sim -- --json          the last line alone, as JSON
 
 The same seed gives the same ledger, hash by hash, on every machine. A broken seed prints the line that runs it again.`;
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: 'string', default: '200' },
+    seeds: { type: 'string' },
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
+    attackers: { type: 'boolean', default: false },
+    role: { type: 'string' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -63,14 +67,29 @@ async function many({ runSeed, replayLine }, from, seeds) {
   return broken.length === 0;
 }
 
+/** Passes when everything that pays more than honesty is written down as an exception, and nothing else is. */
+async function attacked({ ATTACKS, ROLES, attackMarkdown, attackTable, isAsWritten }, seeds) {
+  if (values.role !== undefined && !ROLES.includes(values.role)) {
+    console.error(`--role ${values.role}: expected one of ${ROLES.join(', ')}.`);
+    process.exit(2);
+  }
+  const attacks = ATTACKS.filter(({ role }) => values.role === undefined || role === values.role);
+  const lines = await attackTable(seeds, attacks);
+  if (!values.json) console.log(`${attackMarkdown(lines)}\n`);
+  const surprises = lines.filter((line) => !isAsWritten(line)).map(({ strategy }) => strategy);
+  console.log(JSON.stringify({ seeds, lines, surprises, pass: surprises.length === 0 }));
+  return surprises.length === 0;
+}
+
 if (values.help) {
   console.log(HELP);
 } else {
   await prepare('full');
   const sim = await import(pathToFileURL(at('libs/testing/dist/sim/index.js')).href);
-  const isGood =
-    values.seed === undefined
-      ? await many(sim, whole('from', values.from), whole('seeds', values.seeds))
-      : await one(sim, whole('seed', values.seed));
+  const seeds = whole('seeds', values.seeds ?? (values.attackers ? '10' : '200'));
+  let isGood;
+  if (values.attackers) isGood = await attacked(sim, seeds);
+  else if (values.seed === undefined) isGood = await many(sim, whole('from', values.from), seeds);
+  else isGood = await one(sim, whole('seed', values.seed));
   process.exitCode = isGood ? 0 : 1;
 }

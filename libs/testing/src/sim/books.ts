@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { feeOf, isJobFinal } from '@freehold/domain';
 import { fileObject } from '@freehold/market';
-import { canonicalJson } from '@freehold/protocol';
-import { rightAnswer } from './row-truth.ts';
-import type { MemoryDatabase, ReceiptRow } from './memory/database.ts';
-import { FEE_BPS, type SimWorld } from './sim-world.ts';
+import { canonicalJson, type Work } from '@freehold/protocol';
+import { rightAnswer, unitsOf } from './row-truth.ts';
+import type { JobRowRow, MemoryDatabase, ReceiptRow } from './memory/database.ts';
+import { FEE_BPS, OPERATOR_DEPOSIT, type SimWorld } from './sim-world.ts';
 
 type Finding = readonly [check: string, what: string];
 
@@ -210,7 +210,7 @@ function* paidExactly({ db, chain, requesters, operatorPayer }: SimWorld): Gener
   const deposits = new Map(
     requesters.filter(({ isSelfCustody }) => isSelfCustody).map(({ wallet, deposit }) => [wallet, deposit]),
   );
-  deposits.set(operatorPayer, 200_000n);
+  deposits.set(operatorPayer, OPERATOR_DEPOSIT);
   for (const [order, { payer }] of orders) {
     const spent = db.vouchers.where((voucher) => voucher.order === order).reduce((sum, { gross }) => sum + gross, 0n);
     const expected = (deposits.get(payer) ?? 0n) - spent;
@@ -246,17 +246,22 @@ async function outputFiles({ db, objects }: SimWorld, jobId: string): Promise<Fi
 }
 
 /** Rows that a requester got and that nobody honest would have given. */
-export async function wrongRowsDelivered({ db, objects }: SimWorld): Promise<number> {
+export async function wrongRowsDelivered(world: SimWorld): Promise<number> {
   let wrong = 0;
-  for (const row of db.rows.where(({ state }) => state === 'succeeded')) {
-    if (row.result === null) continue;
-    const [piece] = await objects.readPieces(`segments/${row.result.task}.${row.result.epoch}`, [row.result]);
-    const [line] = await objects.readPieces(fileObject(db.jobs.must(row.jobId).inputFileId), [row]);
-    const text = (JSON.parse(Buffer.from(line ?? []).toString()) as { body: { input: string } }).body.input;
-    if (Buffer.from(piece ?? []).toString() !== JSON.stringify(rightAnswer({ kind: 'embedding', inputs: [text] })))
-      wrong += 1;
-  }
+  for (const row of world.db.rows.where(({ state, result }) => state === 'succeeded' && result !== null))
+    if ((await rightUnits(world, row)) === null) wrong += 1;
   return wrong;
+}
+
+/** The units of a delivered row; null when its answer is not the model's. */
+export async function rightUnits({ db, objects }: SimWorld, row: JobRowRow): Promise<number | null> {
+  const { result, jobId } = row;
+  if (result === null) return null;
+  const [piece] = await objects.readPieces(`segments/${result.task}.${result.epoch}`, [result]);
+  const [line] = await objects.readPieces(fileObject(db.jobs.must(jobId).inputFileId), [row]);
+  const text = (JSON.parse(Buffer.from(line ?? []).toString()) as { body: { input: string } }).body.input;
+  const work: Work = { kind: 'embedding', inputs: [text] };
+  return Buffer.from(piece ?? []).toString() === JSON.stringify(rightAnswer(work)) ? unitsOf(work) : null;
 }
 
 /** One number for everything that was booked, in its order. */

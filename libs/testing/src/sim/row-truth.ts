@@ -54,3 +54,8 @@ export function scored(rowNo: number, work: Work, isGood: boolean): RowScore {
     unitsIn: unitsOf(work),
   };
 }
+
+/** Whether nobody worked for it: who makes things up knows its own. */
+export function isMadeUp(work: Work, output: WorkOutput): boolean {
+  return JSON.stringify(output) === JSON.stringify(madeUpAnswer(work));
+}

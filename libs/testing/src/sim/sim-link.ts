@@ -60,7 +60,8 @@ export interface LinkedNode {
   /** What the coordinator does not know any more is dropped. */
   keepOnly(asked: readonly HeldLease[], isKept: (lease: HeldLease) => boolean): void;
   work(lease: LeaseWork): Promise<RowsEnd>;
-  audit(rows: AuditRows): Promise<{ readonly scores: readonly RowScore[] }>;
+  /** Null when it will not. */
+  audit(rows: AuditRows): Promise<{ readonly scores: readonly RowScore[] } | null>;
   hear(message: CoordinatorMessage, link: SimLink): void;
 }
 
@@ -77,8 +78,17 @@ export class SimLink extends ProviderLink {
   readonly #lines = new Map<string, Line>();
   #events: LinkEvents | null = null;
 
-  constructor(parts: { time: VirtualTime; dice: Dice; manners: () => NetworkManners }) {
+  readonly #keepsBack: (message: CoordinatorMessage) => boolean;
+
+  constructor(parts: {
+    time: VirtualTime;
+    dice: Dice;
+    manners: () => NetworkManners;
+    /** What this coordinator never says. */
+    keepsBack: (message: CoordinatorMessage) => boolean;
+  }) {
     super();
+    this.#keepsBack = parts.keepsBack;
     this.#time = parts.time;
     this.#dice = parts.dice;
     this.#manners = parts.manners;
@@ -179,12 +189,14 @@ export class SimLink extends ProviderLink {
     if (line?.connection.isUp !== true) return { type: 'error', code: 'GONE', message: 'the auditor is not connected' };
     const answer = await line.node.audit(rows);
     await this.delay();
+    if (answer === null) return { type: 'refused', code: 'BUSY', message: 'the auditor has no time' };
     return line.connection.isUp ? answer : { type: 'error', code: 'GONE', message: 'the auditor went away' };
   }
 
   tell(nodeId: string, message: CoordinatorMessage): boolean {
     const line = this.#lines.get(nodeId);
     if (line === undefined) return false;
+    if (this.#keepsBack(message)) return true;
     const { lost, repeated, latencyMsMax } = this.#manners();
     if (this.#dice.isHit(lost)) return true;
     for (let copy = this.#dice.isHit(repeated) ? 2 : 1; copy > 0; copy -= 1) {

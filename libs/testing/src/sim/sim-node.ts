@@ -11,7 +11,18 @@ import {
   type WorkOutput,
 } from '@freehold/protocol';
 import type { Dice } from './dice.ts';
-import { DIGEST, ENGINE_CLASS, madeUpAnswer, MODEL, RATES, rightAnswer, scored, scoreOf, textOf } from './row-truth.ts';
+import {
+  DIGEST,
+  ENGINE_CLASS,
+  madeUpAnswer,
+  MODEL,
+  RATES,
+  rightAnswer,
+  scored,
+  scoreOf,
+  textOf,
+  unitsOf,
+} from './row-truth.ts';
 import type { Connection, LeaseWork, LinkedNode, SimLink } from './sim-link.ts';
 import { SimSigner } from './sim-signer.ts';
 import type { VirtualTime } from './virtual-time.ts';
@@ -21,13 +32,21 @@ export interface Conduct {
   readonly name: string;
   /** Answers this row with something made up. */
   readonly makesUp?: (text: string, dice: Dice) => boolean;
+  /** Answers every row with the first answer it ever made. */
+  readonly copies?: boolean;
+  /** So many times slower than its machine: what it shares the machine with is another of its names. */
+  readonly slowness?: number;
   /** Signs another root than its rows have, or lets another sign. */
   readonly forges?: (dice: Dice) => 'root' | 'signature' | null;
   /** Stops in the middle of a lease and says nothing. */
   readonly fallsSilent?: (dice: Dice) => boolean;
   readonly refuses?: (dice: Dice) => boolean;
+  /** Goes off for so long right after each commit; 0: stays. */
+  readonly leavesMs?: number;
   /** What it says of another's row: null runs it again. */
   readonly judges?: (committed: WorkOutput, work: Work) => 'good' | 'bad' | null;
+  /** Lets every audit pass it by. */
+  readonly isDeaf?: boolean;
 }
 
 export const HONEST: Conduct = { name: 'honest' };
@@ -49,6 +68,8 @@ export interface Voucher {
   readonly isSigned: boolean;
 }
 
+/** What is made up is there at once. */
+const MAKING_UP_MS = 1;
 const CUT: RowsEnd = { end: 'cut', message: 'the line broke' };
 
 /** A provider's machine. Its journal (leases in hand, vouchers) survives it; what it was at does not. */
@@ -66,10 +87,13 @@ export class SimNode implements LinkedNode {
   readonly #checkpointRows: number;
   #line: { readonly connection: Connection; readonly link: SimLink } | null = null;
   #isUp = true;
+  #first: WorkOutput | null = null;
   rowsRun = 0;
   /** Rises with every row that leaves. */
   signs = 0;
   rowsAudited = 0;
+  /** Units of all rows that it ran, for itself or as an auditor: what its power bill follows. */
+  unitsRun = 0;
 
   constructor(parts: {
     id: string;
@@ -85,7 +109,7 @@ export class SimNode implements LinkedNode {
     this.#dice = parts.dice;
     this.address = `0x${parts.dice.hex(20)}`;
     this.#signer = new SimSigner(this.address);
-    this.#rowMs = parts.dice.between(80, 500);
+    this.#rowMs = parts.dice.between(80, 500) * (parts.conduct.slowness ?? 1);
     this.#checkpointRows = parts.dice.between(2, 7);
     this.offer = offerOf(parts.id, this.address, parts.payout, parts.rates ?? RATES);
   }
@@ -151,10 +175,11 @@ export class SimNode implements LinkedNode {
     let batch: { index: number; output: WorkOutput }[] = [];
     try {
       for await (const input of inputs) {
-        await this.#time.sleep(this.#rowMs);
+        const madeUp = this.#madeUp(input.work);
+        await this.#time.sleep(madeUp === null ? this.#rowMs : MAKING_UP_MS);
         if (!line.isUp || !this.#isUp || signal.aborted) return CUT;
         if (input.index >= silentAt) return await never();
-        const output = this.#answer(input.work);
+        const output = madeUp ?? this.#run(input.work);
         this.signs += 1;
         batch.push({ index: input.index, output });
         held.leaves.push(rowLeafHash(grant.task, input.rowNo, input.work, output));
@@ -171,6 +196,7 @@ export class SimNode implements LinkedNode {
         }
         held.committed = last;
         await link.delay();
+        if (last && (this.conduct.leavesMs ?? 0) > 0) this.crash(this.conduct.leavesMs ?? 0);
       }
     } catch (error) {
       return { end: 'cut', message: String(error) };
@@ -178,10 +204,18 @@ export class SimNode implements LinkedNode {
     return held.committed ? { end: 'committed' } : CUT;
   }
 
-  #answer(work: Work): WorkOutput {
-    if (this.conduct.makesUp?.(textOf(work), this.#dice) === true) return madeUpAnswer(work);
+  #run(work: Work): WorkOutput {
     this.rowsRun += 1;
+    this.unitsRun += unitsOf(work);
+    this.#first ??= rightAnswer(work);
     return rightAnswer(work);
+  }
+
+  /** An answer that costs nothing; null where the node does its work. */
+  #madeUp(work: Work): WorkOutput | null {
+    if (this.conduct.makesUp?.(textOf(work), this.#dice) === true) return madeUpAnswer(work);
+    if (this.conduct.copies !== true || this.#first?.kind !== 'embedding') return null;
+    return { ...this.#first, unitsIn: unitsOf(work) };
   }
 
   async #sign(
@@ -200,13 +234,15 @@ export class SimNode implements LinkedNode {
 
   async audit(
     rows: readonly { readonly rowNo: number; readonly work: Work; readonly committed: WorkOutput }[],
-  ): Promise<{ readonly scores: readonly RowScore[] }> {
+  ): Promise<{ readonly scores: readonly RowScore[] } | null> {
+    if (this.conduct.isDeaf === true) return null;
     const scores: RowScore[] = [];
     for (const { rowNo, work, committed } of rows) {
       const said = this.conduct.judges?.(committed, work) ?? null;
       if (said === null) {
         await this.#time.sleep(this.#rowMs);
         this.rowsAudited += 1;
+        this.unitsRun += unitsOf(work);
       }
       scores.push(said === null ? scoreOf(rowNo, work, committed) : scored(rowNo, work, said === 'good'));
     }

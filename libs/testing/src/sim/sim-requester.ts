@@ -22,6 +22,8 @@ export interface Request {
   readonly verify: string;
   /** Sends the same request so many times at once, as clients do that heard nothing. */
   readonly tries: number;
+  /** What the whole of it may cost, as its metadata says it. */
+  readonly maxCost?: string;
 }
 
 export interface ApiPorts extends SubmitBatchPorts {
@@ -108,7 +110,8 @@ export class SimRequester {
     const fileId = `file-${createHash('sha256').update(`${this.orgId} ${request.name}`).digest('hex').slice(0, 24)}`;
     await this.#upload(api, fileId, texts);
     const { window: completion_window, verify } = request;
-    const body = { input_file_id: fileId, endpoint: '/v1/embeddings', completion_window, metadata: { verify } };
+    const metadata = { verify, ...(request.maxCost === undefined ? {} : { max_cost: request.maxCost }) };
+    const body = { input_file_id: fileId, endpoint: '/v1/embeddings', completion_window, metadata };
     const bodyHash = createHash('sha256').update(JSON.stringify(body)).digest();
     const identity = { key: `key:${request.name}`, route: '/v1/batches', bodyHash, replayWithinMs: 86_400_000 };
     return submitBatch(api, { orgId: this.orgId, keyId: 'key', body, nowMs: this.#time.nowMs, identity });

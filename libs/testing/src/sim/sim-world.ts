@@ -6,6 +6,7 @@ import { SimCoordinator, type CoordinatorGround } from './coordinator.ts';
 import { Dice } from './dice.ts';
 import { MemoryAccountStore } from './memory/memory-accounts.ts';
 import { MemoryDatabase } from './memory/database.ts';
+import { recordBefore } from './memory/memory-lease-store.ts';
 import { isOver } from './memory/endings.ts';
 import { MemoryFileStore, MemoryObjectStore, MemoryOfferBook } from './memory/memory-files.ts';
 import { MemoryJobStore } from './memory/memory-job-store.ts';
@@ -26,11 +27,14 @@ export interface NodePlan {
   readonly operator: string;
   /** Switched on so late; 0: from the start. */
   readonly arrivesMs?: number;
+  /** Its record from before the run; 0: a newcomer. */
+  readonly rowsAccepted?: number;
 }
 
 export interface RequesterPlan {
   readonly isSelfCustody: boolean;
   readonly requests: readonly Request[];
+  readonly deposit?: bigint;
 }
 
 /** Who is there and how rough it gets. Everything else follows from the seed. */
@@ -49,6 +53,12 @@ export interface Scenario {
   /** From then on nothing more goes wrong, and everything has to come to its end. */
   readonly calmFromMs: number;
   readonly sends?: (sender: ChainSender) => ChainSender;
+  /** What every node asks for, where it is not the usual. */
+  readonly rates?: Readonly<Record<string, string>>;
+  /** The operator tells nobody of an acceptance, and gives out no voucher. */
+  readonly isMute?: boolean;
+  /** Who moves beside what the parts of the world do by themselves: asked once, when the run starts. */
+  readonly plays?: (world: SimWorld) => void;
 }
 
 /** A run is over when everything is settled; what is not by then never will be. */
@@ -58,7 +68,8 @@ const RESTART_MS = 1_500;
 /** Shorter than an auditor is waited for. */
 const CRASH_MS_MAX = 9_000;
 const DEPOSIT = 50_000n;
-const BOND = 100_000n;
+export const OPERATOR_DEPOSIT = 200_000n;
+export const BOND = 100_000n;
 
 /** One market, from the first deposit to the last refund. */
 export class SimWorld {
@@ -137,16 +148,8 @@ export class SimWorld {
   }
 
   #cast(): void {
-    for (const [i, { conduct, operator, arrivesMs = 0 }] of this.#scenario.nodes.entries()) {
-      const payout = this.payoutOf.get(operator) ?? `0x${this.dice.for(`payout ${operator}`).hex(20)}`;
-      this.payoutOf.set(operator, payout);
-      const node = new SimNode({ id: `node-${i}`, payout, conduct, time: this.time, dice: this.dice.for(`node ${i}`) });
-      this.nodes.push(node);
-      this.time.at(arrivesMs, () => {
-        node.live(() => this.#linkNow());
-      });
-    }
-    for (const [i, { isSelfCustody, requests }] of this.#scenario.requesters.entries()) {
+    for (const plan of this.#scenario.nodes) this.join(plan);
+    for (const [i, { isSelfCustody, requests, deposit = DEPOSIT }] of this.#scenario.requesters.entries()) {
       const orgId = `org_${i}`;
       const wallet = `0x${this.dice.for(`wallet ${i}`).hex(20)}`;
       this.db.orgs.insert(orgId, {
@@ -155,11 +158,27 @@ export class SimWorld {
         wallet: isSelfCustody ? wallet : null,
       });
       const dice = this.dice.for(`requester ${i}`);
-      const parts = { orgId, wallet, isSelfCustody, deposit: DEPOSIT, requests, time: this.time, dice };
+      const parts = { orgId, wallet, isSelfCustody, deposit, requests, time: this.time, dice };
       this.requesters.push(
         new SimRequester({ ...parts, api: () => this.#apiPorts(), report: (what, error) => this.#report(what, error) }),
       );
     }
+  }
+
+  /** One more node, from now on or later. */
+  join({ conduct, operator, arrivesMs = 0, rowsAccepted = 0 }: NodePlan): SimNode {
+    const i = this.nodes.length;
+    const payout = this.payoutOf.get(operator) ?? `0x${this.dice.for(`payout ${operator}`).hex(20)}`;
+    this.payoutOf.set(operator, payout);
+    const { rates } = this.#scenario;
+    const parts = { id: `node-${i}`, payout, conduct, time: this.time, dice: this.dice.for(`node ${i}`) };
+    const node = new SimNode(rates === undefined ? parts : { ...parts, rates });
+    this.nodes.push(node);
+    if (rowsAccepted > 0) recordBefore(this.db, node.offer, rowsAccepted);
+    this.time.at(arrivesMs, () => {
+      node.live(() => this.#linkNow());
+    });
+    return node;
   }
 
   #process(name: string, onDeath: () => void): SimProcess {
@@ -219,6 +238,7 @@ export class SimWorld {
       time: this.time,
       dice: this.dice.for(`link ${name}`),
       manners: () => (this.#isRough ? this.#scenario.network : { ...this.#scenario.network, lost: 0, repeated: 0 }),
+      keepsBack: ({ type }) => this.#scenario.isMute === true && type === 'accepted',
     });
     const process = this.#process(name, () => {
       link.hangUp();
@@ -238,6 +258,7 @@ export class SimWorld {
     this.chain.start();
     this.#startScheduler();
     this.#planAccidents();
+    this.#scenario.plays?.(this);
     for (const requester of this.requesters) requester.live();
     let lookedMs = 0;
     await this.time.run(LIMIT_MS, () => {
@@ -262,7 +283,7 @@ export class SimWorld {
           free: '0',
         },
       });
-    open(this.operatorPayer, DEPOSIT * 4n);
+    open(this.operatorPayer, OPERATOR_DEPOSIT);
     for (const { orgId, wallet, isSelfCustody, deposit } of this.requesters) {
       if (isSelfCustody) open(wallet, deposit);
       else void new MemoryAccountStore(this.db).credit(orgId, deposit, `trial ${orgId}`);

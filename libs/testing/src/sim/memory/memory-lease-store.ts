@@ -21,6 +21,17 @@ import { expired, expireJobs, failPoison, forgiveOutage, heartbeatSelf } from '.
 import { giveBack, grant, reject } from './give-back.ts';
 import { fenced, heldLease, leaseKey, moveTask, openTasks, rowsOf } from './task-moves.ts';
 
+const NEWBORN = {
+  ...{ rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0, benchedUntilMs: 0, benchedWhy: null },
+  speed: {},
+};
+
+/** A node that the market knew before the run, by rows that it was paid for. */
+export function recordBefore(db: MemoryDatabase, signed: SignedOffer, rowsAccepted: number): void {
+  const { node: id, address, payout } = signed.offer;
+  db.nodes.insert(id, { ...NEWBORN, id, address, payout, offer: signed, firstSeenMs: db.nowMs, rowsAccepted });
+}
+
 /** {@link LeaseStore} in memory, for the batch road: every verb is one transaction. */
 export class MemoryLeaseStore extends LeaseStore {
   readonly #db: MemoryDatabase;
@@ -40,14 +51,11 @@ export class MemoryLeaseStore extends LeaseStore {
       return { accepted: false, code: 'overtaken', why: `offer ${offer.seq} is not newer than ${seq}` };
     if (seq === offer.seq && !isSame)
       return { accepted: false, code: 'conflicting', why: `offer ${seq} is known with another content` };
-    const born = { rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0, benchedUntilMs: 0, benchedWhy: null };
-    const { address, payout } = offer;
-    this.#db.nodes.put(offer.node, {
-      ...(known ?? { ...born, speed: {}, firstSeenMs: this.#db.nowMs }),
-      id: offer.node,
-      address: known?.address ?? address,
-      payout,
-      offer: { offer, signature },
+    const { node: id, address, payout } = offer;
+    const isKnownAt = known?.address ?? address;
+    this.#db.nodes.put(id, {
+      ...(known ?? { ...NEWBORN, firstSeenMs: this.#db.nowMs }),
+      ...{ id, address: isKnownAt, payout, offer: { offer, signature } },
     });
     return { accepted: true };
   }
