@@ -6,6 +6,7 @@ export * from './pricing/charge.ts';
 export * from './pricing/clear.ts';
 export * from './pricing/quote.ts';
 export * as ledger from './ledger/posting.ts';
+export { cover, type Covered, type Standing } from './ledger/cover.ts';
 export type { AccountKind, AccountRef, LedgerEntry, LedgerKind, Posting } from './ledger/posting.ts';
 export * from './receipts/leaf.ts';
 export * from './receipts/pay.ts';

@@ -1,3 +1,5 @@
+export { BooksWorld, booksSuite } from './books-suite.ts';
+export { PAYERS } from './played-chain.ts';
 export { leaseStoreSuite } from './lease-store-suite.ts';
 export { workQueueSuite, type WorkQueueBench } from './work-queue-suite.ts';
 export { sharedFile, sharedJson } from './inputs-beside.ts';

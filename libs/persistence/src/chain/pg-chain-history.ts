@@ -1,9 +1,9 @@
 import { DomainError, ledger, type LedgerEntry } from '@freehold/domain';
 import { ChainHistory, ledgerOfChain, type ChainBlock, type ChainEvent, type ChainStep } from '@freehold/market';
 import type { Database, Sql } from '../database.ts';
+import { covered } from '../ledger/cover-shortage.ts';
 import { post } from '../ledger/ledger.ts';
 import { bytesOfHex, hexOf } from './bytes.ts';
-import { covered } from './cover-shortage.ts';
 import { eventFromRow, jsonOfEvent, type EventRow } from './event-json.ts';
 import { namesFor, projectEvent, unprojectEvent, type Projection } from './project-event.ts';
 
@@ -80,10 +80,10 @@ export class PgChainHistory extends ChainHistory {
     const ref = `${event.blockHash}:${event.logIndex}:${written.applied}`;
     const entries: LedgerEntry[] = [];
     for (const entry of ledgerOfChain(event, await namesFor(tx, this.#of, event), ref)) {
-      const written = await covered(tx, entry);
       // One at a time: the next one's cover depends on the balances that this one leaves.
-      await post(tx, [written]);
-      entries.push(written);
+      await post(tx, [await covered(tx, entry)]);
+      // Kept without its cover: undone, it must also undo what the operator advanced, or got back, for it.
+      entries.push(entry);
     }
     await tx.query('UPDATE chain_event SET entries = $3 WHERE block_hash = $1 AND log_index = $2', [
       bytesOfHex(event.blockHash),

@@ -1,5 +1,6 @@
 import { ledger, type AccountRef, type Amount, type LedgerEntry } from '@freehold/domain';
 import type { Database, Sql } from '../database.ts';
+import { covered } from './cover-shortage.ts';
 
 /**
  * Writes entries in the caller's transaction. An entry whose (kind, ref) was written before is left alone, so every
@@ -58,16 +59,21 @@ export async function post(tx: Sql, entries: readonly LedgerEntry[]): Promise<re
  */
 export async function releaseHolds(tx: Sql, jobIds: readonly string[]): Promise<void> {
   if (jobIds.length === 0) return;
-  const held = await tx.query<{ id: string; org_id: string; balance: string }>(
-    `SELECT job.id, job.org_id, account.balance FROM job
+  const held = await tx.query<{ id: string; org_id: string; balance: string; owes: boolean }>(
+    `SELECT job.id, job.org_id, account.balance, EXISTS (SELECT 1 FROM chain_shortage s
+       WHERE s.kind = 'balance' AND s.owner = job.org_id AND s.amount > 0) AS owes FROM job
      JOIN account ON account.kind = 'hold' AND account.owner = job.id AND account.balance > 0
      WHERE job.id = ANY($1)`,
     [jobIds],
   );
+  const releases = held.map(({ id, org_id, balance }) => ledger.release(org_id, id, BigInt(balance)));
   await post(
     tx,
-    held.map(({ id, org_id, balance }) => ledger.release(org_id, id, BigInt(balance))),
+    releases.filter((_, n) => held[n]?.owes !== true),
   );
+  // What the chain took back while the job held it is not there to be spent: the operator, who stands in for it, comes first.
+  for (const [n, release] of releases.entries())
+    if (held[n]?.owes === true) await post(tx, [await covered(tx, release)]);
 }
 
 /** The operator lends an org so much. @returns false when `ref` was granted before. */

@@ -356,7 +356,7 @@ export class MemoryDatabase {
     'chain_book',
     this.#changed,
   );
-  readonly shortages = new Table<{ readonly amount: bigint }>('chain_shortage', this.#changed);
+  readonly shortages = new Table<AccountRef & { readonly amount: bigint }>('chain_shortage', this.#changed);
   readonly chainTransactions = new Table<ChainTransactionRow>('chain_transaction', this.#changed);
 
   constructor(ground: DatabaseGround) {

@@ -1,4 +1,4 @@
-import { ledger, type AccountRef, type LedgerEntry } from '@freehold/domain';
+import { cover, ledger, type AccountRef, type LedgerEntry } from '@freehold/domain';
 import { CheckViolation, type MemoryDatabase } from './database.ts';
 
 /** Accounts that may be below zero: what the chain holds for us, and what the operator lends. */
@@ -32,34 +32,16 @@ export function balanceOf(db: MemoryDatabase, { kind, owner }: AccountRef): bigi
 /** Gives what is left of a finished job's hold back. */
 export function releaseHold(db: MemoryDatabase, jobId: string): void {
   const rest = balanceOf(db, ledger.holdOf(jobId));
-  if (rest > 0n) post(db, [ledger.release(db.jobs.must(jobId).orgId, jobId, rest)]);
+  if (rest > 0n) post(db, [covered(db, ledger.release(db.jobs.must(jobId).orgId, jobId, rest))]);
 }
 
-/** What an entry would take below zero, the operator takes instead, and is paid back by the next money that reaches that account. */
+/** The entry as the operator's cover makes it, with the shortages written down. */
 export function covered(db: MemoryDatabase, entry: LedgerEntry): LedgerEntry {
-  let operator = 0n;
-  const lines = entry.postings.flatMap((posting) => {
-    if (posting.kind === 'operator') {
-      operator += posting.amount;
-      return [];
-    }
-    const adjusted = posting.kind === 'escrow' ? posting.amount : adjust(db, posting);
-    operator += posting.amount - adjusted;
-    return adjusted === 0n ? [] : [{ ...posting, amount: adjusted }];
-  });
-  return { ...entry, postings: operator === 0n ? lines : [...lines, { ...ledger.OPERATOR, amount: operator }] };
-}
-
-function adjust(db: MemoryDatabase, posting: AccountRef & { readonly amount: bigint }): bigint {
-  const key = `${posting.kind} ${posting.owner}`;
-  const short = db.shortages.get(key)?.amount ?? 0n;
-  if (posting.amount < 0n) {
-    const available = balanceOf(db, posting);
-    if (available >= -posting.amount) return posting.amount;
-    db.shortages.put(key, { amount: short - posting.amount - available });
-    return -available;
-  }
-  const back = short < posting.amount ? short : posting.amount;
-  if (back > 0n) db.shortages.put(key, { amount: short - back });
-  return posting.amount - back;
+  const result = cover(entry, (account) => ({
+    balance: balanceOf(db, account),
+    short: db.shortages.get(`${account.kind} ${account.owner}`)?.amount ?? 0n,
+  }));
+  for (const { kind, owner, short } of result.shortages)
+    db.shortages.put(`${kind} ${owner}`, { kind, owner, amount: short });
+  return result.entry;
 }

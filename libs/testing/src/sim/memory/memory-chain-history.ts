@@ -60,9 +60,8 @@ export class MemoryChainHistory extends ChainHistory {
     this.#project(event);
     const entries: LedgerEntry[] = [];
     for (const entry of ledgerOfChain(event, this.#names(event), `${key}:${applied}`)) {
-      const written = covered(this.#db, entry);
-      post(this.#db, [written]);
-      entries.push(written);
+      post(this.#db, [covered(this.#db, entry)]);
+      entries.push(entry);
     }
     this.#db.chainEvents.put(key, { event, applied, removed: false, entries });
     return true;
