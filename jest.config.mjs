@@ -24,6 +24,7 @@ const base = {
 export default {
   // Only for what hangs: tests wait for something of their own, on machines that do other things as well.
   testTimeout: 60_000,
+  testSequencer: '<rootDir>/test/longest-first.mjs',
   projects: [
     {
       ...base,

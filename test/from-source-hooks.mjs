@@ -1,21 +1,48 @@
-import { readFile } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { transform } from '@swc/core';
+
+/** Beside the other tools' caches; what lies there is named by the hash of what it was made of. */
+const CACHE = fileURLToPath(new URL('../node_modules/.cache/from-source', import.meta.url));
+const OPTIONS = {
+  sourceMaps: 'inline',
+  swcrc: false,
+  jsc: {
+    parser: { syntax: 'typescript', decorators: true },
+    transform: { legacyDecorator: true, decoratorMetadata: true },
+    target: 'es2023',
+  },
+  module: { type: 'es6' },
+};
+/** The compiler's version decides as well; a lock file that changed asks for everything anew. */
+const SETTINGS = createHash('sha256')
+  .update(JSON.stringify(OPTIONS))
+  .update(await readFile(new URL('../package-lock.json', import.meta.url)))
+  .digest('hex');
 
 /** Node's `load` hook: TypeScript becomes JavaScript in memory; everything else goes its usual way. */
 export async function load(url, context, nextLoad) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return nextLoad(url, context);
   const filename = fileURLToPath(url);
-  const { code } = await transform(await readFile(filename, 'utf8'), {
-    filename,
-    sourceMaps: 'inline',
-    swcrc: false,
-    jsc: {
-      parser: { syntax: 'typescript', decorators: true },
-      transform: { legacyDecorator: true, decoratorMetadata: true },
-      target: 'es2023',
-    },
-    module: { type: 'es6' },
-  });
-  return { format: 'module', source: code, shortCircuit: true };
+  const source = await readFile(filename, 'utf8');
+  return { format: 'module', source: await compiled(filename, source), shortCircuit: true };
+}
+
+/** The compiler alone takes longer to load than most scripts: it is asked only for what no process compiled before. */
+async function compiled(filename, source) {
+  const key = createHash('sha256').update(`${SETTINGS}\0${filename}\0${source}`).digest('hex');
+  const kept = join(CACHE, `${key}.js`);
+  try {
+    return await readFile(kept, 'utf8');
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+  }
+  const { transform } = await import('@swc/core');
+  const { code } = await transform(source, { filename, ...OPTIONS });
+  await mkdir(CACHE, { recursive: true });
+  const draft = join(CACHE, `.${randomUUID()}`);
+  await writeFile(draft, code);
+  await rename(draft, kept);
+  return code;
 }

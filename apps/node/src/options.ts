@@ -1,6 +1,6 @@
 import { isAbsolute, resolve } from 'node:path';
 import { UNIT_KINDS, type Rates, type UnitKind } from '@freehold/domain';
-import { MODES, type Mode } from './simulation.ts';
+import { MODES, type Mode } from './modes.ts';
 
 /** What `node up` was asked for, checked. */
 export interface NodeOptions {

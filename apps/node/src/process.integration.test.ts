@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { CheckingSink, eventually, NEVER, newFolder, rowInputs, TestMarket } from './market.fixture.ts';
 
 const MAIN = join(process.cwd(), 'apps/node/dist/main.js');
+const SERVE = join(process.cwd(), 'apps/node/dist/serve.js');
 const DIGEST = /^declared:/;
 
 interface Ready {
@@ -206,5 +207,5 @@ describe('a node process', () => {
 it('finds the built node process', () => {
   if (!existsSync(MAIN))
     throw new Error('apps/node/dist/main.js is not built: run npx tsc -b apps/node, or npm test, which does.');
-  expect(readFileSync(MAIN, 'utf8')).toContain('endWithParent');
+  expect(readFileSync(SERVE, 'utf8')).toContain('endWithParent');
 });

@@ -2,13 +2,7 @@ import { createHash } from 'node:crypto';
 import { writeFileSync, fsyncSync, openSync, closeSync, readFileSync, existsSync } from 'node:fs';
 import { WrappedEngine, type ChatDelta, type Engine } from '@freehold/market';
 import type { ChatOutput, ChatWork, EmbeddingOutput, EmbeddingWork, FailedOutput, Work } from '@freehold/protocol';
-
-/** How a node behaves in a demonstration or a fault test. Anything but honest is said loudly at every start. */
-export const MODES = ['honest', 'cheat', 'flapper', 'slow'] as const;
-export type Mode = (typeof MODES)[number];
-
-/** How long the slow node sleeps before each row, unless told otherwise. */
-export const SLOW_MS_DEFAULT = 1_500;
+import { SLOW_MS_DEFAULT, type Mode } from './modes.ts';
 
 /** The engine as this mode shows it to the market. */
 export function engineInMode(engine: Engine, mode: Mode, slowMs = SLOW_MS_DEFAULT): Engine {

@@ -1,7 +1,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { asProcess, isAlive, processOf, type ProcessIdentity } from '@freehold/wiring/node';
+import { asProcess, isAlive, processOf, type ProcessIdentity } from '@freehold/wiring/process';
 import { readIfThere } from './durable-files.ts';
 
 const Status = z.looseObject({ process: z.unknown(), atMs: z.number() });

@@ -41,15 +41,6 @@ export {
   type OrderFacts,
 } from '@freehold/chain';
 export { measure } from '@freehold/runtime';
-export { endWithParent } from './embedded/children.ts';
-export { outliveFullLog } from './embedded/child-log.ts';
-export {
-  asIdentity as asProcess,
-  identityOf as processOf,
-  isAlive,
-  signalProcess,
-  type ProcessIdentity,
-} from './embedded/process-identity.ts';
 
 /** Signing under a coordinator's chain and contract; without a contract, under the zero address: such signatures cash nothing. */
 export function signingWith(privateKeyHex: string): (domain: {
@@ -103,9 +94,4 @@ export function pinnedMarket(environment: NodeJS.ProcessEnv = process.env): {
     chainId: chainId === undefined || chainId === '' ? null : Number(chainId),
     escrow: escrow === undefined || escrow === '' ? null : escrow.toLowerCase(),
   };
-}
-
-/** The endpoint of the chain, where a command names none. */
-export function rpcUrlGiven(environment: NodeJS.ProcessEnv = process.env): string | undefined {
-  return environment['RPC_URL'] || undefined;
 }

@@ -1,11 +1,12 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { rpcUrlGiven } from '@freehold/wiring/node';
-import { cashout } from './cashout.ts';
-import { refundOrder } from './order.ts';
-import { exportResults, merge, rebuild, type RebuildOptions } from './rebuild.ts';
-import { relay } from './relay.ts';
-import { verifyReceipts } from './verify-receipts.ts';
+import { rpcUrlGiven } from '@freehold/wiring/process';
+
+// Each way out is loaded when it is taken: the chain's client alone takes longer to load than most commands to run.
+type Cashout = typeof import('./cashout.ts').cashout;
+type RefundOrder = typeof import('./order.ts').refundOrder;
+type Rebuild = typeof import('./rebuild.ts');
+type VerifyReceipts = typeof import('./verify-receipts.ts').verifyReceipts;
 
 const RPC = ['--rpc <url>', "an endpoint of the chain; RPC_URL where it isn't given"] as const;
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -20,6 +21,7 @@ export function addExits(program: Command, defaultData: string): void {
     .requiredOption('--key <file>', 'your key: the relayer that the request names')
     .option(...RPC, rpcUrlGiven())
     .action(async (file: string, options: { key: string; rpc?: string }) => {
+      const { relay } = await import('./relay.ts');
       process.exitCode = await relay(file, options, print);
     });
   program
@@ -29,6 +31,7 @@ export function addExits(program: Command, defaultData: string): void {
     .requiredOption('--out <file>', 'where to')
     .option('--data <dir>', "the node's folder", defaultData)
     .action(async (options: { job: string; out: string; data: string }) => {
+      const { exportResults } = await import('./rebuild.ts');
       process.exitCode = await exportResults(resolve(options.data), options.job, options.out, print);
     });
   addBatch(program);
@@ -60,7 +63,8 @@ Examples:
   freehold node cashout --rpc https://rpc.example --json
   freehold node cashout --rpc https://rpc.example --relayer 0x… --relay-fee 20000`,
     )
-    .action(async (options: Omit<Parameters<typeof cashout>[0], 'data'> & { data: string }) => {
+    .action(async (options: Omit<Parameters<Cashout>[0], 'data'> & { data: string }) => {
+      const { cashout } = await import('./cashout.ts');
       process.exitCode = await cashout({ ...options, data: resolve(options.data) }, print);
     });
 }
@@ -81,14 +85,20 @@ function addBatch(program: Command): void {
     .option('--results <file>', 'what a node wrote with `results`; repeatable', each, [])
     .option('--done <file>', 'lines of the rows that are done', 'done.jsonl')
     .option('--rest <file>', 'input lines of the rows that are left', 'rest.jsonl')
-    .action(async (options: RebuildOptions) => void (process.exitCode = await rebuild(options, print)));
+    .action(async (options: Parameters<Rebuild['rebuild']>[0]) => {
+      const { rebuild } = await import('./rebuild.ts');
+      process.exitCode = await rebuild(options, print);
+    });
   batch
     .command('merge')
     .description('Put the parts of a batch together in the order of its input: each row once, none missing.')
     .requiredOption('--input <file>', 'the input file')
     .option('--part <file>', 'done.jsonl, and the output and error files of the rest; repeatable', each, [])
     .option('--out <file>', 'the whole', 'output.jsonl')
-    .action(async (options: Parameters<typeof merge>[0]) => void (process.exitCode = await merge(options, print)));
+    .action(async (options: Parameters<Rebuild['merge']>[0]) => {
+      const { merge } = await import('./rebuild.ts');
+      process.exitCode = await merge(options, print);
+    });
 }
 
 function addReceipts(program: Command): void {
@@ -113,7 +123,8 @@ Examples:
   freehold receipts verify .freehold/node/receipts --rpc https://rpc.example
   freehold receipts verify receipt.json --delegate 0x… --json`,
     )
-    .action(async (file: string, options: Parameters<typeof verifyReceipts>[1]) => {
+    .action(async (file: string, options: Parameters<VerifyReceipts>[1]) => {
+      const { verifyReceipts } = await import('./verify-receipts.ts');
       process.exitCode = await verifyReceipts(file, options, print);
     });
 }
@@ -143,7 +154,8 @@ Exit code 0: the rest is back. 3: something has to pass first; run it again then
 Examples:
   freehold order refund --rpc https://rpc.example --chain 1 --escrow 0x… --book 0x… --order 7 --key payer.key --dry-run`,
     )
-    .action(async (options: Parameters<typeof refundOrder>[0]) => {
+    .action(async (options: Parameters<RefundOrder>[0]) => {
+      const { refundOrder } = await import('./order.ts');
       process.exitCode = await refundOrder(options, print);
     });
 }

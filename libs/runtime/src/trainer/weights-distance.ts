@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { stateHash } from '@freehold/protocol';
 import { readSafetensors } from '../../../../models/freehold-tiny/index.mjs';
@@ -41,6 +42,7 @@ async function readCheckpoint(path: string): Promise<{ readonly state: string; r
     const state = stateHash(
       Number(metadata['step']),
       tensors.map(({ name, shape, data }) => ({ name, shape, data: littleEndian(data) })),
+      createHash('sha256'),
     );
     return { state, tensors };
   } catch {

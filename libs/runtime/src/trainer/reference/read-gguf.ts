@@ -1,3 +1,4 @@
+import { endianness } from 'node:os';
 import { TrainerError } from '@freehold/market';
 
 const MAGIC = 0x46554747;
@@ -82,18 +83,24 @@ const TENSOR_KINDS: Readonly<
     { block: number; blockBytes: number; decode: (bytes: Buffer, count: number) => Float32Array } | undefined
   >
 > = {
-  0: {
-    block: 1,
-    blockBytes: 4,
-    decode: (bytes, count) => Float32Array.from({ length: count }, (_, i) => bytes.readFloatLE(i * 4)),
-  },
-  1: {
-    block: 1,
-    blockBytes: 2,
-    decode: (bytes, count) => Float32Array.from({ length: count }, (_, i) => fromHalf(bytes.readUInt16LE(i * 2))),
-  },
+  0: { block: 1, blockBytes: 4, decode: fromF32 },
+  1: { block: 1, blockBytes: 2, decode: fromF16 },
   8: { block: BLOCK, blockBytes: BLOCK + 2, decode: fromQ8 },
 };
+
+/** As it lies there, where the machine counts its bytes as GGUF does; copied, for it need not be aligned. */
+function fromF32(bytes: Buffer, count: number): Float32Array {
+  if (endianness() === 'LE') return new Float32Array(Uint8Array.from(bytes).buffer, 0, count);
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i += 1) out[i] = bytes.readFloatLE(i * 4);
+  return out;
+}
+
+function fromF16(bytes: Buffer, count: number): Float32Array {
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i += 1) out[i] = fromHalf(bytes.readUInt16LE(i * 2));
+  return out;
+}
 
 /** Q8_0: 32 whole numbers share one scale. */
 function fromQ8(bytes: Buffer, count: number): Float32Array {

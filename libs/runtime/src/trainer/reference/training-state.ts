@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { endianness } from 'node:os';
 import { TrainerError } from '@freehold/market';
 import { planHash, stateHash, type StateTensor, type TrainingPlan } from '@freehold/protocol';
 import { readSafetensors } from '../../../../../models/freehold-tiny/index.mjs';
@@ -45,7 +47,7 @@ export class TrainingState {
   }
 
   hash(): string {
-    return stateHash(this.step, this.#tensors());
+    return stateHash(this.step, this.#tensors(), createHash('sha256'));
   }
 
   /** The state as a safetensors file of F32 tensors. */
@@ -107,6 +109,7 @@ export class TrainingState {
 
 /** A copy of the numbers as little-endian F32, whatever the machine. */
 export function littleEndian(numbers: Float32Array): Uint8Array {
+  if (endianness() === 'LE') return new Uint8Array(numbers.slice().buffer);
   const bytes = new Uint8Array(numbers.length * 4);
   const view = new DataView(bytes.buffer);
   numbers.forEach((value, i) => view.setFloat32(i * 4, value, true));

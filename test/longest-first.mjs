@@ -1,0 +1,30 @@
+import Sequencer from '@jest/test-sequencer';
+
+/**
+ * The files that take longest, with their seconds. On two cores whatever long file starts last decides when all are done; and
+ * those that mostly wait (for locks to expire, processes to die) leave the cores to others meanwhile. Elsewhere jest's own
+ * order holds: by what it measured here before, on a fresh clone by size.
+ */
+const SECONDS = {
+  'bull-work-queue.integration.test.ts': 26,
+  'fine-tune.test.ts': 25,
+  'hostile.integration.test.ts': 17,
+  'process.integration.test.ts': 15,
+  'provider-node.integration.test.ts': 14,
+  'failpoints.test.ts': 13,
+  'postgres.integration.test.ts': 12,
+  'same-bits.integration.test.ts': 12,
+  'child-engine.integration.test.ts': 10,
+  'served-adapter.integration.test.ts': 9,
+  'exit.integration.test.ts': 8,
+  'rpc-endpoints.test.ts': 8,
+  'own-engines.integration.test.ts': 7,
+  'chain-faults.test.ts': 7,
+};
+
+export default class LongestFirst extends Sequencer {
+  sort(tests) {
+    const seconds = ({ path }) => SECONDS[path.slice(path.lastIndexOf('/') + 1)] ?? 0;
+    return [...super.sort(tests)].sort((a, b) => seconds(b) - seconds(a));
+  }
+}
