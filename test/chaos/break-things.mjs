@@ -33,6 +33,8 @@ export async function breakThings({ house, db, random, profile, say, inTime }) {
     ...Array(profile.queueWipes).fill('wipe'),
     ...Array(profile.databaseCrashes).fill('crash'),
   ]);
+  // Before a scheduler was killed for the first time, an absence takes no longer than a lease.
+  if (profile.calmAbsences) steps.sort((a, b) => (a === 'absence') - (b === 'absence'));
   const stepsInAll = steps.length;
   const order = random.shuffled(FAILPOINTS);
   let armed = 0;
@@ -43,7 +45,7 @@ export async function breakThings({ house, db, random, profile, say, inTime }) {
     armed += 1;
     return `${order[armed % order.length]}#${1 + Math.floor(random.next() * HITS_MAX)}`;
   };
-  const targets = new Targets({ house, db, random, arm });
+  const targets = new Targets({ house, db, random, arm, calmAbsences: profile.calmAbsences });
   const clock = setInterval(() => void nextEpoch({ house, db, done, say }), profile.clockEveryMs);
   try {
     while (steps.length > 0) {
@@ -57,12 +59,18 @@ export async function breakThings({ house, db, random, profile, say, inTime }) {
       steps.pop();
       // Where fewer died at failpoints than were wanted, more are killed from outside.
       if (steps.length === 0 && done.kills + targets.failpointDeaths < profile.kills) steps.push('kill');
+      // An absence that took nothing from the node was none.
+      if (steps.length === 0 && profile.absences > 0) {
+        await targets.allBack();
+        if (targets.absences < profile.absences) steps.push('absence');
+      }
       if (step === 'kill' || step === 'stop') await sleep(random.between(...profile.gapMs));
     }
     await targets.settle();
   } finally {
     clearInterval(clock);
   }
+  done.absences = targets.absences;
   done.failpoints = targets.failpointDeaths;
   done.kills += targets.failpointDeaths;
   done.killsInFlight += targets.failpointDeathsInFlight;
@@ -103,8 +111,7 @@ async function oneStep(step, { house, db, random, done, targets, say }) {
     await targets.stop(name);
     done.stops += 1;
   } else {
-    await targets.takeAway(name);
-    done.absences += 1;
+    return await targets.takeAway(name);
   }
   return true;
 }

@@ -5,6 +5,8 @@ import { REORG_DEPTH_MAX } from './profiles.mjs';
 const STOP_MS = [400, 3_000];
 /** Past its lease and past the reaper's turn, so that somebody else has the work when the node wakes up. */
 const ABSENCE_MS = [LEASE_MS + 3_000, LEASE_MS + 8_000];
+/** How long a lease may stay with a node that is away: every start of a scheduler in the meantime gives it 30 s more. */
+const FENCED_MS = 150_000;
 /** How long a killed process may take until it serves again, on a machine that does other things as well. */
 const BACK_MS = 90_000;
 const LOOK_MS = 100;
@@ -24,6 +26,26 @@ export async function inFlight(db, nodeId = null) {
   return Number(rows[0].n);
 }
 
+/** What a node still works on itself: its results are not here yet, so nobody can accept them while it is away. */
+async function leasesHeld(db, nodeId) {
+  const { rows } = await db.query(
+    `SELECT l.task_id, l.epoch, t.row_to FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch
+      WHERE t.state IN ('leased', 'running') AND l.node_id = $1`,
+    [nodeId],
+  );
+  return rows;
+}
+
+/** @returns what became of a lease: 'held' while all of its rows are still its, else how it ended. */
+async function fateOf(db, { task_id, epoch, row_to }) {
+  const { rows } = await db.query(
+    `SELECT CASE WHEN t.epoch > l.epoch OR t.row_to < $3 THEN 'fenced' ELSE coalesce(l.outcome, 'held') END AS fate
+       FROM lease l JOIN task t ON t.id = l.task_id WHERE l.task_id = $1 AND l.epoch = $2`,
+    [task_id, epoch, row_to],
+  );
+  return rows[0].fate;
+}
+
 /**
  * The processes of a house as targets. A fault takes one of them and returns at once; bringing it back goes on beside, so that
  * several may be away at the same time. Whatever does not come back is told by {@link settle}.
@@ -37,14 +59,20 @@ export class Targets {
   #failures = [];
   #closed = false;
   #arm;
+  #calmAbsences;
   /** Whether the scheduler that runs may still die at a failpoint. */
   #armed = false;
+  /** Nodes that are away for longer than their lease, now. */
+  #absent = 0;
   /** Deaths at a failpoint, of schedulers that were armed. */
   failpointDeaths = 0;
   failpointDeathsInFlight = 0;
+  /** Nodes that were away until a lease they held was somebody else's. */
+  absences = 0;
 
   /** @param arm names the failpoint at which the next scheduler dies by itself, or undefined. */
-  constructor({ house, db, random, arm }) {
+  constructor({ house, db, random, arm, calmAbsences }) {
+    this.#calmAbsences = calmAbsences;
     this.#arm = arm;
     this.#house = house;
     this.#db = db;
@@ -57,7 +85,8 @@ export class Targets {
     const names = ['scheduler', 'api', ...this.#house.nodes.keys()];
     if (this.#away.size >= names.length * AWAY_SHARE) return null;
     if (!this.#deck.some((name) => among(name))) this.#deck = this.#random.shuffled(names);
-    const at = this.#deck.findIndex((name) => !this.#away.has(name) && among(name));
+    const spared = this.#calmAbsences && this.#absent > 0 ? 'scheduler' : null;
+    const at = this.#deck.findIndex((name) => name !== spared && !this.#away.has(name) && among(name));
     return at === -1 ? null : this.#deck.splice(at, 1)[0];
   }
 
@@ -84,11 +113,27 @@ export class Targets {
     return busy;
   }
 
-  /** A node that is away for longer than its lease, and then goes on as if nothing had been. */
+  /**
+   * A node that is away for longer than its lease, and then goes on as if nothing had been. It counts when the node held a lease
+   * and lost it: what it had sent before may still arrive, and a node without work loses nothing.
+   * @returns false when it held nothing, so that it was let go at once.
+   */
   async takeAway(name) {
-    const busy = await this.#isBusy(name);
-    this.#pause(name, this.#random.between(...ABSENCE_MS));
-    return busy;
+    const child = this.#house.child(name);
+    child.signal('SIGSTOP');
+    const held = await leasesHeld(this.#db, this.#house.nodes.get(name).nodeId).catch(() => []);
+    const away = held.length === 0 ? Promise.resolve() : this.#untilFenced(held);
+    this.#leave(
+      name,
+      away.finally(() => void child.signal('SIGCONT')),
+    );
+    return held.length > 0;
+  }
+
+  /** When nobody is away any more. @throws {Error} naming what did not come back. */
+  async allBack() {
+    while (this.#away.size > 0) await Promise.all(this.#away.values());
+    this.throwIfBroken();
   }
 
   /** When everything that was broken serves again, and nobody is armed. @throws {Error} naming what did not come back. */
@@ -103,6 +148,29 @@ export class Targets {
 
   throwIfBroken() {
     if (this.#failures.length > 0) throw new Error(this.#failures.join('; '));
+  }
+
+  async #untilFenced(held) {
+    this.#absent += 1;
+    await this.#fencing(held).finally(() => (this.#absent -= 1));
+  }
+
+  async #fencing(held) {
+    await sleep(this.#random.between(...ABSENCE_MS));
+    const until = performance.now() + FENCED_MS;
+    for (;;) {
+      // Postgres may be away as well: asked again.
+      const fates = await Promise.all(held.map((lease) => fateOf(this.#db, lease))).catch(() => ['held']);
+      if (!fates.includes('held')) {
+        if (fates.some((fate) => fate !== 'accepted')) this.absences += 1;
+        return;
+      }
+      if (performance.now() > until) {
+        const away = (ABSENCE_MS[0] + FENCED_MS) / 1_000;
+        throw new Error(`it was away for more than ${away} s and its lease is still its own`);
+      }
+      await sleep(LOOK_MS);
+    }
   }
 
   #pause(name, ms) {

@@ -158,8 +158,12 @@ export function judge({ seed, profile, faults, batches, doctor, settled, facts, 
   demand(faults.queueWipes === profile.queueWipes, `${faults.queueWipes} of ${profile.queueWipes} queue wipes`);
   demand(faults.reorgs === profile.reorgs, `${faults.reorgs} of ${profile.reorgs} reorganisations`);
   demand(
-    profile.absences === 0 || facts.leases > facts.leasesAccepted,
-    'nobody was fenced: no node was away long enough',
+    faults.absences >= profile.absences,
+    `${faults.absences} of ${profile.absences} nodes lost a lease while they were away`,
+  );
+  demand(
+    faults.absences === 0 || facts.leases > facts.leasesAccepted,
+    `${facts.leases} leases, ${facts.leasesAccepted} accepted: the fenced ones are not on record`,
   );
   demand(settled.balanced, `escrow on chain ${settled.escrow}, in the ledger ${settled.ledger}`);
   demand(facts.paid === facts.owed, `the chain paid ${facts.paid} for vouchers of ${facts.owed}`);

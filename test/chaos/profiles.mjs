@@ -5,6 +5,7 @@
  * kills: SIGKILL of a process. stops: SIGSTOP for a moment. absences: a node stopped for longer than its lease. reorgs: blocks
  * taken back, up to {@link REORG_DEPTH_MAX}. queueWipes: BullMQ's tables dropped. databaseCrashes: Postgres killed hard and
  * started again. failpoints: kills that the scheduler does to itself at a named step of its work, among the kills.
+ * calmAbsences: the scheduler is left alone while a node is away, because each of its starts gives that node 30 s more.
  * clockEveryMs: the chain's clock jumps to the end of an epoch or of its window. refund: the order is closed at the end as well.
  * limitSeconds: from the first submission, a bound against hanging and no measurement.
  */
@@ -18,6 +19,7 @@ export const PROFILES = {
     kills: 20,
     stops: 3,
     absences: 1,
+    calmAbsences: true,
     reorgs: 3,
     queueWipes: 1,
     databaseCrashes: 1,
@@ -37,6 +39,7 @@ export const PROFILES = {
     kills: 200,
     stops: 40,
     absences: 8,
+    calmAbsences: false,
     reorgs: 50,
     queueWipes: 20,
     databaseCrashes: 10,
@@ -56,6 +59,7 @@ export const PROFILES = {
     kills: 1_000,
     stops: 200,
     absences: 40,
+    calmAbsences: false,
     reorgs: 500,
     queueWipes: 200,
     databaseCrashes: 50,

@@ -96,8 +96,8 @@ try {
 summary.seconds = Number(((performance.now() - startMs) / 1_000).toFixed(1));
 if (values.set.length > 0) summary.changed = changed;
 for (const fault of summary.faults ?? []) say(`FAULT: ${fault}`);
-console.log(JSON.stringify(summary));
-process.exitCode = summary.pass ? 0 : 1;
+// What failed may have left the load waiting for a house that is closed.
+process.stdout.write(`${JSON.stringify(summary)}\n`, () => process.exit(summary.pass ? 0 : 1));
 
 async function run() {
   await house.startCoordinator();

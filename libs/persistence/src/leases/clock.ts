@@ -24,9 +24,9 @@ export async function expired(sql: Sql, limit: number): Promise<readonly LeaseRe
 }
 
 /**
- * Everything that was alive at the last tick gets the outage back and `graceMs` more; never more than two graces ahead of
- * what it had, so that a coordinator that starts again and again does not keep dead leases alive. Once per outage: the
- * statement itself is the next tick.
+ * Everything that was alive at the last tick gets the outage back, and `graceMs` from now at least to come back in. A coordinator
+ * that starts again and again adds nothing to what a dead node has left: one grace after its last start the lease is over.
+ * Once per outage: the statement itself is the next tick.
  */
 export async function forgiveOutage(sql: Sql, graceMs: number): Promise<{ outageMs: number; extended: number }> {
   const [row] = await sql.query<{ outage_ms: number; extended: number }>(
@@ -35,7 +35,7 @@ export async function forgiveOutage(sql: Sql, graceMs: number): Promise<{ outage
      ), ticked AS (
        UPDATE coordinator SET updated_at = clock_timestamp() WHERE key = $1
      ), extended AS (
-       UPDATE lease SET lease_until = greatest(lease_until + outage, least(lease_until + outage + grace, clock_timestamp() + 2 * grace))
+       UPDATE lease SET lease_until = greatest(lease_until + outage, clock_timestamp() + grace)
        FROM last, (SELECT $2 * interval '1 millisecond' AS grace) AS given
        WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until >= last.updated_at
        RETURNING 1

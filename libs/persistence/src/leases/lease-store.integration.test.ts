@@ -201,6 +201,19 @@ describe('a lease', () => {
     expect((await store.forgiveOutage(30_000)).outageMs).toBeLessThan(5_000);
     await market.database.query(`DELETE FROM coordinator WHERE key = 'alive'`);
   });
+
+  it('is over one grace after the last start of a coordinator that starts again and again', async () => {
+    const lease = await world.lease(await world.batch(10), await world.node(), 0, 10);
+    await store.heartbeatSelf();
+    for (let start = 0; start < 5; start += 1) await store.forgiveOutage(30_000);
+    const [left] = await market.database.query<{ seconds: number }>(
+      'SELECT extract(epoch FROM lease_until - clock_timestamp())::float8 AS seconds FROM lease WHERE task_id = $1',
+      [lease.task],
+    );
+    expect(left?.seconds).toBeGreaterThan(20);
+    expect(left?.seconds).toBeLessThanOrEqual(30);
+    await market.database.query(`DELETE FROM coordinator WHERE key = 'alive'`);
+  });
 });
 
 describe('a lease that ends early', () => {

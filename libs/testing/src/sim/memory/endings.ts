@@ -83,7 +83,7 @@ export function forgiveOutage(
   for (const lease of alive) {
     const until = lease.leaseUntilMs + outageMs;
     db.leases.update(leaseKey(lease), {
-      leaseUntilMs: Math.max(until, Math.min(until + graceMs, db.nowMs + 2 * graceMs)),
+      leaseUntilMs: Math.max(until, db.nowMs + graceMs),
     });
   }
   heartbeatSelf(db);
