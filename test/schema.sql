@@ -38,6 +38,7 @@ CREATE TABLE audit (
   verdict text NOT NULL,
   score jsonb NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  same_class boolean NOT NULL DEFAULT true,
   CONSTRAINT audit_auditor_kind_check CHECK ((auditor_kind = ANY (ARRAY['node'::text, 'coordinator'::text]))),
   CONSTRAINT audit_pkey PRIMARY KEY (task_id, epoch, row_no, auditor),
   CONSTRAINT audit_task_id_epoch_fkey FOREIGN KEY (task_id, epoch) REFERENCES lease(task_id, epoch),

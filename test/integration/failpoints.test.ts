@@ -42,6 +42,9 @@ import { EPOCH_SECONDS, newKey, SettlementBench, WINDOW_SECONDS } from './settle
 const USE_CASES = [
   'run-lease',
   'verify-result',
+  'audit-rows',
+  'committed-rows',
+  'test-row',
   'issue-voucher',
   'sync-chain',
   'settle-book',
@@ -309,6 +312,8 @@ describe('a scheduler that dies', () => {
     expect(deaths).toBeGreaterThan(50);
     await walk(() => scene(steadyNode(), panel()), paidOnce);
     await walk(() => scene(yieldingNode, panel(auditor('other', 'node'))), firstRowsPaidOnce);
+    const overruled = panel(auditor('liar', 'node', 'accuses'), auditor('coordinator', 'coordinator'));
+    await walk(() => scene(steadyNode(), overruled), paidOnce);
     await expect(bench.doctor()).resolves.toEqual([]);
     await expect(bench.vouchersAddUp()).resolves.toBe(true);
   }, 240_000);

@@ -68,7 +68,7 @@ describe('a lease from delivery to verdict', () => {
   it("is accepted when a lying auditor is outvoted by another and the coordinator's own engine", async () => {
     const { lease, ports } = await scene(
       deliver(),
-      panel(auditor('liar', 'node', true), auditor('honest', 'node'), auditor('coordinator', 'coordinator')),
+      panel(auditor('liar', 'node', 'the contrary'), auditor('honest', 'node'), auditor('coordinator', 'coordinator')),
     );
     await runLease(ports, lease, signal);
     expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'accepted' });
@@ -77,7 +77,7 @@ describe('a lease from delivery to verdict', () => {
   it('is given back without a stain when one auditor accuses and nobody can break the tie', async () => {
     const { nodeId, lease, ports } = await scene(
       deliver(),
-      panel(auditor('liar', 'node', true), auditor('honest', 'node')),
+      panel(auditor('liar', 'node', 'accuses'), auditor('honest', 'node')),
     );
     await runLease(ports, lease, signal);
     expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'rejected' });

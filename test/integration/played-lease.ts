@@ -148,8 +148,12 @@ export const deliver =
       : { end: 'failed', code: 'STOPPED', message: 'the coordinator ended it' };
   };
 
-/** An auditor that really compares, or that lies. */
-export function auditor(id: string, kind: 'node' | 'coordinator', lies = false): Auditor {
+/** An auditor that really compares, says the contrary, or one thing of everything. */
+export function auditor(
+  id: string,
+  kind: 'node' | 'coordinator',
+  says: 'what it finds' | 'the contrary' | 'accuses' | 'passes' = 'what it finds',
+): Auditor {
   return {
     id,
     kind,
@@ -160,11 +164,12 @@ export function auditor(id: string, kind: 'node' | 'coordinator', lies = false):
         rows.map((row): RowScore => {
           const truth = row.work.kind === 'embedding' ? row.work.inputs.map((input) => vectorFor(String(input))) : [];
           const same = row.committed.kind === 'embedding' && row.committed.vectors.join() === truth.join();
+          const isGood = says === 'passes' || (says !== 'accuses' && same === (says === 'what it finds'));
           return {
             kind: 'embedding',
             rowNo: row.rowNo,
             unitsIn: 4,
-            cosine: same !== lies ? 1 : 0.1,
+            cosine: isGood ? 1 : 0.1,
             normDifference: 0,
             dimensions: 8,
           };
@@ -175,7 +180,11 @@ export function auditor(id: string, kind: 'node' | 'coordinator', lies = false):
 
 export function panel(...members: readonly Auditor[]): Auditors {
   return {
-    next: (_lease, used) => Promise.resolve(members.find((member) => !used.has(member.id)) ?? null),
+    next: (_lease, used, ownFirst = false) => {
+      const left = members.filter((member) => !used.has(member.id));
+      const own = ownFirst ? left.find(({ kind }) => kind === 'coordinator') : undefined;
+      return Promise.resolve(own ?? left[0] ?? null);
+    },
     anyFor: () => Promise.resolve(members.length > 0),
     look: () => undefined,
   };

@@ -34,6 +34,8 @@ export * from './matching/queue-order.ts';
 export * from './matching/shards.ts';
 export * from './verification/audit-count.ts';
 export * from './verification/compare.ts';
+export * from './verification/opinions.ts';
+export * from './verification/second-look.ts';
 export * from './verification/bounds.ts';
 export * from './verification/audit-pay.ts';
 export * from './verification/verifiability.ts';

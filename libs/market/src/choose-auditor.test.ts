@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { AUDITOR_RETURN_MS, chooseAuditors, type Auditors } from './choose-auditor.ts';
+import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 
@@ -151,4 +152,23 @@ describe('that nobody can audit', () => {
     });
     expect(await benched.anyFor(LEASE)).toBe(false);
   });
+});
+
+it('who is right is asked of the own engine first, once; where it lacks the model, of nodes', async () => {
+  const nodes = [node('other', 'c', true)];
+  const engine = { describe: () => Promise.resolve({ models: [] }) } as unknown as Engine;
+  const auditorsWith = (own: { engine: Engine; engineClass: string } | null): Auditors =>
+    chooseAuditors({
+      link: { nodes: () => nodes } as unknown as ProviderLink,
+      localEngine: () => Promise.resolve(own),
+      benched: () => Promise.resolve(new Set()),
+      chance: () => 0,
+      clock: { nowMs: () => 0 },
+      offers: { offers: () => Promise.resolve([]) },
+    });
+  const own = auditorsWith({ engine, engineClass: 'c' });
+  expect((await own.next(LEASE, new Set(), true))?.id).toBe('coordinator');
+  expect((await own.next(LEASE, new Set(['coordinator']), true))?.id).toBe('other');
+  expect((await own.next(LEASE, new Set()))?.id).toBe('other');
+  expect((await auditorsWith(null).next(LEASE, new Set(), true))?.id).toBe('other');
 });

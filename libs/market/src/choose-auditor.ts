@@ -25,8 +25,8 @@ export interface Auditor {
 }
 
 export interface Auditors {
-  /** The best auditor not in `used`, or null. */
-  next(lease: LeaseView, used: ReadonlySet<string>): Promise<Auditor | null>;
+  /** The best auditor not in `used`, or null. With `ownFirst` the coordinator's own engine is asked before nodes, where it has the model. */
+  next(lease: LeaseView, used: ReadonlySet<string>, ownFirst?: boolean): Promise<Auditor | null>;
   /** Whether somebody can audit this lease, now or in a moment. */
   anyFor(lease: LeaseView): Promise<boolean>;
   /** Remembers who is connected now; called every second or so. */
@@ -90,8 +90,17 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     const benched = await ports.benched(able.map((node) => node.id));
     return able.filter((node) => !benched.has(node.id));
   };
+  const ownFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<Auditor | null> => {
+    if (used.has(OWN_ENGINE)) return null;
+    const own = await ports.localEngine(lease.model, lease.digest);
+    if (own === null) return null;
+    const described = (await own.engine.describe()).models.find((model) => model.digest === lease.digest);
+    return ownAuditor(own.engine, own.engineClass === lease.engineClass, described?.caps.seed ?? false);
+  };
   return {
-    async next(lease, used) {
+    async next(lease, used, ownFirst = false) {
+      const own = ownFirst ? await ownFor(lease, used) : null;
+      if (own !== null) return own;
       const nodes = (await nodesFor(lease, used))
         .map((node) => ({
           node,
@@ -103,12 +112,7 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
         }))
         .sort((a, b) => a.order - b.order);
       const first = nodes[0];
-      if (first !== undefined) return nodeAuditor(ports.link, first.node, lease);
-      if (used.has(OWN_ENGINE)) return null;
-      const own = await ports.localEngine(lease.model, lease.digest);
-      if (own === null) return null;
-      const described = (await own.engine.describe()).models.find((model) => model.digest === lease.digest);
-      return ownAuditor(own.engine, own.engineClass === lease.engineClass, described?.caps.seed ?? false);
+      return first === undefined ? ownFor(lease, used) : nodeAuditor(ports.link, first.node, lease);
     },
     async anyFor(lease) {
       const here = new Set(ports.link.nodes().map(({ id }) => id));

@@ -24,6 +24,7 @@ export * from './refuse-offer.ts';
 export * from './run-lease.ts';
 export * from './segment-object.ts';
 export * from './choose-auditor.ts';
+export { auditRows, BENCH_MS, type Audited, type AuditPorts } from './audit-rows.ts';
 export * from './verify-result.ts';
 export * from './receipt-document.ts';
 export * from './lease-desk.ts';

@@ -134,6 +134,7 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
           auditor: 'x',
           auditorKind: 'node' as const,
           verdict: 'good' as const,
+          sameClass: false,
           score: { cosine: 1 },
         };
         await store.saveFindings(lease, [finding]);
@@ -185,6 +186,22 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         ]);
         expect((await world.accept(theirs)).moved).toBe(true);
         expect((await store.view(accepted))?.state).toBe('accepted');
+      });
+
+      it('against an auditor benches it with the reason, and never for less than before', async () => {
+        const [liar, other] = [await world.node(), await world.node()];
+        await store.benchAuditors([{ nodeId: liar, why: 'audit: called a row good' }], 60_000);
+        await store.benchAuditors(
+          [
+            { nodeId: liar, why: 'audit: called a row good again' },
+            { nodeId: 'coordinator', why: 'is no node' },
+          ],
+          10,
+        );
+        const records = await store.nodeRecords([liar, other]);
+        expect(records.get(liar)).toMatchObject({ rowsBad: 0, benchedWhy: 'audit: called a row good again' });
+        expect(records.get(liar)?.benchedForMs).toBeGreaterThan(50_000);
+        expect(records.get(other)).toMatchObject({ benchedForMs: 0, benchedWhy: null });
       });
 
       it('voids only the lease in doubt when nothing is proven', async () => {

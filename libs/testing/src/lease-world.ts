@@ -127,7 +127,14 @@ export abstract class LeaseWorld {
     const drawn = await this.store.saveDraw(ref, `0x${'5e'.repeat(32)}`, [row.rowNo]);
     if (!drawn.moved) return drawn;
     await this.store.saveFindings(ref, [
-      { rowNo: row.rowNo, auditor: 'auditor', auditorKind: 'coordinator', verdict: 'good', score: { cosine: 1 } },
+      {
+        rowNo: row.rowNo,
+        auditor: 'auditor',
+        auditorKind: 'coordinator',
+        verdict: 'good',
+        sameClass: true,
+        score: { cosine: 1 },
+      },
     ]);
     return this.store.accept(await this.acceptance(ref));
   }

@@ -41,7 +41,8 @@ export function explainNode(node: Candidate, asks: readonly Ask[], candidates: r
       won += 1;
       continue;
     }
-    const { reason, says } = kept === null ? outdone(ask, node, rival) : { reason: kept.name, says: mustBe(kept, ask) };
+    const { reason, says } =
+      kept === null ? outdone(ask, node, rival) : { reason: kept.name, says: mustBe(kept, ask, node) };
     const known = lostBy.get(reason);
     if (known === undefined) lostBy.set(reason, { reason, says, jobs: 1 });
     else known.jobs += 1;
@@ -80,8 +81,9 @@ function outdone(ask: Ask, node: Candidate, rival: Rival | null): { readonly rea
   return OUTDONE[names.reduce((most, name) => (own[name] - theirs[name] > own[most] - theirs[most] ? name : most))];
 }
 
-function mustBe(constraint: Constraint, ask: Ask): string {
-  return `a node must be one that ${constraint.says(ask)}`;
+function mustBe(constraint: Constraint, ask: Ask, node: Candidate): string {
+  const why = constraint.name === 'benched' && node.benchedWhy !== null ? `; this one is: ${node.benchedWhy}` : '';
+  return `a node must be one that ${constraint.says(ask)}${why}`;
 }
 
 /** Shares of the asked rates tried: a hundredth apart is as fine as anybody prices. */

@@ -177,4 +177,11 @@ describe('explainNode', () => {
     expect(explainNode(node('idle'), [], []).summary).toBe('No job has rows that wait for a node.');
     expect(explainNode(node('a'), [ask()], [node('b')])).toMatchObject({ won: 1 });
   });
+
+  it('names what a benched node is benched for', () => {
+    const benched = node('own', { benchedForMs: 5, benchedWhy: 'audit: called a row good, which is proven bad' });
+    const [lost] = explainNode(benched, [ask()], [node('b')]).lost;
+    expect(lost).toMatchObject({ reason: 'benched' });
+    expect(lost?.says).toContain('this one is: audit: called a row good, which is proven bad');
+  });
 });

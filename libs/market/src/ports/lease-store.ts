@@ -130,7 +130,15 @@ export interface AuditFinding {
   readonly auditor: string;
   readonly auditorKind: 'node' | 'coordinator';
   readonly verdict: 'good' | 'bad' | 'unsure';
+  /** Said inside the engine class of the lease, under tight thresholds. */
+  readonly sameClass: boolean;
   readonly score: unknown;
+}
+
+/** An auditor whose word was proven wrong, and by what. */
+export interface WrongAuditor {
+  readonly nodeId: string;
+  readonly why: string;
 }
 
 /** Everything acceptance writes in one transaction. */
@@ -234,6 +242,8 @@ export abstract class LeaseStore {
   abstract saveDraw(lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved>;
   abstract saveFindings(lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void>;
   abstract findings(lease: LeaseRef): Promise<readonly AuditFinding[]>;
+  /** Nodes whose audits were proven wrong get no work and no audits for so long, with the reason. Doing it again changes nothing but the time. */
+  abstract benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void>;
   abstract accept(
     acceptance: Acceptance,
   ): Promise<Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>>;

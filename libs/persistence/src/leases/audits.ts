@@ -1,4 +1,4 @@
-import type { AuditFinding, Moved } from '@freehold/market';
+import type { AuditFinding, Moved, WrongAuditor } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 import { bytesOf } from './lease-rows.ts';
@@ -29,8 +29,8 @@ export async function fixDrawHeight(sql: Sql, lease: LeaseRef, height: bigint): 
 export async function saveFindings(sql: Sql, lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void> {
   if (findings.length === 0) return;
   await sql.query(
-    `INSERT INTO audit (task_id, epoch, row_no, auditor, auditor_kind, verdict, score)
-     SELECT $1, $2, finding.* FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::jsonb[]) AS finding
+    `INSERT INTO audit (task_id, epoch, row_no, auditor, auditor_kind, verdict, same_class, score)
+     SELECT $1, $2, finding.* FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::jsonb[]) AS finding
      ON CONFLICT DO NOTHING`,
     [
       lease.task,
@@ -39,6 +39,7 @@ export async function saveFindings(sql: Sql, lease: LeaseRef, findings: readonly
       findings.map(({ auditor }) => auditor),
       findings.map(({ auditorKind }) => auditorKind),
       findings.map(({ verdict }) => verdict),
+      findings.map(({ sameClass }) => sameClass),
       findings.map(({ score }) => JSON.stringify(score ?? null)),
     ],
   );
@@ -46,8 +47,18 @@ export async function saveFindings(sql: Sql, lease: LeaseRef, findings: readonly
 
 export async function findings(sql: Sql, lease: LeaseRef): Promise<readonly AuditFinding[]> {
   return sql.query<AuditFinding>(
-    `SELECT row_no AS "rowNo", auditor, auditor_kind AS "auditorKind", verdict, score
+    `SELECT row_no AS "rowNo", auditor, auditor_kind AS "auditorKind", verdict, same_class AS "sameClass", score
      FROM audit WHERE task_id = $1 AND epoch = $2 ORDER BY row_no, created_at, auditor`,
     [lease.task, lease.epoch],
+  );
+}
+
+/** No work and no audits until the bench is over; a longer one that stands already stays. Ids that are no nodes are nobody's. */
+export async function benchAuditors(sql: Sql, wrong: readonly WrongAuditor[], benchMs: number): Promise<void> {
+  if (wrong.length === 0) return;
+  await sql.query(
+    `UPDATE node SET benched_until = greatest(benched_until, clock_timestamp() + $3 * interval '1 millisecond'), benched_why = wrong.why
+     FROM unnest($1::text[], $2::text[]) AS wrong (node_id, why) WHERE node.id = wrong.node_id`,
+    [wrong.map(({ nodeId }) => nodeId), wrong.map(({ why }) => why), benchMs],
   );
 }

@@ -13,12 +13,13 @@ import {
   type OpenDemand,
   type Remembered,
   type SweepableLease,
+  type WrongAuditor,
 } from '@freehold/market';
 import type { AuditDue } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { accept, type Accepted } from './accept.ts';
-import { findings, fixDrawHeight, saveDraw, saveFindings } from './audits.ts';
+import { benchAuditors, findings, fixDrawHeight, saveDraw, saveFindings } from './audits.ts';
 import { expired, forgiveOutage, heartbeatSelf } from './clock.ts';
 import { demand } from './demand.ts';
 import { expireJobs, failPoison } from './endings.ts';
@@ -118,6 +119,9 @@ export class PgLeaseStore extends LeaseStore {
   }
   findings(lease: LeaseRef): Promise<readonly AuditFinding[]> {
     return findings(this.#database, lease);
+  }
+  benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void> {
+    return benchAuditors(this.#database, wrong, benchMs);
   }
   accept(acceptance: Acceptance): Promise<Accepted> {
     return accept(this.#database, acceptance);

@@ -102,9 +102,11 @@ function* receiptFaults(db: MemoryDatabase, receipt: ReceiptRow): Generator<Find
   if (audited > rows.size)
     yield ['paid-after-verdict', `task ${task} claims ${audited} audited rows, ${rows.size} were`];
   for (const rowNo of rows) {
-    const of = (verdict: string): number =>
-      findings.filter((finding) => finding.rowNo === rowNo && finding.verdict === verdict).length;
-    if (of('bad') > of('good')) yield ['paid-after-verdict', `task ${task} was paid with row ${rowNo} found bad`];
+    const said = findings.filter((finding) => finding.rowNo === rowNo);
+    const own = said.find(({ auditorKind, verdict }) => auditorKind === 'coordinator' && verdict !== 'unsure');
+    const of = (verdict: string): number => said.filter((finding) => finding.verdict === verdict).length;
+    if (own === undefined ? of('bad') > of('good') : own.verdict === 'bad')
+      yield ['paid-after-verdict', `task ${task} was paid with row ${rowNo} found bad`];
   }
   if (audited > 0 || lease.drawRows === null) return;
   const deliveredMs = db.taskEvents.where((event) => event.task === task && event.to === 'delivered').at(-1)?.atMs ?? 0;

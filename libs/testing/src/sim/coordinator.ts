@@ -33,6 +33,8 @@ import { MemoryLeaseStore } from './memory/memory-lease-store.ts';
 import { MemoryOutbox, relayThrough } from './memory/memory-outbox.ts';
 import type { MemoryQueue } from './memory/memory-queue.ts';
 import { MemoryPayoutGate, MemorySettlementStore } from './memory/memory-settlement-store.ts';
+import { ENGINE_CLASS } from './row-truth.ts';
+import type { SimEngine } from './sim-engine.ts';
 import type { SimLink } from './sim-link.ts';
 import { ConnectionLost, type SimProcess } from './sim-process.ts';
 import { SimSignatures, SimSigner } from './sim-signer.ts';
@@ -54,6 +56,7 @@ export interface CoordinatorGround {
   readonly feeBps: number;
   readonly gate: MemoryPayoutGate;
   readonly time: VirtualTime;
+  readonly ownEngine: SimEngine | null;
   /** Who follows the chain now. */
   readonly office: { holder: SimProcess | null };
   /** Rewrites what the operator's process sends to the chain, in runs with a hostile operator. */
@@ -110,7 +113,7 @@ export class SimCoordinator {
       readWork: workOfLineBytes,
       catalogue: NOBODY_LISTED,
       fineTunes: { model: () => Promise.resolve(null) },
-      holdsModel: () => false,
+      holdsModel: () => ground.ownEngine !== null,
     };
     this.#auditors = this.#makeAuditors();
   }
@@ -141,7 +144,10 @@ export class SimCoordinator {
   #makeAuditors(): Auditors {
     return chooseAuditors({
       link: this.link,
-      localEngine: async () => null,
+      localEngine: async () => {
+        const engine = this.#ground.ownEngine;
+        return engine === null ? null : { engine, engineClass: ENGINE_CLASS };
+      },
       benched: async (nodeIds) => {
         const records = await this.#leases.nodeRecords(nodeIds);
         return new Set([...records.values()].filter((node) => node.benchedForMs > 0).map((node) => node.nodeId));

@@ -17,7 +17,7 @@ export function unitsOf(work: Work): number {
   return Math.ceil(textOf(work).length / 4);
 }
 
-export function rightAnswer(work: Work): WorkOutput {
+export function rightAnswer(work: Work): EmbeddingOutput {
   return vectorFor(textOf(work), unitsOf(work));
 }
 

@@ -30,6 +30,10 @@ const FORGER: Conduct = {
 const WITHHOLDER: Conduct = { name: 'withholder', fallsSilent: (dice) => dice.isHit(0.3) };
 const GRUMBLER: Conduct = { name: 'grumbler', refuses: (dice) => dice.isHit(0.3) };
 
+/** Auditors that do not look. */
+const LENIENT: Conduct = { name: 'lenient', judges: () => 'good' };
+const SLANDERER: Conduct = { name: 'slanderer', judges: () => 'bad' };
+
 /** A market as the seed has it: who is there, what they want, and how rough it gets. */
 export function scenarioOf(seed: number): Scenario {
   const dice = new Dice(seed).for('scenario');
@@ -37,7 +41,8 @@ export function scenarioOf(seed: number): Scenario {
   const share = (most: number): number => (isRough ? dice.unit() * most : 0);
   const times = (most: number): number => (isRough ? dice.between(0, most) : 0);
   return {
-    nodes: nodesOf(dice),
+    nodes: [...nodesOf(dice), ...liarsOf(new Dice(seed).for('liars'))],
+    ownEngine: new Dice(seed).for('own engine').isHit(0.5),
     requesters: Array.from({ length: dice.between(1, 2) }, () => requesterOf(dice)),
     weather: { latencyMsMax: dice.between(2, 120), deaths: share(0.003), losses: share(0.02) },
     network: { latencyMsMax: dice.between(5, 400), lost: share(0.1), repeated: share(0.2) },
@@ -58,6 +63,11 @@ function nodesOf(dice: Dice): NodePlan[] {
   }));
   const others = [CHEAT, FORGER, WITHHOLDER, GRUMBLER].filter(() => dice.isHit(0.3));
   return [...honest, ...others.map((conduct): NodePlan => ({ conduct, operator: conduct.name }))];
+}
+
+function liarsOf(dice: Dice): NodePlan[] {
+  const liars = [LENIENT, SLANDERER].filter(() => dice.isHit(0.2));
+  return liars.map((conduct): NodePlan => ({ conduct, operator: conduct.name }));
 }
 
 function requesterOf(dice: Dice): RequesterPlan {

@@ -12,6 +12,7 @@ import { MemoryFileStore, MemoryObjectStore, MemoryOfferBook } from './memory/me
 import { MemoryJobStore } from './memory/memory-job-store.ts';
 import { MemoryQueue, type QueueManners } from './memory/memory-queue.ts';
 import { MemoryPayoutGate } from './memory/memory-settlement-store.ts';
+import { SimEngine } from './sim-engine.ts';
 import { SimLink, type NetworkManners } from './sim-link.ts';
 import { SimNode, type Conduct } from './sim-node.ts';
 import { ConnectionLost, SimProcess, type Weather } from './sim-process.ts';
@@ -53,6 +54,8 @@ export interface Scenario {
   /** From then on nothing more goes wrong, and everything has to come to its end. */
   readonly calmFromMs: number;
   readonly sends?: (sender: ChainSender) => ChainSender;
+  /** The coordinator holds the model itself, and can judge between auditors. */
+  readonly ownEngine?: boolean;
   /** What every node asks for, where it is not the usual. */
   readonly rates?: Readonly<Record<string, string>>;
   /** The operator tells nobody of an acceptance, and gives out no voucher. */
@@ -130,6 +133,7 @@ export class SimWorld {
         feeBps: FEE_BPS,
         gate: new MemoryPayoutGate(this.db),
         office: { holder: null },
+        ownEngine: scenario.ownEngine === true ? new SimEngine() : null,
       },
       ...(scenario.sends === undefined ? {} : { sends: scenario.sends }),
       report: (what, error) => this.#report(what, error),

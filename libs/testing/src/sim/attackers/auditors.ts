@@ -11,6 +11,13 @@ const PAIR: Seat = {
   purse: seatedPurse,
 };
 
+/** The coordinator cannot run the model itself, as with most large ones: then nodes alone judge nodes. */
+const PAIR_ALONE: Seat = {
+  name: 'two nodes of two operators, and the coordinator has no engine',
+  market: (seed) => calmMarket(seed, [HONEST, HONEST], false),
+  purse: seatedPurse,
+};
+
 const PASSES: Conduct = { name: 'passes everything', judges: () => 'good' };
 const FAILS: Conduct = { name: 'fails everybody', judges: () => 'bad' };
 const DEAF: Conduct = { name: 'deaf', isDeaf: true };
@@ -21,32 +28,25 @@ const FRIEND: Conduct = {
 };
 const CHEAT: Conduct = { name: 'cheat', makesUp: (_text, dice) => dice.isHit(0.5) };
 
-const alone = (
-  name: string,
-  conduct: Conduct,
-  exception: string,
-  isCaught: Attack['isCaught'] = isBenched,
-): Attack => ({
-  ...{ role: 'auditor', name, seat: NODE, change: seated(conduct), isCaught, exception },
+const alone = (name: string, conduct: Conduct): Attack => ({
+  ...{ role: 'auditor', name, seat: NODE, change: seated(conduct), isCaught: isBenched },
 });
-const pair = (name: string, ...conducts: readonly Conduct[]): Attack => ({
-  role: 'auditor',
-  name,
-  seat: PAIR,
-  change: seated(...conducts),
-  isCaught: isBenched,
+const pair = (name: string, seat: Seat, ...conducts: readonly Conduct[]): Attack => ({
+  ...{ role: 'auditor', name, seat, change: seated(...conducts), isCaught: isBenched },
 });
+const CHEAT_THAT_PASSES: Conduct = { ...CHEAT, ...PASSES, name: 'cheat that passes' };
 
 export const AUDITORS: readonly Attack[] = [
-  alone('passes everything without looking', PASSES, 'Nobody looks at what was passed.'),
-  alone('fails everybody', FAILS, 'It is outvoted, and nothing is held against it.'),
-  alone(
-    'answers no audit',
-    DEAF,
-    'An audit brings at most the fee of its lease, and may cost more than that.',
-    () => false,
-  ),
-  pair('passes the made-up half of its friend', CHEAT, FRIEND),
-  pair('both pass everything, one makes up half', { ...CHEAT, ...PASSES, name: 'cheat that passes' }, PASSES),
-  pair('both fail everybody', FAILS, FAILS),
+  alone('passes everything without looking', PASSES),
+  alone('fails everybody', FAILS),
+  {
+    ...alone('answers no audit', DEAF),
+    exception: 'An audit brings at most the fee of its lease, and may cost more than that.',
+  },
+  pair('passes the made-up half of its friend', PAIR, CHEAT, FRIEND),
+  pair('both pass everything, one makes up half', PAIR, CHEAT_THAT_PASSES, PASSES),
+  pair('both fail everybody', PAIR, FAILS, FAILS),
+  pair('the friend again, where the coordinator has no engine', PAIR_ALONE, CHEAT, FRIEND),
+  pair('both pass everything, where the coordinator has no engine', PAIR_ALONE, CHEAT_THAT_PASSES, PASSES),
+  pair('both fail everybody, where the coordinator has no engine', PAIR_ALONE, FAILS, FAILS),
 ];

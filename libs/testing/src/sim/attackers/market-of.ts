@@ -23,7 +23,7 @@ const ROWS = 60;
 const RECORD_ROWS = 1_000;
 
 /** A market without accidents, so that what differs between two runs is the player alone. */
-export function calmMarket(seed: number, seats: readonly Conduct[] = [HONEST]): Scenario {
+export function calmMarket(seed: number, seats: readonly Conduct[] = [HONEST], ownEngine = true): Scenario {
   const dice = new Dice(seed).for('calm market');
   const seated = seats.map((conduct, i): NodePlan => ({
     conduct,
@@ -47,6 +47,7 @@ export function calmMarket(seed: number, seats: readonly Conduct[] = [HONEST]): 
     queueWipes: 0,
     zombies: 0,
     calmFromMs: 0,
+    ownEngine,
     rates: { embeddingToken: String(RATE_PER_MILLION) },
   };
 }

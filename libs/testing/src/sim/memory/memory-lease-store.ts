@@ -13,6 +13,7 @@ import {
   type OpenDemand,
   type Remembered,
   type SweepableLease,
+  type WrongAuditor,
 } from '@freehold/market';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import { accept, type Accepted } from './acceptance.ts';
@@ -313,6 +314,16 @@ export class MemoryLeaseStore extends LeaseStore {
       .sort((a, b) => a.rowNo - b.rowNo);
   }
 
+  async benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void> {
+    this.#db.transaction(() => {
+      for (const { nodeId, why: benchedWhy } of wrong) {
+        const node = this.#db.nodes.get(nodeId);
+        if (node === undefined) continue;
+        const benchedUntilMs = Math.max(node.benchedUntilMs, this.#db.nowMs + benchMs);
+        this.#db.nodes.update(nodeId, { benchedUntilMs, benchedWhy });
+      }
+    });
+  }
   async accept(acceptance: Acceptance): Promise<Accepted> {
     return this.#db.transaction(() => accept(this.#db, acceptance));
   }
