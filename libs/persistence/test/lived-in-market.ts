@@ -38,7 +38,14 @@ export async function livedInMarket(world: MarketWorld): Promise<LivedIn> {
   const caught = await world.lease(completed, cheat, 10, 20);
   await world.deliver(caught);
   await store.saveFindings(caught, [
-    { rowNo: 10, auditor: 'auditor', auditorKind: 'coordinator', verdict: 'bad', sameClass: true, score: { cosine: 0 } },
+    {
+      rowNo: 10,
+      auditor: 'auditor',
+      auditorKind: 'coordinator',
+      verdict: 'bad',
+      sameClass: true,
+      score: { cosine: 0 },
+    },
   ]);
   await store.reject(caught, 'audit: 1 bad row proven', 1, 60_000);
   const [third] = await store.grant([world.wish(completed, node, 10, 20, { task: caught.task, epoch: 2 })], 15_000);
