@@ -1,10 +1,11 @@
+import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { openDevnetOrder } from '@freehold/chain';
 import { ledger } from '@freehold/domain';
 import type { EscrowCall } from '@freehold/market';
 import { PgChainTransactions, PgLeadership } from '@freehold/persistence';
 import { RpcFaultProxy } from '@freehold/testing';
-import { createPublicClient, createTestClient, createWalletClient, http, type Hex } from 'viem';
+import { createPublicClient, createTestClient, createWalletClient, http, parseTransaction, type Hex } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { EPOCH_SECONDS, newKey, SettlementBench, WINDOW_SECONDS } from './settlement-bench.ts';
 
@@ -15,6 +16,9 @@ class DiesAfterSaving extends PgChainTransactions {
     throw new Error('killed between saving and sending');
   }
 }
+
+/** Of the depths of reorganisations; any other works as well. */
+const SEED = 2026;
 
 let bench: SettlementBench;
 let node: string;
@@ -112,6 +116,13 @@ describe('a sender that fails at the worst moment', () => {
     await expect(sender.tick()).resolves.toMatchObject({ replaced: 1 });
     await expect(sender.tick()).resolves.toMatchObject({ replaced: 1 });
     expect(endpoint.forwarded).toHaveLength(3);
+    const signed = endpoint.forwarded.map((raw) => parseTransaction(raw as Hex));
+    for (const [n, later] of signed.slice(1).entries()) {
+      const earlier = signed[n];
+      expect(later).toMatchObject({ nonce: earlier?.nonce, to: earlier?.to, data: earlier?.data });
+      for (const fee of ['maxFeePerGas', 'maxPriorityFeePerGas'] as const)
+        expect((later[fee] ?? 0n) * 1_000n).toBeGreaterThanOrEqual((earlier?.[fee] ?? 1n) * 1_125n);
+    }
     await test.mine({ blocks: 1 });
     await test.setAutomine(true);
     await expect(sender.tick()).resolves.toMatchObject({ confirmed: 1 });
@@ -129,6 +140,22 @@ describe('a sender that fails at the worst moment', () => {
       state: 'refused',
       why: expect.stringMatching(/^OrderUnknown\(0x.*, 99\)$/),
     });
+  });
+
+  it('waits with the reason while its wallet has no gas, and signs nothing that would hold up the next nonce', async () => {
+    const before = await payeesOnChain();
+    const wish = { purpose: 'payee', ref: 'poor', call };
+    const test = createTestClient({ mode: 'anvil', transport: http(bench.anvil.url) });
+    const address = bench.sender.address as Hex;
+    const wei = await createPublicClient({ transport: http(bench.anvil.url) }).getBalance({ address });
+    await test.setBalance({ address, value: 1n });
+    const poor = await bench.sender.submit(wish);
+    expect(poor).toEqual({ state: 'refused', why: expect.stringMatching(/has 1 wei and gas may take \d+; it waits/) });
+    await expect(bench.transactions.find('payee', 'poor')).resolves.toBeNull();
+    await test.setBalance({ address, value: wei });
+    await expect(bench.sender.submit(wish)).resolves.toMatchObject({ state: 'pending' });
+    await expect(bench.sender.tick()).resolves.toMatchObject({ confirmed: 1 });
+    expect(await payeesOnChain()).toBe(before + 1);
   });
 
   it('signs for one leader only when two processes want the same', async () => {
@@ -167,8 +194,34 @@ describe('a chain that changes its mind', () => {
     await expect(bench.balance(ledger.OPERATOR)).resolves.toBe(operator);
   });
 
-  it('posts, finalises and pays once though every step is taken back by a reorganisation', async () => {
+  it('takes a confirmation back when the reorganisation goes deeper than confirmations do, and sends the same bytes again', async () => {
+    const call = bench.escrow.addPayee(privateKeyToAccount(newKey()).address);
+    const wish = { purpose: 'payee', ref: 'deeper', call };
+    const sender = bench.newSender({ confirmations: 3 });
+    await sender.submit(wish);
+    await expect(sender.tick()).resolves.toMatchObject({ confirmed: 0 });
+    await bench.mine(2);
+    await expect(sender.tick()).resolves.toMatchObject({ confirmed: 1 });
+    const first = await sender.submit(wish);
+    if (first.state !== 'confirmed') throw new Error(`expected it to be confirmed, it is ${JSON.stringify(first)}`);
+    await bench.sync();
+    await bench.reorg(4);
+    await expect(sender.tick()).resolves.toMatchObject({ confirmed: 0, resent: 1 });
+    await expect(sender.submit(wish)).resolves.toEqual({ state: 'pending', hash: first.hash });
+    await bench.sync();
+    expect(await bench.escrowOfLedger()).toBe((await bench.facts()).escrowBalance);
+    await bench.mine(2);
+    await expect(sender.tick()).resolves.toMatchObject({ confirmed: 1 });
+    await expect(sender.submit(wish)).resolves.toMatchObject({ state: 'confirmed', hash: first.hash });
+    const rows = await bench.market.database.query(`SELECT 1 FROM chain_transaction WHERE ref = 'deeper'`);
+    expect(rows).toHaveLength(1);
+  });
+
+  it(`posts, finalises and pays once though every step is taken back by a reorganisation (depths by seed ${SEED})`, async () => {
+    const depths = fc.sample(fc.integer({ min: 1, max: 5 }), { seed: SEED, numRuns: 5 });
     await openDevnetOrder(bench.anvil.url, payer.key, bench.devnet, { reserved: 5_000n, free: 0n, salt: newKey() });
+    // Nobody would send the payer's own deposit again: it lies deeper than any of these.
+    await bench.mine(10);
     await bench.sync();
     const job = await bench.world.batch(40, { org: payer.org, trust: 'self-custody' });
     await bench.work(job, node, 0, 40);
@@ -176,12 +229,12 @@ describe('a chain that changes its mind', () => {
     await bench.passTime(EPOCH_SECONDS);
     for (let i = 0; i < 4; i += 1) {
       await bench.turn();
-      await bench.reorg(1);
+      await bench.reorg(depths[i] ?? 1);
       await bench.turn();
       expect(await bench.escrowOfLedger()).toBe((await bench.facts()).escrowBalance);
     }
     await bench.turnUntil(1n);
-    await bench.reorg(2);
+    await bench.reorg(depths[4] ?? 1);
     await bench.passTime(WINDOW_SECONDS);
     await bench.turnUntil(1n);
     await bench.turn();

@@ -278,6 +278,10 @@ export class SettlementBench {
     await test.request({ method: 'anvil_reorg' as never, params: [depth, []] as never });
   }
 
+  async mine(blocks: number): Promise<void> {
+    await createTestClient({ mode: 'anvil', transport: http(this.anvil.url) }).mine({ blocks });
+  }
+
   /** What the work log says of our book, as the chain is now. */
   async anchors(): Promise<readonly { by: string; epoch: bigint; root: string; commits: bigint }[]> {
     const client = createPublicClient({ transport: http(this.anvil.url) });

@@ -72,8 +72,14 @@ export class EscrowClient extends Escrow {
 
   override async events(from: bigint, to: bigint): Promise<readonly ChainEvent[]> {
     const logs = await this.#client.getLogs({ address: this.address, fromBlock: from, toBlock: to });
-    // Every event of a book has the book as its first topic after the name.
-    return chainEvents(logs.filter((log) => log.topics[1]?.toLowerCase() === this.book));
+    // Every event of a book has the book as its first topic after the name. Endpoints are asked for one address; whoever answers
+    // with another's logs, or with removed ones, is not believed.
+    const address = this.address.toLowerCase();
+    return chainEvents(
+      logs.filter(
+        (log) => log.topics[1]?.toLowerCase() === this.book && log.address.toLowerCase() === address && !log.removed,
+      ),
+    );
   }
 
   override async bookNow(): Promise<BookNow> {

@@ -81,7 +81,7 @@ export class RpcChainSender extends ChainSender {
     const gas = await this.#estimate(wish);
     if (typeof gas === 'string') return { state: 'refused', why: gas };
     const fees = await feesNow(this.#client);
-    const tooDear = this.#tooDear(gas, fees.maxFeePerGas);
+    const tooDear = this.#tooDear(gas, fees.maxFeePerGas) ?? (await this.#tooPoor(gas, fees.maxFeePerGas));
     if (tooDear !== null) return { state: 'refused', why: tooDear };
     const saved = await this.#signAndSave(wish, gas, fees);
     // Another took the nonce or the wish meanwhile: what it saved is the answer at the next call.
@@ -164,6 +164,14 @@ export class RpcChainSender extends ChainSender {
     if (withMargin(gas) > GAS_MAX) return `it would take up to ${withMargin(gas)} gas and the ceiling is ${GAS_MAX}`;
     if (feePerGas <= feeMax) return null;
     return `gas costs ${feePerGas} wei and the ceiling is ${feeMax}; it waits until gas is cheaper`;
+  }
+
+  /** Why the wallet cannot pay for it, or null. A transaction that nobody takes would hold up every later one by its nonce. */
+  async #tooPoor(gas: bigint, feePerGas: bigint): Promise<string | null> {
+    const has = await this.#client.getBalance({ address: this.#account.address });
+    const needs = withMargin(gas) * feePerGas;
+    if (has >= needs) return null;
+    return `the wallet ${this.address} has ${has} wei and gas may take ${needs}; it waits until somebody sends it some`;
   }
 
   async #signAndSave(wish: SendWish, gas: bigint, fees: Fees): Promise<SavedTransaction | null> {
