@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { closeDevnetOrder, openDevnetOrder, tokenBalance } from '@freehold/chain';
 import { inclusionPath, isIncluded, ledger } from '@freehold/domain';
-import { fromHex, issueVoucher, resendVouchers } from '@freehold/market';
+import { fromHex, issueVoucher, resendVouchers, syncChain } from '@freehold/market';
+import { balanceOfAccount, PgChainHistory, type Database } from '@freehold/persistence';
 import { commitLeafHash } from '@freehold/protocol';
 import type { Hex } from 'viem';
+import { privateKeyToAccount } from 'viem/accounts';
 import { ROW_PRICE } from '../../libs/persistence/test/market-world.ts';
-import { EPOCH_SECONDS, SettlementBench, WINDOW_SECONDS } from './settlement-bench.ts';
+import { EPOCH_SECONDS, marketDatabase, SettlementBench, WINDOW_SECONDS } from './settlement-bench.ts';
 
 const DEPOSIT = 10_000n;
 const FREE = 500n;
@@ -156,6 +158,31 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
     await expect(bench.balance(ledger.balanceOf(payer.org))).resolves.toBe(0n);
     await expect(equal()).resolves.toBe(0n);
     await expect(bench.doctor()).resolves.toEqual([]);
+  });
+
+  it('is read to the same state by whoever begins at block 0 with an empty database', async () => {
+    const state = async (of: Database): Promise<unknown> => ({
+      escrow: await balanceOfAccount(of, ledger.ESCROW),
+      orders: await of.query(
+        'SELECT order_index, payer, reserved, free, state, close_epoch FROM chain_order ORDER BY 1',
+      ),
+      payees: await of.query('SELECT payee, payee_index FROM chain_payee WHERE payee_index IS NOT NULL ORDER BY 2'),
+      events: await of.query(
+        'SELECT block_hash, log_index, name, args FROM chain_event WHERE NOT removed ORDER BY block_number, log_index',
+      ),
+    });
+    const empty = await marketDatabase();
+    try {
+      const history = new PgChainHistory(empty.database, {
+        book: bench.devnet.book,
+        escrow: bench.devnet.escrow.toLowerCase(),
+        operatorPayer: privateKeyToAccount(bench.operatorKey).address.toLowerCase(),
+      });
+      await syncChain({ escrow: bench.escrow, history, fromBlock: 0n, depth: 0n });
+      expect(await state(empty.database)).toEqual(await state(bench.market.database));
+    } finally {
+      await empty.close();
+    }
   });
 
   it('prints what a row cost in gas', async () => {

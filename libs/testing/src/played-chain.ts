@@ -181,6 +181,14 @@ export class PlayedChain {
     this.#foundation = this.#blocks.length;
   }
 
+  /** Blocks in which nothing of ours happens. */
+  idle(blocks: number): void {
+    for (let n = 0; n < blocks; n += 1) {
+      this.#mined += 1;
+      this.#blocks.push({ hash: hashOf(this.#mined), events: [], state: this.state });
+    }
+  }
+
   mine(fact: ChainFact): void {
     this.#mined += 1;
     const [hash, blockNumber] = [hashOf(this.#mined), BigInt(this.#blocks.length)];
