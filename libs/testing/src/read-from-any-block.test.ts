@@ -82,7 +82,7 @@ describe('reading the chain', () => {
           const first = BigInt(emptyBlocks) + 1n;
 
           const inSteps = newReader(held);
-          for (const stop of stops.toSorted((a, b) => a - b)) {
+          for (const stop of [...stops].sort((a, b) => a - b)) {
             held.head = BigInt(stop) < end ? BigInt(stop) : end;
             await inSteps.read(first);
           }
