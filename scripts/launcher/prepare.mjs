@@ -12,6 +12,6 @@ export async function prepare(kind) {
   checkMachine();
   await oneAtATime(async () => {
     await ensureInstalled(kind);
-    await ensureBuilt(kind);
+    await ensureBuilt();
   });
 }

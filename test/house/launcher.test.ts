@@ -6,13 +6,20 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Stands in for npm: notes its flags, "installs" a compiler that notes its arguments and builds nothing. */
+/** Stands in for npm: notes its flags, "installs" a compiler that notes what it is given and leaves it as it is. */
 const FAKE_NPM = `
   const fs = require('node:fs');
   fs.appendFileSync('npm.log', process.argv.slice(2).join(' ') + '\\n');
   if (fs.existsSync('npm-fails')) { console.error('E404 no such package'); process.exit(1); }
-  fs.mkdirSync('node_modules/typescript/bin', { recursive: true });
-  fs.writeFileSync('node_modules/typescript/bin/tsc', "require('node:fs').appendFileSync('tsc.log', process.argv.slice(2).join(' ') + '\\\\n');");
+  fs.mkdirSync('node_modules/typescript', { recursive: true });
+  fs.writeFileSync('node_modules/typescript/index.js', \`
+    exports.ScriptTarget = exports.ModuleKind = {};
+    exports.transpileModule = (text, { fileName }) => {
+      require('node:fs').appendFileSync('built.log', require('node:path').relative('.', fileName) + '\\\\n');
+      return text.includes('wrong') ? { diagnostics: [fileName] } : { outputText: text, diagnostics: [] };
+    };
+    exports.formatDiagnostics = ([file]) => file + ': expected something else';
+  \`);
   if (process.argv.includes('--include=dev')) fs.mkdirSync('node_modules/jest', { recursive: true });
 `;
 const FAKE_DEVNET = `
@@ -39,9 +46,8 @@ beforeEach(() => {
   for (const project of ['apps/devnet', 'libs/testing']) {
     write(`${project}/package.json`, '{"type":"commonjs"}');
     write(`${project}/tsconfig.json`, '{}');
-    write(`${project}/src/main.ts`, 'export {};');
+    write(`${project}/src/main.ts`, project === 'apps/devnet' ? FAKE_DEVNET : '');
   }
-  write('apps/devnet/dist/main.js', FAKE_DEVNET);
   write('fake/package.json', '{"type":"commonjs"}');
   write('fake/npm-cli.js', FAKE_NPM);
   // What npm "installs" is CommonJS inside a house of modules.
@@ -86,26 +92,36 @@ describe('npm start', () => {
     expect(first).toMatchObject({ code: 3, stdout: '{"args":["--once","--json"]}\n' });
     expect(first.stderr).toMatch(/installing runtime dependencies[^]*installed in[^]*built in/);
     expect(lines('npm.log')).toEqual([expect.stringMatching(/^install .*--ignore-scripts.*--omit=dev/)]);
-    // The test library needs a test runner's types, which a production install lacks.
-    expect(lines('tsc.log')).toEqual(['-b ./apps/devnet']);
+    expect(lines('built.log').sort()).toEqual(['apps/devnet/src/main.ts', 'libs/testing/src/main.ts']);
 
     const second = await launch('start.mjs').ended;
     expect(second).toMatchObject({ code: 3, stderr: '' });
     expect(lines('npm.log')).toHaveLength(1);
-    expect(lines('tsc.log')).toHaveLength(1);
+    expect(lines('built.log')).toHaveLength(2);
   });
 
   it('builds again when a source changed and installs again when the lock file did, but never for a test', async () => {
     await launch('start.mjs').ended;
     write('apps/devnet/src/main.test.ts', 'export {};');
     await launch('start.mjs').ended;
-    expect(lines('tsc.log')).toHaveLength(1);
-    write('apps/devnet/src/main.ts', 'export const changed = 1;');
-    await launch('start.mjs').ended;
-    expect(lines('tsc.log')).toHaveLength(2);
+    expect(lines('built.log')).toHaveLength(2);
+    write('apps/devnet/src/main.ts', 'process.exitCode = 5;');
+    expect(await launch('start.mjs').ended).toMatchObject({ code: 5 });
+    expect(lines('built.log')).toHaveLength(4);
     write('package-lock.json', '{"packages":{"":{}}}');
     await launch('start.mjs').ended;
     expect(lines('npm.log')).toHaveLength(2);
+  });
+
+  it('says what the compiler said when a file is none, launches nothing, and tries again the next time', async () => {
+    write('apps/devnet/src/wrong.ts', 'wrong');
+    for (let start = 0; start < 2; start += 1) {
+      const { code, stdout, stderr } = await launch('start.mjs').ended;
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toMatch(/wrong\.ts: expected something else[^]*The build failed/);
+    }
+    rmSync(join(house, 'apps/devnet/src/wrong.ts'));
+    expect(await launch('start.mjs').ended).toMatchObject({ code: 3 });
   });
 
   it('never cuts a full install down to what production needs', async () => {
