@@ -2,6 +2,8 @@ import type { TrainingPlan } from '@freehold/protocol';
 import { power } from './arithmetic.ts';
 import type { Parameter } from './linear.ts';
 
+/** Taken once: under node:vm, where tests run, a look at a global costs more than what is done with it. */
+const { fround, sqrt } = Math;
 type Optim = TrainingPlan['optim'];
 
 /** Both moments of one parameter. */
@@ -27,7 +29,7 @@ export function gradientNorm(f32: Float32Array, parameters: readonly Parameter[]
   for (const { gradientAt, shape } of parameters)
     for (let i = gradientAt; i < gradientAt + shape[0] * shape[1]; i += 1)
       squares += (f32[i] as number) * (f32[i] as number);
-  return Math.sqrt(squares);
+  return sqrt(squares);
 }
 
 /** One step of AdamW, the `step`-th from 1; in doubles, rounded where a number is kept. */
@@ -47,11 +49,11 @@ export function adamw(
     const { m, v } = moments.get(name) as Moments;
     for (let i = 0; i < shape[0] * shape[1]; i += 1) {
       const gradient = (f32[gradientAt + i] as number) * clip;
-      const m1 = Math.fround(beta1 * (m[i] as number) + (1 - beta1) * gradient);
-      const v1 = Math.fround(beta2 * (v[i] as number) + (1 - beta2) * gradient * gradient);
+      const m1 = fround(beta1 * (m[i] as number) + (1 - beta1) * gradient);
+      const v1 = fround(beta2 * (v[i] as number) + (1 - beta2) * gradient * gradient);
       m[i] = m1;
       v[i] = v1;
-      f32[at + i] = (f32[at + i] as number) * kept - (now.rate * m1 * first) / (Math.sqrt(v1 * second) + epsilon);
+      f32[at + i] = (f32[at + i] as number) * kept - (now.rate * m1 * first) / (sqrt(v1 * second) + epsilon);
     }
   }
 }

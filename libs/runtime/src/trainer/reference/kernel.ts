@@ -74,11 +74,12 @@ export class Kernel {
   pack(data: Float32Array, rows: number, columns: number, transposed: boolean): Panels {
     const [outRows, outColumns] = transposed ? [columns, rows] : [rows, columns];
     const at = this.allocate(outRows * Math.ceil(outColumns / PANEL_COLUMNS) * PANEL_COLUMNS);
+    const { f32 } = this;
     for (let row = 0; row < outRows; row += 1)
       for (let column = 0; column < outColumns; column += 1) {
-        const panel = Math.floor(column / PANEL_COLUMNS);
+        const panel = (column - (column % PANEL_COLUMNS)) / PANEL_COLUMNS;
         const place = at + (panel * outRows + row) * PANEL_COLUMNS + (column % PANEL_COLUMNS);
-        this.f32[place] = data[transposed ? column * columns + row : row * columns + column] as number;
+        f32[place] = data[transposed ? column * columns + row : row * columns + column] as number;
       }
     return { at, rows: outRows, columns: outColumns, stride: PANEL_COLUMNS, packed: true };
   }

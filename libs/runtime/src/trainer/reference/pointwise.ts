@@ -6,6 +6,9 @@ import type { Matrix } from './kernel.ts';
  * F32 once, when it is stored.
  */
 
+/** Taken once: under node:vm, where tests run, a look at a global costs more than what is done with it. */
+const { max, sqrt } = Math;
+
 /** y = x / rms(x) · weight per row. @returns 1 / rms of each row, which the way back needs. */
 export function normalise(
   f32: Float32Array,
@@ -23,7 +26,7 @@ export function normalise(
       const value = f32[from + i] as number;
       squares += value * value;
     }
-    const inverse = 1 / Math.sqrt(squares / columns + epsilon);
+    const inverse = 1 / sqrt(squares / columns + epsilon);
     inverses[row] = inverse;
     for (let i = 0; i < columns; i += 1) f32[to + i] = (f32[from + i] as number) * inverse * (weight[i] as number);
   }
@@ -83,7 +86,7 @@ export function causalSoftmax(f32: Float32Array, scores: Matrix, scale: number):
   for (let row = 0; row < scores.rows; row += 1) {
     const at = scores.at + row * scores.stride;
     let largest = -Infinity;
-    for (let i = 0; i <= row; i += 1) largest = Math.max(largest, f32[at + i] as number);
+    for (let i = 0; i <= row; i += 1) largest = max(largest, f32[at + i] as number);
     let sum = 0;
     for (let i = 0; i <= row; i += 1) {
       const value = exp(((f32[at + i] as number) - largest) * scale);
