@@ -25,20 +25,41 @@ export function addDoctor(program: Command): void {
 
 async function runDoctor(options: Options): Promise<void> {
   const market = await reachMarket(resolve(options.data));
+  const stop = new AbortController();
+  const end = (): void => stop.abort();
+  process.once('SIGINT', end).once('SIGTERM', end);
   try {
-    for (;;) {
-      const examination = await examine(market);
-      process.stdout.write(options.json ? `${JSON.stringify(examination)}\n` : `${render(examination)}\n`);
-      process.exitCode = examination.violations.length === 0 ? 0 : 1;
-      if (!options.watch) return;
-      await sleep(WATCH_MS);
-    }
+    process.exitCode = await examineAgain(
+      () => examine(market),
+      (examination) =>
+        void process.stdout.write(options.json ? `${JSON.stringify(examination)}\n` : `${render(examination)}\n`),
+      options.watch ? { everyMs: WATCH_MS, signal: stop.signal } : null,
+    );
   } finally {
+    process.off('SIGINT', end).off('SIGTERM', end);
     await market.close();
   }
 }
 
-function render(examination: Examination): string {
+/** Examines and shows, once, or again until the signal. @returns the exit code: 1 when the last look found something. */
+export async function examineAgain(
+  look: () => Promise<Examination>,
+  show: (found: Examination) => void,
+  watch: { readonly everyMs: number; readonly signal: AbortSignal } | null,
+): Promise<0 | 1> {
+  for (;;) {
+    const found = await look();
+    show(found);
+    const code = found.violations.length === 0 ? 0 : 1;
+    if (watch === null || watch.signal.aborted) return code;
+    // An abort is how watching ends, not a failure.
+    await sleep(watch.everyMs, undefined, { signal: watch.signal }).catch(() => undefined);
+    if (watch.signal.aborted) return code;
+  }
+}
+
+/** For people: the count, each finding, both sides of the escrow, what is under way, and whether money leaves. */
+export function render(examination: Examination): string {
   const { checks, violations, chain, payoutsHalted } = examination;
   const found = violations.map((violation) => `  ${violation.check}: ${violation.what}`);
   const sides =

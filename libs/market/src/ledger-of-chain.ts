@@ -90,21 +90,14 @@ function creditOf(names: ChainNames, index: number): AccountRef {
   return index === FEE_PAYEE ? ledger.FEES : ledger.payoutOf(names.payee(index));
 }
 
-type Move = readonly [from: AccountRef, to: AccountRef, amount: Amount];
+type Wanted = readonly [from: AccountRef, to: AccountRef, amount: Amount];
 
 /** One entry of netted lines, or none when nothing moves. */
-function moves(kind: LedgerEntry['kind'], ref: string, wanted: readonly Move[]): readonly LedgerEntry[] {
-  const lines = new Map<string, { readonly account: AccountRef; readonly amount: bigint }>();
-  const add = (account: AccountRef, amount: bigint): void => {
-    const key = `${account.kind} ${account.owner}`;
-    lines.set(key, { account, amount: (lines.get(key)?.amount ?? 0n) + amount });
-  };
-  for (const [from, to, amount] of wanted) {
-    add(from, -amount);
-    add(to, amount);
-  }
-  const postings = [...lines.values()]
-    .filter(({ amount }) => amount !== 0n)
-    .map(({ account, amount }) => ({ ...account, amount }));
-  return postings.length === 0 ? [] : [ledger.checked({ kind, ref, asset: ledger.MONEY, postings })];
+function moves(kind: LedgerEntry['kind'], ref: string, wanted: readonly Wanted[]): readonly LedgerEntry[] {
+  const entry = ledger.entry(
+    kind,
+    ref,
+    wanted.map(([from, to, amount]) => ledger.move(from, to, amount)),
+  );
+  return entry.postings.length === 0 ? [] : [entry];
 }

@@ -1,3 +1,5 @@
+import { StoreAway } from '@freehold/market';
+
 /** What PostgreSQL (or the socket under it) reports; see https://www.postgresql.org/docs/current/errcodes-appendix.html */
 interface CodedError {
   readonly code?: unknown;
@@ -32,6 +34,7 @@ export function isConflict(error: unknown): boolean {
 }
 
 export function isConnectionLoss(error: unknown): boolean {
+  if (error instanceof StoreAway) return true;
   if (error instanceof AggregateError) return error.errors.some(isConnectionLoss);
   const { code, message } = error as CodedError;
   if (typeof code === 'string') return LOST.includes(code) || LOST_SOCKET.includes(code);

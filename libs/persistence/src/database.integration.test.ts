@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { StoreAway } from '@freehold/market';
 import { startPostgres, temporaryDatabase, testPostgres, type TestPostgres } from '@freehold/wiring/embedded';
 import { marketDatabase, type MarketDatabase } from '../test/market-database.ts';
 import { isUniqueViolation, migrate, migrationFiles, openDatabase, SchemaMismatchError } from './index.ts';
@@ -58,6 +59,15 @@ describe('transactions', () => {
     const error: unknown = await failed.catch((caught: unknown) => caught);
     expect(isUniqueViolation(error, 'pair_pkey')).toBe(true);
     expect(await market.database.query('SELECT n FROM pair')).toEqual([{ n: 0 }, { n: 0 }]);
+  });
+
+  it('say by the market’s own name that the database is away, and keep what it said', async () => {
+    const asleep = market.database.query('SELECT pg_sleep(30) AS long_sleep').catch((caught: unknown) => caught);
+    const end = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%long_sleep%' AND pid <> pg_backend_pid() AND datname = current_database()`;
+    while ((await market.database.query(end)).length === 0);
+    const error = await asleep;
+    expect(error).toBeInstanceOf(StoreAway);
+    expect(error).toMatchObject({ code: '57P01', cause: expect.any(Error) });
   });
 
   it('are done again after a deadlock', async () => {

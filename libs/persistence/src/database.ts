@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { DataSource, type QueryRunner } from 'typeorm';
+import { StoreAway } from '@freehold/market';
 import { CommitUnknownError, isConflict, isConnectionLoss } from './database-errors.ts';
 import { migrationClasses } from './migrations.ts';
 import { StatementNames } from './statement-names.ts';
@@ -83,7 +84,7 @@ export class Database implements Sql {
       try {
         return await ask<Row>(runner, sql, params);
       } catch (error) {
-        if (!isConflict(error) || attempt >= CONFLICT_ATTEMPTS) throw error;
+        if (!isConflict(error) || attempt >= CONFLICT_ATTEMPTS) throw named(error);
       } finally {
         await runner.release();
       }
@@ -106,7 +107,7 @@ export class Database implements Sql {
         } else if (!(error instanceof CommitUnknownError) && isConnectionLoss(error) && performance.now() < until) {
           await sleep(Math.random() * RETRY_DELAY_MAX_MS);
         } else {
-          throw error;
+          throw named(error);
         }
       }
     }
@@ -151,11 +152,17 @@ export class Database implements Sql {
         return runner;
       } catch (error) {
         await runner.release();
-        if (!isConnectionLoss(error) || performance.now() >= until) throw error;
+        if (!isConnectionLoss(error) || performance.now() >= until) throw named(error);
         await sleep(Math.random() * RETRY_DELAY_MAX_MS);
       }
     }
   }
+}
+
+/** A lost connection by the market's name for it: only here is it known that it was the database's. */
+function named(error: unknown): unknown {
+  const isNamed = error instanceof StoreAway || error instanceof CommitUnknownError;
+  return !isNamed && isConnectionLoss(error) ? new StoreAway(error) : error;
 }
 
 /** Connects, and waits (bounded) for a server that is only starting. Migrations are a step of their own: `migrate`. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AccountRef } from '@freehold/domain';
-import { readStatement, type PayoutState } from '@freehold/market';
+import { movePayouts, readStatement, type PayoutState } from '@freehold/market';
 import { openDatabase, PgPayoutGate, PgStatements, type Database } from '@freehold/persistence';
 import { BullWorkQueue } from '@freehold/queue';
 import { startPostgres, type EmbeddedPostgres } from './embedded/index.ts';
@@ -127,23 +127,18 @@ export async function payouts(market: ReachedMarket): Promise<PayoutState> {
 
 /** Stops payouts until {@link resumePayouts}. */
 export async function haltPayouts(market: ReachedMarket, why: string): Promise<PayoutState> {
-  return await movePayouts(market, ({ accepted }) => ({ halted: { by: 'operator', why }, accepted }));
+  return await movePayouts(new PgPayoutGate(market.database), ({ accepted }) => ({
+    halted: { by: 'operator', why },
+    accepted,
+  }));
 }
 
 /** Lets payouts run again. `accepted`: the difference (escrow − ledger) that the operator takes on; the next comparison holds it to that. */
 export async function resumePayouts(market: ReachedMarket, accepted: bigint | null): Promise<PayoutState> {
-  return await movePayouts(market, (before) => ({ halted: null, accepted: accepted ?? before.accepted }));
-}
-
-async function movePayouts(
-  market: ReachedMarket,
-  to: (before: PayoutState) => Parameters<PgPayoutGate['move']>[1],
-): Promise<PayoutState> {
-  const gate = new PgPayoutGate(market.database);
-  for (;;) {
-    const before = await gate.state();
-    if (await gate.move(before, to(before))) return await gate.state();
-  }
+  return await movePayouts(new PgPayoutGate(market.database), (before) => ({
+    halted: null,
+    accepted: accepted ?? before.accepted,
+  }));
 }
 
 export { writeMarketRecord } from './market-record.ts';

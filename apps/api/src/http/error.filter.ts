@@ -1,6 +1,6 @@
 import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import type { Response } from 'express';
-import { ObjectMissing, ObjectStoreFull } from '@freehold/market';
+import { ObjectMissing, ObjectStoreFull, StoreAway } from '@freehold/market';
 import { ApiError, invalidRequest } from '@freehold/protocol';
 import type { ApiRequest } from './api-request.ts';
 import { storageFull } from './room.guard.ts';
@@ -61,7 +61,7 @@ export function apiErrorOf(thrown: unknown, request: { readonly method: string; 
     });
   }
   if (thrown instanceof ObjectStoreFull || isDiskFull(thrown)) return storageFull('there is no room left for this');
-  if (isAway(thrown)) return databaseAway();
+  if (thrown instanceof StoreAway) return databaseAway();
   return (
     textError(thrown) ??
     bodyError(thrown) ??
@@ -78,12 +78,6 @@ export function apiErrorOf(thrown: unknown, request: { readonly method: string; 
 /** A disk that filled up below us, or below PostgreSQL (53100). */
 function isDiskFull(thrown: unknown): boolean {
   return ['ENOSPC', 'EDQUOT', '53100'].includes(codeOf(thrown) ?? '');
-}
-
-/** PostgreSQL stops, starts, recovers, or takes no more connections; or its socket is gone. It is back in seconds, or somebody is paged. */
-function isAway(thrown: unknown): boolean {
-  const code = codeOf(thrown) ?? '';
-  return /^(57P0[123]|53300|08\w{3}|ECONNREFUSED|ECONNRESET|EPIPE)$/.test(code);
 }
 
 function databaseAway(): ApiError {

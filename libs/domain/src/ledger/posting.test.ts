@@ -10,17 +10,14 @@ describe('ledger entries', () => {
       fc.property(amount, amount, (a, b) => {
         const [fee, gross] = a < b ? [a, b] : [b, a];
         const entries = [
-          ledger.deposit('org_aaaa', a, 'r'),
-          ledger.operatorDeposit(a, 'r'),
           ledger.credit('org_aaaa', a, 'r'),
           ledger.hold('org_aaaa', 'job', a),
           ledger.release('org_aaaa', 'job', a),
           ledger.charge({ job: 'job', task: 't', payout: '0x1', charge: gross, fee }),
-          ledger.payout('0x1', a, 'r'),
-          ledger.withdrawal('0x1', a, 'r'),
-          ledger.feePaid(a, 'r'),
-          ledger.refund('org_aaaa', a, 'r'),
-          ledger.forfeit('0x1', 'org_aaaa', a, b, 'r'),
+          ledger.entry('forfeit', 'r', [
+            ledger.move(ledger.bondOf('0x1'), ledger.balanceOf('org_aaaa'), a),
+            ledger.move(ledger.bondOf('0x1'), ledger.ESCROW, b),
+          ]),
           ledger.auditFee('0x1', a, 'r'),
         ];
         for (const entry of [...entries, ...entries.map((e) => ledger.reversal(e, 'undo'))]) {
@@ -46,7 +43,7 @@ describe('ledger entries', () => {
   });
 
   it('undo an entry exactly', () => {
-    const entry = ledger.deposit('org_aaaa', 7n, 'r');
+    const entry = ledger.credit('org_aaaa', 7n, 'r');
     const undo = ledger.reversal(entry, 'r');
     expect(undo.postings.map((p) => p.amount)).toEqual(entry.postings.map((p) => -p.amount));
   });

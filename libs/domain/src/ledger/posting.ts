@@ -82,16 +82,6 @@ export function bondOf(owner: string): AccountRef {
   return { kind: 'bond', owner };
 }
 
-/** A self-custody requester's money arrived in the escrow. */
-export function deposit(org: string, amount: Amount, ref: string): LedgerEntry {
-  return entry('deposit', ref, [move(ESCROW, balanceOf(org), amount)]);
-}
-
-/** The operator funded its own order: what it lends as credits is covered by so much. */
-export function operatorDeposit(amount: Amount, ref: string): LedgerEntry {
-  return entry('deposit', ref, [move(ESCROW, OPERATOR, amount)]);
-}
-
 /** The operator lends: an API customer's prepaid or trial balance. */
 export function credit(org: string, amount: Amount, ref: string): LedgerEntry {
   return entry('credit', ref, [move(OPERATOR, balanceOf(org), amount)]);
@@ -125,32 +115,6 @@ export function charge(work: {
   ]);
 }
 
-/** The chain has the provider's credit (an epoch is final, or a voucher was cashed); it may withdraw by itself. */
-export function payout(to: string, amount: Amount, ref: string): LedgerEntry {
-  return entry('payout', ref, [move(providerOf(to), payoutOf(to), amount)]);
-}
-
-/** The provider took its credit out of the escrow. */
-export function withdrawal(from: string, amount: Amount, ref: string): LedgerEntry {
-  return entry('withdrawal', ref, [move(payoutOf(from), ESCROW, amount)]);
-}
-
-/** Collected fees were paid out to the treasury. */
-export function feePaid(amount: Amount, ref: string): LedgerEntry {
-  return entry('fee', ref, [move(FEES, TREASURY, amount)]);
-}
-
-/** A requester's unspent money left the escrow for its wallet. */
-export function refund(org: string, amount: Amount, ref: string): LedgerEntry {
-  return entry('refund', ref, [move(balanceOf(org), ESCROW, amount)]);
-}
-
-/** A verdict took from a bond: to the harmed requester first, the rest to the treasury, never to who judged. */
-export function forfeit(owner: string, harmed: string, toHarmed: Amount, toTreasury: Amount, ref: string): LedgerEntry {
-  const from = bondOf(owner);
-  return entry('forfeit', ref, [move(from, balanceOf(harmed), toHarmed), move(from, TREASURY, toTreasury)]);
-}
-
 /** Auditors are paid by the coordinator out of its fees, whatever the verdict. */
 export function auditFee(payoutAddress: string, amount: Amount, ref: string): LedgerEntry {
   return entry('audit-fee', ref, [move(FEES, providerOf(payoutAddress), amount)]);
@@ -178,19 +142,20 @@ export function checked(transaction: LedgerEntry): LedgerEntry {
   return transaction;
 }
 
-interface Move {
+/** So much goes from one account to the other. */
+export interface Move {
   readonly from: AccountRef;
   readonly to: AccountRef;
   readonly amount: Amount;
 }
 
-function move(from: AccountRef, to: AccountRef, amount: Amount): Move {
+export function move(from: AccountRef, to: AccountRef, amount: Amount): Move {
   if (amount < 0n) throw new DomainError({ code: 'LEDGER_AMOUNT_NEGATIVE', from: from.kind, to: to.kind, amount });
   return { from, to, amount };
 }
 
 /** Nets the moves per account. Moves of nothing leave no line; an entry without lines is for the caller not to write. */
-function entry(kind: LedgerKind, ref: string, moves: readonly Move[]): LedgerEntry {
+export function entry(kind: LedgerKind, ref: string, moves: readonly Move[]): LedgerEntry {
   const lines = new Map<string, Posting>();
   const add = (account: AccountRef, amount: bigint): void => {
     const key = `${account.kind} ${account.owner}`;

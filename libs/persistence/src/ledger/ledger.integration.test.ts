@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { ledger } from '@freehold/domain';
+import { ledger, type AccountRef, type Amount, type LedgerEntry, type LedgerKind } from '@freehold/domain';
 import type { StatementPage } from '@freehold/market';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { MarketWorld } from '../../test/market-world.ts';
@@ -12,6 +12,10 @@ beforeAll(async () => {
   world = new MarketWorld(market.database);
 }, 30_000);
 afterAll(() => market.close());
+
+function moved(kind: LedgerKind, ref: string, from: AccountRef, to: AccountRef, amount: Amount): LedgerEntry {
+  return ledger.entry(kind, ref, [ledger.move(from, to, amount)]);
+}
 
 async function refused(work: Promise<unknown>): Promise<boolean> {
   return isCheckViolation(await work.catch((error: unknown) => error));
@@ -28,12 +32,12 @@ it('keeps all accounts at zero in sum, whatever moves', async () => {
   const org = await world.org(100n);
   await market.database.transaction((tx) =>
     post(tx, [
-      ledger.deposit(org, 7n, 'tx 1'),
+      moved('deposit', 'tx 1', ledger.ESCROW, ledger.balanceOf(org), 7n),
       ledger.hold(org, 'job-1', 60n),
       ledger.charge({ job: 'job-1', task: 't-1', payout: '0xp', charge: 40n, fee: 2n }),
       ledger.release(org, 'job-1', 20n),
-      ledger.payout('0xp', 38n, 'epoch 1'),
-      ledger.withdrawal('0xp', 30n, 'log 1'),
+      moved('payout', 'epoch 1', ledger.providerOf('0xp'), ledger.payoutOf('0xp'), 38n),
+      moved('withdrawal', 'log 1', ledger.payoutOf('0xp'), ledger.ESCROW, 30n),
     ]),
   );
   expect(await balanceOfOrg(market.database, org)).toEqual({ available: 67n, held: 0n });
