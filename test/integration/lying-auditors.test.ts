@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { drawSeed, isTested, secondLook } from '@freehold/domain';
-import { runLease, verifyResult, type Auditors } from '@freehold/market';
+import { runLease, verifyResult, type Auditor, type Auditors } from '@freehold/market';
 import { DiskObjectStore } from '@freehold/storage';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { MarketWorld } from '../../libs/persistence/test/market-world.ts';
@@ -94,5 +94,22 @@ describe('auditors that lie', () => {
     expect(heard).toEqual([{ auditor: awake }]);
     const rows = await server.database.query('SELECT 1 FROM audit WHERE task_id = $1', [played.lease.task]);
     expect(rows).toHaveLength(ROWS);
+  });
+
+  it('are told from one that goes away between the wrong row and the right one: that is asked again about all', async () => {
+    const shy = auditor(await world.node(), 'node');
+    let calls = 0;
+    const goesAway: Auditor = {
+      ...shy,
+      score: (...asked) => {
+        calls += 1;
+        return calls === 2 ? Promise.resolve(null) : shy.score(...asked);
+      },
+    };
+    const played = await scene(deliver(), panel(goesAway));
+    const isOnTest = (seed: Uint8Array): boolean => isTested(seed, shy.id);
+    expect(await verify(played, isOnTest)).toMatchObject({ done: false, why: 'no auditor answered' });
+    expect(await verify(played, isOnTest)).toEqual({ done: true, outcome: 'accepted' });
+    expect((await bench(shy.id)).forMs).toBe(0);
   });
 });

@@ -146,7 +146,8 @@ async function askTested(
     rows.filter(({ rowNo }) => rowNo === test.rowNo),
     signal,
   );
-  return [...answered.filter(({ rowNo }) => rowNo !== test.rowNo), ...(own ?? [])];
+  // All of it or nothing: an auditor that was heard is not asked again, and the row would wait for ever.
+  return own === null ? null : [...answered.filter(({ rowNo }) => rowNo !== test.rowNo), ...own];
 }
 
 async function askAuditor(

@@ -73,6 +73,31 @@ export class MarketWorld extends LeaseWorld {
     );
   }
 
+  override async end(jobId: string, how: 'expire' | 'cancel'): Promise<void> {
+    const change =
+      how === 'expire'
+        ? `deadline = clock_timestamp() - interval '1 s'`
+        : `state = 'cancelling', cancelling_at = clock_timestamp()`;
+    await this.database.query(`UPDATE job SET ${change} WHERE id = $1 AND state = 'in_progress'`, [jobId]);
+  }
+
+  override async jobFacts(jobId: string): Promise<Record<string, unknown>> {
+    const job = await this.job(jobId);
+    const rows = await this.database.query<{ state: string }>(
+      'SELECT state FROM job_row WHERE job_id = $1 ORDER BY row_no',
+      [jobId],
+    );
+    const { state, charged, next_row: nextRow, rows_succeeded, rows_failed, rows_ended: rowsEnded } = job;
+    const counts = {
+      charged: String(charged),
+      nextRow,
+      rowsSucceeded: rows_succeeded,
+      rowsFailed: rows_failed,
+      rowsEnded,
+    };
+    return { state, ...counts, rows: rows.map((row) => row.state) };
+  }
+
   async job(id: string): Promise<Record<string, unknown>> {
     const [job] = await this.database.query('SELECT * FROM job WHERE id = $1', [id]);
     return job ?? {};

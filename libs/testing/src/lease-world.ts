@@ -14,7 +14,11 @@ export const FEE_BPS = 500;
 export abstract class LeaseWorld {
   abstract readonly store: LeaseStore;
   /** A batch in progress, of so many rows and with a hold that covers them. */
-  abstract batch(rowCount: number): Promise<string>;
+  abstract batch(rowCount: number, options?: { readonly cap?: bigint }): Promise<string>;
+  /** Takes a batch in progress past its deadline, or cancels it; what becomes of its work the store's next tick says. */
+  abstract end(jobId: string, how: 'expire' | 'cancel'): Promise<void>;
+  /** State, charge, counters and the state of every row, to be compared between stores. */
+  abstract jobFacts(jobId: string): Promise<Record<string, unknown>>;
   /** Makes a lease's clock run out, as silence does. */
   abstract silence(lease: LeaseRef): Promise<void>;
   /** Never the same twice. */

@@ -94,11 +94,7 @@ class History {
   }
 
   async #end(how: 'expire' | 'cancel'): Promise<void> {
-    const change =
-      how === 'expire'
-        ? `deadline = clock_timestamp() - interval '1 s'`
-        : `state = 'cancelling', cancelling_at = clock_timestamp()`;
-    await market.database.query(`UPDATE job SET ${change} WHERE id = $1 AND state = 'in_progress'`, [this.job]);
+    await world.end(this.job, how);
     await world.store.expireJobs();
   }
 }

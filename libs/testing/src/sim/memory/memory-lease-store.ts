@@ -147,7 +147,10 @@ export class MemoryLeaseStore extends LeaseStore {
     const isHeld = lease !== undefined && task?.epoch === ref.epoch;
     if (!isHeld || !['leased', 'running', 'delivered'].includes(task.state)) return null;
     const job = this.#db.jobs.must(task.jobId);
-    const rows = rowsOf(task.jobId, task.rowFrom + from, task.rowTo).map(([key]) => this.#db.rows.must(key));
+    const rows = rowsOf(task.jobId, task.rowFrom + from, task.rowTo).map(([key]) => {
+      const { rowNo, customId, offset, length } = this.#db.rows.must(key);
+      return { rowNo, customId, offset, length };
+    });
     return { inputFile: job.inputFileId, endpoint: job.endpoint, model: lease.model, adapter: null, rows };
   }
 
@@ -311,7 +314,8 @@ export class MemoryLeaseStore extends LeaseStore {
   async findings(ref: LeaseRef): Promise<readonly AuditFinding[]> {
     return this.#db.audits
       .where((finding) => finding.task === ref.task && finding.epoch === ref.epoch)
-      .sort((a, b) => a.rowNo - b.rowNo);
+      .sort((a, b) => a.rowNo - b.rowNo)
+      .map(({ task: _, epoch: __, ...finding }) => finding);
   }
 
   async benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void> {
