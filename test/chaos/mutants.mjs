@@ -61,6 +61,27 @@ export const MUTANTS = [
     test: 'keeps every promise about rows and money in 200 markets that crash, lose messages and change their minds',
   },
   {
+    name: 'no epoch checks at all, in a market of many seeds',
+    file: 'libs/testing/src/sim/memory/task-moves.ts',
+    find: 'task === undefined || lease.outcome !== null || lease.committed) return null;\n  return task.epoch === lease.epoch && (',
+    replace: 'task === undefined || lease.committed) return null;\n  return (',
+    // Each of them alone is made good by the others: a stale checkpoint may not be written, judged or paid.
+    also: [
+      {
+        file: 'libs/market/src/verify-result.ts',
+        find: "lease.state !== 'delivered' || lease.taskEpoch !== ref.epoch)",
+        replace: "lease.state !== 'delivered')",
+      },
+      {
+        file: 'libs/testing/src/sim/memory/acceptance.ts',
+        find: 'task === undefined || task.epoch !== acceptance.epoch) return null;\n  if (lease.outcome !== null || !lease.committed',
+        replace: 'task === undefined) return null;\n  if (!lease.committed',
+      },
+    ],
+    suite: 'libs/testing/src/sim/sim.test.ts',
+    test: 'keeps every promise about rows and money in 200 markets that crash, lose messages and change their minds',
+  },
+  {
     name: "anybody's signature will do",
     file: 'libs/market/src/run-lease.ts',
     find: 'return signer === this.#address',

@@ -258,8 +258,9 @@ export async function wrongRowsDelivered(world: SimWorld): Promise<number> {
 /** The units of a delivered row; null when its answer is not the model's. */
 export async function rightUnits({ db, objects }: SimWorld, row: JobRowRow): Promise<number | null> {
   const { result, jobId } = row;
-  if (result === null) return null;
-  const [piece] = await objects.readPieces(`segments/${result.task}.${result.epoch}`, [result]);
+  const segment = result === null ? '' : `segments/${result.task}.${result.epoch}`;
+  if (result === null || (await objects.size(segment)) === null) return null;
+  const [piece] = await objects.readPieces(segment, [result]);
   const [line] = await objects.readPieces(fileObject(db.jobs.must(jobId).inputFileId), [row]);
   const text = (JSON.parse(Buffer.from(line ?? []).toString()) as { body: { input: string } }).body.input;
   const work: Work = { kind: 'embedding', inputs: [text] };

@@ -34,6 +34,8 @@ const GRUMBLER: Conduct = { name: 'grumbler', refuses: (dice) => dice.isHit(0.3)
 const LENIENT: Conduct = { name: 'lenient', judges: () => 'good' };
 const SLANDERER: Conduct = { name: 'slanderer', judges: () => 'bad' };
 
+const STRAGGLER: Conduct = { name: 'straggler', straggles: (dice) => dice.isHit(0.3) };
+
 /** A market as the seed has it: who is there, what they want, and how rough it gets. */
 export function scenarioOf(seed: number): Scenario {
   const dice = new Dice(seed).for('scenario');
@@ -41,7 +43,11 @@ export function scenarioOf(seed: number): Scenario {
   const share = (most: number): number => (isRough ? dice.unit() * most : 0);
   const times = (most: number): number => (isRough ? dice.between(0, most) : 0);
   return {
-    nodes: [...nodesOf(dice), ...liarsOf(new Dice(seed).for('liars'))],
+    nodes: [
+      ...nodesOf(dice),
+      ...someOf([LENIENT, SLANDERER], 0.2, new Dice(seed).for('liars')),
+      ...someOf([STRAGGLER], 0.3, new Dice(seed).for('stragglers')),
+    ],
     ownEngine: new Dice(seed).for('own engine').isHit(0.5),
     requesters: Array.from({ length: dice.between(1, 2) }, () => requesterOf(dice)),
     weather: { latencyMsMax: dice.between(2, 120), deaths: share(0.003), losses: share(0.02) },
@@ -65,9 +71,8 @@ function nodesOf(dice: Dice): NodePlan[] {
   return [...honest, ...others.map((conduct): NodePlan => ({ conduct, operator: conduct.name }))];
 }
 
-function liarsOf(dice: Dice): NodePlan[] {
-  const liars = [LENIENT, SLANDERER].filter(() => dice.isHit(0.2));
-  return liars.map((conduct): NodePlan => ({ conduct, operator: conduct.name }));
+function someOf(conducts: readonly Conduct[], share: number, dice: Dice): NodePlan[] {
+  return conducts.filter(() => dice.isHit(share)).map((conduct) => ({ conduct, operator: conduct.name }));
 }
 
 function requesterOf(dice: Dice): RequesterPlan {

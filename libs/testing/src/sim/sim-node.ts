@@ -41,6 +41,8 @@ export interface Conduct {
   /** Stops in the middle of a lease and says nothing. */
   readonly fallsSilent?: (dice: Dice) => boolean;
   readonly refuses?: (dice: Dice) => boolean;
+  /** Vanishes with a checkpoint on its way, which arrives when its lease is another's by then. */
+  readonly straggles?: (dice: Dice) => boolean;
   /** Goes off for so long right after each commit; 0: stays. */
   readonly leavesMs?: number;
   /** What it says of another's row: null runs it again. */
@@ -70,6 +72,8 @@ export interface Voucher {
 
 /** What is made up is there at once. */
 const MAKING_UP_MS = 1;
+/** About as long as a lease lives without a word, and a successor works on its rows. */
+const STRAGGLE_MS = { least: 17_000, most: 32_000 };
 const CUT: RowsEnd = { end: 'cut', message: 'the line broke' };
 
 /** A provider's machine. Its journal (leases in hand, vouchers) survives it; what it was at does not. */
@@ -186,6 +190,7 @@ export class SimNode implements LinkedNode {
         const n = input.index + 1;
         const last = n === grant.rows;
         if (!last && n % this.#checkpointRows !== 0) continue;
+        if (this.conduct.straggles?.(this.#dice) === true) await this.#straggle();
         await link.delay();
         await sink.results(batch);
         batch = [];
@@ -202,6 +207,13 @@ export class SimNode implements LinkedNode {
       return { end: 'cut', message: String(error) };
     }
     return held.committed ? { end: 'committed' } : CUT;
+  }
+
+  /** What the network holds back for so long is still what it was when it was sent. */
+  async #straggle(): Promise<void> {
+    const awayMs = this.#dice.between(STRAGGLE_MS.least, STRAGGLE_MS.most);
+    this.crash(awayMs);
+    await this.#time.sleep(awayMs - 1_000);
   }
 
   #run(work: Work): WorkOutput {
