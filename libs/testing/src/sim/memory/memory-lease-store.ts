@@ -315,7 +315,9 @@ export class MemoryLeaseStore extends LeaseStore {
     return this.#db.audits
       .where((finding) => finding.task === ref.task && finding.epoch === ref.epoch)
       .sort((a, b) => a.rowNo - b.rowNo)
-      .map(({ task: _, epoch: __, ...finding }) => finding);
+      .map(({ rowNo, auditor, auditorKind, verdict, sameClass, score }) => {
+        return { rowNo, auditor, auditorKind, verdict, sameClass, score };
+      });
   }
 
   async benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void> {
