@@ -113,8 +113,10 @@ export class House {
       const databaseUrl = options.databaseUrl ?? services.postgres?.url ?? '';
       const [rpcUrl = ''] = rpcUrls(options.rpcUrl ?? services.anvil?.url ?? '');
       options.say('Postgres and chain are up');
-      await unlessAborted(signal, prepareDatabase(databaseUrl));
-      const chain = await unlessAborted(signal, prepareChain({ rpcUrl, dataDir }));
+      const [, chain] = await unlessAborted(
+        signal,
+        Promise.all([prepareDatabase(databaseUrl), prepareChain({ rpcUrl, dataDir })]),
+      );
       options.say(`contracts stand at ${chain.escrow}`);
       const requester = await unlessAborted(signal, prepareRequester({ databaseUrl, rpcUrl, dataDir, chain }));
       return new House(options, { children, services, databaseUrl, rpcUrl, chain, requester });
