@@ -53,7 +53,7 @@ export const PROFILES = {
   soak: {
     jobs: 10_000,
     rows: 1,
-    parallel: 24,
+    parallel: 48,
     nodes: 4,
     rowDelayMs: 40,
     kills: 1_000,
@@ -67,7 +67,7 @@ export const PROFILES = {
     refund: true,
     inFlightShare: 0.3,
     limitSeconds: 3_600,
-    gapMs: [1_000, 3_000],
+    gapMs: [500, 1_500],
     clockEveryMs: 8_000,
   },
 };
