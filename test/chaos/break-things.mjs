@@ -7,6 +7,7 @@ const EPOCH_SECONDS = 3_600;
 const WINDOW_SECONDS = 30;
 /** All processes are away: looked for again after this long. */
 const NOBODY_MS = 100;
+const SAY_EVERY = 100;
 /** A failpoint that is passed all the time is not always hit the first time. */
 const HITS_MAX = 4;
 
@@ -57,6 +58,7 @@ export async function breakThings({ house, db, random, profile, say, inTime }) {
         continue;
       }
       steps.pop();
+      if (steps.length > 0 && steps.length % SAY_EVERY === 0) say(`${steps.length} faults are still to be made`);
       // Where fewer died at failpoints than were wanted, more are killed from outside.
       if (steps.length === 0 && done.kills + targets.failpointDeaths < profile.kills) steps.push('kill');
       // An absence that took nothing from the node was none.

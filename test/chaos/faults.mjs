@@ -5,8 +5,8 @@ import { REORG_DEPTH_MAX } from './profiles.mjs';
 const STOP_MS = [400, 3_000];
 /** Past its lease and past the reaper's turn, so that somebody else has the work when the node wakes up. */
 const ABSENCE_MS = [LEASE_MS + 3_000, LEASE_MS + 8_000];
-/** How long a lease may stay with a node that is away: every start of a scheduler in the meantime gives it 30 s more. */
-const FENCED_MS = 150_000;
+/** How long a lease may stay with a node that is away: a scheduler that had just started gave it 30 s more. */
+const FENCED_MS = 60_000;
 /** How long a killed process may take until it serves again, on a machine that does other things as well. */
 const BACK_MS = 90_000;
 const LOOK_MS = 100;
@@ -67,7 +67,7 @@ export class Targets {
   /** Deaths at a failpoint, of schedulers that were armed. */
   failpointDeaths = 0;
   failpointDeathsInFlight = 0;
-  /** Nodes that were away until a lease they held was somebody else's. */
+  /** Nodes that were away for longer than a lease they held; with `calmAbsences`, until it was taken from them. */
   absences = 0;
 
   /** @param arm names the failpoint at which the next scheduler dies by itself, or undefined. */
@@ -114,15 +114,15 @@ export class Targets {
   }
 
   /**
-   * A node that is away for longer than its lease, and then goes on as if nothing had been. It counts when the node held a lease
-   * and lost it: what it had sent before may still arrive, and a node without work loses nothing.
+   * A node that is away for longer than its lease, and then goes on as if nothing had been. It counts when the node held a lease,
+   * with `calmAbsences` when it lost it: what it had sent before may still arrive, and each start of a scheduler gives 30 s more.
    * @returns false when it held nothing, so that it was let go at once.
    */
   async takeAway(name) {
     const child = this.#house.child(name);
     child.signal('SIGSTOP');
     const held = await leasesHeld(this.#db, this.#house.nodes.get(name).nodeId).catch(() => []);
-    const away = held.length === 0 ? Promise.resolve() : this.#untilFenced(held);
+    const away = held.length === 0 ? Promise.resolve() : this.#absence(held);
     this.#leave(
       name,
       away.finally(() => void child.signal('SIGCONT')),
@@ -150,21 +150,23 @@ export class Targets {
     if (this.#failures.length > 0) throw new Error(this.#failures.join('; '));
   }
 
-  async #untilFenced(held) {
+  async #absence(held) {
     this.#absent += 1;
-    await this.#fencing(held).finally(() => (this.#absent -= 1));
+    try {
+      await sleep(this.#random.between(...ABSENCE_MS));
+      if (!this.#calmAbsences || (await this.#isFenced(held))) this.absences += 1;
+    } finally {
+      this.#absent -= 1;
+    }
   }
 
-  async #fencing(held) {
-    await sleep(this.#random.between(...ABSENCE_MS));
+  /** Waits for what becomes of leases while their node is away. @returns whether one of them was taken from it. */
+  async #isFenced(held) {
     const until = performance.now() + FENCED_MS;
     for (;;) {
       // Postgres may be away as well: asked again.
       const fates = await Promise.all(held.map((lease) => fateOf(this.#db, lease))).catch(() => ['held']);
-      if (!fates.includes('held')) {
-        if (fates.some((fate) => fate !== 'accepted')) this.absences += 1;
-        return;
-      }
+      if (!fates.includes('held')) return fates.some((fate) => fate !== 'accepted');
       if (performance.now() > until) {
         const away = (ABSENCE_MS[0] + FENCED_MS) / 1_000;
         throw new Error(`it was away for more than ${away} s and its lease is still its own`);

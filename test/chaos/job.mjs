@@ -159,7 +159,7 @@ export function judge({ seed, profile, faults, batches, doctor, settled, facts, 
   demand(faults.reorgs === profile.reorgs, `${faults.reorgs} of ${profile.reorgs} reorganisations`);
   demand(
     faults.absences >= profile.absences,
-    `${faults.absences} of ${profile.absences} nodes lost a lease while they were away`,
+    `${faults.absences} of ${profile.absences} nodes were away for longer than a lease they held`,
   );
   demand(
     faults.absences === 0 || facts.leases > facts.leasesAccepted,

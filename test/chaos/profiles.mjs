@@ -5,7 +5,8 @@
  * kills: SIGKILL of a process. stops: SIGSTOP for a moment. absences: a node stopped for longer than its lease. reorgs: blocks
  * taken back, up to {@link REORG_DEPTH_MAX}. queueWipes: BullMQ's tables dropped. databaseCrashes: Postgres killed hard and
  * started again. failpoints: kills that the scheduler does to itself at a named step of its work, among the kills.
- * calmAbsences: the scheduler is left alone while a node is away, because each of its starts gives that node 30 s more.
+ * calmAbsences: the scheduler is left alone while a node is away, because each of its starts gives that node 30 s more; the node
+ * comes back when its lease is taken from it.
  * clockEveryMs: the chain's clock jumps to the end of an epoch or of its window. refund: the order is closed at the end as well.
  * limitSeconds: from the first submission, a bound against hanging and no measurement.
  */
@@ -53,7 +54,7 @@ export const PROFILES = {
   soak: {
     jobs: 10_000,
     rows: 1,
-    parallel: 48,
+    parallel: 40,
     nodes: 4,
     rowDelayMs: 40,
     kills: 1_000,
