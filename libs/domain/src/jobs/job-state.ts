@@ -28,10 +28,6 @@ const TRANSITIONS: Readonly<Record<JobState, readonly JobState[]>> = {
   cancelled: [],
 };
 
-export function mayBecome(from: JobState, to: JobState): boolean {
-  return TRANSITIONS[from].includes(to);
-}
-
 export function isJobFinal(state: JobState): boolean {
   return TRANSITIONS[state].length === 0;
 }

@@ -1,7 +1,6 @@
-import { ledger, type Amount } from '@freehold/domain';
+import type { Amount } from '@freehold/domain';
 import type { NoMoney } from '@freehold/market';
 import type { Sql } from '../database.ts';
-import { balanceOfAccount } from '../ledger/ledger.ts';
 
 export interface Reservation {
   readonly orgId: string;
@@ -22,9 +21,4 @@ export async function reserve(tx: Sql, { orgId, keyId, jobId, amount }: Reservat
   );
   if (held === undefined) throw new Error(`Holding ${amount} for ${jobId}: the database gave no answer`);
   return held.refusal === null ? null : { why: held.refusal, balance: BigInt(held.available) };
-}
-
-/** What an organisation can spend. */
-export async function spendable(sql: Sql, orgId: string): Promise<Amount> {
-  return balanceOfAccount(sql, ledger.balanceOf(orgId));
 }

@@ -51,9 +51,6 @@ export const JOB_COLUMNS = `id, org_id, api_key_id, kind, state, endpoint, model
     ) AS summed
   ) END AS usage`;
 
-/** States of a job that still moves. */
-export const LIVE_STATES = ['validating', 'in_progress', 'finalizing', 'cancelling'] as const;
-
 export function jobView(row: JobRecord): JobView {
   return {
     id: row.id,

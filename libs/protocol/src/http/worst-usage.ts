@@ -1,4 +1,4 @@
-import { addUsage, type Usage } from '@freehold/domain';
+import type { Usage } from '@freehold/domain';
 import type { RequestWork } from '../work.ts';
 
 /** Tokens that a chat template may put around a message, and around the whole: generous, since the rest of the hold returns. */
@@ -26,13 +26,6 @@ export function worstUsage(work: RequestWork, contextTokens: number | null): Usa
     0,
   );
   return { embeddingToken: BigInt(tokens) };
-}
-
-/** Of many rows. */
-export function worstUsageOf(works: Iterable<RequestWork>, contextTokens: number | null): Usage {
-  let sum: Usage = {};
-  for (const work of works) sum = addUsage(sum, worstUsage(work, contextTokens));
-  return sum;
 }
 
 function least(a: bigint, b: bigint): bigint {
