@@ -249,6 +249,67 @@ const DAMAGE: Record<
   'escrow-is-ledger': { do: () => Promise.resolve(), facts: { chain: { escrowBalance: 5n } } },
 };
 
+/** Checks that watch over several things: the ways to break the others of them. */
+const FURTHER_DAMAGE: readonly (readonly [check: string, what: RegExp, damage: (tx: Sql) => Promise<unknown>])[] = [
+  [
+    'tenant-mismatch',
+    /^receipt .* is for job/,
+    (tx) => tx.query('UPDATE receipt SET org_id = $2 WHERE task_id = $1', [task(), lived.org]),
+  ],
+  [
+    'tenant-mismatch',
+    /^lease .* names job/,
+    (tx) => tx.query('UPDATE lease SET job_id = $2 WHERE task_id = $1', [task(), lived.completed]),
+  ],
+  [
+    'tenant-mismatch',
+    /^hold of job .* touches the balance of/,
+    (tx) => tx.query('UPDATE job SET org_id = $2 WHERE id = $1', [lived.open, lived.org]),
+  ],
+  [
+    'tenant-mismatch',
+    /^voucher of task .* is charged to order/,
+    (tx) => tx.query('UPDATE voucher SET order_index = 0 WHERE task_id = $1', [task()]),
+  ],
+  [
+    'accepted-without-charge',
+    /has a receipt and is delivered/,
+    (tx) => tx.query(`UPDATE task SET state = 'delivered' WHERE id = $1`, [task()]),
+  ],
+  [
+    'billed-twice',
+    /share rows/,
+    (tx) =>
+      tx.query(
+        'UPDATE task SET row_to = row_to + 1 WHERE id = (SELECT id FROM task WHERE job_id = $1 AND row_from = 0)',
+        [lived.completed],
+      ),
+  ],
+  [
+    'paid-without-verdict',
+    /claims \d+ audited rows/,
+    (tx) => tx.query('UPDATE receipt SET audited = audited + 1 WHERE task_id = $1', [task()]),
+  ],
+  [
+    'paid-without-verdict',
+    /found bad/,
+    (tx) => tx.query(`UPDATE audit SET verdict = 'bad' WHERE task_id = $1`, [task()]),
+  ],
+  [
+    'voucher-total',
+    /has no receipt/,
+    (tx) => tx.query('UPDATE voucher SET task_id = gen_random_uuid() WHERE task_id = $1', [task()]),
+  ],
+  [
+    'receipt-in-two-epochs',
+    /stands in \d+ vouchers/,
+    async (tx) => {
+      await tx.query('ALTER TABLE voucher DROP CONSTRAINT voucher_check2');
+      await tx.query(`UPDATE voucher SET receipt_hash = sha256('one')`);
+    },
+  ],
+];
+
 describe('the doctor names what was broken', () => {
   it('and there is a way to break every one of its checks', () => {
     expect(Object.keys(DAMAGE).sort()).toEqual(DOCTOR_CHECKS.map(({ name }) => name).sort());
@@ -260,6 +321,13 @@ describe('the doctor names what was broken', () => {
     const report = await after(damage.do, damage.facts);
     expect(named(report)).toEqual([name, ...(damage.also ?? [])].sort());
     expect(report.violations[0]?.what).toMatch(/\w/);
+  });
+
+  it.each(FURTHER_DAMAGE)('%s: %s', async (check, what, damage) => {
+    const { violations } = await after(damage);
+    expect(violations.filter((found) => found.check === check).map((found) => found.what)).toContainEqual(
+      expect.stringMatching(what),
+    );
   });
 
   it('and says nothing once the damage is undone', async () => {
