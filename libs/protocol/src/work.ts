@@ -164,7 +164,7 @@ export const RowScore = z.discriminatedUnion('kind', [
     stateOut: Sha256Text,
     losses: z.array(z.number().min(0)).max(SEGMENT_STEPS_MAX),
     tokens: z.int().min(0),
-    /** L2 distance between the committed weights and the auditor's, over the auditor's norm; null where the checkpoint is none. */
+    /** L2 distance between the committed weights and the auditor's, over how far the auditor's moved; null where the checkpoint is none. */
     distance: z.number().min(0).nullable(),
   }),
   z.strictObject({ kind: z.literal('failed'), rowNo: z.int().min(0), code: humanText(64), agrees: z.boolean() }),

@@ -23,7 +23,7 @@ export interface VectorEvidence {
 export interface SegmentEvidence {
   readonly committed: SegmentFacts;
   readonly audited: SegmentFacts;
-  /** L2 distance of the weights over the auditor's norm; null where the committed checkpoint could not be read. */
+  /** L2 distance of the weights over how far the auditor’s moved; null where the committed checkpoint could not be read. */
   readonly distance: number | null;
 }
 export interface SegmentFacts {

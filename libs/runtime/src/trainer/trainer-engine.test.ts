@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from '@jest/globals';
 import { Blobs, Trainer, type Engine, type TrainingEvents } from '@freehold/market';
 import { stateHash, type SegmentWork, type TrainingPlan } from '@freehold/protocol';
+import { initialA } from './reference/initial-state.ts';
 import { littleEndian } from './reference/training-state.ts';
 import { writeSafetensors } from './reference/write-safetensors.ts';
 import { trainerEngine } from './trainer-engine.ts';
@@ -68,16 +69,18 @@ const HONEST = stateOf(1, [3, 4], 7);
 /** Trains by writing down the same state every time. */
 class Still extends Trainer {
   readonly #stateIn: string;
-  constructor(stateIn: string) {
+  readonly #said: string;
+  constructor(stateIn: string, said: string) {
     super();
     this.#stateIn = stateIn;
+    this.#said = said;
   }
   hello = async (): Promise<never> => await Promise.reject(new Error('nobody asks'));
   plan = async (): Promise<never> => undefined as never; // What is planned is not looked at.
   async run(_segments: unknown, events: TrainingEvents): Promise<void> {
     const path = join(folder, 'draft');
     writeFileSync(path, HONEST.bytes);
-    const checkpoint = { name: 'c', path, sha256: sha256(HONEST.bytes), bytes: HONEST.bytes.length };
+    const checkpoint = { name: 'c', path, sha256: this.#said, bytes: HONEST.bytes.length };
     const step = { step: 1, loss: 2, accuracy: 0.5, gradNorm: 1, learningRate: 0.1, tokens: 5 };
     events.onStep?.(step);
     const states = { stateIn: this.#stateIn, stateOut: HONEST.state };
@@ -90,10 +93,10 @@ class Still extends Trainer {
 }
 
 const blobs = new Folder();
-const engineFrom = (stateIn: string): Engine =>
+const engineFrom = (stateIn: string, said = sha256(HONEST.bytes)): Engine =>
   trainerEngine({
     bases: [{ model: 'freehold-tiny', sha256: PLAN.base.sha256, path: '/', contextTokens: 8, quantisation: 'F16' }],
-    start: () => new Still(stateIn),
+    start: () => new Still(stateIn, said),
     blobs,
     folder: join(folder, 'work'),
     idleMs: 0,
@@ -114,7 +117,28 @@ describe('an engine that trains', () => {
   it('finds no distance to its own checkpoint, and the adapters’ to another that holds the state it was committed with', async () => {
     expect(await distanceTo(HONEST.bytes, HONEST.state)).toBe(0);
     const other = stateOf(1, [3, 9], 8);
-    expect(await distanceTo(other.bytes, other.state)).toBe(1);
+    // Over how far the honest run moved from the plan's first weights.
+    const begun = initialA('blk.0.attn_q.weight.lora_a', PLAN.seed, 1, 2);
+    const moved = Math.hypot(3 - (begun[0] ?? 0), 4 - (begun[1] ?? 0));
+    expect(await distanceTo(other.bytes, other.state)).toBeCloseTo(5 / moved, 12);
+  });
+
+  it('measures a later segment by how far it moved from the checkpoint before it', async () => {
+    const before = stateOf(0, [3, 2], 6);
+    const from = { state: START, checkpoint: blobs.bring(before.bytes) };
+    const second: SegmentWork = { ...first, segment: 1, from };
+    const other = stateOf(1, [3, 5], 8);
+    const output = await engine.segment('trainer/freehold-tiny', second, never);
+    const committed = { ...output, checkpoint: blobs.bring(other.bytes), stateOut: other.state };
+    expect(await engine.score('trainer/freehold-tiny', 1, second, committed, never)).toMatchObject({ distance: 0.5 });
+  });
+
+  it('sends nothing out under a hash that its trainer’s file does not have', async () => {
+    const lying = engineFrom(START, 'e'.repeat(64));
+    await expect(lying.segment('trainer/freehold-tiny', first, never)).rejects.toMatchObject({
+      code: 'engine_broken',
+      retryable: true,
+    });
   });
 
   it('sees a checkpoint whose moments or step are not those that were committed, though its weights are', async () => {

@@ -22,6 +22,7 @@ import {
   type Work,
   type WorkOutput,
 } from '@freehold/protocol';
+import { assertWritten } from './assert-written.ts';
 import { weightsDistance } from './weights-distance.ts';
 
 /** A trainer that nobody asked for this long gives its memory back; the next segment loads the base again in a second. */
@@ -152,7 +153,7 @@ class TrainerEngine extends Engine {
       if (typeof trained === 'string') return { kind: 'failed', rowNo, code: trained, agrees: false };
       const { stateIn, stateOut, losses, tokens, checkpoint } = trained;
       const isSame = checkpoint === committed.checkpoint && stateOut === committed.stateOut;
-      const distance = isSame ? 0 : await this.#distance(committed, checkpoint, signal);
+      const distance = isSame ? 0 : await this.#distance(work, committed, checkpoint, signal);
       return { kind: 'segment', rowNo, stateIn, stateOut, losses, tokens, distance };
     });
   }
@@ -200,6 +201,7 @@ class TrainerEngine extends Engine {
       throw error;
     }
     const done = trainedOf(segment);
+    await assertWritten(done.checkpoint);
     await blobs.adopt(done.checkpoint.path, done.checkpoint.sha256);
     return {
       kind: 'segment',
@@ -257,10 +259,16 @@ class TrainerEngine extends Engine {
     this.#idle.unref();
   }
 
-  async #distance(committed: SegmentOutput, own: string, signal: AbortSignal): Promise<number | null> {
+  async #distance(
+    work: SegmentWork,
+    committed: SegmentOutput,
+    own: string,
+    signal: AbortSignal,
+  ): Promise<number | null> {
     const { blobs } = this.#spec;
     const path = await blobs.path(committed.checkpoint, signal);
-    return await weightsDistance({ path, state: committed.stateOut }, await blobs.path(own, signal));
+    const start = { work, path: work.from === null ? null : await blobs.path(work.from.checkpoint, signal) };
+    return await weightsDistance({ path, state: committed.stateOut }, await blobs.path(own, signal), start);
   }
 }
 

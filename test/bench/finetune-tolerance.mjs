@@ -1,0 +1,197 @@
+#!/usr/bin/env node
+/**
+ * How far two honest runs of one segment lie apart outside an exact class, and how near a forger's comes: what τ, the distance
+ * at which a segment counts as forged, is set between.
+ *
+ *   npm run bench -- finetune-tolerance --python PATH [--runs 100] [--json]
+ *
+ * PATH is a Python with `libs/runtime/peft-trainer/requirements.txt`. Every run is another plan (seed, data, batch, steps, rate,
+ * place of the segment). Honest: the reference trainer, torch by peft, and torch as on a machine without vector instructions;
+ * all three share nothing but the plan. Forgers: those of docs/protocol/trainer.md at their cheapest and their most careful.
+ * The distance is `weightsDistance`, as an auditor's engine measures it.
+ */
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { LOSS_DIFFERENCE_MAX, WEIGHTS_DISTANCE_MAX } from '@freehold/domain';
+import { LORA_TARGETS } from '@freehold/protocol';
+import { weightsDistance } from '../../libs/runtime/dist/trainer/weights-distance.js';
+import { ensureGguf, MODEL_ID, teachingItems } from '../../models/freehold-tiny/index.mjs';
+import { transformersFolder } from '../../models/freehold-tiny/transformers-folder.mjs';
+import { parties, sha256Of, trainSteps } from './finetune/tolerance-parties.mjs';
+
+const RUNS_MIN = 100;
+/** Each of five processes: one of a cast works at a time. */
+const CASTS = 2;
+const EXAMPLES = 24;
+const PAINTED = 0.9;
+/** Between the limit and either side of it. */
+const MARGIN_TIMES = 3;
+const BATCHES = [2, 4, 8];
+const STEPS = [2, 3, 5];
+const RATES = [0.0005, 0.002, 0.008];
+const SEGMENTS = 3;
+
+/** One plan per run, so that limits do not hang on one. */
+function planOf(run) {
+  const segmentSteps = STEPS[Math.floor(run / 3) % STEPS.length];
+  const steps = SEGMENTS * segmentSteps;
+  return {
+    v: 1,
+    base: { model: MODEL_ID, sha256: '0'.repeat(64) },
+    data: { sha256: '0'.repeat(64) },
+    method: { kind: 'lora', r: 8, alpha: 16, targets: [...LORA_TARGETS] },
+    optim: {
+      kind: 'adamw',
+      learningRate: RATES[Math.floor(run / 27) % RATES.length],
+      schedule: 'linear',
+      warmupSteps: 1,
+      beta1: 0.9,
+      beta2: 0.999,
+      epsilon: 1e-8,
+      weightDecay: 0,
+      clipNorm: 1,
+    },
+    batch: { examples: BATCHES[Math.floor(run / 9) % BATCHES.length] },
+    seed: run,
+    steps,
+    segmentSteps,
+    dtype: 'f32',
+  };
+}
+
+function writeData(path, seed) {
+  const lines = teachingItems({ seed, count: EXAMPLES + 10 })
+    .map(({ messages, expected }) => [...messages, { role: 'assistant', content: expected }])
+    .filter((messages) => messages.every(({ content }) => content.isWellFormed()))
+    .slice(0, EXAMPLES)
+    .map((messages) => JSON.stringify({ messages }));
+  writeFileSync(path, `${lines.join('\n')}\n`);
+  return path;
+}
+
+/** Distances and loss differences of one plan: `[who, { distance, loss }]`, honest ones first. */
+async function distancesOf(run, cast, root) {
+  const plan = planOf(run);
+  const folder = (name) => join(root, `${run}-${name}`);
+  const data = writeData(join(root, `${run}.jsonl`), run);
+  const otherData = writeData(join(root, `${run}-other.jsonl`), `other ${run}`);
+  const from = (run % SEGMENTS) * plan.segmentSteps;
+  const to = from + plan.segmentSteps;
+  const whole = await trainSteps(cast.reference, plan, { data, from: 0, to, start: null, folder: folder('reference') });
+  const start = from === 0 ? null : whole.done.get(from).path;
+  const again = (party, name, file = data) =>
+    trainSteps(party, plan, { data: file, from, to, start, folder: folder(name) });
+  const [peft, oldPeft, bfloat16, otherBase] = [
+    await again(cast.peft, 'peft'),
+    await again(cast.oldPeft, 'old'),
+    await again(cast.bfloat16, 'bf16'),
+    await again(cast.otherBase, 'base'),
+  ];
+  const losses = whole.losses.slice(from);
+  const otherRun = await again(cast.reference, 'data', otherData);
+  const work = { plan };
+  const distance = (committed, own) => weightsDistance(committed, own.done.get(to).path, { work, path: start });
+  const between = async (committed, shown, own) => ({
+    distance: await distance(committed, own),
+    loss: Math.max(...shown.map((loss, at) => Math.abs(loss - own.losses[at]))),
+  });
+  const at = (ran) => ran.done.get(to);
+  const reference = { done: whole.done, losses };
+  const found = [
+    ['honest: reference, audited by peft', await between(at(whole), losses, peft)],
+    ['honest: peft, audited by reference', await between(at(peft), peft.losses, reference)],
+    ['honest: peft without vector instructions, audited by peft', await between(at(oldPeft), oldPeft.losses, peft)],
+    ['skips its last step', await between(whole.done.get(to - 1), losses, peft)],
+    ['other data', await between(at(otherRun), losses, peft)],
+    ['other base (Q8_0 for F16)', await between(at(otherBase), otherBase.losses, peft)],
+    ['computes in bfloat16', await between(at(bfloat16), bfloat16.losses, peft)],
+    [
+      'paints its loss',
+      await between(
+        at(whole),
+        losses.map((loss) => loss * PAINTED),
+        peft,
+      ),
+    ],
+  ];
+  if (start !== null) found.push(['copies its checkpoint', await between(whole.done.get(from), losses, peft)]);
+  for (const name of ['reference', 'peft', 'old', 'bf16', 'base', 'data']) rmSync(folder(name), { recursive: true });
+  return found;
+}
+
+const isFound = ({ distance, loss }) => distance > WEIGHTS_DISTANCE_MAX || loss > LOSS_DIFFERENCE_MAX;
+const round = (value) => Number(value.toPrecision(3));
+
+function summaryOf(samples) {
+  const sorted = (of) => samples.map(of).sort((a, b) => a - b);
+  const [distances, losses] = [sorted(({ distance }) => distance), sorted(({ loss }) => loss)];
+  const middle = Math.floor(samples.length / 2);
+  return {
+    runs: samples.length,
+    found: samples.filter(isFound).length,
+    distance: { min: round(distances[0]), median: round(distances[middle]), max: round(distances.at(-1)) },
+    loss: { min: round(losses[0]), median: round(losses[middle]), max: round(losses.at(-1)) },
+  };
+}
+
+export async function run({ args = [], json = false } = {}) {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      python: { type: 'string' },
+      runs: { type: 'string', default: String(RUNS_MIN) },
+      json: { type: 'boolean' },
+    },
+  });
+  if (values.python === undefined)
+    throw new Error('Expected --python PATH of a Python that has libs/runtime/peft-trainer/requirements.txt.');
+  const root = mkdtempSync(join(tmpdir(), 'freehold-tolerance-'));
+  const gguf = async (quantisation) => {
+    const { path } = await ensureGguf({ quantisation, dir: root });
+    return { path, sha256: sha256Of(readFileSync(path)) };
+  };
+  const folderBase = transformersFolder(join(root, 'base'));
+  const [f16, q8] = [await gguf('F16'), await gguf('Q8_0')];
+  const casts = Array.from({ length: CASTS }, () => parties({ python: values.python, folderBase, f16, q8 }));
+  try {
+    const samples = new Map();
+    let next = 0;
+    await Promise.all(
+      casts.map(async (cast) => {
+        for (let run = next++; run < Number(values.runs); run = next++) {
+          for (const [who, sample] of await distancesOf(run, cast, root))
+            samples.set(who, [...(samples.get(who) ?? []), sample]);
+          if (!json && run % 10 === 9) console.log(`${run + 1} runs`);
+        }
+      }),
+    );
+    const byWho = Object.fromEntries([...samples].map(([who, some]) => [who, summaryOf(some)]));
+    const honest = Object.entries(byWho).filter(([who]) => who.startsWith('honest'));
+    const weightsHonest = Math.max(...honest.map(([, { distance }]) => distance.max));
+    const lossHonest = Math.max(...honest.map(([, { loss }]) => loss.max));
+    return {
+      name: 'finetune-tolerance',
+      metrics: {
+        runs: Number(values.runs),
+        weightsDistanceMax: WEIGHTS_DISTANCE_MAX,
+        lossDifferenceMax: LOSS_DIFFERENCE_MAX,
+        honestAccused: honest.reduce((sum, [, { found }]) => sum + found, 0),
+        honestDistanceMax: weightsHonest,
+        honestLossMax: lossHonest,
+        byWho,
+      },
+      floor: { honestAccused: 0 },
+      target: {},
+      pass:
+        honest.every(([, { found }]) => found === 0) &&
+        weightsHonest * MARGIN_TIMES <= WEIGHTS_DISTANCE_MAX &&
+        lossHonest * MARGIN_TIMES <= LOSS_DIFFERENCE_MAX,
+    };
+  } finally {
+    await Promise.all(casts.flatMap((cast) => Object.values(cast).map(({ trainer }) => trainer.close())));
+    rmSync(root, { recursive: true, force: true });
+  }
+}
