@@ -7,9 +7,9 @@
  *
  * freehold-tiny is taught the family that was left out of its training. First through a running market, and directly by the
  * reference trainer in a process of its own, as a node runs it: same data, plan and seed, the adapters equal bit for bit
- * before anything counts. `overheadRatio` is processor time of the whole house over that of the direct process, less
- * the segments that were run again (`auditShare` of them), which are work of trainers too; processor time, because a busy
- * machine does not change it. Accuracy is exact match of held-out items through llama.cpp with the exported adapter.
+ * before anything counts. `overheadRatio` is processor time of the whole house, less what it takes without a job, over that
+ * of the direct process and of the segments that were run again (`auditShare` of them), which are work of trainers too;
+ * processor time, because a busy machine does not change it. Accuracy is exact match of held-out items through llama.cpp with the exported adapter.
  */
 
 import { createHash } from 'node:crypto';
@@ -98,15 +98,17 @@ async function accuracy(items, adapter) {
 function marketMetrics({ market, direct, audited, segments }) {
   const auditShare = audited / segments;
   return {
-    overheadRatio: rounded(market.processor / (direct.wholeProcessor * (1 + auditShare)), 3),
+    overheadRatio: rounded((market.processor - market.idleProcessor) / (direct.wholeProcessor * (1 + auditShare)), 3),
+    overheadRatioWithIdleHouse: rounded(market.processor / (direct.wholeProcessor * (1 + auditShare)), 3),
     overheadRatioByClock: rounded(market.seconds / (direct.wholeSeconds * (1 + auditShare)), 3),
-    ratioIncludingAudits: rounded(market.processor / direct.wholeProcessor, 3),
+    ratioIncludingAudits: rounded((market.processor - market.idleProcessor) / direct.wholeProcessor, 3),
     auditShare: rounded(auditShare, 4),
     segments,
     audited,
     marketSeconds: rounded(market.seconds, 1),
     directSeconds: rounded(direct.wholeSeconds, 1),
     marketProcessorSeconds: rounded(market.processor, 1),
+    idleProcessorSeconds: rounded(market.idleProcessor, 1),
     directProcessorSeconds: rounded(direct.wholeProcessor, 1),
   };
 }

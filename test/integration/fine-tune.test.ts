@@ -7,7 +7,7 @@ import { PgFineTuneStore, PgJobStore } from '@freehold/persistence';
 import { planHash, type RowScore, type SegmentOutput, type SegmentWork, type TrainingPlan } from '@freehold/protocol';
 import { childTrainer, referenceTrainer, trainerEngine } from '@freehold/runtime';
 import { DiskObjectStore } from '@freehold/storage';
-import { LocalBases, localBaseFile } from '@freehold/wiring';
+import { AuditorMemory, LocalBases, localBaseFile } from '@freehold/wiring';
 import { ensureGguf } from '../../models/freehold-tiny/index.mjs';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { MarketWorld } from '../../libs/persistence/test/market-world.ts';
@@ -42,7 +42,7 @@ beforeAll(async () => {
   server = await marketDatabase();
   const objects = new DiskObjectStore(join(dir, 'objects'), 'test');
   const blobs = new FolderBlobs(objects, join(dir, 'coordinator'));
-  const bases: TrainableBases = new LocalBases({ modelsDir: dir, memoryMib: 0, objects: blobs });
+  const bases: TrainableBases = new LocalBases({ modelsDir: dir, memory: new AuditorMemory(0), objects: blobs });
   where = {
     world: new MarketWorld(server.database),
     objects,
@@ -107,6 +107,9 @@ class CountedBases extends TrainableBases {
   }
   count(...call: Parameters<TrainableBases['count']>): ReturnType<TrainableBases['count']> {
     return this.#real.count(...call);
+  }
+  checkpointFacts(bytes: AsyncIterable<Uint8Array>): ReturnType<TrainableBases['checkpointFacts']> {
+    return this.#real.checkpointFacts(bytes);
   }
   async with<T>(
     plan: TrainingPlan,

@@ -208,6 +208,19 @@ describe('a quote for a fine-tune', () => {
     expect((await start({ max_cost: '0.00107' })) as string[]).toContain('failed');
   });
 
+  it('is of a file whose job fails where an example is longer than the context, with its line and at no charge', async () => {
+    const tenant = await house.org();
+    const long = await upload(tenant, Array.from({ length: 101 }, (_, n) => line(n)).join('\n'));
+    const { id } = await create(tenant, { training_file: long });
+    await validateFineTune({ ...house, catalogue: CATALOGUE }, id, new AbortController().signal);
+    const job = await tenant.client.fineTuning.jobs.retrieve(id);
+    expect(job).toMatchObject({
+      status: 'failed',
+      error: { code: 'example_too_long', message: expect.stringMatching(/^Line 7: /) },
+      freehold: { charged: '0' },
+    });
+  });
+
   it('is refused as the job would be, and names the line', async () => {
     const tenant = await house.org();
     const model = 'freehold-tiny';
@@ -267,6 +280,19 @@ describe('a fine-tuned model', () => {
     expect(done).toMatchObject({ status: 'completed', model: name });
     const output = await (await owner.client.files.content(done.output_file_id ?? '')).text();
     expect(JSON.parse(output)).toMatchObject({ custom_id: 'a', response: { body: { model: name } } });
+  });
+
+  it('keeps the adapter of a deleted name while an answer that it gave waits for its audit', async () => {
+    const owner = await house.org();
+    const { job, name, adapter } = await tuned(owner, '12'.repeat(32));
+    await house.objects.append(blobName(adapter), 0, [new Uint8Array(8)]);
+    await house.database.query(`UPDATE job SET adapter = $2 WHERE id = $1`, [job, adapter]);
+    await house.database.query(
+      `INSERT INTO task (job_id, org_id, row_from, row_to, state) VALUES ($1, $2, 0, 1, 'delivered')`,
+      [job, owner.orgId],
+    );
+    expect(await owner.client.models.delete(name)).toMatchObject({ deleted: true });
+    expect(await house.objects.size(blobName(adapter))).toBe(8);
   });
 
   it('is listed, answers under its name through its adapter, and is deleted by its owner alone', async () => {

@@ -133,6 +133,9 @@ class OneBase extends TrainableBases {
     const [tokens, trainedTokens] = [examples * 10, examples];
     return { planHash: hash, segments: 1, initialState: hash, examples, tokens, trainedTokens, contextTokens: 1_024 };
   }
+  checkpointFacts(): Promise<null> {
+    return Promise.resolve(null);
+  }
   /** Its data lies in the object store, under the name that `path` of {@link ApiHouse.blobs} gives. */
   async with<T>(plan: TrainingPlan, data: string, use: (at: PlanAtHand) => Promise<T>): Promise<T> {
     const planned = await this.count(plan, this.#objects.read(data));

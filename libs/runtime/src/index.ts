@@ -24,4 +24,5 @@ export { scoreEmbedding } from './score-embedding.ts';
 export { trainerEngine, type BaseFile, type TrainerEngineSpec } from './trainer/trainer-engine.ts';
 export { childTrainer, type ChildTrainer, type ChildTrainerSpec } from './trainer/child-trainer.ts';
 export { REFERENCE_TRAINER_MEMORY_MIB, referenceTrainer } from './trainer/reference-process.ts';
+export { readCheckpoint } from './trainer/read-checkpoint.ts';
 export { peftTrainer } from './trainer/peft-process.ts';

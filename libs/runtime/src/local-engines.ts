@@ -20,6 +20,8 @@ export interface LocalModel {
 export interface LocalEngineLimits {
   /** Resident memory of all engine processes together, by their own limits. */
   readonly memoryMib: number;
+  /** What others take of the same limit now. */
+  readonly othersMib?: () => number;
   readonly idleMs?: number;
 }
 
@@ -117,16 +119,22 @@ export class LocalEngines {
     await Promise.all(open.map(({ engine }) => engine.close()));
   }
 
-  #make(model: LocalModel): Open | null {
-    const { memoryMib } = model.spec;
+  /** Closes idle processes, the least recently used first, until so much of the limit is free; false where it cannot be. */
+  makeRoom(memoryMib: number): boolean {
     const idle = [...this.#open].filter(([, open]) => open.uses === 0).sort((a, b) => a[1].lastUse - b[1].lastUse);
-    while (this.memoryMib + memoryMib > this.#limits.memoryMib) {
+    while (this.memoryMib + (this.#limits.othersMib?.() ?? 0) + memoryMib > this.#limits.memoryMib) {
       const oldest = idle.shift();
-      if (oldest === undefined) return null;
+      if (oldest === undefined) return false;
       this.#open.delete(oldest[0]);
       // Its memory is given back within the grace of closing; the next process takes longer than that to load.
       void oldest[1].engine.close();
     }
+    return true;
+  }
+
+  #make(model: LocalModel): Open | null {
+    const { memoryMib } = model.spec;
+    if (!this.makeRoom(memoryMib)) return null;
     const engine = childEngine({ idleMs: this.#limits.idleMs ?? IDLE_MS, ...model.spec });
     const made: Open = { engine, memoryMib, uses: 0, lastUse: performance.now() };
     this.#open.set(model, made);

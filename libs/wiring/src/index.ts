@@ -3,6 +3,7 @@ export * from './models.ts';
 export { examineBooks, type BooksSurroundings, type Examination } from './examine-books.ts';
 export * from './coordinator/coordinator.module.ts';
 export * from './coordinator/catalogue.ts';
+export * from './coordinator/auditor-memory.ts';
 export * from './coordinator/own-engines.ts';
 export * from './coordinator/local-bases.ts';
 export * from './coordinator/log.ts';

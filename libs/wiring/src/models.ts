@@ -116,10 +116,14 @@ export function startLocalTrainer(): Trainer {
 }
 
 /** Trains this repository's bases, and runs segments of others again. */
-export async function startTrainerEngine(dir: string, objects: LocalObjects): Promise<Engine> {
+export async function startTrainerEngine(
+  dir: string,
+  objects: LocalObjects,
+  start: () => Trainer = startLocalTrainer,
+): Promise<Engine> {
   return trainerEngine({
     bases: await Promise.all(LOCAL_BASES.map(({ model }) => localBaseFile(model, dir))),
-    start: startLocalTrainer,
+    start,
     blobs: objects,
     folder: join(objects.folder, '..', 'trainer'),
   });

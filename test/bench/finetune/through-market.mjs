@@ -5,7 +5,9 @@ import { cpuSecondsOfTree, withHouse } from '../house/market-house.mjs';
 import { trainDirectly } from './direct-trainer.mjs';
 
 const RATES = { trainingToken: '150000' };
-const POLL_MS = 500;
+/** What the house does without a job is measured for so long, and is another bench's figure (`idle-house`). */
+const IDLE_MS = 30_000;
+const POLL_MS = 2_000;
 /** Against hanging only. */
 const PATIENCE_MS = 400_000;
 const ENDED = ['succeeded', 'failed', 'cancelled'];
@@ -22,7 +24,10 @@ export async function throughMarket({ data, base, folder, ask, onStep, say }) {
   const nodes = ['a', 'b'].map((name) => ({ name, engine: 'trainer', rates: RATES }));
   return withHouse({ nodes, say }, async ({ house, db }) => {
     const client = new OpenAI({ baseURL: house.baseURL, apiKey: house.requester.apiKey });
+    const idle = await idleProcessorShare();
+    say(`idle house: ${(idle * 60).toFixed(1)} CPU-s a minute`);
     const market = await tuneOnMarket(client, data, ask);
+    market.idleProcessor = idle * market.seconds;
     say(`market: ${market.seconds.toFixed(1)} s, ${market.processor.toFixed(1)} CPU-s`);
     const facts = await factsOf(db, client, market.job);
     const direct = await trainDirectly(facts.plan, { base, data, folder }, onStep);
@@ -30,6 +35,12 @@ export async function throughMarket({ data, base, folder, ask, onStep, say }) {
     assertSame(facts, direct);
     return { market, direct, ...facts };
   });
+}
+
+async function idleProcessorShare() {
+  const [from, processorBefore] = [performance.now(), cpuSecondsOfTree()];
+  await sleep(IDLE_MS);
+  return (cpuSecondsOfTree() - processorBefore) / ((performance.now() - from) / 1000);
 }
 
 /** From the upload of the training file to the moment its owner reads `succeeded`. */

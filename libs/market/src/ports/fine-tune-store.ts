@@ -39,8 +39,8 @@ export interface FineTuneView {
   /** Tokens of accepted segments. */
   readonly trainedTokens: bigint;
   readonly modelName: string | null;
-  /** What the hidden evaluation found; null: none was asked for, or not yet. */
-  readonly evaluated: { readonly exactMatch: number; readonly passed: boolean } | null;
+  /** What the hidden evaluation found last, and in which checkpoint; null: none was asked for, or not yet. */
+  readonly evaluated: { readonly checkpoint: string; readonly exactMatch: number; readonly passed: boolean } | null;
   readonly resultFileIds: readonly string[];
   /** The database's clock when this was read. */
   readonly nowMs: number;
@@ -108,7 +108,7 @@ export abstract class FineTuneStore {
   abstract dataSha256(jobId: string): Promise<string>;
   /** While the job is validating: may be set again, and is the same then. False when it moved on. */
   abstract setPlan(jobId: string, planned: FineTunePlan): Promise<boolean>;
-  /** Kept once: a second run of the verification finds what the first found. */
+  /** A second run of the verification finds what the first found; another checkpoint takes the place of the one before. */
   abstract saveEvaluation(jobId: string, found: NonNullable<FineTuneView['evaluated']>): Promise<void>;
   abstract pause(orgId: string, jobId: string): Promise<Paused | null>;
   abstract resume(orgId: string, jobId: string): Promise<Paused | null>;

@@ -18,6 +18,15 @@ export interface PlanAtHand {
   export(checkpoint: string, format: ExportFormat, signal: AbortSignal): Promise<readonly WrittenFile[]>;
 }
 
+/** What a checkpoint's bytes say of themselves. */
+export interface CheckpointFacts {
+  /** Hash of the state that its tensors are. */
+  readonly state: string;
+  /** Of the plan, the base and the data that it was trained for, as its maker wrote them. */
+  readonly plan: string | undefined;
+  readonly base: string | undefined;
+}
+
 /** Bases that may be fine-tuned here. Others are refused: nobody could say what an adapter of theirs is worth. */
 export abstract class TrainableBases {
   abstract all(): readonly TrainableBase[];
@@ -26,6 +35,8 @@ export abstract class TrainableBases {
    * when too many are being counted.
    */
   abstract count(plan: TrainingPlan, data: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<PlannedTraining>;
+  /** Reads a checkpoint of at most {@link TrainableBase.checkpointBytesMax} bytes; null for bytes that are none. */
+  abstract checkpointFacts(bytes: AsyncIterable<Uint8Array>): Promise<CheckpointFacts | null>;
   /** Opens the plan with the coordinator's own trainer, which is closed afterwards. @throws {TrainerError} */
   abstract with<T>(
     plan: TrainingPlan,

@@ -19,8 +19,9 @@ export async function evaluateResult(
   const evaluation = tune?.asked.evaluation ?? null;
   const planned = tune?.planned ?? null;
   if (tune === null || evaluation === null || planned === null || segment !== tune.job.rowCount - 1) return true;
-  if (tune.evaluated !== null) return tune.evaluated.passed;
   if (output.kind !== 'segment') throw new Error(`the last segment of ${jobId} has no checkpoint`);
+  // A lease that was voided meanwhile may have been judged before this one: what it brought says nothing about this.
+  if (tune.evaluated?.checkpoint === output.checkpoint) return tune.evaluated.passed;
   const data = await ports.blobs.path(planned.plan.data.sha256, signal);
   const checkpoint = await ports.blobs.path(output.checkpoint, signal);
   const hidden = await ports.blobs.path(await blobOfFile(ports, jobId, evaluation.fileId), signal);
@@ -30,11 +31,11 @@ export async function evaluateResult(
     (at) => at.evaluate(checkpoint, hidden, signal),
     signal,
   );
-  const found = { exactMatch, passed: exactMatch >= evaluation.exactMatchMin };
+  const found = { checkpoint: output.checkpoint, exactMatch, passed: exactMatch >= evaluation.exactMatchMin };
   await ports.fineTunes.saveEvaluation(jobId, found);
   await ports.fineTunes.note(jobId, [
     {
-      key: 'evaluated',
+      key: `evaluated-${output.checkpoint}`,
       level: found.passed ? 'info' : 'error',
       type: 'message',
       message: `Hidden evaluation: ${(exactMatch * 100).toFixed(1)} % answered word for word, ${(evaluation.exactMatchMin * 100).toFixed(1)} % were asked for.`,

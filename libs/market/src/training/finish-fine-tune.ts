@@ -37,7 +37,7 @@ async function resultOf(ports: TrainingPorts, tune: FineTuneView, signal: AbortS
   const last = outputs.at(-1);
   if (planned === null || last === undefined || outputs.length < job.rowCount)
     return failed(await unfinished(ports, tune, outputs));
-  if (tune.evaluated?.passed === false) return failed(belowEvaluation(tune));
+  if (tune.evaluated?.checkpoint === last.checkpoint && !tune.evaluated.passed) return failed(belowEvaluation(tune));
   const data = await ports.blobs.path(planned.plan.data.sha256, signal);
   const checkpoint = await ports.blobs.path(last.checkpoint, signal);
   try {

@@ -81,7 +81,7 @@ export class LeaseTraining {
 
   async fault(work: Work, output: WorkOutput): Promise<string | null> {
     if (work.kind !== 'segment' || output.kind !== 'segment') return 'not a segment';
-    return plannedSegmentFault(this.#training.objects, this.#planned, work, output);
+    return plannedSegmentFault(this.#training, this.#planned, work, output);
   }
 
   durable(outputs: readonly WorkOutput[]): void {

@@ -1,8 +1,10 @@
 import {
+  planHash,
   segmentSteps,
   segmentsOf,
   type SegmentOutput,
   type SegmentWork,
+  type TrainingPlan,
   type Work,
   type WorkOutput,
 } from '@freehold/protocol';
@@ -12,7 +14,7 @@ import type { Blobs } from '../ports/blobs.ts';
 import type { FineTunePlan, FineTuneStore } from '../ports/fine-tune-store.ts';
 import type { JobStore } from '../ports/job-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
-import type { TrainableBases } from '../ports/trainable-bases.ts';
+import type { CheckpointFacts, TrainableBases } from '../ports/trainable-bases.ts';
 import { segmentObject } from '../segment-object.ts';
 
 /** What running and verifying segments needs beyond what rows of any kind do. */
@@ -82,9 +84,12 @@ export function segmentFault(work: SegmentWork, output: WorkOutput): string | nu
   return null;
 }
 
-/** The same, with what only the coordinator knows: the plan's first state, its context, and what lies in the object store. */
+/**
+ * The same, with what only the coordinator knows: the plan's first state, its context, and what lies in the object store. A
+ * checkpoint is read whatever the job's audits are: the next node goes on from it, and would be the one to say what is wrong.
+ */
 export async function plannedSegmentFault(
-  objects: ObjectStore,
+  { objects, bases }: Pick<TrainingPorts, 'objects' | 'bases'>,
   planned: FineTunePlan,
   work: SegmentWork,
   output: SegmentOutput,
@@ -94,8 +99,27 @@ export async function plannedSegmentFault(
   const tokensMax = output.losses.length * planned.plan.batch.examples * planned.contextTokens;
   if (output.tokens > tokensMax) return `counted ${output.tokens} tokens where at most ${tokensMax} are possible`;
   const bytes = await objects.size(blobName(output.checkpoint));
-  if (bytes === output.checkpointBytes) return null;
-  return bytes === null
-    ? `committed to checkpoint ${output.checkpoint.slice(0, 12)}… and did not bring it`
-    : `committed to a checkpoint of ${output.checkpointBytes} bytes, it has ${bytes}`;
+  if (bytes === null) return `committed to checkpoint ${short(output.checkpoint)} and did not bring it`;
+  if (bytes !== output.checkpointBytes)
+    return `committed to a checkpoint of ${output.checkpointBytes} bytes, it has ${bytes}`;
+  if (bytes > planned.checkpointBytesMax)
+    return `brought a checkpoint of ${bytes} bytes where ${planned.checkpointBytesMax} are the most`;
+  const facts = await bases.checkpointFacts(objects.read(blobName(output.checkpoint)));
+  return checkpointFault(planned.plan, output, facts);
 }
+
+/** What is wrong with the bytes of a checkpoint that was brought for this output. */
+export function checkpointFault(
+  plan: TrainingPlan,
+  output: SegmentOutput,
+  facts: CheckpointFacts | null,
+): string | null {
+  if (facts === null) return `brought ${short(output.checkpoint)}, which is no checkpoint`;
+  if (facts.base !== plan.base.sha256)
+    return `brought a checkpoint for the base ${short(facts.base ?? 'none')} instead of ${short(plan.base.sha256)} (${plan.base.model})`;
+  if (facts.plan !== planHash(plan)) return `brought a checkpoint of another plan (${short(facts.plan ?? 'none')})`;
+  if (facts.state === output.stateOut) return null;
+  return `brought a checkpoint that holds state ${short(facts.state)} instead of ${short(output.stateOut)}`;
+}
+
+const short = (hash: string): string => `${hash.slice(0, 12)}…`;

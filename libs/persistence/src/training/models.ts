@@ -42,10 +42,13 @@ export async function removeModel(
       [name, orgId],
     );
     if (removed === undefined) return 'not-found';
-    // Rows under way are answered by it; the sweep takes it when they are history.
+    // Rows under way are answered by it, and an auditor runs an answer again that went out before it was judged: the sweep
+    // takes it when they are history.
     const [other] = await tx.query(
       `SELECT 1 FROM fine_tuned_model WHERE adapter = $1 AND deleted_at IS NULL
-       UNION ALL SELECT 1 FROM job WHERE adapter = $1 AND state NOT IN ('completed', 'failed', 'expired', 'cancelled') LIMIT 1`,
+       UNION ALL SELECT 1 FROM job WHERE adapter = $1 AND state NOT IN ('completed', 'failed', 'expired', 'cancelled')
+       UNION ALL SELECT 1 FROM job JOIN task ON task.job_id = job.id
+         WHERE job.adapter = $1 AND task.state NOT IN ('accepted', 'failed', 'expired', 'cancelled') LIMIT 1`,
       [removed.adapter],
     );
     return { orphan: other === undefined ? removed.adapter : null };

@@ -96,10 +96,11 @@ export class PgFineTuneStore extends FineTuneStore {
   }
 
   async saveEvaluation(jobId: string, found: NonNullable<FineTuneView['evaluated']>): Promise<void> {
-    await this.#database.query('UPDATE fine_tune SET evaluated = $2 WHERE job_id = $1 AND evaluated IS NULL', [
-      jobId,
-      JSON.stringify(found),
-    ]);
+    await this.#database.query(
+      `UPDATE fine_tune SET evaluated = $2
+       WHERE job_id = $1 AND evaluated ->> 'checkpoint' IS DISTINCT FROM ($2::jsonb ->> 'checkpoint')`,
+      [jobId, JSON.stringify(found)],
+    );
   }
 
   pause(orgId: string, jobId: string): Promise<Paused | null> {

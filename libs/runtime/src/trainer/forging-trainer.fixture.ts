@@ -8,8 +8,11 @@ import {
   type TrainingEvents,
   type TrainingFiles,
 } from '@freehold/market';
-import { segmentSteps, type ExportFormat, type TrainingPlan } from '@freehold/protocol';
+import { planHash, segmentSteps, type ExportFormat, type TrainingPlan } from '@freehold/protocol';
+import { readSafetensors } from '../../../../models/freehold-tiny/index.mjs';
 import { ReferenceTrainer } from './reference/reference-trainer.ts';
+import { littleEndian } from './reference/training-state.ts';
+import { writeSafetensors } from './reference/write-safetensors.ts';
 import { serveTrainer } from './serve-trainer.ts';
 
 /**
@@ -22,6 +25,7 @@ class ForgingTrainer extends Trainer {
   readonly #how: string;
   readonly #otherBase: string | undefined;
   #asked: TrainingPlan | undefined;
+  #own: TrainingPlan | undefined;
   #folder = '';
   #last: TrainedSegment | undefined;
 
@@ -38,17 +42,20 @@ class ForgingTrainer extends Trainer {
   async plan(plan: TrainingPlan, files: TrainingFiles): ReturnType<Trainer['plan']> {
     this.#asked = plan;
     this.#folder = files.folder;
-    if (this.#how === 'skips-steps') return this.#honest.plan({ ...plan, segmentSteps: plan.segmentSteps / 2 }, files);
+    this.#own = plan;
+    if (this.#how === 'skips-steps') this.#own = { ...plan, segmentSteps: plan.segmentSteps / 2 };
     if (this.#how === 'other-data') {
       const data = join(files.folder, 'other.jsonl');
       writeFileSync(data, readFileSync(files.data, 'utf8').replaceAll('answer', 'prayer'));
-      return this.#honest.plan({ ...plan, data: { sha256: sha256Of(data) } }, { ...files, data });
+      this.#own = { ...plan, data: { sha256: sha256Of(data) } };
+      return this.#honest.plan(this.#own, { ...files, data });
     }
     if (this.#how === 'other-base') {
       const base = this.#otherBase ?? '';
-      return this.#honest.plan({ ...plan, base: { ...plan.base, sha256: sha256Of(base) } }, { ...files, base });
+      this.#own = { ...plan, base: { ...plan.base, sha256: sha256Of(base) } };
+      return this.#honest.plan(this.#own, { ...files, base });
     }
-    return this.#honest.plan(plan, files);
+    return this.#honest.plan(this.#own, files);
   }
 
   async run(
@@ -75,10 +82,30 @@ class ForgingTrainer extends Trainer {
       for (const [at, step] of steps.entries())
         events.onStep?.({ ...step, loss: step.loss * losses, step: from + at + 1 });
       const tokens = this.#how === 'skips-steps' ? done.tokens * 2 : done.tokens;
-      this.#last = { ...done, fromStep: from, toStep: to, tokens, loss: done.loss * losses };
+      const checkpoint = this.#inWordsOf(plan, done.checkpoint.path, 'forged.safetensors');
+      this.#last = { ...done, fromStep: from, toStep: to, tokens, loss: done.loss * losses, checkpoint };
       events.onSegment?.(this.#last);
     };
-    await this.#honest.run(segments, { onStep: (step) => void told.push((this.#step = step)), onSegment }, signal);
+    const start = segments.checkpoint;
+    const checkpoint = start === null ? null : this.#inWordsOf(this.#own ?? plan, start, 'start.safetensors').path;
+    await this.#honest.run(
+      { ...segments, checkpoint },
+      { onStep: (step) => void told.push((this.#step = step)), onSegment },
+      signal,
+    );
+  }
+
+  /** The checkpoint as if it had been made for the plan that was asked for: a forger knows what is looked at first. */
+  #inWordsOf(plan: TrainingPlan, path: string, name: string): TrainedSegment['checkpoint'] {
+    const { metadata, tensors } = readSafetensors(readFileSync(path));
+    const words = { ...metadata, plan: planHash(plan), base: plan.base.sha256, data: plan.data.sha256 };
+    const bytes = writeSafetensors(
+      words,
+      tensors.map(({ name, shape, data }) => ({ name, shape, data: littleEndian(data) })),
+    );
+    const forged = join(this.#folder, name);
+    writeFileSync(forged, bytes);
+    return { name, path: forged, sha256: sha256Of(forged), bytes: bytes.length };
   }
   #step: TrainedStep = { step: 1, loss: 1, accuracy: 0, gradNorm: 0, learningRate: 0, tokens: 1 };
 

@@ -1,11 +1,8 @@
-import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { stateHash, type SegmentWork } from '@freehold/protocol';
-import { readSafetensors } from '../../../../models/freehold-tiny/index.mjs';
+import type { SegmentWork } from '@freehold/protocol';
+import { readCheckpoint, type Tensors } from './read-checkpoint.ts';
 import { initialA } from './reference/initial-state.ts';
-import { littleEndian } from './reference/training-state.ts';
 
-type Tensors = ReturnType<typeof readSafetensors>['tensors'];
 type Weights = ReadonlyMap<string, Float32Array>;
 
 /** Further apart than any forger, and still a number that can be written down: what a segment that moves nothing divides by is 0. */
@@ -25,8 +22,8 @@ export async function weightsDistance(
   own: string,
   start: { readonly work: SegmentWork; readonly path: string | null },
 ): Promise<number | null> {
-  const expected = weightsOf((await readCheckpoint(own))?.tensors ?? []);
-  const checkpoint = await readCheckpoint(committed.path);
+  const expected = weightsOf(readCheckpoint(await readFile(own))?.tensors ?? []);
+  const checkpoint = readCheckpoint(await readFile(committed.path));
   if (checkpoint?.state !== committed.state) return null;
   const found = weightsOf(checkpoint.tensors);
   const begun = await startingWeights(start, expected);
@@ -50,7 +47,7 @@ async function startingWeights(
   { work, path }: { readonly work: SegmentWork; readonly path: string | null },
   expected: Weights,
 ): Promise<Weights> {
-  if (path !== null) return weightsOf((await readCheckpoint(path))?.tensors ?? []);
+  if (path !== null) return weightsOf(readCheckpoint(await readFile(path))?.tensors ?? []);
   return new Map(
     [...expected].map(([name, { length }]) => {
       const { r } = work.plan.method;
@@ -60,23 +57,6 @@ async function startingWeights(
       ];
     }),
   );
-}
-
-/** A checkpoint's tensors and the hash of the state that they are; null for a file that is none. */
-async function readCheckpoint(path: string): Promise<{ readonly state: string; readonly tensors: Tensors } | null> {
-  const bytes = await readFile(path);
-  try {
-    const { metadata, tensors } = readSafetensors(bytes);
-    const state = stateHash(
-      Number(metadata['step']),
-      tensors.map(({ name, shape, data }) => ({ name, shape, data: littleEndian(data) })),
-      createHash('sha256'),
-    );
-    return { state, tensors };
-  } catch {
-    // A stranger's file: whatever is wrong with it, it is no checkpoint, and the caller says so.
-    return null;
-  }
 }
 
 /** The adapter's tensors, without their moments. */

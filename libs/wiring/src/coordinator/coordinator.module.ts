@@ -59,6 +59,7 @@ import { examineBooks, type Examination } from '../examine-books.ts';
 import { LOCAL_MODELS } from '../models.ts';
 import { readCatalogue } from './catalogue.ts';
 import { createLog, Log } from './log.ts';
+import { AuditorMemory } from './auditor-memory.ts';
 import { LocalBases } from './local-bases.ts';
 import { OwnEngines } from './own-engines.ts';
 import { ProcessDirectory } from './process-directory.ts';
@@ -137,9 +138,10 @@ function coordinatorProviders(
   const objects = new DiskObjectStore(join(config.dataDir, 'objects'), config.role, config.diskFreeMibMin * MIB);
   const blobs = new StoreBlobs(objects, join(config.dataDir, `blobs-${config.role}`));
   const desk = new ObjectDesk(objects, new SystemClock());
+  const memory = new AuditorMemory(config.auditorMib);
   const bases = new LocalBases({
     modelsDir: join(config.dataDir, 'models'),
-    memoryMib: config.auditorMib,
+    memory,
     objects: blobs,
   });
   const rpc = new RpcEndpoints(config.rpcUrls, {
@@ -176,7 +178,7 @@ function coordinatorProviders(
       useFactory: () =>
         new OwnEngines({
           models: LOCAL_MODELS,
-          memoryMib: config.auditorMib,
+          memory,
           dataDir: config.dataDir,
           objects: blobs,
         }),

@@ -9,12 +9,14 @@ import {
   TrainableBases,
   TrainerError,
   trainerModel,
+  type CheckpointFacts,
   type Engine,
   type PlanAtHand,
   type PlannedTraining,
   type TrainableBase,
 } from '@freehold/market';
 import type { TrainingPlan } from '@freehold/protocol';
+import { readCheckpoint } from '@freehold/runtime';
 import {
   localBaseFile,
   LOCAL_BASES,
@@ -23,6 +25,7 @@ import {
   TRAINER_MEMORY_MIB,
   type LocalObjects,
 } from '../models.ts';
+import type { AuditorMemory } from './auditor-memory.ts';
 import { hashed } from './hashed.ts';
 import type { OwnEngine } from './own-engines.ts';
 
@@ -32,15 +35,15 @@ const COUNTS_MAX = 2;
 /** The bases of this repository with the coordinator's own trainer: it counts, evaluates and exports, and audits where nobody else can. */
 export class LocalBases extends TrainableBases {
   readonly #modelsDir: string;
-  readonly #memoryMib: number;
+  readonly #memory: AuditorMemory;
   readonly #objects: LocalObjects;
   #auditor: Promise<Engine> | null = null;
   #counts = 0;
 
-  constructor(options: { readonly modelsDir: string; readonly memoryMib: number; readonly objects: LocalObjects }) {
+  constructor(options: { readonly modelsDir: string; readonly memory: AuditorMemory; readonly objects: LocalObjects }) {
     super();
     this.#modelsDir = options.modelsDir;
-    this.#memoryMib = options.memoryMib;
+    this.#memory = options.memory;
     this.#objects = options.objects;
   }
 
@@ -50,14 +53,16 @@ export class LocalBases extends TrainableBases {
 
   /** Whether segments of this trainer's model can be run again here. */
   holds(model: string): boolean {
-    return this.#memoryMib >= TRAINER_MEMORY_MIB && this.all().some((base) => trainerModel(base.model) === model);
+    return this.#memory.limitMib >= TRAINER_MEMORY_MIB && this.all().some((base) => trainerModel(base.model) === model);
   }
 
   /** An engine that runs segments again; null for what is no base here. */
   async engineFor(model: string, digest: string): Promise<OwnEngine | null> {
     const base = this.all().find((known) => known.model === baseOfTrainer(model));
     if (base === undefined || `sha256:${base.sha256}` !== digest || !this.holds(model)) return null;
-    this.#auditor ??= startTrainerEngine(this.#modelsDir, this.#objects).catch((error: unknown) => {
+    this.#auditor ??= startTrainerEngine(this.#modelsDir, this.#objects, () =>
+      this.#memory.startTrainer(startLocalTrainer, 'audit'),
+    ).catch((error: unknown) => {
       // A full disk, say: tried again at the next audit; until then somebody else's engine has to do.
       this.#auditor = null;
       throw error;
@@ -83,6 +88,12 @@ export class LocalBases extends TrainableBases {
     }
   }
 
+  async checkpointFacts(bytes: AsyncIterable<Uint8Array>): Promise<CheckpointFacts | null> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of bytes) chunks.push(chunk);
+    return readCheckpoint(Buffer.concat(chunks));
+  }
+
   async with<T>(
     plan: TrainingPlan,
     data: string,
@@ -91,7 +102,7 @@ export class LocalBases extends TrainableBases {
   ): Promise<T> {
     const base = await localBaseFile(plan.base.model, this.#modelsDir);
     const folder = await mkdtemp(join(tmpdir(), 'freehold-plan-'));
-    const trainer = startLocalTrainer();
+    const trainer = this.#memory.startTrainer(startLocalTrainer, 'job');
     try {
       const planned = await trainer.plan(plan, { base: base.path, data, folder }, signal);
       return await use({

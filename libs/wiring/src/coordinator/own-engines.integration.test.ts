@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, jest } from '@jest/globals';
 import type { EmbeddingWork } from '@freehold/protocol';
 import { LOCAL_MODELS } from '../models.ts';
+import { AuditorMemory } from './auditor-memory.ts';
 import { OwnEngines } from './own-engines.ts';
 
 jest.setTimeout(60_000);
@@ -20,7 +21,7 @@ describe("a coordinator's own engines", () => {
 
   it('audit within one memory limit: a model that needs the room gets it, and the other comes back when it is asked', async () => {
     // Room for either, not for both.
-    engines = new OwnEngines({ models: LOCAL_MODELS, memoryMib: 500, dataDir });
+    engines = new OwnEngines({ models: LOCAL_MODELS, memory: new AuditorMemory(500), dataDir });
     const embedder = await engines.engineFor(useLite.name, useLite.digest);
     expect(embedder?.engineClass).toContain('use-lite');
     const committed = await embedder?.engine.embed(useLite.name, work, never);
@@ -32,10 +33,10 @@ describe("a coordinator's own engines", () => {
   });
 
   it('are none for a model of another digest, and none at all when the limit is 0', async () => {
-    engines = new OwnEngines({ models: LOCAL_MODELS, memoryMib: 500, dataDir });
+    engines = new OwnEngines({ models: LOCAL_MODELS, memory: new AuditorMemory(500), dataDir });
     expect(await engines.engineFor(useLite.name, tiny.digest)).toBeNull();
     expect(await engines.engineFor('unknown', useLite.digest)).toBeNull();
-    const none = new OwnEngines({ models: LOCAL_MODELS, memoryMib: 0, dataDir });
+    const none = new OwnEngines({ models: LOCAL_MODELS, memory: new AuditorMemory(0), dataDir });
     expect(await none.engineFor(useLite.name, useLite.digest)).toBeNull();
     await none.close();
   });

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { Engine, EngineError, EngineWithObjects, type EngineDescription } from '@freehold/market';
 import { localEngines, type LocalEngines, type LocalModel } from '@freehold/runtime';
 import type { LocalObjects, ShippedModel } from '../models.ts';
+import type { AuditorMemory } from './auditor-memory.ts';
 
 export interface OwnEngine {
   readonly engine: Engine;
@@ -14,7 +15,7 @@ export interface OwnEngine {
  */
 export class OwnEngines {
   readonly #shipped: readonly ShippedModel[];
-  readonly #memoryMib: number;
+  readonly #memory: AuditorMemory;
   readonly #dir: string;
   readonly #idleMs: number | undefined;
   readonly #objects: LocalObjects | undefined;
@@ -22,14 +23,14 @@ export class OwnEngines {
 
   constructor(options: {
     readonly models: readonly ShippedModel[];
-    readonly memoryMib: number;
+    readonly memory: AuditorMemory;
     readonly dataDir: string;
     readonly idleMs?: number;
     /** Where adapters of fine-tunes come from. */
     readonly objects?: LocalObjects;
   }) {
     this.#shipped = options.models;
-    this.#memoryMib = options.memoryMib;
+    this.#memory = options.memory;
     this.#dir = join(options.dataDir, 'models');
     this.#idleMs = options.idleMs;
     this.#objects = options.objects;
@@ -37,12 +38,12 @@ export class OwnEngines {
 
   /** Whether a model of this name is ours to run, without running it. */
   holds(name: string): boolean {
-    return this.#memoryMib > 0 && this.#shipped.some((model) => model.name === name);
+    return this.#memory.limitMib > 0 && this.#shipped.some((model) => model.name === name);
   }
 
   /** Null for a model that is not ours (another digest is another model, whatever it calls itself), or that has no room now. */
   async engineFor(name: string, digest: string): Promise<OwnEngine | null> {
-    if (this.#memoryMib === 0 || !this.#shipped.some((model) => model.name === name && model.digest === digest))
+    if (this.#memory.limitMib === 0 || !this.#shipped.some((model) => model.name === name && model.digest === digest))
       return null;
     const { models, engines } = await this.#locate();
     const model = models.find((located) => located.name === name && located.digest === digest);
@@ -63,13 +64,15 @@ export class OwnEngines {
     this.#located ??= Promise.all(
       this.#shipped.map((model) => model.locate(this.#dir, undefined, this.#objects?.folder)),
     ).then(
-      (models) => ({
-        models,
-        engines: localEngines(models, {
-          memoryMib: this.#memoryMib,
+      (models) => {
+        const engines = localEngines(models, {
+          memoryMib: this.#memory.limitMib,
+          othersMib: () => this.#memory.trainersMib,
           ...(this.#idleMs === undefined ? {} : { idleMs: this.#idleMs }),
-        }),
-      }),
+        });
+        this.#memory.shareWith((memoryMib) => engines.makeRoom(memoryMib));
+        return { models, engines };
+      },
       (error: unknown) => {
         // A full disk, say: tried again at the next audit; until then somebody else's engine has to do.
         this.#located = null;

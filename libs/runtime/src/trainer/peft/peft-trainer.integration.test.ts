@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from '@jest/globals';
 import { canonicalHash, planHash, stateHash, type TrainingPlan } from '@freehold/protocol';
 import { trainerSuite, type TrainerGround } from '@freehold/testing';
+import { transformersFolder } from '../../../../../models/freehold-tiny/transformers-folder.mjs';
 import { learningRateOf } from '../reference/adamw.ts';
 import { initialA } from '../reference/initial-state.ts';
 import { halvesOfPairs } from '../reference/export-adapter.ts';
@@ -120,16 +121,17 @@ describe('the PEFT trainer', () => {
   });
 });
 
-/** A folder with a Llama as transformers loads it; nothing of the kind can be downloaded by a test. */
-const baseFolder = process.env['FREEHOLD_PEFT_BASE'];
 const libraries = pythonWith(['torch', 'transformers', 'peft'], process.env['FREEHOLD_PEFT_PYTHON']);
-if (baseFolder === undefined) console.info('skipped: no FREEHOLD_PEFT_BASE, the folder of a base for the PEFT trainer');
-else if (libraries !== null)
+if (libraries !== null) {
+  const dir = mkdtempSync(join(tmpdir(), 'freehold-peft-base-'));
+  afterAll(() => rmSync(dir, { recursive: true }));
   trainerSuite(
     'peft',
     () => peftTrainer({ python: libraries, memoryMib: 65_536 }),
-    () => Promise.resolve(groundOf(baseFolder)),
+    // freehold-tiny, or another Llama in a folder as transformers loads it.
+    () => Promise.resolve(groundOf(process.env['FREEHOLD_PEFT_BASE'] ?? transformersFolder(dir))),
   );
+}
 
 function groundOf(path: string): TrainerGround {
   const files = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
