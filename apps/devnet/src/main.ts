@@ -129,17 +129,12 @@ async function runJob(house: House, flags: RunFlags, narrator: Narrator, baseURL
     signal: patientSignal(),
   };
   if (flags.given.length > 0) return { builtIn: null, ...(await runGivenBatches(context, flags.given)) };
-  let answered = (): void => undefined;
-  const areAnswered = new Promise<void>((resolve) => (answered = resolve));
-  // The nodes that chatted also train: they begin when the chats are over, whatever is embedded meanwhile.
-  const [builtIn, fineTune] = await Promise.all([
-    runBuiltInJob(context, () => answered()),
-    areAnswered.then(() => fineTuneWithDeath(house, context)),
-  ]);
+  const builtIn = await runBuiltInJob(context);
   for (const shown of builtIn.search.shown)
     narrator.print(
       `  "${shown.query.slice(0, 70)}" → ${shown.rank <= 5 ? 'hit' : 'miss'}: ${shown.wanted} at rank ${shown.rank}${shown.rank === 1 ? '' : `, first ${shown.first}`}`,
     );
+  const fineTune = await fineTuneWithDeath(house, context);
   return { builtIn, batches: builtIn.batches, rowsIn: builtIn.rowsIn, fineTune };
 }
 

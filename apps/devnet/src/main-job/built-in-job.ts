@@ -29,20 +29,11 @@ export interface BuiltInResult {
   readonly texts: ReadonlyMap<string, string>;
 }
 
-/**
- * Embeddings of real text and chats with checkable answers, as two batches side by side; then 64 known-item queries.
- *
- * @param onAnswered Called when the chats are done, while the other nodes go on embedding: those that chatted are free.
- */
-export async function runBuiltInJob(context: JobContext, onAnswered: () => void): Promise<BuiltInResult> {
+/** Embeddings of real text and chats with checkable answers, as two batches side by side; then 64 known-item queries. */
+export async function runBuiltInJob(context: JobContext): Promise<BuiltInResult> {
   const readmes = await installedReadmes(context.nodeModules);
   const questions = heldOutQuestions();
-  const ask = async (): Promise<FinishedBatch> => {
-    const answers = await askQuestions(context, questions);
-    onAnswered();
-    return answers;
-  };
-  const [embedded, chatted] = await Promise.all([embedReadmes(context, readmes), ask()]);
+  const [embedded, chatted] = await Promise.all([embedReadmes(context, readmes), askQuestions(context, questions)]);
   const search = await runQueries(context, readmes, embedded);
   const correct = questions.filter((question) => isRight(question, answerOf(chatted, question.customId))).length;
   return {

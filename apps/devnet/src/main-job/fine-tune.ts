@@ -19,8 +19,7 @@ const SEGMENT_STEPS = 4;
 /** The node is killed when it has delivered so many: something to keep, something left to resume. */
 const KILL_AFTER_SEGMENTS = 5;
 const POLL_MS = 250;
-/** Only for what hangs: on a busy machine the embeddings take their share of the cores meanwhile. */
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 120_000;
 
 export interface FineTuneContext {
   readonly client: OpenAI;
