@@ -1,37 +1,27 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { createSigner } from '@freehold/chain';
 import { GrowingTree } from '@freehold/domain';
 import { runLease, toHex, verifyResult, type Auditors, type RowInput, type RowsEnd } from '@freehold/market';
 import { rowLeafHash, taskIdBytes, type WorkOutput } from '@freehold/protocol';
-import { DiskObjectStore } from '@freehold/storage';
-import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
-import { MarketWorld } from '../../libs/persistence/test/market-world.ts';
-import { answer, auditor, commit, deliver, DOMAIN, panel, playedLease, ROWS, type Play } from './played-lease.ts';
+import {
+  answer,
+  auditor,
+  commit,
+  deliver,
+  DOMAIN,
+  panel,
+  playedLease,
+  ROWS,
+  stage,
+  type Play,
+} from './played-lease.ts';
 
 const signal = new AbortController().signal;
 
 describe('a lease from delivery to verdict', () => {
-  let server: MarketDatabase;
-  let world: MarketWorld;
-  let objects: DiskObjectStore;
-  let dir: string;
+  const here = stage();
 
-  beforeAll(async () => {
-    server = await marketDatabase();
-    world = new MarketWorld(server.database);
-    dir = mkdtempSync(join(tmpdir(), 'freehold-lease-path-'));
-    objects = new DiskObjectStore(dir, 'test');
-  });
-
-  afterAll(async () => {
-    await server.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
-
-  const scene = (play: Play, auditors: Auditors) => playedLease({ world, objects }, play, auditors);
+  const scene = (play: Play, auditors: Auditors) => playedLease(here, play, auditors);
 
   it('commits, is countersigned, drawn, audited and paid once, however often it is verified', async () => {
     const { jobId, lease, link, ports } = await scene(deliver(), panel(auditor('other', 'node')));
@@ -39,8 +29,8 @@ describe('a lease from delivery to verdict', () => {
     expect(link.told.map((message) => message.type)).toEqual(['countersigned']);
     const outcomes = await Promise.all([verifyResult(ports, lease, signal), verifyResult(ports, lease, signal)]);
     expect(outcomes.filter((o) => o.done && o.outcome === 'accepted')).toHaveLength(1);
-    expect(await world.rowStates(jobId)).toEqual({ succeeded: ROWS });
-    const receipts = await server.database.query<{
+    expect(await here.world.rowStates(jobId)).toEqual({ succeeded: ROWS });
+    const receipts = await here.server.database.query<{
       audited: number;
       charge: string;
       document: Record<string, unknown>;
@@ -57,9 +47,9 @@ describe('a lease from delivery to verdict', () => {
     );
     await runLease(ports, lease, signal);
     expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'rejected' });
-    expect(await world.rowStates(jobId)).toEqual({ pending: ROWS });
-    expect(await server.database.query('SELECT 1 FROM receipt WHERE job_id = $1', [jobId])).toEqual([]);
-    const record = (await world.store.nodeRecords([nodeId])).get(nodeId);
+    expect(await here.world.rowStates(jobId)).toEqual({ pending: ROWS });
+    expect(await here.server.database.query('SELECT 1 FROM receipt WHERE job_id = $1', [jobId])).toEqual([]);
+    const record = (await here.world.store.nodeRecords([nodeId])).get(nodeId);
     expect(record?.benchedForMs).toBeGreaterThan(0);
     expect(record?.rowsBad).toBe(1);
     expect(link.told.at(-1)).toMatchObject({ type: 'rejected' });
@@ -81,7 +71,7 @@ describe('a lease from delivery to verdict', () => {
     );
     await runLease(ports, lease, signal);
     expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'rejected' });
-    const record = (await world.store.nodeRecords([nodeId])).get(nodeId);
+    const record = (await here.world.store.nodeRecords([nodeId])).get(nodeId);
     expect(record).toMatchObject({ rowsBad: 0 });
     expect(record?.benchedForMs).toBeLessThanOrEqual(0);
   });
@@ -90,7 +80,7 @@ describe('a lease from delivery to verdict', () => {
     const { jobId, lease, ports } = await scene(deliver(), panel());
     await runLease(ports, lease, signal);
     expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'accepted' });
-    expect(await server.database.query('SELECT audited, draw FROM receipt WHERE job_id = $1', [jobId])).toEqual([
+    expect(await here.server.database.query('SELECT audited, draw FROM receipt WHERE job_id = $1', [jobId])).toEqual([
       { audited: 0, draw: 'none' },
     ]);
   });
@@ -155,8 +145,8 @@ describe('a lease from delivery to verdict', () => {
   ])('is taken back from a node that sends %s', async (_what, play) => {
     const { jobId, lease, ports } = await scene(play, panel());
     expect(await runLease(ports, lease, signal)).toMatchObject({ end: 'failed', code: 'FORGED' });
-    expect(await world.rowStates(jobId)).toEqual({ pending: ROWS });
-    const [task] = await server.database.query<{ state: string; epoch: number }>(
+    expect(await here.world.rowStates(jobId)).toEqual({ pending: ROWS });
+    const [task] = await here.server.database.query<{ state: string; epoch: number }>(
       'SELECT state, epoch FROM task WHERE id = $1',
       [lease.task],
     );

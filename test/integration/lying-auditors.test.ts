@@ -1,37 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { drawSeed, isTested, secondLook } from '@freehold/domain';
 import { runLease, verifyResult, type Auditor, type Auditors } from '@freehold/market';
-import { DiskObjectStore } from '@freehold/storage';
-import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
-import { MarketWorld } from '../../libs/persistence/test/market-world.ts';
-import { auditor, deliver, OpenBlocks, panel, playedLease, ROWS, type Play } from './played-lease.ts';
+import { auditor, deliver, OpenBlocks, panel, playedLease, ROWS, stage, type Play } from './played-lease.ts';
 
 const signal = new AbortController().signal;
 const DAY_MS = 86_400_000;
 
 describe('auditors that lie', () => {
-  let server: MarketDatabase;
-  let world: MarketWorld;
-  let objects: DiskObjectStore;
-  let dir: string;
-
-  beforeAll(async () => {
-    server = await marketDatabase();
-    world = new MarketWorld(server.database);
-    dir = mkdtempSync(join(tmpdir(), 'freehold-lying-auditors-'));
-    objects = new DiskObjectStore(dir, 'test');
-  });
-
-  afterAll(async () => {
-    await server.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  const here = stage();
 
   const scene = async (play: Play, auditors: Auditors) => {
-    const played = await playedLease({ world, objects }, play, auditors);
+    const played = await playedLease(here, play, auditors);
     await runLease(played.ports, played.lease, signal);
     return played;
   };
@@ -39,7 +18,7 @@ describe('auditors that lie', () => {
 
   /** Verifies with a secret whose draw is as wanted: the root is signed before anybody knows the secret. */
   const verify = async ({ ports, lease }: Scene, isWanted: (seed: Uint8Array) => boolean) => {
-    const root = Buffer.from((await world.store.view(lease))?.checkpointRoot?.slice(2) ?? '', 'hex');
+    const root = Buffer.from((await here.world.store.view(lease))?.checkpointRoot?.slice(2) ?? '', 'hex');
     const block = Buffer.from((await new OpenBlocks().hash(42n))?.slice(2) ?? '', 'hex');
     const secrets = Array.from({ length: 2_000 }, (_, i) => Buffer.alloc(32, `secret ${i} `));
     const secret = secrets.find((candidate) => isWanted(drawSeed(block, candidate, root)));
@@ -47,13 +26,13 @@ describe('auditors that lie', () => {
     return verifyResult({ ...ports, drawSecret: () => secret }, lease, signal);
   };
   const bench = async (node: string) => {
-    const record = (await world.store.nodeRecords([node])).get(node);
+    const record = (await here.world.store.nodeRecords([node])).get(node);
     return { forMs: record?.benchedForMs ?? 0, why: record?.benchedWhy ?? null };
   };
-  const duesOf = (node: string) => server.database.query('SELECT 1 FROM audit_receipt WHERE node_id = $1', [node]);
+  const duesOf = (node: string) => here.server.database.query('SELECT 1 FROM audit_receipt WHERE node_id = $1', [node]);
 
   it('against the work are overruled by the own engine, benched for a day with the reason, and not paid', async () => {
-    const liar = await world.node();
+    const liar = await here.world.node();
     const own = auditor('coordinator', 'coordinator');
     const played = await scene(deliver(), panel(auditor(liar, 'node', 'accuses'), own));
     const isUntested = (seed: Uint8Array): boolean => !isTested(seed, liar) && secondLook(seed, [0]).length === 0;
@@ -66,7 +45,7 @@ describe('auditors that lie', () => {
   });
 
   it('for a friend are found when a passed lease is looked at twice: both are benched, nothing is delivered', async () => {
-    const friend = await world.node();
+    const friend = await here.world.node();
     const own = auditor('coordinator', 'coordinator');
     const played = await scene(
       deliver([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
@@ -76,28 +55,28 @@ describe('auditors that lie', () => {
     expect(await verify(played, isTwice)).toEqual({ done: true, outcome: 'rejected' });
     expect((await bench(friend)).why).toMatch(/called row \d+ of task .* good, which is proven bad$/);
     expect((await bench(played.nodeId)).why).toMatch(/^audit: \d+ bad rows proven$/);
-    expect(await world.rowStates(played.jobId)).toEqual({ pending: ROWS });
+    expect(await here.world.rowStates(played.jobId)).toEqual({ pending: ROWS });
   });
 
   it('by not looking pass a row that was made wrong on purpose; another says the word that counts', async () => {
-    const [idle, awake] = [await world.node(), await world.node()];
+    const [idle, awake] = [await here.world.node(), await here.world.node()];
     const played = await scene(deliver(), panel(auditor(idle, 'node', 'passes'), auditor(awake, 'node')));
     const isOnTest = (seed: Uint8Array): boolean =>
       isTested(seed, idle) && isTested(seed, awake) && secondLook(seed, [0]).length === 0;
     expect(await verify(played, isOnTest)).toEqual({ done: true, outcome: 'accepted' });
     expect((await bench(idle)).why).toBe('audit: passed a row that was made wrong to see whether it looks');
     expect((await bench(awake)).forMs).toBe(0);
-    const heard = await server.database.query<{ auditor: string }>(
+    const heard = await here.server.database.query<{ auditor: string }>(
       'SELECT DISTINCT auditor FROM audit WHERE task_id = $1',
       [played.lease.task],
     );
     expect(heard).toEqual([{ auditor: awake }]);
-    const rows = await server.database.query('SELECT 1 FROM audit WHERE task_id = $1', [played.lease.task]);
+    const rows = await here.server.database.query('SELECT 1 FROM audit WHERE task_id = $1', [played.lease.task]);
     expect(rows).toHaveLength(ROWS);
   });
 
   it('are told from one that goes away between the wrong row and the right one: that is asked again about all', async () => {
-    const shy = auditor(await world.node(), 'node');
+    const shy = auditor(await here.world.node(), 'node');
     let calls = 0;
     const goesAway: Auditor = {
       ...shy,

@@ -1,4 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll } from '@jest/globals';
 import { createSignatureCheck, createSigner } from '@freehold/chain';
 import { GrowingTree } from '@freehold/domain';
 import {
@@ -23,8 +27,9 @@ import {
   type RowScore,
   type WorkOutput,
 } from '@freehold/protocol';
-import type { DiskObjectStore } from '@freehold/storage';
-import type { MarketWorld } from '../../libs/persistence/test/market-world.ts';
+import { DiskObjectStore } from '@freehold/storage';
+import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
+import { MarketWorld } from '../../libs/persistence/test/market-world.ts';
 
 export const DOMAIN = { chainId: 31_337, escrow: `0x${'ee'.repeat(20)}` };
 export const ROWS = 12;
@@ -37,6 +42,29 @@ export class OpenBlocks extends Blocks {
   override hash(height: bigint): Promise<string | null> {
     return Promise.resolve(toHex(createHash('sha256').update(String(height)).digest()));
   }
+}
+
+/** What played leases stand on: a database and a folder of their own, there from the first test of the block to its last. */
+export interface Stage {
+  server: MarketDatabase;
+  world: MarketWorld;
+  objects: DiskObjectStore;
+}
+
+export function stage(): Stage {
+  const here = {} as Stage; // set before the first test runs
+  let dir: string;
+  beforeAll(async () => {
+    here.server = await marketDatabase();
+    here.world = new MarketWorld(here.server.database);
+    dir = mkdtempSync(join(tmpdir(), 'freehold-played-'));
+    here.objects = new DiskObjectStore(dir, 'test');
+  });
+  afterAll(async () => {
+    await here.server.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  return here;
 }
 
 export type Play = (inputs: readonly RowInput[], grant: LeaseGrant, sink: RowSink, key: Signer) => Promise<RowsEnd>;

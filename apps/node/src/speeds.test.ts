@@ -17,12 +17,12 @@ class Embedder extends WrappedEngine {
   }
   override async describe(): ReturnType<Engine['describe']> {
     const model = { name: 'e', digest: 'sha256:e', kind: 'embedding', slots: 1, contextTokens: 100 };
-    return { engineClass: 'test', models: [model] } as unknown as Awaited<ReturnType<Engine['describe']>>;
+    return { engineClass: 'test', models: [model] } as unknown as Awaited<ReturnType<Engine['describe']>>; // what a benchmark reads
   }
   override async embed(): ReturnType<Engine['embed']> {
     rowsRun += 1;
     await new Promise((resolve) => setTimeout(resolve, 5));
-    return { kind: 'embedding', vectors: ['AAAA'], unitsIn: 1 } as unknown as Awaited<ReturnType<Engine['embed']>>;
+    return { kind: 'embedding', vectors: ['AAAA'], unitsIn: 1 } as unknown as Awaited<ReturnType<Engine['embed']>>; // what a benchmark reads
   }
 }
 

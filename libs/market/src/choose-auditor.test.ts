@@ -15,7 +15,7 @@ const LEASE = {
 
 function node(id: string, engineClass: string, seed: boolean, lora = false): ConnectedNode {
   const models = [{ digest: 'd', kind: 'chat', caps: { promptLogprobs: true, seed, lora } }];
-  const offer = { payout: `0x${id}`, engines: [{ class: engineClass, models }] } as unknown as ConnectedNode['offer'];
+  const offer = { payout: `0x${id}`, engines: [{ class: engineClass, models }] } as unknown as ConnectedNode['offer']; // all that is looked at
   return { id, address: `0x${id}`, offer, freeSlots: 1, busyChats: 0, draining: false, leases: [], lastHeardMs: 0 };
 }
 
@@ -29,15 +29,23 @@ it('rows that an adapter answered are run again by those who take adapters', asy
   expect(await inTurn(nodes, { ...LEASE, adapter: 'ab'.repeat(32) })).toEqual(['dressed']);
 });
 
-async function inTurn(nodes: readonly ConnectedNode[], lease: LeaseView): Promise<string[]> {
-  const auditors = chooseAuditors({
-    link: { nodes: () => nodes } as unknown as ProviderLink,
+type Ports = Parameters<typeof chooseAuditors>[0];
+
+/** Auditors among these nodes; of the rest a test names what it is about. */
+function auditorsOver(nodes: () => readonly ConnectedNode[], about: Partial<Ports> = {}): Auditors {
+  return chooseAuditors({
+    link: { nodes } as unknown as ProviderLink, // whoever chooses looks at nothing else of it
     localEngine: () => Promise.resolve(null),
     benched: () => Promise.resolve(new Set()),
     chance: () => 0,
     clock: { nowMs: () => 0 },
     offers: { offers: () => Promise.resolve([]) },
+    ...about,
   });
+}
+
+async function inTurn(nodes: readonly ConnectedNode[], lease: LeaseView): Promise<string[]> {
+  const auditors = auditorsOver(() => nodes);
   const used = new Set<string>();
   for (let next = await auditors.next(lease, used); next !== null; next = await auditors.next(lease, used))
     used.add(next.id);
@@ -53,14 +61,7 @@ it('nobody looks at its own work: not its node, its operator or who is paid at i
     { ...paidTogether, offer: { ...paidTogether.offer, payout: '0xa' } },
     node('benched', 'c', true),
   ];
-  const auditors = chooseAuditors({
-    link: { nodes: () => nodes } as unknown as ProviderLink,
-    localEngine: () => Promise.resolve(null),
-    benched: () => Promise.resolve(new Set(['benched'])),
-    chance: () => 0,
-    clock: { nowMs: () => 0 },
-    offers: { offers: () => Promise.resolve([]) },
-  });
+  const auditors = auditorsOver(() => nodes, { benched: () => Promise.resolve(new Set(['benched'])) });
   expect(await auditors.next(LEASE, new Set())).toBeNull();
   expect(await auditors.anyFor(LEASE)).toBe(false);
   nodes.push(node('other', 'c', true));
@@ -70,14 +71,7 @@ it('nobody looks at its own work: not its node, its operator or who is paid at i
 it('two nodes of one operator are asked for one opinion', async () => {
   const [first, second] = [node('first', 'c', true), node('second', 'c', true)];
   const nodes = [first, { ...second, offer: { ...second.offer, payout: first.offer.payout } }];
-  const auditors = chooseAuditors({
-    link: { nodes: () => nodes } as unknown as ProviderLink,
-    localEngine: () => Promise.resolve(null),
-    benched: () => Promise.resolve(new Set()),
-    chance: () => 0,
-    clock: { nowMs: () => 0 },
-    offers: { offers: () => Promise.resolve([]) },
-  });
+  const auditors = auditorsOver(() => nodes);
   expect((await auditors.next(LEASE, new Set()))?.id).toBe('first');
   expect(await auditors.next(LEASE, new Set(['first']))).toBeNull();
   nodes.push(node('other', 'd', false));
@@ -89,11 +83,7 @@ describe('that nobody can audit', () => {
   let nodes: ConnectedNode[] = [];
   let posted: ConnectedNode[] = [];
   const auditors = (): Auditors =>
-    chooseAuditors({
-      link: { nodes: () => nodes } as unknown as ProviderLink,
-      localEngine: () => Promise.resolve(null),
-      benched: () => Promise.resolve(new Set()),
-      chance: () => 0,
+    auditorsOver(() => nodes, {
       clock: { nowMs: () => nowMs },
       offers: {
         offers: () => Promise.resolve(posted.map(({ id, address, offer }) => ({ ...offer, node: id, address }))),
@@ -142,13 +132,9 @@ describe('that nobody can audit', () => {
     nowMs = 0;
     posted = [accused, other];
     nodes = [accused, other];
-    const benched = chooseAuditors({
-      link: { nodes: () => nodes } as unknown as ProviderLink,
-      localEngine: () => Promise.resolve(null),
+    const benched = auditorsOver(() => nodes, {
       benched: () => Promise.resolve(new Set(['other'])),
-      chance: () => 0,
       clock: { nowMs: () => nowMs },
-      offers: { offers: () => Promise.resolve([]) },
     });
     expect(await benched.anyFor(LEASE)).toBe(false);
   });
@@ -156,16 +142,9 @@ describe('that nobody can audit', () => {
 
 it('who is right is asked of the own engine first, once; where it lacks the model, of nodes', async () => {
   const nodes = [node('other', 'c', true)];
-  const engine = { describe: () => Promise.resolve({ models: [] }) } as unknown as Engine;
+  const engine = { describe: () => Promise.resolve({ models: [] }) } as unknown as Engine; // only described here
   const auditorsWith = (own: { engine: Engine; engineClass: string } | null): Auditors =>
-    chooseAuditors({
-      link: { nodes: () => nodes } as unknown as ProviderLink,
-      localEngine: () => Promise.resolve(own),
-      benched: () => Promise.resolve(new Set()),
-      chance: () => 0,
-      clock: { nowMs: () => 0 },
-      offers: { offers: () => Promise.resolve([]) },
-    });
+    auditorsOver(() => nodes, { localEngine: () => Promise.resolve(own) });
   const own = auditorsWith({ engine, engineClass: 'c' });
   expect((await own.next(LEASE, new Set(), true))?.id).toBe('coordinator');
   expect((await own.next(LEASE, new Set(['coordinator']), true))?.id).toBe('other');

@@ -76,6 +76,7 @@ export * from './anchor-epoch.ts';
 export * from './ports/chain-sender.ts';
 export * from './ports/chain-store.ts';
 export * from './ports/settlement-store.ts';
+export * from './chain-change.ts';
 export * from './ledger-of-chain.ts';
 export * from './sync-chain.ts';
 export * from './delegate-voucher.ts';

@@ -34,7 +34,7 @@ class MovingChain {
         this.afterEvents();
         return read;
       },
-    } as unknown as Escrow;
+    } as unknown as Escrow; // only read
     const known: ChainBlock[] = [];
     const history = {
       blocks: async () => [...known].reverse(),
@@ -43,7 +43,7 @@ class MovingChain {
         known.push(step.to);
         return { absorbed: true, applied: step.events.length, undone: 0 };
       },
-    } as unknown as SyncChainPorts['history'];
+    } as unknown as SyncChainPorts['history']; // all that a sync writes
     return { escrow, history, fromBlock: 0n, depth: 0n };
   }
 }

@@ -81,7 +81,7 @@ class House {
       readWork: () => WORK,
       drawSecret: () => new Uint8Array(32),
       feeBps: 500,
-    } as unknown as VerifyPorts;
+    } as unknown as VerifyPorts; // the verdict's part of them
   }
 
   #auditors(): Auditors {
@@ -90,7 +90,7 @@ class House {
       kind: 'node',
       sameClass: true,
       exact: false,
-      score: async () => [GOOD as unknown as RowScore],
+      score: async () => [GOOD as unknown as RowScore], // of a score only its verdict is read
     });
     return {
       next: async (_lease, used) => {

@@ -106,6 +106,7 @@ class Story {
 
   /** Twice, because whoever reads the chain may die and begin again. */
   async read(): Promise<void> {
+    // The simulated chain is an escrow for reading; nothing is sent through it here.
     const ports = { escrow: this.chain as unknown as Escrow, history: this.world.history, fromBlock: 0n, depth: 0n };
     await syncChain(ports);
     expect(await syncChain(ports)).toMatchObject({ applied: 0, undone: 0 });

@@ -26,7 +26,7 @@ class HeldBack {
       events: async (from: bigint, to: bigint): Promise<readonly ChainEvent[]> =>
         (await this.chain.events(from, to)).map((event) => ({ ...event, blockHash: this.#told(event.blockHash) })),
     };
-    return escrow as unknown as Escrow;
+    return escrow as unknown as Escrow; // only read
   }
   async hashOf(block: bigint): Promise<string | null> {
     const hash = block > this.head ? null : await this.chain.hashOf(block);

@@ -29,8 +29,7 @@ const VOICES_THAT_PROVE = 2;
  * @param wanted Good words that settle a row to which nobody objects.
  */
 export function weighRow(opinions: readonly Opinion[], wanted: number): RowVerdict {
-  const said = (verdict: Verdict): number => opinions.filter((opinion) => opinion.verdict === verdict).length;
-  const [good, bad] = [said('good'), said('bad')];
+  const [good, bad] = [said(opinions, 'good'), said(opinions, 'bad')];
   const own = opinions.find(
     ({ auditorKind, verdict, sameClass }) =>
       auditorKind === 'coordinator' && (verdict === 'bad' || (verdict === 'good' && sameClass)),
@@ -52,6 +51,10 @@ function proven(opinions: readonly Opinion[], outcome: 'good' | 'bad'): RowVerdi
 
 /** A row that stayed open with an objection against it is never delivered: as many call it bad as good, or more. */
 export function isInDoubt(opinions: readonly Opinion[]): boolean {
-  const said = (verdict: Verdict): number => opinions.filter((opinion) => opinion.verdict === verdict).length;
-  return said('bad') > 0 && said('bad') >= said('good');
+  const bad = said(opinions, 'bad');
+  return bad > 0 && bad >= said(opinions, 'good');
+}
+
+function said(opinions: readonly Opinion[], verdict: Verdict): number {
+  return opinions.filter((opinion) => opinion.verdict === verdict).length;
 }

@@ -55,7 +55,7 @@ it('judges each last checkpoint by itself, once: what a voided lease had brought
           }),
         ),
     },
-  } as unknown as TrainingPorts;
+  } as unknown as TrainingPorts; // what an evaluation asks of them
   const passes = (checkpoint: string): Promise<boolean> =>
     evaluateResult(ports, 'ftjob-1', 0, output(checkpoint), never);
   expect([await passes('bad'), await passes('bad'), await passes('good'), await passes('good')]).toEqual([

@@ -9,7 +9,7 @@ it('refuses an oversized training file by its size, without reading a byte of it
     read: () => {
       throw new Error('it was read');
     },
-  } as unknown as ObjectStore;
+  } as unknown as ObjectStore; // only read
   const { faults, examples } = await readExamples(objects, 'file-1', 'training_file');
   expect(examples).toBe(0);
   expect(faults).toEqual([

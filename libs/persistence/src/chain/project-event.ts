@@ -1,6 +1,13 @@
 import type { AccountRef } from '@freehold/domain';
 import { ledger } from '@freehold/domain';
-import { unclaimedLaneOf, type ChainEvent, type ChainNames, type Lane } from '@freehold/market';
+import {
+  changeOfEvent,
+  unclaimedLaneOf,
+  type ChainChange,
+  type ChainEvent,
+  type ChainNames,
+  type Lane,
+} from '@freehold/market';
 import type { Sql } from '../database.ts';
 import { bytesOfHex } from './bytes.ts';
 
@@ -17,9 +24,6 @@ export async function projectEvent(tx: Sql, of: Projection, event: ChainEvent): 
   switch (event.name) {
     case 'BookOpened':
       return openBook(tx, of, event);
-    case 'BookDied':
-      await tx.query(`UPDATE chain_book SET state = 'dead' WHERE book = $1`, [of.book]);
-      return;
     case 'PayeeAdded':
       await tx.query(
         `INSERT INTO chain_payee (book, payee, payee_index) VALUES ($1, $2, $3)
@@ -29,58 +33,35 @@ export async function projectEvent(tx: Sql, of: Projection, event: ChainEvent): 
       return;
     case 'OrderOpened':
       return openOrder(tx, of, event);
-    case 'OrderToppedUp':
-      return addToLanes(tx, of, event.order, event.reserved, event.free);
-    case 'OrderClosing':
-      return moveOrder(tx, of, event.order, 'closing', event.closeEpoch);
-    case 'OrderRefunded':
-      return moveOrder(tx, of, event.order, 'refunded');
-    case 'EpochPosted':
-      return moveEpoch(tx, of, event.epoch, 'posted');
-    case 'EpochFinal':
-      return moveEpoch(tx, of, event.epoch, 'final');
-    case 'BondAdded':
-    case 'BondTaken':
-    case 'EpochStruck':
-    case 'VoucherRedeemed':
-    case 'VouchersCashed':
-    case 'Withdrawn':
-      return;
+    default: {
+      const made = changeOfEvent(event)?.made ?? null;
+      if (made !== null) await change(tx, of, made);
+    }
   }
 }
 
 /** Takes an event back that is not on the chain any more. Whatever it was about may come again in another block. */
 export async function unprojectEvent(tx: Sql, of: Projection, event: ChainEvent): Promise<void> {
-  switch (event.name) {
-    case 'BookDied':
-      await tx.query(`UPDATE chain_book SET state = 'alive' WHERE book = $1`, [of.book]);
+  if (event.name === 'PayeeAdded')
+    await tx.query('UPDATE chain_payee SET payee_index = NULL WHERE book = $1 AND payee_index = $2', [
+      of.book,
+      event.index,
+    ]);
+  const undone = changeOfEvent(event)?.undone ?? null;
+  if (undone !== null) await change(tx, of, undone);
+}
+
+async function change(tx: Sql, of: Projection, to: ChainChange): Promise<void> {
+  switch (to.of) {
+    case 'book':
+      await tx.query('UPDATE chain_book SET state = $2 WHERE book = $1', [of.book, to.state]);
       return;
-    case 'PayeeAdded':
-      await tx.query('UPDATE chain_payee SET payee_index = NULL WHERE book = $1 AND payee_index = $2', [
-        of.book,
-        event.index,
-      ]);
-      return;
-    case 'OrderOpened':
-      return moveOrder(tx, of, event.order, 'gone');
-    case 'OrderToppedUp':
-      return addToLanes(tx, of, event.order, -event.reserved, -event.free);
-    case 'OrderClosing':
-      return moveOrder(tx, of, event.order, 'open');
-    case 'OrderRefunded':
-      return moveOrder(tx, of, event.order, 'closing');
-    case 'EpochPosted':
-      return moveEpoch(tx, of, event.epoch, 'closed');
-    case 'EpochFinal':
-      return moveEpoch(tx, of, event.epoch, 'posted');
-    case 'BookOpened':
-    case 'BondAdded':
-    case 'BondTaken':
-    case 'EpochStruck':
-    case 'VoucherRedeemed':
-    case 'VouchersCashed':
-    case 'Withdrawn':
-      return;
+    case 'order':
+      return moveOrder(tx, of, to.order, to.state, to.closeEpoch);
+    case 'lanes':
+      return addToLanes(tx, of, to.order, to.reserved, to.free);
+    case 'epoch':
+      return moveEpoch(tx, of, to.epoch, to.state);
   }
 }
 

@@ -213,7 +213,7 @@ export class SimLink extends ProviderLink {
   peerId(): string {
     return 'coordinator';
   }
-  // oxlint-disable-next-line require-yield
+  // oxlint-disable-next-line require-yield -- the port is a generator, and this one refuses
   async *runStream(): AsyncIterable<StreamEvent> {
     throw new Error('the simulated market has the batch road only');
   }

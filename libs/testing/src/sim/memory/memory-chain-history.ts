@@ -1,9 +1,11 @@
 import { ledger, type LedgerEntry } from '@freehold/domain';
 import {
   ChainHistory,
+  changeOfEvent,
   ledgerOfChain,
   unclaimedLaneOf,
   type ChainBlock,
+  type ChainChange,
   type ChainEvent,
   type ChainNames,
   type ChainStep,
@@ -118,9 +120,6 @@ export class MemoryChainHistory extends ChainHistory {
         if (db.chainEpochs.get('0') === undefined)
           db.chainEpochs.insert('0', { epoch: 0n, state: 'open', debits: new Map(), credits: new Map() });
         return;
-      case 'BookDied':
-        db.chainBooks.update(this.#of.book, { isAlive: false });
-        return;
       case 'PayeeAdded': {
         const known = db.chainPayees.get(event.payee) ?? { payee: event.payee, epoch: null, total: 0n };
         db.chainPayees.put(event.payee, { ...known, index: event.index });
@@ -146,60 +145,37 @@ export class MemoryChainHistory extends ChainHistory {
         db.chainOrders.put(String(order), row);
         return;
       }
-      case 'OrderToppedUp':
-        return this.#addToLanes(event.order, event.reserved, event.free);
-      case 'OrderClosing':
-        db.chainOrders.update(String(event.order), { state: 'closing', closeEpoch: event.closeEpoch });
-        return;
-      case 'OrderRefunded':
-        db.chainOrders.update(String(event.order), { state: 'refunded' });
-        return;
-      case 'EpochPosted':
-        return this.#moveEpoch(event.epoch, 'posted');
-      case 'EpochFinal':
-        return this.#moveEpoch(event.epoch, 'final');
-      case 'BondAdded':
-      case 'BondTaken':
-      case 'EpochStruck':
-      case 'VoucherRedeemed':
-      case 'VouchersCashed':
-      case 'Withdrawn':
-        return;
+      default: {
+        const made = changeOfEvent(event)?.made ?? null;
+        if (made !== null) this.#change(made);
+      }
     }
   }
 
   #unproject(event: ChainEvent): void {
+    if (event.name === 'PayeeAdded') this.#db.chainPayees.update(event.payee, { index: null });
+    const undone = changeOfEvent(event)?.undone ?? null;
+    if (undone !== null) this.#change(undone);
+  }
+
+  #change(to: ChainChange): void {
     const db = this.#db;
-    switch (event.name) {
-      case 'BookDied':
-        db.chainBooks.update(this.#of.book, { isAlive: true });
+    switch (to.of) {
+      case 'book':
+        db.chainBooks.update(this.#of.book, { isAlive: to.state === 'alive' });
         return;
-      case 'PayeeAdded':
-        db.chainPayees.update(event.payee, { index: null });
+      case 'order': {
+        const { closeEpoch } = to.state === 'open' ? { closeEpoch: null } : to;
+        db.chainOrders.update(String(to.order), {
+          state: to.state,
+          ...(closeEpoch === undefined ? {} : { closeEpoch }),
+        });
         return;
-      case 'OrderOpened':
-        db.chainOrders.update(String(event.order), { state: 'gone' });
-        return;
-      case 'OrderToppedUp':
-        return this.#addToLanes(event.order, -event.reserved, -event.free);
-      case 'OrderClosing':
-        db.chainOrders.update(String(event.order), { state: 'open', closeEpoch: null });
-        return;
-      case 'OrderRefunded':
-        db.chainOrders.update(String(event.order), { state: 'closing' });
-        return;
-      case 'EpochPosted':
-        return this.#moveEpoch(event.epoch, 'closed');
-      case 'EpochFinal':
-        return this.#moveEpoch(event.epoch, 'posted');
-      case 'BookOpened':
-      case 'BondAdded':
-      case 'BondTaken':
-      case 'EpochStruck':
-      case 'VoucherRedeemed':
-      case 'VouchersCashed':
-      case 'Withdrawn':
-        return;
+      }
+      case 'lanes':
+        return this.#addToLanes(to.order, to.reserved, to.free);
+      case 'epoch':
+        return this.#moveEpoch(to.epoch, to.state);
     }
   }
 
