@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { batchLines, submitBatch, terminalRecords } from './job.mjs';
 
 const LOOK_MS = 300;
+/** Whatever was broken is mended by then: a house in which nothing ends for as long has stopped for good. */
+const STILL_MS = 240_000;
 const ENDED = ['completed', 'failed', 'expired', 'cancelled'];
 
 /**
@@ -13,6 +15,7 @@ export class Load {
   batches = [];
   submitted = 0;
   #wanted = true;
+  #movedMs = performance.now();
   #parts;
 
   constructor({ house, db, profile, say, inTime }) {
@@ -34,6 +37,7 @@ export class Load {
       const id = await submitBatch(house, batchLines(profile.rows, number), number);
       if (profile.rows > 1) say(`batch ${number + 1} is submitted`);
       const job = await this.#end(id);
+      this.#movedMs = performance.now();
       this.batches.push({ id, job, records: await terminalRecords(house, id, profile.rows) });
       if (this.batches.length % 500 === 0) say(`${this.batches.length} batches have ended`);
     }
@@ -53,7 +57,10 @@ export class Load {
           () => undefined,
         );
       if (ENDED.includes(job?.state)) return job;
-      inTime(`batch ${id} is ${job?.state ?? 'unknown'}`);
+      const now = `batch ${id} is ${job?.state ?? 'unknown'}`;
+      inTime(now);
+      if (performance.now() - this.#movedMs > STILL_MS)
+        throw new Error(`no batch has ended for ${STILL_MS / 1_000} s: ${now}`);
       await sleep(LOOK_MS);
     }
   }

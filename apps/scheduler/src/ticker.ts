@@ -1,4 +1,7 @@
-/** Runs `work` again and again, never twice at once, `intervalMs` after it ended. An error is reported and the next tick comes. */
+/** What failed once fails again for a while: twenty reports a second tell nobody more. */
+const AFTER_ERROR_MS = 500;
+
+/** Runs `work` again and again, never twice at once, `intervalMs` after it ended. An error is reported and the next tick comes a little later. */
 export class Ticker {
   readonly #intervalMs: number;
   readonly #work: () => Promise<void>;
@@ -26,9 +29,13 @@ export class Ticker {
     if (this.#closed) return;
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      this.#running = this.#work()
-        .catch(this.#report)
-        .finally(() => this.#schedule(this.#intervalMs));
+      this.#running = this.#work().then(
+        () => this.#schedule(this.#intervalMs),
+        (error: unknown) => {
+          this.#report(error);
+          this.#schedule(Math.max(this.#intervalMs, AFTER_ERROR_MS));
+        },
+      );
     }, delayMs);
   }
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { Job, Queue, Worker } from 'bullmq';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Job, Processor, Queue, Worker, WorkerOptions } from 'bullmq';
 import { TOPICS, WorkQueue, type Consumer, type QueueMessage, type Topic } from '@freehold/market';
 import { postgresBackend, redisBackend, type QueueBackend } from './backend.ts';
 import { retryDelayMs } from './retry.ts';
@@ -16,6 +17,8 @@ export interface BullWorkQueueOptions {
   /** How long `close` waits for handlers before it aborts their signal. */
   readonly drainMs?: number;
 }
+
+type WorkerParts = [processor: Processor, options: Omit<WorkerOptions, 'connection'>];
 
 interface Body {
   readonly ids: QueueMessage['ids'];
@@ -37,6 +40,8 @@ const CONSUMERS_MAX = 12;
 const PUBLISH_MAX = 1_000;
 /** A worker whose tables are gone while messages wait asks again at once: 90 errors a second, measured. */
 const ERROR_PAUSE_MS = 500;
+/** How often a worker that does not get ready is made anew before its process is told that it cannot consume. */
+const WORKER_STARTS_MAX = 20;
 /** An idle worker looks this often without being woken. */
 const IDLE_POLL_SECONDS = 5;
 const INCARNATION = 'incarnation';
@@ -76,7 +81,7 @@ export class BullWorkQueue extends WorkQueue {
 
   override async publish(topic: Topic, messages: readonly QueueMessage[]): Promise<void> {
     await this.#ready();
-    const queue = this.#queue(topic);
+    const queue = await this.#queue(topic);
     for (let from = 0; from < messages.length; from += PUBLISH_MAX) {
       await queue.addBulk(messages.slice(from, from + PUBLISH_MAX).map((message) => jobOf(topic, message)));
     }
@@ -90,7 +95,6 @@ export class BullWorkQueue extends WorkQueue {
     if (this.#consumers.size >= CONSUMERS_MAX) {
       throw new Error(`A queue serves at most ${CONSUMERS_MAX} consumers; consuming ${topic} would be one more.`);
     }
-    await this.#ready();
     const running = new Set<Promise<void>>();
     // BullMQ passes a signal only to functions that name three parameters.
     const processor = async (job: Job, _token?: string, signal?: AbortSignal): Promise<void> => {
@@ -102,7 +106,7 @@ export class BullWorkQueue extends WorkQueue {
         running.delete(handled);
       }
     };
-    const worker = this.#backend.worker(topic, processor, {
+    const worker = await this.#worker(topic, processor, {
       concurrency,
       lockDuration: this.#options.lockMs ?? LOCK_MS,
       stalledInterval: this.#options.stalledCheckMs ?? STALLED_CHECK_MS,
@@ -129,7 +133,7 @@ export class BullWorkQueue extends WorkQueue {
   override async incarnation(): Promise<string | null> {
     try {
       await this.#ready();
-      const sentinel = (await this.#queue(INCARNATION).getJob(INCARNATION)) as Job<{ id: string }> | undefined;
+      const sentinel = (await (await this.#queue(INCARNATION)).getJob(INCARNATION)) as Job<{ id: string }> | undefined;
       return sentinel?.data.id ?? null;
     } catch (error) {
       if (this.#backend.isSchemaMissing(error)) return null;
@@ -141,7 +145,8 @@ export class BullWorkQueue extends WorkQueue {
     this.#migrated = this.#backend.migrate();
     await this.#ready();
     // Adding under an id that exists changes nothing: of two processes that renew at once, both get the first one's id.
-    await this.#queue(INCARNATION).add(INCARNATION, { id: randomUUID() }, { jobId: INCARNATION });
+    const queue = await this.#queue(INCARNATION);
+    await queue.add(INCARNATION, { id: randomUUID() }, { jobId: INCARNATION });
     const id = await this.incarnation();
     if (id === null) throw new Error('The queue lost its data again while it was renewed. Renew once more.');
     return id;
@@ -156,7 +161,7 @@ export class BullWorkQueue extends WorkQueue {
       const found = new Set<string>();
       for (let look = 0; look < 2; look += 1)
         for (const topic of TOPICS)
-          for (const job of await this.#queue(topic).getJobs([...PRESENT], 0, ENTRIES_MAX))
+          for (const job of await (await this.#queue(topic)).getJobs([...PRESENT], 0, ENTRIES_MAX))
             if (job?.id !== undefined) found.add(job.id.slice(1));
       return [...found];
     } catch (error) {
@@ -182,18 +187,54 @@ export class BullWorkQueue extends WorkQueue {
     }
   }
 
-  #queue(name: string): Queue {
-    const known = this.#queues.get(name);
-    if (known) return known;
+  /**
+   * BullMQ looks at the tables once for each queue and worker, and remembers for ever that they were not there: one made between
+   * a loss and its repair would refuse all work. So whatever did not get ready is thrown away and made anew.
+   */
+  async #queue(name: string): Promise<Queue> {
+    const queue = this.#queues.get(name) ?? this.#newQueue(name);
+    try {
+      await queue.waitUntilReady();
+      return queue;
+    } catch (error) {
+      if (this.#queues.get(name) === queue) this.#queues.delete(name);
+      void queue.close().catch((why: unknown) => this.#report(asError(why)));
+      throw error;
+    }
+  }
+
+  #newQueue(name: string): Queue {
     const queue = this.#backend.queue(name, {});
     queue.on('error', (error) => this.#report(error));
     this.#queues.set(name, queue);
     return queue;
   }
 
+  /** A worker that is ready; the tables it needs are made when they are lost meanwhile. */
+  async #worker(topic: Topic, ...[processor, options]: WorkerParts): Promise<Worker> {
+    for (let start = 1; ; start += 1) {
+      await this.#ready();
+      const worker = this.#backend.worker(topic, processor, options);
+      worker.on('error', (error) => this.#report(error));
+      try {
+        await worker.waitUntilReady();
+        return worker;
+      } catch (error) {
+        void worker.close(true).catch((why: unknown) => this.#report(asError(why)));
+        if (start === WORKER_STARTS_MAX) throw error;
+        if (this.#backend.isSchemaMissing(error)) this.#migrated = undefined;
+        await sleep(ERROR_PAUSE_MS);
+      }
+    }
+  }
+
   #report(error: Error): void {
     this.#options.onError?.(error);
   }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 /** BullMQ refuses ids that look like numbers, which outbox ids do. */
@@ -223,8 +264,7 @@ function messageOf(job: Job): QueueMessage {
 function restAfterErrors(worker: Worker, report: (error: Error) => void): { stop(): void } {
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
-  worker.on('error', (error) => {
-    report(error);
+  worker.on('error', () => {
     if (stopped || timer !== undefined) return;
     void worker.pause(true).catch(report);
     timer = setTimeout(() => {

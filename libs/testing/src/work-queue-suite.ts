@@ -201,6 +201,21 @@ export function workQueueSuite(name: string, makeBench: () => Promise<WorkQueueB
       await until(() => done.size === 400);
     });
 
+    it('works in a process that came up while its data was lost, once it is renewed', async () => {
+      const late = await open();
+      await late.renew();
+      await bench.loseData();
+      // Topics that this process never used before: what it makes for them now must not stay broken.
+      await late.publish('settle', messages(1, 1)).catch(() => undefined);
+      const done = new Set<string>();
+      consumers.push(await late.consume('settle', 2, (message) => Promise.resolve(void done.add(message.outboxId))));
+      await bench.loseData();
+      await expect(late.incarnation()).resolves.toBeNull();
+      await late.renew();
+      await late.publish('settle', messages(2, 3));
+      await until(() => done.has('2') && done.has('3'));
+    }, 30_000);
+
     it('goes on with the consumers it had after every connection was cut', async () => {
       const done = new Set<string>();
       await listen(queue, async (message) => {
