@@ -3,33 +3,32 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { ANYWHERE, EMPTY_NODE, FragmentationGauge, ledger, packingOf, PlacementIndex } from '@freehold/domain';
 import { grantCredits, migrate, openDatabase, PgLeaseStore, post } from '@freehold/persistence';
 
-const NODES = 500;
-const GPUS = 8;
-const SHARE_MILLI = 250;
+/** Four tasks a GPU, and room for a hundred times what is under way. */
+const FLEET = { nodes: 500, gpus: 8, shareMilli: 250 };
 const WINDOW = 1_000;
 const LEASE_MS = 600_000;
 const ORG = 'org_bench';
 /** Grants on their way to the disk while the next is decided. */
 const IN_FLIGHT = 2;
 
-export async function openPlacements(url) {
+export async function openPlacements(url, fleet = FLEET) {
   const database = await openDatabase({ url, poolSize: 4 });
   await migrate(database);
   const store = new PgLeaseStore(database);
   await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [ORG]);
   await grantCredits(database, ORG, 1_000_000_000n, 'bench');
-  const nodeIds = Array.from({ length: NODES }, (_, i) => `node${i}`.padEnd(24, 'x'));
+  const nodeIds = Array.from({ length: fleet.nodes }, (_, i) => `node${i}`.padEnd(24, 'x'));
   const expiresAt = Math.floor(Date.now() / 1_000) + 86_400;
   for (const [i, node] of nodeIds.entries()) {
     const address = `0x${(i + 1).toString(16).padStart(40, '0')}`;
     const offer = { v: 1, node, address, payout: address, seq: 1, expiresAt, engines: [] };
     await store.rememberNode({ offer, signature: `0x${'00'.repeat(65)}` });
   }
-  return { database, store, index: indexOf(nodeIds), close: () => database.close() };
+  return { database, store, index: indexOf(nodeIds, fleet), fleet, close: () => database.close() };
 }
 
-function indexOf(nodeIds) {
-  const shape = { gpus: 1, gpuMilli: SHARE_MILLI, cpuMilli: 0, memoryMib: 0, gpuModels: [] };
+function indexOf(nodeIds, { gpus, shareMilli }) {
+  const shape = { gpus: 1, gpuMilli: shareMilli, cpuMilli: 0, memoryMib: 0, gpuModels: [] };
   const mix = [{ ...shape, share: 1 }];
   const index = new PlacementIndex(nodeIds.length, {
     gauge: new FragmentationGauge(mix),
@@ -41,15 +40,19 @@ function indexOf(nodeIds) {
     index.put({
       ...EMPTY_NODE,
       nodeId,
-      gpus: Array.from({ length: GPUS }, () => gpu),
+      gpus: Array.from({ length: gpus }, () => gpu),
       gpuRates: { gpuMillisecond: 10n },
     });
   }
   return index;
 }
 
-/** Accepts `count` rows in windows of {@link WINDOW} and leases each as a task of `rowsPerTask`. Returns what was leased. */
-export async function placeRows(house, count, rowsPerTask) {
+/**
+ * Accepts `count` rows in windows of {@link WINDOW} and leases each as a task of `rowsPerTask`. Returns what was leased.
+ *
+ * @param endsAtOnce Whether the work ends as soon as its lease is written; else all of it stands until the last is.
+ */
+export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true } = {}) {
   const ask = {
     ...ANYWHERE,
     jobId: '',
@@ -58,18 +61,19 @@ export async function placeRows(house, count, rowsPerTask) {
     rateCaps: { gpuMillisecond: 10n },
     deadlineInMs: 3_600_000,
     gpus: 1,
-    gpuMilli: SHARE_MILLI,
+    gpuMilli: house.fleet.shareMilli,
   };
   const task = house.index.classOf(ask);
   const inFlight = new Set();
+  const standing = [];
   let leased = 0;
   for (let at = 0; at < count; at += WINDOW) {
     const rows = Math.min(WINDOW, count - at);
     const jobId = await accept(house, rows);
     const { wishes, choices } = decide(house, task, jobId, rows, rowsPerTask);
     const commit = house.store.grant(wishes, LEASE_MS).then((granted) => {
-      // The work ends at once: the bench is about placing, and the next window needs the room.
-      for (const choice of choices) house.index.give(task, choice);
+      if (endsAtOnce) for (const choice of choices) house.index.give(task, choice);
+      else standing.push(...choices);
       leased += granted.length;
       inFlight.delete(commit);
     });
@@ -77,6 +81,8 @@ export async function placeRows(house, count, rowsPerTask) {
     if (inFlight.size >= IN_FLIGHT) await Promise.race(inFlight);
   }
   await Promise.all(inFlight);
+  // For the next round.
+  for (const choice of standing) house.index.give(task, choice);
   return leased;
 }
 

@@ -1,0 +1,102 @@
+/**
+ * Durable placements per CPU-second (accepted in Postgres → lease committed, synchronous_commit on) beside Slurm's controller:
+ * tasks of one whole GPU on nodes of eight, at 500 nodes (G2) and at 5,000 (G3). Rounds are interleaved, the result is the
+ * median of the rounds' ratios. Slurm writes its state to the disk now and then and promises nothing in between; ours waits for
+ * the disk before it says that a task is leased.
+ *
+ *   npm run bench -- slurm [--rounds N] [--tasks N] [--limit-s N]
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { runDoctor } from '@freehold/persistence';
+import { startPostgres, temporaryDatabase } from '@freehold/wiring/embedded';
+import { cpuSecondsOfTree } from './house/market-house.mjs';
+import { openPlacements, placeRows } from './placement/durable-placements.mjs';
+import { median, rounded } from './placement/measure.mjs';
+import { missingPrograms, slurmRound, slurmVersion } from './placement/slurm-cluster.mjs';
+
+const SIZES = [500, 5_000];
+const GPUS = 8;
+const FLOOR = { ratio500: 5, ratio5000: 50 };
+const TARGET = { ratio500: 20, ratio5000: 200 };
+const WARM_UP_TASKS = 1_000;
+
+export async function run({ args = [], json = false } = {}) {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      rounds: { type: 'string', default: '5' },
+      tasks: { type: 'string', default: '4000' },
+      // A controller that is not through by then is judged by what it has placed.
+      'limit-s': { type: 'string', default: '30' },
+    },
+  });
+  const [rounds, tasks, limitS] = [values.rounds, values.tasks, values['limit-s']].map(Number);
+  if (![rounds, tasks, limitS].every((n) => Number.isInteger(n) && n >= 1))
+    throw new Error('--rounds, --tasks, --limit-s: expected whole numbers from 1 on.');
+  if (tasks > SIZES[0] * GPUS) throw new Error(`--tasks: ${SIZES[0]} nodes have ${SIZES[0] * GPUS} GPUs.`);
+  const missing = await missingPrograms();
+  if (missing.length > 0)
+    return { metrics: { skipped: `no slurm-wlm (not on the PATH: ${missing.join(', ')})` }, pass: true };
+  const say = json ? () => undefined : console.log;
+  const dataDir = mkdtempSync(join(tmpdir(), 'freehold-bench-'));
+  const postgres = await startPostgres({ dataDir, settings: { synchronous_commit: 'on', fsync: 'on' } });
+  try {
+    const measured = [];
+    for (const nodes of SIZES) measured.push(await measure(postgres.url, { nodes, rounds, tasks, limitS, say }));
+    return verdict(measured, { rounds, tasks, slurm: await slurmVersion() });
+  } finally {
+    await postgres.stop('fast');
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+async function measure(url, { nodes, rounds, tasks, limitS, say }) {
+  const database = await temporaryDatabase(url);
+  const house = await openPlacements(database.url, { nodes, gpus: GPUS, shareMilli: 1_000 });
+  try {
+    const held = { endsAtOnce: false };
+    await placeRows(house, Math.min(WARM_UP_TASKS, tasks), 1, held);
+    const own = [];
+    const slurm = [];
+    for (let round = 1; round <= rounds; round += 1) {
+      const [cpuBefore, wallBefore] = [cpuSecondsOfTree(), performance.now()];
+      const done = await placeRows(house, tasks, 1, held);
+      const cpu = cpuSecondsOfTree() - cpuBefore;
+      if (done !== tasks) throw new Error(`${done} tasks leased where ${tasks} were expected`);
+      own.push({ rate: done / cpu, cpu, wall: (performance.now() - wallBefore) / 1_000 });
+      const theirs = await slurmRound({ nodes, gpus: GPUS, tasks, limitS });
+      if (theirs.placed === 0) throw new Error(`Slurm placed nothing on ${nodes} nodes within ${limitS} s`);
+      slurm.push({ ...theirs, rate: theirs.placed / Math.max(theirs.cpu, 0.01) });
+      say(
+        `  ${nodes} nodes, round ${round}: ours ${done} in ${own.at(-1).wall.toFixed(2)} s, ${cpu.toFixed(2)} CPU-s: ${Math.round(own.at(-1).rate)} per CPU-s; ` +
+          `Slurm ${theirs.placed} in ${theirs.wall.toFixed(2)} s, slurmctld ${theirs.cpu.toFixed(2)} CPU-s: ${Math.round(slurm.at(-1).rate)} per CPU-s (munged ${theirs.mungeCpu.toFixed(2)} beside)`,
+      );
+    }
+    const report = await runDoctor(house.database);
+    if (report.violations.length > 0)
+      throw new Error(
+        `the books are not right, so the time says nothing: ${JSON.stringify(report.violations.slice(0, 3))}`,
+      );
+    return { nodes, own, slurm };
+  } finally {
+    await house.close();
+    await database.drop();
+  }
+}
+
+function verdict(measured, beside) {
+  const metrics = {};
+  for (const { nodes, own, slurm } of measured)
+    metrics[`ratio${nodes}`] = rounded(median(own.map(({ rate }, i) => rate / slurm[i].rate)), 1);
+  for (const { nodes, own, slurm } of measured) {
+    metrics[`placementsPerCpuSecondAt${nodes}`] = Math.round(median(own.map(({ rate }) => rate)));
+    metrics[`slurmPerCpuSecondAt${nodes}`] = rounded(median(slurm.map(({ rate }) => rate)), 1);
+    metrics[`slurmPlacedAt${nodes}`] = Math.min(...slurm.map(({ placed }) => placed));
+    metrics[`mungeCpuSecondsAt${nodes}`] = rounded(median(slurm.map(({ mungeCpu }) => mungeCpu)));
+  }
+  const pass = Object.entries(FLOOR).every(([key, least]) => metrics[key] >= least);
+  return { metrics: { ...metrics, ...beside }, floor: FLOOR, target: TARGET, pass };
+}
