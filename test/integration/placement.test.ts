@@ -26,7 +26,7 @@ afterAll(async () => {
 });
 
 /** A node that is connected and serves the jobs' model. */
-async function connected(): Promise<ConnectedNode> {
+async function connected(rate = 50): Promise<ConnectedNode> {
   const id = await world.node();
   const { offer } = world.offer(id, 1);
   const model = {
@@ -36,7 +36,7 @@ async function connected(): Promise<ConnectedNode> {
     slots: 2,
     loaded: true,
     rowsPerSecond: 2,
-    rates: { embeddingToken: '50' },
+    rates: { embeddingToken: String(rate) },
     caps: { tokens: true, logprobs: false, promptLogprobs: false, seed: false, lora: false, embeddings: true },
   };
   return {
@@ -129,7 +129,7 @@ describe('shards', () => {
   it('pass from one scheduler to the other while both decide, and no lease is written under an epoch that is over', async () => {
     await nothingWaits();
     const offices = [new PgShards(server.database), new PgShards(other)];
-    const nodes = await Promise.all(Array.from({ length: 6 }, connected));
+    const nodes = await Promise.all(Array.from({ length: 6 }, () => connected()));
     const both = [new Scheduler(server.database, nodes), new Scheduler(other, nodes)];
     await job(5_000);
     const leased: { node: string; epoch: number }[] = [];
@@ -162,7 +162,7 @@ describe('shards', () => {
 
   it('divide the nodes: each is placed on by the holder of its shard alone', async () => {
     await nothingWaits();
-    const nodes = await Promise.all(Array.from({ length: 8 }, connected));
+    const nodes = await Promise.all(Array.from({ length: 8 }, () => connected()));
     const shards = new PgShards(server.database);
     const held = await shards.hold(2, 2);
     const both = [0, 1].map(
@@ -175,6 +175,26 @@ describe('shards', () => {
     for (const [no, one] of both.entries())
       expect(one.granted.map(({ nodeId }) => shardOf(nodeId, 2))).toEqual(one.granted.map(() => no));
     expect(both.flatMap(({ granted }) => granted)).toHaveLength(nodes.length * LEASES_AHEAD);
+    await shards.close();
+  });
+});
+
+describe('prices', () => {
+  it("are the tick's in the books: the highest ask that is needed, within the cap of each job", async () => {
+    await nothingWaits();
+    const nodes = [await connected(50), await connected(80)];
+    const [rich, modest] = [await job(200), await job(8)];
+    await server.database.query(`UPDATE job SET rate_caps = '{"embeddingToken":"60"}' WHERE id = $1`, [modest]);
+    await server.database.query(`UPDATE job SET deadline = deadline - interval '1 minute' WHERE id = $1`, [modest]);
+    const shards = new PgShards(server.database);
+    await new Scheduler(server.database, nodes, await shards.hold(1, 1)).decide();
+    const leases = await server.database.query<{ job: string; node: string; rate: string }>(
+      `SELECT DISTINCT job_id AS job, node_id AS node, rates ->> 'embeddingToken' AS rate FROM lease WHERE job_id = ANY($1)`,
+      [[rich, modest]],
+    );
+    expect(leases).toHaveLength(3);
+    for (const { job: of, rate } of leases) expect(rate).toBe(of === modest ? '60' : '80');
+    expect(leases.filter(({ node }) => node === nodes[0]?.id)).toHaveLength(2);
     await shards.close();
   });
 });

@@ -4,6 +4,7 @@ export * from './jobs/job-state.ts';
 export * from './jobs/task-state.ts';
 export * from './pricing/charge.ts';
 export * from './pricing/clear.ts';
+export * from './pricing/cleared-rates.ts';
 export * from './pricing/quote.ts';
 export * as ledger from './ledger/posting.ts';
 export { cover, type Covered, type Standing } from './ledger/cover.ts';

@@ -1,4 +1,4 @@
-import { Placer, type Demand, type Placement } from '@freehold/domain';
+import { Placer, type Candidate, type Demand, type Placement } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
@@ -53,6 +53,10 @@ export class KeptFleet {
 
   get size(): number {
     return this.#placer.size;
+  }
+
+  candidates(): Iterable<Candidate> {
+    return this.#placer.candidates();
   }
 
   /** Something happened to a node: its record is read again before the next decision. */

@@ -1,6 +1,7 @@
-import { shardOf, type Demand, type Placement } from '@freehold/domain';
+import { shardOf, type Demand, type Placement, type Rates } from '@freehold/domain';
 import { LEASE_MS } from '@freehold/protocol';
 import { demandOf } from './ask-of.ts';
+import { ClearedPrices } from './cleared-prices.ts';
 import { toHex } from './hex.ts';
 import { KeptFleet } from './kept-fleet.ts';
 import type { GrantedLease, LeaseStore, LeaseWish } from './ports/lease-store.ts';
@@ -32,6 +33,8 @@ export interface PlaceTasksPorts {
 
 interface Batch {
   readonly placements: readonly Placement[];
+  /** What each is charged at, in the same order. */
+  readonly rates: readonly Rates[];
 }
 
 /**
@@ -41,6 +44,7 @@ interface Batch {
 export class TaskPlacement {
   readonly #ports: PlaceTasksPorts;
   readonly #fleet: KeptFleet;
+  readonly #prices: ClearedPrices;
   readonly #inFlight = new Set<Batch>();
   readonly #commits = new Set<Promise<void>>();
   #shards: readonly HeldShard[] = [];
@@ -52,6 +56,7 @@ export class TaskPlacement {
   constructor(ports: PlaceTasksPorts) {
     this.#ports = ports;
     this.#fleet = new KeptFleet(ports);
+    this.#prices = new ClearedPrices(ports.clock);
   }
 
   /** The shards held from now on, of so many in all. */
@@ -109,7 +114,8 @@ export class TaskPlacement {
     const placements = this.#fleet.place(demands, BATCH_MAX);
     if (placements.length === 0) return;
     if (placements.length >= BATCH_MAX) this.#decideAgain = true;
-    const batch = { placements };
+    const rates = this.#prices.ratesFor(placements, demands, () => this.#fleet.candidates());
+    const batch = { placements, rates };
     this.#inFlight.add(batch);
     const commit = this.#commit(batch, shards).finally(() => {
       this.#inFlight.delete(batch);
@@ -119,9 +125,9 @@ export class TaskPlacement {
     this.#commits.add(commit);
   }
 
-  async #commit({ placements }: Batch, shards: readonly HeldShard[]): Promise<void> {
+  async #commit({ placements, rates }: Batch, shards: readonly HeldShard[]): Promise<void> {
     try {
-      const wishes = placements.map((placement) => this.#wishOf(placement));
+      const wishes = placements.map((placement, i) => this.#wishOf(placement, rates[i] ?? placement.model.rates));
       const granted = await this.#ports.leases.grant(wishes, LEASE_MS, shards);
       const rows = new Set(granted.map(keyOf));
       this.#fleet.settle(placements, (placement) => rows.has(keyOf(placement)));
@@ -134,7 +140,7 @@ export class TaskPlacement {
     }
   }
 
-  #wishOf({ jobId, taskId, epoch, rowFrom, rowTo, nodeId, model }: Placement): LeaseWish {
+  #wishOf({ jobId, taskId, epoch, rowFrom, rowTo, nodeId, model }: Placement, rates: Rates): LeaseWish {
     return {
       jobId,
       taskId,
@@ -145,7 +151,7 @@ export class TaskPlacement {
       model: model.name,
       digest: model.digest,
       engineClass: model.engineClass,
-      rates: model.rates,
+      rates,
       nonce: toHex(this.#ports.entropy.bytes(NONCE_BYTES)),
     };
   }

@@ -59,6 +59,11 @@ export class Placer {
     return this.#nodes.size;
   }
 
+  /** The nodes as they stand: free or not, usable or not. */
+  candidates(): Iterable<Candidate> {
+    return this.#nodes.values();
+  }
+
   /** States scored by the index as it stands: what decisions really look at. */
   get examined(): number {
     return this.#kept?.index.examined ?? 0;

@@ -62,7 +62,7 @@ export function costOf(fixed: number, leasesActive: number, strandedMilli: numbe
 }
 
 /** The work that a price is compared over: a typical row, or a second of the GPUs asked for. */
-export function unitOf(ask: Ask): Usage {
+export function unitOf(ask: Pick<Ask, 'model' | 'gpus' | 'gpuMilli'>): Usage {
   if (ask.model !== null) return TYPICAL_ROW;
   return { gpuMillisecond: (BigInt(ask.gpus) * BigInt(ask.gpuMilli) * MS_PER_SECOND) / WHOLE_MILLI };
 }

@@ -3,7 +3,7 @@ import { DomainError } from '../errors.ts';
 /** Supply of one (model, engine capability) in one tick. */
 export interface StandingAsk {
   readonly nodeId: string;
-  /** What a unit of work costs there: the ask, the cold start and the audit, in millionths of the smallest token unit. */
+  /** What it asks for a unit of work, in millionths of the smallest token unit. */
   readonly price: bigint;
   /** Units it can take in this tick. */
   readonly units: number;

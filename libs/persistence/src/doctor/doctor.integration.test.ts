@@ -277,6 +277,15 @@ const FURTHER_DAMAGE: readonly (readonly [check: string, what: RegExp, damage: (
     (tx) => tx.query(`UPDATE task SET state = 'delivered' WHERE id = $1`, [task()]),
   ],
   [
+    'bill-above-cap',
+    /^receipt .* counts embeddingToken at \d+ where its job admits 0/,
+    (tx) =>
+      tx.query(
+        `UPDATE job SET rate_caps = '{"embeddingToken":"0"}' WHERE id = (SELECT job_id FROM receipt WHERE task_id = $1)`,
+        [task()],
+      ),
+  ],
+  [
     'billed-twice',
     /share rows/,
     (tx) =>

@@ -59,10 +59,14 @@ export const MONEY_CHECKS: readonly DoctorCheck[] = [
   ),
   sqlCheck(
     'bill-above-cap',
-    'no job costs more than its cap, and it costs what its receipts say',
+    'no job costs more than its cap, no unit of it more than the job admits, and it costs what its receipts say',
     `SELECT 'job ' || job.id || ' was charged ' || job.charged || ' of a cap of ' || coalesce(job.cap, 0) || ', its receipts say ' || r.sum AS what
      FROM job JOIN LATERAL (SELECT coalesce(sum(charge), 0) AS sum FROM receipt WHERE job_id = job.id) AS r ON true
-     WHERE job.charged > coalesce(job.cap, 0) OR r.sum <> job.charged`,
+     WHERE job.charged > coalesce(job.cap, 0) OR r.sum <> job.charged
+     UNION ALL
+     SELECT 'receipt ' || r.task_id || ' counts ' || cap.key || ' at ' || (r.rates ->> cap.key) || ' where its job admits ' || cap.value
+     FROM receipt r JOIN job ON job.id = r.job_id JOIN LATERAL jsonb_each_text(job.rate_caps) AS cap ON true
+     WHERE job.kind IN ('batch', 'fine-tune') AND (r.rates ->> cap.key)::numeric > cap.value::numeric`,
   ),
   sqlCheck(
     'pay-and-fee-are-the-bill',

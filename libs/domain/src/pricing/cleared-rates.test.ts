@@ -1,0 +1,202 @@
+import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { ANYWHERE, EMPTY_NODE, type Ask, type Candidate } from '../matching/ask.ts';
+import { chance, type Chance } from '../matching/chance.ts';
+import { withinCaps } from '../matching/constraints.ts';
+import type { Demand } from '../matching/demand.ts';
+import { UNIT_KINDS, type Rates } from '../units/units.ts';
+import { clearedRates, clearingPrice, priceClassOf, priceOf, type PriceClass } from './cleared-rates.ts';
+
+const TICK_MS = 8_000;
+
+const ratesOf = fc.record({
+  inputToken: fc.bigInt({ min: 1n, max: 500n }),
+  outputToken: fc.bigInt({ min: 1n, max: 500n }),
+  image: fc.bigInt({ min: 0n, max: 10_000n }),
+});
+const nodeOf = fc.record({ rates: ratesOf, rowsPerSecond: fc.integer({ min: 0, max: 9 }), loaded: fc.boolean() });
+const jobOf = fc.record({ rates: ratesOf, rows: fc.integer({ min: 1, max: 200 }) });
+const market = fc.record({
+  nodes: fc.array(nodeOf, { minLength: 1, maxLength: 8 }).map((all) => all.map((one, i) => node(`n${i}`, one))),
+  jobs: fc.array(jobOf, { minLength: 1, maxLength: 6 }).map((all) => all.map((one, i) => job(`j${i}`, one))),
+});
+
+function node(
+  nodeId: string,
+  { rates, rowsPerSecond, loaded = true }: { rates: Rates; rowsPerSecond: number; loaded?: boolean },
+): Candidate {
+  const model = { name: 'm', digest: 'd', engineClass: 'c', loaded, loadS: 3, rates, rowsPerSecond };
+  return { ...EMPTY_NODE, nodeId, models: [model] };
+}
+
+function job(jobId: string, { rates, rows }: { rates: Rates; rows: number }): Demand {
+  const { inputToken = 0n, outputToken = 0n } = rates;
+  const rateCaps = { inputToken, outputToken };
+  const ask: Ask = { ...ANYWHERE, jobId, model: 'm', verify: 'spot', rateCaps, deadlineInMs: 60_000 };
+  return { ask, ageMs: 0, nextRow: 0, rowCount: rows, queued: [] };
+}
+
+function classOf(demand: Demand | undefined): PriceClass {
+  const of = demand === undefined ? null : priceClassOf(demand.ask);
+  if (of === null) throw new Error('expected a class with a price');
+  return of;
+}
+
+const askedBy = ({ models: [model] }: Candidate): Rates => model?.rates ?? {};
+
+describe('the rates that a batch is charged', () => {
+  it('are never above the cap and never below the ask, of no kind of unit', () => {
+    fc.assert(
+      fc.property(market, ({ nodes, jobs }) => {
+        const of = classOf(jobs[0]);
+        const price = clearingPrice(of, jobs, nodes, TICK_MS);
+        for (const { ask } of jobs) {
+          for (const candidate of nodes) {
+            const asked = askedBy(candidate);
+            if (!withinCaps(asked, ask.rateCaps)) continue;
+            const rates = clearedRates(of, asked, ask.rateCaps, price);
+            expect(withinCaps(rates, ask.rateCaps)).toBe(true);
+            for (const kind of UNIT_KINDS) expect((rates[kind] ?? 0n) >= (asked[kind] ?? 0n)).toBe(true);
+          }
+        }
+      }),
+    );
+  });
+
+  it('are one price for a typical row, wherever it runs, unless a cap or a dearer ask stands in between', () => {
+    const nodes = [100n, 130n, 160n].map((inputToken, i) =>
+      node(`n${i}`, { rates: { inputToken, outputToken: 2n * inputToken }, rowsPerSecond: 1 }),
+    );
+    const rich = job('rich', { rates: { inputToken: 900n, outputToken: 900n }, rows: 100 });
+    const modest = job('modest', { rates: { inputToken: 110n, outputToken: 220n }, rows: 5 });
+    const of = classOf(rich);
+    const price = clearingPrice(of, [rich, modest], nodes, TICK_MS);
+    const paid = nodes.map((one) => clearedRates(of, askedBy(one), rich.ask.rateCaps, price));
+    expect(paid.map((rates) => rates.inputToken)).toEqual([160n, 160n, 160n]);
+    expect(paid.map((rates) => priceOf(of, rates))).toEqual([price, price, price]);
+    expect(clearedRates(of, askedBy(nodes[0] as Candidate), modest.ask.rateCaps, price).inputToken).toBe(110n);
+    // Ten rows want one node, so the second and the third decide nothing.
+    const small = job('small', { rates: { inputToken: 900n, outputToken: 900n }, rows: 8 });
+    expect(clearingPrice(of, [small], nodes, TICK_MS)).toBe(priceOf(of, askedBy(nodes[0] as Candidate)));
+    expect(clearedRates(of, askedBy(nodes[1] as Candidate), small.ask.rateCaps, price && price / 2n)).toEqual(
+      askedBy(nodes[1] as Candidate),
+    );
+  });
+
+  it('never fall when more is wanted, and do not depend on the order of anything', () => {
+    fc.assert(
+      fc.property(market, jobOf, ({ nodes, jobs }, more) => {
+        const of = classOf(jobs[0]);
+        const before = clearingPrice(of, jobs, nodes, TICK_MS);
+        const after = clearingPrice(of, [...jobs, job('more', more)], nodes, TICK_MS);
+        expect(after === null ? before === null : after >= (before ?? 0n)).toBe(true);
+        expect(clearingPrice(of, [...jobs].reverse(), [...nodes].reverse(), TICK_MS)).toBe(before);
+      }),
+    );
+  });
+
+  it('are as asked in a pool, for models that a job brings, and where nobody can work in this tick', () => {
+    const wanted = job('j', { rates: { inputToken: 900n, outputToken: 900n }, rows: 100 });
+    expect(priceClassOf({ ...wanted.ask, pools: ['lab'] })).toBeNull();
+    expect(priceClassOf({ ...wanted.ask, model: null })).toBeNull();
+    expect(priceClassOf({ ...wanted.ask, rateCaps: {} })).toBeNull();
+    const cold = node('cold', { rates: { inputToken: 5n, outputToken: 5n }, rowsPerSecond: 1, loaded: false });
+    const of = classOf(wanted);
+    expect(clearingPrice(of, [wanted], [cold], 2_000)).toBeNull();
+    expect(clearedRates(of, askedBy(cold), wanted.ask.rateCaps, null)).toBe(askedBy(cold));
+  });
+
+  it('are not moved by a node that is benched or drains, nor by prices of units that the job never counts', () => {
+    const wanted = job('j', { rates: { inputToken: 900n, outputToken: 900n }, rows: 100 });
+    const of = classOf(wanted);
+    const plain = node('a', { rates: { inputToken: 10n, outputToken: 10n }, rowsPerSecond: 1 });
+    const dear = node('b', { rates: { inputToken: 90n, outputToken: 90n }, rowsPerSecond: 1 });
+    const price = clearingPrice(of, [wanted], [plain], TICK_MS);
+    expect(clearingPrice(of, [wanted], [plain, { ...dear, benchedForMs: 1 }], TICK_MS)).toBe(price);
+    expect(clearingPrice(of, [wanted], [plain, { ...dear, draining: true }], TICK_MS)).toBe(price);
+    const odd = node('c', { rates: { inputToken: 10n, outputToken: 10n, image: 10n ** 9n }, rowsPerSecond: 1 });
+    expect(clearingPrice(of, [wanted], [plain, odd], TICK_MS)).toBe(price);
+    expect(clearedRates(of, askedBy(odd), wanted.ask.rateCaps, price && 2n * price)).toEqual({
+      inputToken: 20n,
+      outputToken: 20n,
+      image: 10n ** 9n,
+    });
+  });
+});
+
+describe('a node that asks something else than its cost', () => {
+  /** Of what it earns honestly; counted here, over fifty nodes of which a fifth is cold. */
+  const GAIN_MAX = 0.01;
+
+  it('gains less than one percent over 300 ticks, charged as leases are', () => {
+    const rng = chance(23);
+    let earned = 0;
+    let gained = 0;
+    for (let round = 0; round < 300; round += 1) {
+      const nodes = Array.from({ length: 50 }, (_, i) => randomNode(rng, `n${i}`));
+      const jobs = Array.from({ length: 4 + rng.below(12) }, (_, i) => randomJob(rng, `j${i}`));
+      const own = rng.pick(nodes);
+      const factor = BigInt(80 + rng.below(60));
+      const { inputToken = 0n, outputToken = 0n } = askedBy(own);
+      const asked = { inputToken: (inputToken * factor) / 100n, outputToken: (outputToken * factor) / 100n };
+      const other = { ...own, models: own.models.map((model) => ({ ...model, rates: asked })) };
+      const cost = Number(priceOf(classOf(jobs[0]), askedBy(own)));
+      earned += revenueOf(own, nodes, jobs);
+      gained +=
+        profitOf(
+          other,
+          nodes.map((one) => (one === own ? other : one)),
+          jobs,
+          cost,
+        ) - profitOf(own, nodes, jobs, cost);
+    }
+    expect(earned).toBeGreaterThan(0);
+    expect(gained / earned).toBeLessThan(GAIN_MAX);
+  });
+});
+
+function randomNode(rng: Chance, nodeId: string): Candidate {
+  const inputToken = BigInt(1_000 + rng.below(1_000));
+  const rates = { inputToken, outputToken: (inputToken * BigInt(15 + rng.below(10))) / 10n };
+  return node(nodeId, { rates, rowsPerSecond: 1 + rng.below(5), loaded: rng.below(5) > 0 });
+}
+
+function randomJob(rng: Chance, jobId: string): Demand {
+  const inputToken = BigInt(1_200 + rng.below(1_500));
+  return job(jobId, { rates: { inputToken, outputToken: 3n * inputToken }, rows: 1 + rng.below(200) });
+}
+
+/** Nodes work in the order of their asks until all rows that can pay are served; each at the rates that its lease would have. */
+function revenueOf(own: Candidate, nodes: readonly Candidate[], jobs: readonly Demand[]): number {
+  return served(own, nodes, jobs, (paid) => paid);
+}
+
+function profitOf(own: Candidate, nodes: readonly Candidate[], jobs: readonly Demand[], cost: number): number {
+  return served(own, nodes, jobs, (paid) => paid - cost);
+}
+
+function served(
+  own: Candidate,
+  nodes: readonly Candidate[],
+  jobs: readonly Demand[],
+  worth: (paid: number) => number,
+): number {
+  const of = classOf(jobs[0]);
+  const price = clearingPrice(of, jobs, nodes, TICK_MS);
+  if (price === null) return 0;
+  const able = (one: Candidate): number => {
+    const [model] = one.models;
+    const left = model?.loaded === true ? TICK_MS : TICK_MS - 3_000;
+    return Math.floor(((model?.rowsPerSecond ?? 0) * left) / 1_000);
+  };
+  const ask = (one: Candidate): bigint => priceOf(of, askedBy(one));
+  const before = nodes
+    .filter((one) => ask(one) < ask(own) || (ask(one) === ask(own) && one.nodeId < own.nodeId))
+    .reduce((sum, one) => sum + able(one), 0);
+  const wanted = jobs
+    .filter(({ ask: { rateCaps } }) => priceOf(of, rateCaps) >= price)
+    .reduce((sum, { rowCount }) => sum + rowCount, 0);
+  const rows = ask(own) > price ? 0 : Math.max(0, Math.min(able(own), wanted - before));
+  const caps = { inputToken: 10n ** 9n, outputToken: 10n ** 9n };
+  return rows * worth(Number(priceOf(of, clearedRates(of, askedBy(own), caps, price))));
+}

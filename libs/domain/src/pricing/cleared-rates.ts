@@ -1,0 +1,97 @@
+import type { Ask, Candidate, EngineCapability, ServedModel } from '../matching/ask.ts';
+import { loadSeconds } from '../matching/constraints.ts';
+import type { Demand } from '../matching/demand.ts';
+import { NEWCOMER_ROWS } from '../matching/placer.ts';
+import { slackMs } from '../matching/queue-order.ts';
+import { unitOf } from '../matching/score.ts';
+import { microCost, UNIT_KINDS, type Rates, type UnitKind, type Usage } from '../units/units.ts';
+import { clear, type StandingAsk, type WaitingDemand } from './clear.ts';
+
+/** What one price is made for: all work of a model that needs the same of its engine and counts the same kinds of units. */
+export interface PriceClass {
+  readonly key: string;
+  readonly model: string;
+  readonly capabilities: readonly EngineCapability[];
+  readonly kinds: readonly UnitKind[];
+}
+
+/**
+ * The class whose price an ask pays; null where prices are not the market's: work of a pool runs at what its members ask, and
+ * work that brings its own model pays for GPU time as posted.
+ */
+export function priceClassOf({ model, capabilities, rateCaps, pools }: Ask): PriceClass | null {
+  const kinds = UNIT_KINDS.filter((kind) => rateCaps[kind] !== undefined);
+  if (model === null || pools.length > 0 || kinds.length === 0) return null;
+  const needed = [...capabilities].sort();
+  return { key: JSON.stringify([model, needed, kinds]), model, capabilities: needed, kinds };
+}
+
+/**
+ * What a typical row costs everybody served in a tick, in millionths of the smallest token unit; null when nothing is traded.
+ *
+ * Standing asks are the supply, whether or not a slot is free at this moment: each node offers what it can do in a tick, less
+ * what loading the model would take of it. All rows that wait are the demand. What audits cost is part of the fee, the same
+ * for every ask, and so decides nothing here.
+ */
+export function clearingPrice(
+  of: PriceClass,
+  demands: readonly Demand[],
+  candidates: Iterable<Candidate>,
+  tickMs: number,
+): bigint | null {
+  const asks: StandingAsk[] = [];
+  for (const node of candidates) {
+    if (node.draining || node.benchedForMs > 0) continue;
+    const served = node.models.find(({ name }) => name === of.model);
+    if (served === undefined || !of.capabilities.every((one) => served.capabilities?.includes(one))) continue;
+    const units = rowsInTick(served, tickMs);
+    if (units > 0) asks.push({ nodeId: node.nodeId, price: priceOf(of, served.rates), units });
+  }
+  const waiting: WaitingDemand[] = demands
+    .filter(({ ask }) => priceClassOf(ask)?.key === of.key)
+    .map((demand) => ({
+      jobId: demand.ask.jobId,
+      cap: priceOf(of, demand.ask.rateCaps),
+      units: rowsWaiting(demand),
+      slackMs: slackMs(demand),
+    }));
+  return clear(asks, waiting).price;
+}
+
+/**
+ * The rates that a lease is charged at: the node's own, raised in proportion until a typical row costs the clearing price, and
+ * no kind of them above what the job admits. A node that asks more than the price, and got the work because everybody cheaper
+ * is full, is paid what it asks.
+ */
+export function clearedRates(of: PriceClass, asked: Rates, rateCaps: Rates, price: bigint | null): Rates {
+  const own = priceOf(of, asked);
+  if (price === null || own === 0n || price <= own) return asked;
+  const raised: Partial<Record<UnitKind, bigint>> = { ...asked };
+  for (const kind of of.kinds) {
+    const rate = asked[kind];
+    const cap = rateCaps[kind];
+    if (rate === undefined || cap === undefined) continue;
+    const wanted = (rate * price) / own;
+    const bounded = wanted < cap ? wanted : cap;
+    raised[kind] = bounded > rate ? bounded : rate;
+  }
+  return raised;
+}
+
+/** A typical row at these rates, over the kinds that the class counts: what else a node asks money for is nobody's cost here. */
+export function priceOf(of: PriceClass, rates: Rates): bigint {
+  const typical = unitOf({ model: of.model, gpus: 0, gpuMilli: 0 });
+  const usage: Usage = Object.fromEntries(of.kinds.map((kind) => [kind, typical[kind] ?? 0n]));
+  return microCost(usage, rates);
+}
+
+/** Rows that a node can do in a tick. One of unknown speed stands for a newcomer's task. */
+function rowsInTick(model: ServedModel, tickMs: number): number {
+  const left = Math.max(0, 1 - (loadSeconds(model) * 1_000) / tickMs);
+  const whole = model.rowsPerSecond > 0 ? Math.max(1, (model.rowsPerSecond * tickMs) / 1_000) : NEWCOMER_ROWS;
+  return Math.floor(whole * left);
+}
+
+function rowsWaiting({ nextRow, rowCount, queued }: Demand): number {
+  return rowCount - nextRow + queued.reduce((sum, { rowFrom, rowTo }) => sum + rowTo - rowFrom, 0);
+}
