@@ -96,7 +96,11 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await this.#holdShards(desk);
     await this.link.listen(desk);
     await this.useCases.detectQueueLoss();
-    await this.#consume('validate', (message, signal) => this.useCases.validate(id(message, 'job'), signal));
+    await this.#consume('validate', async (message, signal) => {
+      await this.useCases.validate(id(message, 'job'), signal);
+      // Its rows may go to a node of ours at once; the message to place tells the others.
+      desk.wake();
+    });
     await this.#consume('place', async () => desk.wake());
     await this.#consume('verify', (message, signal) => this.#verify(message, signal));
     await this.#consume('finalize', (message, signal) => this.useCases.finalize(id(message, 'job'), signal));

@@ -29,14 +29,19 @@ import { failStream, moveStream, openStream, streamAnswer } from './streams.ts';
 /** Jobs in PostgreSQL. One file per part of a job's life: batches, streams, endings. */
 export class PgJobStore extends JobStore {
   readonly #database: Database;
+  readonly #filed: () => void;
 
-  constructor(database: Database) {
+  /** @param filed Called when work for the queue was committed that somebody waits for: a hint, nothing is lost without it. */
+  constructor(database: Database, filed: () => void = () => undefined) {
     super();
     this.#database = database;
+    this.#filed = filed;
   }
 
-  submitBatch(batch: NewBatch, identity: RequestIdentity | null): Promise<Once<JobView>> {
-    return submitBatch(this.#database, batch, identity);
+  async submitBatch(batch: NewBatch, identity: RequestIdentity | null): Promise<Once<JobView>> {
+    const made = await submitBatch(this.#database, batch, identity);
+    if (made.outcome === 'made') this.#filed();
+    return made;
   }
 
   async get(orgId: string, jobId: string): Promise<JobView | null> {
@@ -69,8 +74,10 @@ export class PgJobStore extends JobStore {
   addRows(jobId: string, rows: readonly NewRow[]): Promise<boolean> {
     return addRows(this.#database, jobId, rows);
   }
-  start(jobId: string, plan: StartPlan): Promise<Started> {
-    return startBatch(this.#database, jobId, plan);
+  async start(jobId: string, plan: StartPlan): Promise<Started> {
+    const started = await startBatch(this.#database, jobId, plan);
+    if (started.started) this.#filed();
+    return started;
   }
   fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean> {
     return failBatch(this.#database, jobId, faults);

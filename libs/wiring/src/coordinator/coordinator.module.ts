@@ -58,6 +58,7 @@ import type { CoordinatorConfig } from '../config.ts';
 import { examineBooks, type Examination } from '../examine-books.ts';
 import { LOCAL_MODELS } from '../models.ts';
 import { readCatalogue } from './catalogue.ts';
+import { HurriedRelay } from './hurried-relay.ts';
 import { createLog, Log } from './log.ts';
 import { AuditorMemory } from './auditor-memory.ts';
 import { LocalBases } from './local-bases.ts';
@@ -153,7 +154,7 @@ function coordinatorProviders(
     { provide: CATALOGUE, useFactory: () => readCatalogue() },
     { provide: Log, useValue: log },
     { provide: Database, useValue: database },
-    ...stores(database),
+    ...stores(database, log),
     bind(ObjectStore, () => objects),
     bind(Blobs, () => blobs),
     { provide: LocalBases, useValue: bases },
@@ -195,11 +196,18 @@ function coordinatorProviders(
 }
 
 /** What lies in Postgres. */
-function stores(database: Database): Provider[] {
+function stores(database: Database, log: Log): Provider[] {
   return [
     bind(AccountStore, () => new PgAccountStore(database)),
     bind(FileStore, () => new PgFileStore(database)),
-    bind(JobStore, () => new PgJobStore(database)),
+    {
+      provide: JobStore,
+      inject: [Outbox, WorkQueue],
+      useFactory: (outbox: Outbox, queue: WorkQueue) => {
+        const relay = new HurriedRelay({ outbox, queue }, (error) => log.debug({ error: String(error) }, 'relay'));
+        return new PgJobStore(database, () => relay.hurry());
+      },
+    },
     bind(FineTuneStore, () => new PgFineTuneStore(database)),
     bind(OfferBook, () => new PgOfferBook(database)),
     bind(BooksWatch, () => new PgBooksWatch(database)),

@@ -1,0 +1,143 @@
+/**
+ * From the request that submits a batch to its lease (G10), through a running house at half load: HTTP, PostgreSQL, the queue,
+ * validation of the input file, the scheduler's decision, the lease written. First it is found out how many batches of one row
+ * the house takes in a second when it is asked without pause; then they come at random, half as many.
+ *
+ *   npm run bench -- latency [--seconds N]
+ *
+ * A lease's time is the database's when it is written; what commits it does not wait for anything but the log.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import OpenAI, { toFile } from 'openai';
+import { percentile, withHouse } from './house/market-house.mjs';
+
+const NODES = 2;
+const WARM_UP = 20;
+const SATURATE_S = 6;
+const IN_FLIGHT = 8;
+const LEASED_WITHIN_MS = 10_000;
+const FLOOR = { p99Ms: 250 };
+const TARGET = { p50Ms: 15, p99Ms: 50 };
+
+export async function run({ args = [], json = false } = {}) {
+  const { values } = parseArgs({ args: [...args], options: { seconds: { type: 'string', default: '20' } } });
+  const seconds = Number(values.seconds);
+  if (!(seconds >= 1 && seconds <= 600)) throw new Error('--seconds: expected a number from 1 to 600.');
+  const say = (text) => json || console.log(text);
+  const rates = { embeddingToken: '15000' };
+  const nodes = Array.from({ length: NODES }, (_, i) => ({ name: `embed-${i}`, engine: 'use-lite', rates }));
+  return withHouse({ nodes, say }, async ({ house, db }) => {
+    const client = new OpenAI({ baseURL: house.baseURL, apiKey: house.requester.apiKey, maxRetries: 0 });
+    const submit = await submitter(client);
+    for (let i = 0; i < WARM_UP; i += 1) await leaseOf(db, await submit());
+    const most = await saturated(submit, db);
+    const perSecond = most / 2;
+    say(`  ${most.toFixed(1)} batches a second without pause; measured at ${perSecond.toFixed(1)}`);
+    const samples = await atRandom({ submit, db, perSecond, seconds });
+    const of = (key, share) =>
+      Math.round(
+        10 *
+          percentile(
+            samples.map((one) => one[key]),
+            share,
+          ),
+      ) / 10;
+    const metrics = {
+      p50Ms: of('leasedMs', 0.5),
+      p99Ms: of('leasedMs', 0.99),
+      answeredP50Ms: of('answeredMs', 0.5),
+      takenP50Ms: of('takenMs', 0.5),
+      validatedP50Ms: of('validatedMs', 0.5),
+      batches: samples.length,
+      perSecond: Math.round(10 * perSecond) / 10,
+      perSecondWithoutPause: Math.round(10 * most) / 10,
+    };
+    return { metrics, floor: FLOOR, target: TARGET, pass: metrics.p99Ms <= FLOOR.p99Ms };
+  });
+}
+
+/** Submits one row again and again: the input file is there already, as it is for whoever uses the Files API. */
+async function submitter(client) {
+  const line = JSON.stringify({
+    custom_id: 'row',
+    method: 'POST',
+    url: '/v1/embeddings',
+    body: { model: (await client.models.list()).data.find(({ id }) => /use|sentence/i.test(id))?.id, input: 'a row' },
+  });
+  const file = await client.files.create({
+    file: await toFile(Buffer.from(`${line}\n`), 'row.jsonl'),
+    purpose: 'batch',
+  });
+  const batch = {
+    input_file_id: file.id,
+    endpoint: '/v1/embeddings',
+    completion_window: '24h',
+    // Audits of rows that ended long ago would be most of the load.
+    metadata: { verify: 'off' },
+  };
+  return async () => {
+    const atMs = performance.timeOrigin + performance.now();
+    const { id } = await client.batches.create(batch);
+    return { id, atMs, answeredMs: performance.timeOrigin + performance.now() - atMs };
+  };
+}
+
+const LEASES = `
+SELECT job.id, 1000 * extract(epoch FROM min(l.granted_at))::float8 AS granted, 1000 * extract(epoch FROM job.created_at)::float8 AS created,
+  1000 * extract(epoch FROM job.in_progress_at)::float8 AS started, job.state
+FROM job LEFT JOIN lease l ON l.job_id = job.id WHERE job.id = ANY($1) GROUP BY job.id`;
+
+/** What became of submissions; looked for often enough to wait for them, and seldom enough to cost nothing. */
+async function leasesOf(db, submitted) {
+  const until = performance.now() + LEASED_WITHIN_MS;
+  for (;;) {
+    const { rows } = await db.query(LEASES, [submitted.map(({ id }) => id)]);
+    const without = rows.filter(({ granted }) => granted === null);
+    if (rows.length === submitted.length && without.length === 0) {
+      const byId = new Map(rows.map((row) => [row.id, row]));
+      return submitted.map((one) => {
+        const { granted, created, started } = byId.get(one.id);
+        const { atMs, answeredMs } = one;
+        return { answeredMs, takenMs: created - atMs, validatedMs: started - atMs, leasedMs: granted - atMs };
+      });
+    }
+    if (performance.now() > until)
+      throw new Error(
+        `${without.length} batches had no lease after ${LEASED_WITHIN_MS / 1_000} s: ${without[0]?.state}`,
+      );
+    await sleep(20);
+  }
+}
+
+async function leaseOf(db, one) {
+  return (await leasesOf(db, [one]))[0];
+}
+
+/** Batches a second with so many always on their way from the request to the lease. */
+async function saturated(submit, db) {
+  const end = performance.now() + SATURATE_S * 1_000;
+  let leased = 0;
+  await Promise.all(
+    Array.from({ length: IN_FLIGHT }, async () => {
+      while (performance.now() < end) {
+        await leaseOf(db, await submit());
+        leased += 1;
+      }
+    }),
+  );
+  return leased / SATURATE_S;
+}
+
+/** Arrivals that know nothing of each other, nor of what is still under way. */
+async function atRandom({ submit, db, perSecond, seconds }) {
+  const underWay = [];
+  const end = performance.now() + seconds * 1_000;
+  let next = performance.now();
+  while (next < end) {
+    await sleep(Math.max(0, next - performance.now()));
+    underWay.push(submit());
+    next += (-1_000 * Math.log(1 - Math.random())) / perSecond;
+  }
+  return leasesOf(db, await Promise.all(underWay));
+}
