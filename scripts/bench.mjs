@@ -7,7 +7,7 @@ import { giveUp } from './launcher/progress.mjs';
 
 const FOLDER = at('test/bench');
 /** These stand on libs/testing or on packages that only development has. */
-const NEED_ALL = new Set(['memory', 'openb', 'placement', 'placement-scale', 'replay', 'slurm']);
+const NEED_ALL = new Set(['floors', 'memory', 'openb', 'placement', 'placement-scale', 'replay', 'slurm']);
 
 /** A bench is `test/bench/NAME.mjs` with `run({ args, json })` → `{ name, metrics, floor, target, pass }`. */
 function names() {

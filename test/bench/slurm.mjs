@@ -4,7 +4,7 @@
  * median of the rounds' ratios. Slurm writes its state to the disk now and then and promises nothing in between; ours waits for
  * the disk before it says that a task is leased.
  *
- *   npm run bench -- slurm [--rounds N] [--tasks N] [--limit-s N]
+ *   npm run bench -- slurm [--rounds N] [--tasks N] [--limit-s N] [--nodes N]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -31,12 +31,14 @@ export async function run({ args = [], json = false } = {}) {
       tasks: { type: 'string', default: '4000' },
       // A controller that is not through by then is judged by what it has placed.
       'limit-s': { type: 'string', default: '30' },
+      nodes: { type: 'string' },
     },
   });
+  const sizes = values.nodes === undefined ? SIZES : [Number(values.nodes)];
   const [rounds, tasks, limitS] = [values.rounds, values.tasks, values['limit-s']].map(Number);
-  if (![rounds, tasks, limitS].every((n) => Number.isInteger(n) && n >= 1))
-    throw new Error('--rounds, --tasks, --limit-s: expected whole numbers from 1 on.');
-  if (tasks > SIZES[0] * GPUS) throw new Error(`--tasks: ${SIZES[0]} nodes have ${SIZES[0] * GPUS} GPUs.`);
+  if (![rounds, tasks, limitS, ...sizes].every((n) => Number.isInteger(n) && n >= 1))
+    throw new Error('--rounds, --tasks, --limit-s, --nodes: expected whole numbers from 1 on.');
+  if (tasks > sizes[0] * GPUS) throw new Error(`--tasks: ${sizes[0]} nodes have ${sizes[0] * GPUS} GPUs.`);
   const missing = await missingPrograms();
   if (missing.length > 0)
     return { metrics: { skipped: `no slurm-wlm (not on the PATH: ${missing.join(', ')})` }, pass: true };
@@ -45,7 +47,7 @@ export async function run({ args = [], json = false } = {}) {
   const postgres = await startPostgres({ dataDir, settings: { synchronous_commit: 'on', fsync: 'on' } });
   try {
     const measured = [];
-    for (const nodes of SIZES) measured.push(await measure(postgres.url, { nodes, rounds, tasks, limitS, say }));
+    for (const nodes of sizes) measured.push(await measure(postgres.url, { nodes, rounds, tasks, limitS, say }));
     return verdict(measured, { rounds, tasks, slurm: await slurmVersion() });
   } finally {
     await postgres.stop('fast');
@@ -97,6 +99,6 @@ function verdict(measured, beside) {
     metrics[`slurmPlacedAt${nodes}`] = Math.min(...slurm.map(({ placed }) => placed));
     metrics[`mungeCpuSecondsAt${nodes}`] = rounded(median(slurm.map(({ mungeCpu }) => mungeCpu)));
   }
-  const pass = Object.entries(FLOOR).every(([key, least]) => metrics[key] >= least);
+  const pass = Object.entries(FLOOR).every(([key, least]) => metrics[key] === undefined || metrics[key] >= least);
   return { metrics: { ...metrics, ...beside }, floor: FLOOR, target: TARGET, pass };
 }

@@ -20,6 +20,22 @@ interface Card {
   holds: boolean;
 }
 
+/** What the devnet's embedding nodes ask, smallest units per million tokens. */
+const EMBEDDING_RATE = 15_000;
+
+interface Why {
+  job: string;
+  fitting: number;
+  eliminated: { constraint: string }[];
+  relaxations: { constraints: string[]; nodes: number; inYourHands: boolean }[];
+  priceThatWouldDo: Record<string, string> | null;
+}
+
+interface NodeWhy {
+  considered: number;
+  priceThatWouldWin: { rates: Record<string, string> } | null;
+}
+
 describe('npm start', () => {
   let market: Market;
   let ready: Ready;
@@ -100,6 +116,54 @@ describe('npm start', () => {
     expect(JSON.parse(doctor.stdout.trim())).toMatchObject({ violations: [] });
     expect(doctor.status).toBe(0);
   });
+
+  it('says why a batch waits and what would place it, and to nodes the price that would have won', async () => {
+    const line = JSON.stringify({
+      custom_id: 'a',
+      method: 'POST',
+      url: '/v1/embeddings',
+      body: { model: 'use-lite', input: 'hello' },
+    });
+    const file = await client.files.create({ file: new File([line], 'one.jsonl'), purpose: 'batch' });
+    const { id } = await client.batches.create({
+      input_file_id: file.id,
+      endpoint: '/v1/embeddings',
+      completion_window: '24h',
+      metadata: { region: 'nowhere', verify: 'off' },
+    });
+    while ((await client.batches.retrieve(id)).status === 'validating') await new Promise(setImmediate);
+    const [elsewhere] = freehold<Why>('why', id);
+    expect(elsewhere).toMatchObject({ job: id, fitting: 0 });
+    expect(elsewhere?.eliminated.map(({ constraint }) => constraint)).toContain('region');
+    expect(elsewhere?.relaxations[0]).toMatchObject({ constraints: ['region'], inYourHands: true });
+    await db.query('UPDATE job SET region = NULL, rate_caps = $2 WHERE id = $1', [
+      id,
+      { embeddingToken: String(Math.floor(EMBEDDING_RATE / 2)) },
+    ]);
+    const [dear] = freehold<Why>('why', id);
+    expect(dear?.relaxations[0]?.constraints).toEqual(['price']);
+    expect(dear?.priceThatWouldDo).toEqual({ embeddingToken: String(EMBEDDING_RATE) });
+    const nodes = freehold<NodeWhy>('node', 'why');
+    const won = nodes.flatMap(({ priceThatWouldWin }) => priceThatWouldWin ?? []);
+    expect(won.length).toBeGreaterThan(0);
+    for (const { rates } of won) expect(Number(rates['embeddingToken'])).toBeLessThanOrEqual(EMBEDDING_RATE / 2);
+    expect(nodes.every(({ considered }) => considered === 1)).toBe(true);
+    await client.batches.cancel(id);
+  });
+
+  /** What a command of the CLI prints with --json beside the running market: a line each. */
+  function freehold<Line>(...words: string[]): Line[] {
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      ['apps/cli/dist/main.js', ...words, '--json', '--data', market.dataDir],
+      { cwd: ROOT, encoding: 'utf8' },
+    );
+    if (stdout === '') throw new Error(`freehold ${words.join(' ')} said nothing: ${stderr}`);
+    return stdout
+      .trim()
+      .split('\n')
+      .map((text) => JSON.parse(text) as Line);
+  }
 
   it('stays up and streams a chat to the unmodified SDK', async () => {
     const stream = await client.chat.completions.create({

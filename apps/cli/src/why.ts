@@ -17,12 +17,14 @@ interface Why {
   readonly relaxations?: readonly { readonly changes: readonly string[]; readonly nodes: number }[];
   readonly cheapestOffer?: { readonly rates: Readonly<Record<string, string>>; readonly withinCap: boolean } | null;
   readonly lost?: readonly { readonly says: string; readonly jobs: number }[];
+  readonly priceThatWouldDo?: Readonly<Record<string, string>> | null;
   readonly priceThatWouldWin?: { readonly rates: Readonly<Record<string, string>> } | null;
 }
 
 export function addWhy(program: Command): void {
   reaching(program.command('why').argument('<job>', 'its id, as batch_…'))
     .description('Why the rows of a job are (not) being placed, and the smallest changes that would place them.')
+    .addHelpText('after', '\nExamples:\n  freehold why batch_…\n  freehold why batch_… --json | jq .relaxations')
     .action(async (job: string, options: Options) => {
       const api = reachApi(resolve(options.data), options);
       print(options, await askMarket(api, `/market/v1/jobs/${encodeURIComponent(job)}/explain`));
@@ -33,6 +35,10 @@ export function addWhy(program: Command): void {
 export function addNodeWhy(node: Command): void {
   reaching(node.command('why').argument('[node]', 'its peer id; every connected node without it'))
     .description('What a node got and lost among the open jobs, by reason, and the price that would have won.')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  freehold node why\n  freehold node why 16Uiu2… --json | jq .priceThatWouldWin\n  freehold node why --url https://api.example --key fh_…',
+    )
     .action(async (id: string | undefined, options: Options) => {
       const api = reachApi(resolve(options.data), options);
       for (const one of id === undefined ? await connectedNodes(api) : [id]) {
@@ -68,11 +74,12 @@ function render(why: Why): string {
     Object.entries(list)
       .map(([kind, rate]) => `${rate} per million of ${kind}`)
       .join(', ');
-  const { cheapestOffer, priceThatWouldWin } = why;
+  const { cheapestOffer, priceThatWouldDo, priceThatWouldWin } = why;
   return [
     why.summary,
     ...(why.eliminated ?? []).map((one) => `  ${one.nodes} left out: a node must be one that ${one.requirement}`),
     ...(cheapestOffer ? [`  cheapest that would fit: ${rates(cheapestOffer.rates)}`] : []),
+    ...(priceThatWouldDo ? [`  a cap that would place it: ${rates(priceThatWouldDo)}`] : []),
     ...(why.relaxations ?? []).map((one) => `  ${one.nodes} would fit: ${one.changes.join(', and ')}`),
     ...(why.lost ?? []).map((one) => `  ${one.jobs} lost: ${one.says}`),
     ...(priceThatWouldWin ? [`  would have won one at ${rates(priceThatWouldWin.rates)}`] : []),

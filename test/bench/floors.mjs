@@ -1,0 +1,61 @@
+/**
+ * The floors of placement that are timings, lean enough for every run of CI: each is a ratio of CPU-seconds measured in the same
+ * run, so that a slow or busy machine changes both sides of it. Fails below a floor; the targets are the benches' own to reach.
+ *
+ *   npm run bench -- floors
+ */
+import { run as placement } from './placement.mjs';
+import { run as placementScale } from './placement-scale.mjs';
+import { run as slurm } from './slurm.mjs';
+
+/** More rounds than CI has time for would only narrow what lies far above the floor anyway. */
+const PARTS = [
+  {
+    goal: 'G1',
+    of: ['ratioPerCpuSecond', 'graphileRatio'],
+    floor: { ratioPerCpuSecond: 4, graphileRatio: 1 },
+    measure: (json) => placement({ args: ['--rounds', '3', '--tasks', '8000'], json }),
+  },
+  {
+    goal: 'G2',
+    of: ['ratio500'],
+    floor: { ratio500: 5 },
+    measure: (json) => slurm({ args: ['--rounds', '1', '--limit-s', '12', '--nodes', '500'], json }),
+  },
+  {
+    // By the clock G4 allows twice the time at the median and four times at the 99th percentile; the mean lies between them.
+    goal: 'G4',
+    of: ['cpuRatio'],
+    ceiling: { cpuRatio: 2 },
+    measure: (json) => placementScale({ args: ['--rounds', '3', '--decisions', '10000'], json }),
+  },
+];
+
+export async function run({ json = false } = {}) {
+  const metrics = {};
+  const missed = [];
+  for (const part of PARTS) {
+    const { metrics: found } = await part.measure(json);
+    for (const key of part.of) {
+      const value = found[key] ?? found.skipped ?? 'not measured';
+      metrics[`${part.goal} ${key}`] = value;
+      // What cannot be measured here (no redis-server, no slurm-wlm) says so, and is no miss.
+      if (typeof value !== 'number') continue;
+      if (
+        value < (part.floor?.[key] ?? Number.NEGATIVE_INFINITY) ||
+        value > (part.ceiling?.[key] ?? Number.POSITIVE_INFINITY)
+      )
+        missed.push(`${part.goal} ${key} ${value}`);
+    }
+  }
+  const named = (side) =>
+    Object.fromEntries(
+      PARTS.flatMap((part) => Object.entries(part[side] ?? {}).map(([key, value]) => [`${part.goal} ${key}`, value])),
+    );
+  if (!json) for (const one of missed) console.log(`  missed: ${one}`);
+  return {
+    metrics: { ...metrics, missed },
+    floor: { ...named('floor'), ...named('ceiling') },
+    pass: missed.length === 0,
+  };
+}
