@@ -1,6 +1,7 @@
 /**
  * A trace of requests against the market: how busy its slots are (G8), what the same work costs on nodes that come and go
- * beside nodes that are always on (G11), and how much of the prompts' beginnings is found where it was computed (G12).
+ * beside nodes that are always on (G11), and how much of the prompts' beginnings is found where it was computed, and what
+ * the slowest hundredth of requests waits where not every model is loaded everywhere (G12).
  *
  *   npm run bench -- replay [--trace FILE] [--seeds N] [--spot-price PART]
  *
@@ -12,6 +13,7 @@ import { parseArgs } from 'node:util';
 import { at } from '../../scripts/launcher/paths.mjs';
 import { mean, rounded } from './placement/measure.mjs';
 import { Lru, replay, SLOTS } from './placement/replay-market.mjs';
+import { replayModels, withModels } from './placement/replay-models.mjs';
 import { readRequests } from './placement/replay-trace.mjs';
 
 const AZURE = at('../shared/data/azure-llm-2023/AzureLLMInferenceTrace_conv.csv.gz');
@@ -26,6 +28,8 @@ const WAIT_P99_S = 5;
 const CACHE_BLOCKS = 2_000;
 const TOKENS_PER_BLOCK = 512;
 const CACHE_NODES = 24;
+/** A market of a dozen models, each node holding two, a few GiB from a disk. */
+const MODELS = { models: 12, perNode: 2, loadS: 20 };
 const FLOOR = { utilisation: 0.89, costRatio: 0.7, prefixHitRatio: 0.85 };
 const TARGET = { utilisation: 0.93, costRatio: 0.57, prefixHitRatio: 0.95 };
 
@@ -57,6 +61,7 @@ export async function run({ args = [], json = false } = {}) {
     ...busy(first.requests, seeds, say),
     ...cost(first.requests, seeds, spotPrice, say),
     ...prefixes(last.requests, say),
+    ...coldStarts(first.requests, say),
     requests: first.requests.length,
     rowsRefused: first.refused.length + (files.length > 1 ? last.refused.length : 0),
     seeds,
@@ -147,5 +152,21 @@ function prefixes(requests, say) {
     prefixWaitP99S: rounded(own.waitP99S, 2),
     cacheNodes: CACHE_NODES,
     cacheBlocksPerNode: CACHE_BLOCKS,
+  };
+}
+
+/** G12: the same requests for the same models, once by all terms of the placement, once only where the model is loaded. */
+function coldStarts(requests, say) {
+  const work = withModels(loaded(requests, 0.7, NODES), MODELS.models, 1);
+  const own = replayModels({ work, nodes: NODES, ...MODELS, isWarmOnly: false });
+  const warm = replayModels({ work, nodes: NODES, ...MODELS, isWarmOnly: true });
+  say(
+    `  ${MODELS.models} models: p99 of the wait ${own.waitP99S.toFixed(2)} s with ${own.colds} cold starts, ${warm.waitP99S.toFixed(2)} s only where they are loaded`,
+  );
+  return {
+    coldStartWaitP99S: rounded(own.waitP99S, 3),
+    warmOnlyWaitP99S: rounded(warm.waitP99S, 3),
+    coldStarts: own.colds,
+    ...MODELS,
   };
 }

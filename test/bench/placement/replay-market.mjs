@@ -185,7 +185,8 @@ export class Lru {
   }
 }
 
-class Heap {
+/** Events by their times. */
+export class Heap {
   #items = [];
   peek() {
     return this.#items[0];
