@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BlobMissing, Blobs } from '@freehold/market';
+import { OBJECT_CHUNK_BYTES } from '@freehold/protocol';
 import { FILE_MODE, FOLDER_MODE, isMissing, statIfThere } from './durable-files.ts';
 
 /** Training files, checkpoints and adapters together; the ones unused for longest go first. */
@@ -25,6 +26,8 @@ export class ObjectsAtHand extends Blobs {
   readonly folder: string;
   readonly #bytesMax: number;
   readonly #fetching = new Map<string, Promise<void>>();
+  /** At least what lies here, as far as it was looked: what comes is added, so that a look is needed only above the limit. */
+  #bytes = Number.POSITIVE_INFINITY;
   #road: ObjectRoad | null = null;
 
   private constructor(folder: string, bytesMax: number) {
@@ -65,8 +68,9 @@ export class ObjectsAtHand extends Blobs {
   }
 
   async adopt(path: string, sha256: string): Promise<void> {
+    const { size } = await stat(path);
     await rename(path, join(this.folder, sha256));
-    await this.#makeRoom();
+    await this.#makeRoom(size);
   }
 
   /** Brings an object to a coordinator's process; nothing is sent that is there already. */
@@ -74,7 +78,7 @@ export class ObjectsAtHand extends Blobs {
     if (this.#road === null) throw new BlobMissing(sha256, 'this node is not connected yet');
     const path = join(this.folder, sha256);
     const { size } = await stat(path);
-    await this.#road.bring(peer, { sha256, bytes: size, body: () => createReadStream(path) });
+    await this.#road.bring(peer, { sha256, bytes: size, body: () => inChunks(path) });
     await this.#touch(path);
   }
 
@@ -94,8 +98,8 @@ export class ObjectsAtHand extends Blobs {
     let why = 'no coordinator is connected';
     for (const peer of this.#road?.peers() ?? []) {
       try {
-        await this.#take(sha256, path, this.#road?.fetch(peer, sha256) ?? []);
-        await this.#makeRoom();
+        const bytes = await this.#take(sha256, path, this.#road?.fetch(peer, sha256) ?? []);
+        await this.#makeRoom(bytes);
         return;
       } catch (error) {
         why = error instanceof Error ? error.message : String(error);
@@ -104,7 +108,8 @@ export class ObjectsAtHand extends Blobs {
     throw new BlobMissing(sha256, why);
   }
 
-  async #take(sha256: string, path: string, body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
+  async #take(sha256: string, path: string, body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<number> {
+    let bytes = 0;
     const draft = join(this.folder, `.${randomUUID()}`);
     const hash = createHash('sha256');
     try {
@@ -112,6 +117,7 @@ export class ObjectsAtHand extends Blobs {
       try {
         for await (const chunk of body) {
           hash.update(chunk);
+          bytes += chunk.length;
           // Writes all of it, where `write` may stop in the middle.
           await file.appendFile(chunk);
         }
@@ -123,23 +129,31 @@ export class ObjectsAtHand extends Blobs {
       const found = hash.digest('hex');
       if (found !== sha256) throw new BlobMissing(sha256, `what came hashes to ${found.slice(0, 12)}…`);
       await rename(draft, path);
+      return bytes;
     } finally {
       await rm(draft, { force: true });
     }
   }
 
-  async #makeRoom(): Promise<void> {
+  async #makeRoom(addedBytes: number): Promise<void> {
+    this.#bytes += addedBytes;
+    if (this.#bytes <= this.#bytesMax) return;
     const names = (await readdir(this.folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
     const looked = await Promise.all(
       names.map(async (name) => ({ name, stats: await statIfThere(join(this.folder, name)) })),
     );
     // What another call has just removed is not there any more.
     const files = looked.flatMap(({ name, stats }) => (stats === null ? [] : [{ name, ...stats }]));
-    let bytes = files.reduce((sum, { size }) => sum + size, 0);
+    this.#bytes = files.reduce((sum, { size }) => sum + size, 0);
     for (const { name, size, changedMs } of files.sort((a, b) => a.changedMs - b.changedMs)) {
-      if (bytes <= this.#bytesMax || Date.now() - changedMs < KEPT_MS) return;
+      if (this.#bytes <= this.#bytesMax || Date.now() - changedMs < KEPT_MS) return;
       await rm(join(this.folder, name), { force: true });
-      bytes -= size;
+      this.#bytes -= size;
     }
   }
+}
+
+/** As long as what goes over the wire at a time: smaller ones cost a frame each. */
+function inChunks(path: string): AsyncIterable<Uint8Array> {
+  return createReadStream(path, { highWaterMark: OBJECT_CHUNK_BYTES });
 }

@@ -1,5 +1,6 @@
 /** Reads safetensors files of F16 and F32 tensors. The file is untrusted: everything is checked before it is believed. */
 
+import { endianness } from 'node:os';
 import { fromHalf } from './half.mjs';
 
 /** Our largest header is 4 KB; the format itself allows more than anybody needs. */
@@ -43,12 +44,19 @@ export function readSafetensors(bytes) {
     const size = shape.reduce((product, one) => product * one, 1);
     if (from < 0 || to > bytes.length - body || to - from !== size * width)
       refuse(`tensor ${name} of shape [${shape}] cannot be the bytes ${from} to ${to}.`);
-    const data = new Float32Array(size);
-    for (let i = 0; i < size; i++) {
-      const at = body + from + i * width;
-      data[i] = dtype === 'F16' ? fromHalf(bytes.readUInt16LE(at)) : bytes.readFloatLE(at);
-    }
-    return { name, shape, dtype, data };
+    return { name, shape, dtype, data: numbersOf(bytes.subarray(body + from, body + to), dtype, size) };
   });
   return { metadata, tensors };
+}
+
+/** A copy: F32 as it lies there, where the machine counts its bytes as the format does. */
+function numbersOf(bytes, dtype, size) {
+  const numbers = new Float32Array(size);
+  if (dtype === 'F32' && endianness() === 'LE') {
+    new Uint8Array(numbers.buffer).set(bytes);
+    return numbers;
+  }
+  for (let i = 0; i < size; i++)
+    numbers[i] = dtype === 'F16' ? fromHalf(bytes.readUInt16LE(i * 2)) : bytes.readFloatLE(i * 4);
+  return numbers;
 }

@@ -1,16 +1,16 @@
-import type { Database } from '../database.ts';
+import type { Database, Sql } from '../database.ts';
 
 /** Users of objects hold it shared, whoever removes objects alone: it stands between looking and removing. */
 const BLOBS_LOCK = 7_316_006;
 
-export async function useBlobs(database: Database, jobId: string, sha256s: readonly string[]): Promise<void> {
-  await database.transaction(async (tx) => {
-    await tx.query('SELECT pg_advisory_xact_lock_shared($1)', [BLOBS_LOCK]);
-    await tx.query(
-      'INSERT INTO blob_use (sha256, job_id) SELECT unnest($2::text[]), $1 ON CONFLICT (sha256, job_id) DO NOTHING',
-      [jobId, sha256s],
-    );
-  });
+/** One statement, because every checkpoint that comes waits for it: the lock is had before the first row is written. */
+export async function useBlobs(sql: Sql, jobId: string, sha256s: readonly string[]): Promise<void> {
+  await sql.query(
+    `WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1))
+     INSERT INTO blob_use (sha256, job_id) SELECT sha256, $2 FROM held, unnest($3::text[]) AS sha256
+     ON CONFLICT (sha256, job_id) DO NOTHING`,
+    [BLOBS_LOCK, jobId, sha256s],
+  );
 }
 
 /** Whether a job is over since so long, and nothing of its leases is evidence any more. */

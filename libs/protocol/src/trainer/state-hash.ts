@@ -29,18 +29,22 @@ export function stateHash(step: number, tensors: readonly StateTensor[], hash: B
   hash.update(u64(step));
   const ordered = [...tensors].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
   for (const { name, shape, data } of ordered) {
-    const bytes = new TextEncoder().encode(name);
-    for (const part of [u32(bytes.length), bytes, u32(shape.length)]) hash.update(part);
-    for (const size of shape) hash.update(u64(size));
+    hash.update(headOf(name, shape));
     hash.update(data);
   }
   return hex(hash.digest());
 }
 
-function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
+/** In one piece: a state has hundreds of tensors, and a call into the runtime's hash costs more than the bytes of a head. */
+function headOf(name: string, shape: readonly number[]): Uint8Array {
+  const label = new TextEncoder().encode(name);
+  const head = new Uint8Array(4 + label.length + 4 + 8 * shape.length);
+  const view = new DataView(head.buffer);
+  view.setUint32(0, label.length, true);
+  head.set(label, 4);
+  view.setUint32(4 + label.length, shape.length, true);
+  shape.forEach((size, at) => view.setBigUint64(8 + label.length + 8 * at, BigInt(size), true));
+  return head;
 }
 
 function u64(value: number): Uint8Array {

@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-import { TrainerError, type Trainer } from '@freehold/market';
+import { TrainerError, type Trainer } from '@freehold/market/trainer';
 import {
   TRAINER_ERRORS,
   TRAINER_LINE_BYTES_MAX,
@@ -7,7 +7,7 @@ import {
   TrainerRequest,
   type TrainerAnswer,
   type TrainerErrorCode,
-} from '@freehold/protocol';
+} from '@freehold/protocol/trainer';
 import { LineReader } from './json-lines.ts';
 
 /** Loss and norm of a hopeless step may be no number; the message that says so must still be JSON. */

@@ -1,4 +1,4 @@
-import type { TrainingPlan } from '@freehold/protocol';
+import type { TrainingPlan } from '@freehold/protocol/trainer';
 import { power } from './arithmetic.ts';
 import type { Parameter } from './linear.ts';
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { TrainerError } from '@freehold/market';
-import { LORA_TARGETS } from '@freehold/protocol';
+import { TrainerError } from '@freehold/market/trainer';
+import { LORA_TARGETS } from '@freehold/protocol/trainer';
 import { readGguf, type Gguf, type GgufValue } from './read-gguf.ts';
 import { shapeOf, type Llama, type LlamaConfig, type Weight } from './llama.ts';
 import { SpmTokenizer } from './spm-tokenizer.ts';

@@ -1,4 +1,4 @@
-import type { ExportFormat, LoraTarget, StateTensor, TrainingPlan, WrittenFile } from '@freehold/protocol';
+import type { ExportFormat, LoraTarget, StateTensor, TrainingPlan, WrittenFile } from '@freehold/protocol/trainer';
 import { loraGguf, type AdapterPair } from '../../../../../models/freehold-tiny/index.mjs';
 import type { Kernel } from './kernel.ts';
 import type { Parameter } from './linear.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { TrainerError } from '@freehold/market';
+import { TrainerError } from '@freehold/market/trainer';
 import { moduleBytes } from './wasm/assembler.ts';
 import { gated, gatedBack } from './wasm/gated.ts';
 import { matmul } from './wasm/matmul.ts';

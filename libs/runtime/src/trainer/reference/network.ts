@@ -1,4 +1,4 @@
-import type { LoraTarget } from '@freehold/protocol';
+import type { LoraTarget } from '@freehold/protocol/trainer';
 import { Attention, probabilityCount, type Heads } from './attention.ts';
 import type { Example } from './example.ts';
 import { rowsOf, type Kernel, type Matrix, type Panels } from './kernel.ts';

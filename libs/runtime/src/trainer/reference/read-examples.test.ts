@@ -50,6 +50,22 @@ describe('a training file', () => {
     });
   });
 
+  it('gives each kind of chat its own marks, whatever kind stood before it', async () => {
+    const turns = [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: 'ab' },
+    ];
+    const path = join(folder, 'kinds.jsonl');
+    const line = (messages: readonly object[]): string => JSON.stringify({ messages });
+    writeFileSync(path, [turns, [...turns, ...turns], turns].map(line).join('\n'));
+    const { examples } = await readExamples(path, base);
+    expect(examples.map(({ tokens }) => [...tokens])).toEqual([
+      [1, 2, 1, 4, 1],
+      [1, 2, 1, 4, 1, 2, 1, 4, 1],
+      [1, 2, 1, 4, 1],
+    ]);
+  });
+
   it('refuses a line of a million letters without cutting it into tokens, which would take for ever', async () => {
     await expect(readExamples(fileWith('ab'.repeat(500_000)), base)).rejects.toMatchObject({
       code: 'example_too_long',

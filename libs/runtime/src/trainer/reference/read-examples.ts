@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { Template } from '@huggingface/jinja';
 import { z } from 'zod';
-import { TrainerError } from '@freehold/market';
+import { TrainerError } from '@freehold/market/trainer';
 import type { Base } from './base.ts';
 import type { Example } from './example.ts';
 
@@ -92,16 +92,25 @@ function exampleEncoder(base: Base): (messages: readonly Message[], line: number
   const { tokenizer, llama } = base;
   const template = new Template(base.chatTemplate);
   const placeholder = (at: number): string => `\ue000${at}\ue001`;
-  return (messages, line) => {
-    const turns = ordered(messages);
-    refuseHopeless(turns, tokenizer.pieceCharsMax, llama.config.contextTokens, line);
-    // Rendered over placeholders: a message that spells a mark must not become one.
+  // Over placeholders a text follows from the roles alone, and most files are of one kind of chat.
+  let rendered: { readonly roles: string; readonly text: string } | undefined;
+  const render = (turns: readonly Message[]): string => {
+    const roles = turns.map(({ role }) => role).join();
+    if (rendered?.roles === roles) return rendered.text;
     const text = template.render({
       messages: turns.map(({ role }, at) => ({ role, content: placeholder(at) })),
       add_generation_prompt: false,
       bos_token: tokenizer.bos,
       eos_token: tokenizer.eos,
     });
+    rendered = { roles, text };
+    return text;
+  };
+  return (messages, line) => {
+    const turns = ordered(messages);
+    refuseHopeless(turns, tokenizer.pieceCharsMax, llama.config.contextTokens, line);
+    // Rendered over placeholders: a message that spells a mark must not become one.
+    const text = render(turns);
     const tokens: number[] = [];
     const trained: number[] = [];
     const push = (ids: readonly number[], flag: (at: number) => boolean): void => {

@@ -1,5 +1,5 @@
 import { endianness } from 'node:os';
-import { TrainerError } from '@freehold/market';
+import { TrainerError } from '@freehold/market/trainer';
 
 const MAGIC = 0x46554747;
 const VERSION = 3;

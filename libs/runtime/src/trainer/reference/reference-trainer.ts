@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
-import { batchOf } from '@freehold/domain';
+import { batchOf } from '@freehold/domain/batch-schedule';
 import {
   Trainer,
   TrainerError,
@@ -10,7 +10,7 @@ import {
   type TrainerDescription,
   type TrainingEvents,
   type TrainingFiles,
-} from '@freehold/market';
+} from '@freehold/market/trainer';
 import {
   EXPORT_FORMATS,
   LORA_RANK_MAX,
@@ -22,7 +22,7 @@ import {
   type ExportFormat,
   type TrainingPlan,
   type WrittenFile,
-} from '@freehold/protocol';
+} from '@freehold/protocol/trainer';
 import { adamw, gradientNorm, learningRateOf } from './adamw.ts';
 import { ln } from './arithmetic.ts';
 import { readBase, type Base } from './base.ts';

@@ -1,4 +1,4 @@
-import { TrainerError } from '@freehold/market';
+import { TrainerError } from '@freehold/market/trainer';
 import type { GgufValue } from './read-gguf.ts';
 
 /** What stands for a space inside pieces. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { endianness } from 'node:os';
-import { TrainerError } from '@freehold/market';
-import { planHash, stateHash, type StateTensor, type TrainingPlan } from '@freehold/protocol';
+import { TrainerError } from '@freehold/market/trainer';
+import { planHash, stateHash, type StateTensor, type TrainingPlan } from '@freehold/protocol/trainer';
 import { readSafetensors } from '../../../../../models/freehold-tiny/index.mjs';
 import type { Moments } from './adamw.ts';
 import { initialA } from './initial-state.ts';
@@ -107,9 +107,9 @@ export class TrainingState {
   }
 }
 
-/** A copy of the numbers as little-endian F32, whatever the machine. */
+/** The numbers as little-endian F32, whatever the machine: a look at them, or a copy where they lie the other way round. */
 export function littleEndian(numbers: Float32Array): Uint8Array {
-  if (endianness() === 'LE') return new Uint8Array(numbers.slice().buffer);
+  if (endianness() === 'LE') return new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
   const bytes = new Uint8Array(numbers.length * 4);
   const view = new DataView(bytes.buffer);
   numbers.forEach((value, i) => view.setFloat32(i * 4, value, true));

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TrainerError } from '@freehold/market';
-import type { WrittenFile } from '@freehold/protocol';
+import { TrainerError } from '@freehold/market/trainer';
+import type { WrittenFile } from '@freehold/protocol/trainer';
 
 const NO_ROOM = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 

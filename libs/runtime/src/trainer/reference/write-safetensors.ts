@@ -1,4 +1,4 @@
-import type { StateTensor } from '@freehold/protocol';
+import type { StateTensor } from '@freehold/protocol/trainer';
 
 /** A safetensors file of F32 tensors in the order of their names: equal tensors give equal bytes. */
 export function writeSafetensors(metadata: Readonly<Record<string, string>>, tensors: readonly StateTensor[]): Buffer {
