@@ -209,6 +209,38 @@ describe('a fine-tune on the market', () => {
     }
   });
 
+  it('stops after the segment in work when it is paused, is charged for what was accepted, and goes on when it is resumed', async () => {
+    const tune = await submit();
+    const { fineTunes } = where;
+    const paused = await tune.lease(honest, null, async (segment) => {
+      if (segment === 0) await fineTunes.pause(tune.orgId, tune.id);
+    });
+    expect(paused).toEqual({ end: { end: 'yielded' }, verified: { done: true, outcome: 'accepted' } });
+    const { job, trainedTokens } = await tune.view();
+    expect([job.state, job.rowsSucceeded, job.charged]).toEqual(['in_progress', 1, trainedTokens]);
+    expect(await tune.said()).toMatch(/stopped before segment 1: the job is paused/);
+    await expect(tune.lease(honest)).rejects.toThrow('is open');
+    await fineTunes.resume(tune.orgId, tune.id);
+    expect(await tune.lease(honest)).toMatchObject({ verified: { outcome: 'accepted' } });
+    expect(tune.links.flatMap((link) => link.trained)).toEqual([0, 1, 2]);
+    expect(await tune.curve()).toEqual(curve);
+  });
+
+  it('that is cancelled is charged for the segments that were signed for, and for no other', async () => {
+    const tune = await submit();
+    const dead = await tune.lease(honest, { segment: 1, moment: 'signed' });
+    expect(dead.verified).toMatchObject({ outcome: 'accepted' });
+    await tune.lease(honest, null, async () => {
+      await where.fineTunes.cancel(tune.orgId, tune.id);
+      await where.world.store.expireJobs();
+    });
+    await tune.finish();
+    const { job, trainedTokens, modelName } = await tune.view();
+    expect([job.state, job.rowsSucceeded, job.rowsEnded, modelName]).toEqual(['cancelled', 2, 1, null]);
+    expect(job.charged).toBe(trainedTokens);
+    expect(job.charged).toBe(await chargedTokens(tune));
+  });
+
   it('goes on when the disk that was full while a checkpoint came has room again, and pays for it once', async () => {
     const room = new DiskObjectStore(join(dir, 'objects'), 'full', ENOUGH_BYTES);
     // A seed of its own: checkpoints that lie there already need no room.

@@ -113,6 +113,8 @@ class TrainingLink extends PlayedLink {
   readonly #key: ReturnType<typeof createSigner>;
   readonly trained: number[] = [];
   death: Death = null;
+  /** Called when a segment is trained and not delivered yet. */
+  onTrained: (segment: number) => Promise<void> = () => Promise.resolve();
 
   constructor(key: ReturnType<typeof createSigner>, node: TrainingNode) {
     super(key, () => Promise.reject(new Error('segments alone are played here')));
@@ -152,6 +154,7 @@ class TrainingLink extends PlayedLink {
       return { end: 'failed', code: error.code, message: error.message };
     }
     this.trained.push(rowNo);
+    await this.onTrained(rowNo);
     if (dies('trained')) return gone;
     const { desk, blobs, id } = this.#node;
     const kept =
@@ -284,6 +287,7 @@ export class PlayedTune {
   async lease(
     trainee: Trainee,
     death: Death = null,
+    onTrained?: (segment: number) => Promise<void>,
   ): Promise<{ readonly end: RowsEnd; readonly verified: Verified | null }> {
     const { world } = this.#where;
     const key = createSigner(`0x${randomBytes(32).toString('hex')}`, DOMAIN);
@@ -293,6 +297,7 @@ export class PlayedTune {
     const lease = await this.#granted(nodeId, trainee.engine);
     const link = new TrainingLink(key, { id: nodeId, desk: this.#desk, ...trainee });
     link.death = death;
+    if (onTrained !== undefined) link.onTrained = onTrained;
     this.links.push(link);
     const { jobs, fineTunes, objects, bases, blobs } = this.#where;
     const ports = {

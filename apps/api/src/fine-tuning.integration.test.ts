@@ -95,6 +95,7 @@ describe('fine-tuning jobs', () => {
     await expect(tenant.client.fineTuning.jobs.pause(job.id)).rejects.toMatchObject({ status: 409 });
     const events = await tenant.client.fineTuning.jobs.listEvents(job.id);
     expect(events.data.map(({ message }) => message.split(':')[0])).toEqual([
+      'Cancelled',
       'Resumed.',
       'Paused',
       'Created fine-tuning job',
@@ -169,6 +170,99 @@ describe('fine-tuning jobs', () => {
     ]);
     expect(await faultsOf('\n\n')).toEqual([['empty_file', null]]);
     expect(await faultsOf(`${line(1)}\n`)).toEqual([['too_few_examples', null]]);
+  });
+});
+
+type Answer = readonly [status: number, said: string, state: string];
+const LATE = (words: string) => [409, words, ''] as const;
+/** What each action comes to in each state of a job: the status code, the job's status (or the error's words), its state afterwards. */
+const ACTIONS: Readonly<Record<string, Readonly<Record<'pause' | 'resume' | 'cancel', Answer>>>> = {
+  validating: {
+    pause: [200, 'validating_files', 'validating, paused'],
+    resume: [200, 'validating_files', 'validating'],
+    cancel: [200, 'cancelled', 'cancelled'],
+  },
+  'validating, paused': {
+    pause: [200, 'validating_files', 'validating, paused'],
+    resume: [200, 'validating_files', 'validating'],
+    cancel: [200, 'cancelled', 'cancelled, paused'],
+  },
+  in_progress: {
+    pause: [200, 'paused', 'in_progress, paused'],
+    resume: [200, 'queued', 'in_progress'],
+    cancel: [200, 'cancelled', 'cancelling'],
+  },
+  'in_progress, paused': {
+    pause: [200, 'paused', 'in_progress, paused'],
+    resume: [200, 'queued', 'in_progress'],
+    cancel: [200, 'cancelled', 'cancelling, paused'],
+  },
+  finalizing: {
+    pause: LATE('has trained its last segment and writes its result: it cannot be paused any more.'),
+    resume: LATE('has trained its last segment and writes its result: it cannot be resumed any more.'),
+    cancel: LATE('has trained its last segment and writes its result: it cannot be cancelled any more.'),
+  },
+  completed: {
+    pause: LATE('is succeeded: it cannot be paused any more.'),
+    resume: LATE('is succeeded: it cannot be resumed any more.'),
+    cancel: LATE('is succeeded: it cannot be cancelled any more.'),
+  },
+  failed: {
+    pause: LATE('is failed: it cannot be paused any more.'),
+    resume: LATE('is failed: it cannot be resumed any more.'),
+    cancel: LATE('is failed: it cannot be cancelled any more.'),
+  },
+  expired: {
+    pause: LATE('is failed: it cannot be paused any more.'),
+    resume: LATE('is failed: it cannot be resumed any more.'),
+    cancel: LATE('is failed: it cannot be cancelled any more.'),
+  },
+  cancelling: {
+    pause: LATE('is cancelled: it cannot be paused any more.'),
+    resume: LATE('is cancelled: it cannot be resumed any more.'),
+    cancel: [200, 'cancelled', 'cancelling'],
+  },
+  cancelled: {
+    pause: LATE('is cancelled: it cannot be paused any more.'),
+    resume: LATE('is cancelled: it cannot be resumed any more.'),
+    cancel: [200, 'cancelled', 'cancelled'],
+  },
+};
+
+describe('pause, resume and cancel', () => {
+  it('move a job only from where they can, say where they cannot, and charge nothing by themselves', async () => {
+    const tenant = await house.org();
+    const { id } = await create(tenant);
+    const put = (where: string): Promise<unknown> =>
+      house.database.query(
+        `UPDATE job SET state = $2, paused_at = CASE WHEN $3 THEN clock_timestamp() END, cap = 100, charged = 40 WHERE id = $1`,
+        [id, where.split(', ')[0], where.endsWith(', paused')],
+      );
+    const now = async (): Promise<unknown> => {
+      const [job] = await house.database.query<{ state: string; paused: boolean; charged: string }>(
+        'SELECT state, paused_at IS NOT NULL AS paused, charged FROM job WHERE id = $1',
+        [id],
+      );
+      return [`${job?.state}${job?.paused === true ? ', paused' : ''}`, job?.charged];
+    };
+    for (const [where, actions] of Object.entries(ACTIONS))
+      for (const [action, [status, said, state]] of Object.entries(actions)) {
+        await put(where);
+        const answer = await fetch(`${house.url}/v1/fine_tuning/jobs/${id}/${action}`, {
+          method: 'POST',
+          headers: { authorization: `Bearer ${tenant.key}` },
+        });
+        const { error, status: seen } = (await answer.json()) as {
+          readonly error: { readonly message: string; readonly code: string } | null;
+          readonly status?: string;
+        };
+        expect([where, action, answer.status, seen ?? error?.message, error?.code]).toEqual(
+          status === 200
+            ? [where, action, 200, said, undefined]
+            : [where, action, status, `The job '${id}' ${said}`, 'job_not_active'],
+        );
+        expect([where, action, ...((await now()) as string[])]).toEqual([where, action, state || where, '40']);
+      }
   });
 });
 

@@ -13,20 +13,26 @@ const Deviations = z.array(
 export interface SchemaJudge {
   /** What of an answer the published schema does not allow, beyond the committed deviations. */
   faults(schema: string, answer: unknown): string[];
-  /** Deviations that were never needed: the list must not grow stale. */
+  /** Deviations of the schemas asked for that were never needed: the list must not grow stale. */
   unused(): string[];
+  /** The properties that a schema names. */
+  properties(schema: string): string[];
 }
 
 /** OpenAI's published schema as a judge; null where the reference is not at hand. */
 export function schemaJudge(): SchemaJudge | null {
   if (!existsSync(fileURLToPath(REFERENCE))) return null;
-  const document = withNulls(JSON.parse(readFileSync(REFERENCE, 'utf8'))) as { components: unknown };
+  const document = withNulls(JSON.parse(readFileSync(REFERENCE, 'utf8'))) as {
+    components: { schemas: Readonly<Record<string, { properties?: object }>> };
+  };
   const ajv = new Ajv({ strict: false, allErrors: true, validateFormats: false });
   ajv.addSchema({ $id: 'openai', components: document.components });
   const deviations = Deviations.parse(JSON.parse(readFileSync(DEVIATIONS, 'utf8')));
   const used = new Set<string>();
+  const asked = new Set<string>();
   return {
     faults: (schema, answer) => {
+      asked.add(schema);
       const validate: ValidateFunction | undefined = ajv.getSchema(`openai#/components/schemas/${schema}`);
       if (validate === undefined) throw new Error(`the reference has no schema ${schema}`);
       if (validate(answer) === true) return [];
@@ -39,7 +45,8 @@ export function schemaJudge(): SchemaJudge | null {
         return [];
       });
     },
-    unused: () => deviations.map(({ name }) => name).filter((name) => !used.has(name)),
+    unused: () => deviations.filter(({ schema, name }) => asked.has(schema) && !used.has(name)).map(({ name }) => name),
+    properties: (schema) => Object.keys(document.components.schemas[schema]?.properties ?? {}),
   };
 }
 

@@ -69,6 +69,11 @@ export async function runLease(ports: RunLeasePorts, lease: GrantedLease, signal
   };
   const end = await ports.link.runLease(grant, delivery.from, delivery.inputs(), delivery, signal);
   await delivery.close(end);
+  if (delivery.fault === null && delivery.paused) {
+    // As if its owner had wanted the machine: what is signed for is verified and paid, and nobody is blamed for the rest.
+    await ports.leases.giveBack(lease, 'yield', 'the job was paused');
+    return { end: 'yielded' };
+  }
   await settleEnd(ports.leases, lease, end, delivery.fault);
   return delivery.fault === null ? end : { end: 'failed', code: 'FORGED', message: delivery.fault };
 }
@@ -84,6 +89,8 @@ async function settleEnd(leases: LeaseStore, lease: GrantedLease, end: RowsEnd, 
 class LeaseDelivery implements RowSink {
   /** What the node did that no honest node does, once it has done it. */
   fault: string | null = null;
+  /** The stream was ended at a checkpoint because nothing more is to be trained now. */
+  paused = false;
   readonly #ports: RunLeasePorts;
   readonly #lease: GrantedLease;
   readonly #address: string;
@@ -131,7 +138,7 @@ class LeaseDelivery implements RowSink {
 
   /** What the stream was needed for beyond itself ends with it. */
   async close(end: RowsEnd): Promise<void> {
-    await this.#training?.close(end);
+    await this.#training?.close(this.paused ? 'paused' : end);
   }
 
   async *#lines(): AsyncIterable<RowInput> {
@@ -180,7 +187,7 @@ class LeaseDelivery implements RowSink {
     this.#received += rows.length;
     for (const row of rows) this.#tree.addHash(row.leafHash);
     this.#pending.push(...rows);
-    this.#training?.durable(batch.map(({ output }) => output));
+    await this.#training?.durable(batch.map(({ output }) => output));
     this.#ports.onRows?.(rows.length);
   }
   #received = 0;
@@ -197,7 +204,8 @@ class LeaseDelivery implements RowSink {
     this.#pending = [];
     await this.#training?.signed(checkpoint.n);
     if (drawHeight !== null) await countersign(this.#ports, this.#lease, checkpoint.root, drawHeight);
-    return true;
+    this.paused = !checkpoint.last && this.#training?.paused === true;
+    return !this.paused;
   }
 
   async #checkpointFault(checkpoint: SignedCheckpoint): Promise<string | null> {

@@ -92,11 +92,10 @@ function errorOf(tune: FineTuneView, status: Status): Record<string, unknown> | 
   };
 }
 
-/** At the pace so far; null before there is one, and while nothing runs. */
-function estimatedFinish(tune: FineTuneView, status: Status): number | null {
-  if (status !== 'running' || tune.startedAtMs === null || tune.segmentsDone === 0) return null;
-  const perSegmentMs = (tune.nowMs - tune.startedAtMs) / tune.segmentsDone;
-  return seconds(tune.nowMs + perSegmentMs * (tune.job.rowCount - tune.segmentsDone));
+/** At the pace that nodes had so far; null before there is one, and while nothing runs. */
+function estimatedFinish({ job, nowMs, segmentsDone, workedMs }: FineTuneView, status: Status): number | null {
+  if (status !== 'running' || segmentsDone === 0) return null;
+  return seconds(nowMs + (workedMs / segmentsDone) * (job.rowCount - segmentsDone));
 }
 
 export function eventBody(event: FineTuneEvent): Record<string, unknown> {
@@ -115,16 +114,17 @@ export interface Checkpoint {
   readonly id: string;
   readonly segment: number;
   readonly output: SegmentOutput;
+  readonly acceptedAtMs: number;
 }
 
 /** Only the last one is served under a name: the others are there to go on from, and to be audited. */
-export function checkpointBody(tune: FineTuneView, { id, segment, output }: Checkpoint): Record<string, unknown> {
+export function checkpointBody(tune: FineTuneView, { id, segment, output, acceptedAtMs }: Checkpoint): Record<string, unknown> {
   const name = tune.modelName ?? modelName(tune);
   const isLast = segment === tune.job.rowCount - 1;
   return {
     object: 'fine_tuning.job.checkpoint',
     id,
-    created_at: seconds(tune.job.createdAtMs),
+    created_at: seconds(acceptedAtMs),
     fine_tuning_job_id: tune.job.id,
     fine_tuned_model_checkpoint: isLast ? name : `${name}:ckpt-step-${output.toStep}`,
     step_number: output.toStep,

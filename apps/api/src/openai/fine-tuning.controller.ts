@@ -18,7 +18,7 @@ import { requestFacts, type ApiRequest } from '../http/api-request.ts';
 import { TakesJson } from '../http/json-body.ts';
 import { Stores } from '../http/room.guard.ts';
 import { listBody, pageOf, unknownCursor } from '../http/list-body.ts';
-import { checkpointBody, eventBody, fineTuningBody, type Checkpoint } from './fine-tuning-body.ts';
+import { checkpointBody, eventBody, fineTuningBody, statusOf, type Checkpoint } from './fine-tuning-body.ts';
 
 const PAGE = { limitDefault: 20, limitMax: 100, hasOrder: false } as const;
 const CHECKPOINTS_PAGE = { limitDefault: 10, limitMax: 100, hasOrder: false } as const;
@@ -140,8 +140,8 @@ export class FineTuningController {
       segment >= 0 && found.length <= limit;
       segment -= 1
     ) {
-      const output = await acceptedSegment({ jobs: this.#jobs, objects: this.#objects }, id, segment);
-      if (output !== null) found.push({ id: checkpointId(tune, segment), segment, output });
+      const accepted = await acceptedSegment({ jobs: this.#jobs, objects: this.#objects }, id, segment);
+      if (accepted !== null) found.push({ id: checkpointId(tune, segment), segment, ...accepted });
     }
     const items = found.slice(0, limit);
     return {
@@ -167,12 +167,15 @@ function segmentOf(tune: FineTuneView, id: string): number | null {
   return Number.isInteger(segment) && checkpointId(tune, segment) === id ? segment : null;
 }
 
+/** In the words of the API: what a job is inside has another name. */
 function tooLate(tune: FineTuneView, what: string): ApiError {
+  const where =
+    tune.job.state === 'finalizing' ? 'has trained its last segment and writes its result' : `is ${statusOf(tune)}`;
   return new ApiError({
     status: 409,
     type: 'invalid_request_error',
     code: 'job_not_active',
-    message: `The job '${tune.job.id}' is ${tune.job.state}: it cannot be ${what} any more.`,
+    message: `The job '${tune.job.id}' ${where}: it cannot be ${what} any more.`,
   });
 }
 

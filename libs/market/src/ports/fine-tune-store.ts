@@ -33,9 +33,9 @@ export interface FineTuneView {
   readonly pausedAtMs: number | null;
   /** Whether a node has it, or had. */
   readonly started: boolean;
-  /** Segments accepted or delivered, and when the first lease began: what the estimate of the end rests on. */
+  /** Segments accepted or delivered, and how long nodes were at work on the job: what the estimate of the end rests on. */
   readonly segmentsDone: number;
-  readonly startedAtMs: number | null;
+  readonly workedMs: number;
   /** Tokens of accepted segments. */
   readonly trainedTokens: bigint;
   readonly modelName: string | null;
@@ -111,6 +111,8 @@ export abstract class FineTuneStore {
   /** A second run of the verification finds what the first found; another checkpoint takes the place of the one before. */
   abstract saveEvaluation(jobId: string, found: NonNullable<FineTuneView['evaluated']>): Promise<void>;
   abstract pause(orgId: string, jobId: string): Promise<Paused | null>;
+  /** Asked after every segment: a pause is heard at the next one's beginning. */
+  abstract isPaused(jobId: string): Promise<boolean>;
   abstract resume(orgId: string, jobId: string): Promise<Paused | null>;
   /** Null when there is no such job; false when it is over. */
   abstract cancel(orgId: string, jobId: string): Promise<boolean | null>;

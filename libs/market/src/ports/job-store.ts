@@ -144,6 +144,8 @@ export interface ResultRow {
         readonly length: number;
         readonly digest: string;
         readonly engineClass: string;
+        /** When the lease ended: for a row with an answer, when that was accepted. */
+        readonly endedAtMs: number;
       })
     | null;
 }

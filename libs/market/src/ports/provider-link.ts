@@ -52,7 +52,7 @@ export interface SignedCheckpoint {
 export interface RowSink {
   /** Results in row order without gaps, as many as had arrived. */
   results(batch: readonly { readonly index: number; readonly output: WorkOutput }[]): Promise<void>;
-  /** `false` ends the stream: the lease is not this node's any more, or the checkpoint is forged. */
+  /** `false` ends the stream: the lease is not this node's any more, nothing more of it is wanted now, or the checkpoint is forged. */
   checkpoint(checkpoint: SignedCheckpoint): Promise<boolean>;
 }
 

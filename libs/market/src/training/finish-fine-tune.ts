@@ -53,9 +53,9 @@ async function resultOf(ports: TrainingPorts, tune: FineTuneView, signal: AbortS
 async function acceptedSegments(ports: TrainingPorts, tune: FineTuneView): Promise<readonly SegmentOutput[]> {
   const outputs: SegmentOutput[] = [];
   for (let segment = 0; segment < tune.job.rowCount; segment += 1) {
-    const output = await acceptedSegment(ports, tune.job.id, segment);
-    if (output === null) break;
-    outputs.push(output);
+    const accepted = await acceptedSegment(ports, tune.job.id, segment);
+    if (accepted === null) break;
+    outputs.push(accepted.output);
   }
   return outputs;
 }

@@ -56,6 +56,18 @@ export const leaseEvents = {
     ];
   },
 
+  /** @param done Segments that the lease has delivered. */
+  paused(view: LeaseView, done: number): readonly NewFineTuneEvent[] {
+    const next = view.rowFrom + done;
+    return [
+      info(
+        `paused-${nameOf(view)}-${done}`,
+        `Node ${shortNode(view.nodeId)} stopped before segment ${next}: the job is paused. What it delivered is verified and charged; segment ${next} begins when the job is resumed.`,
+        { from_segment: next },
+      ),
+    ];
+  },
+
   accepted(segment: number, fromStep: number, output: SegmentOutput): readonly NewFineTuneEvent[] {
     const every = Math.max(1, Math.ceil(output.losses.length / STEPS_SHOWN_PER_SEGMENT));
     return output.losses.flatMap((loss, at) => {

@@ -29,6 +29,7 @@ export class LeaseTraining {
   readonly #fromIndex: number;
   readonly #rows: number;
   #start: StartState;
+  #paused = false;
   #wake: () => void = () => undefined;
 
   private constructor(
@@ -70,10 +71,16 @@ export class LeaseTraining {
     return new LeaseTraining(training, view, planned, start, delivered.length);
   }
 
+  /** Its requester paused the job: what was delivered is signed for, and no further segment goes out. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
   async *inputs(from: number): AsyncIterable<RowInput> {
     for (let index = from; index < this.#rows; index += 1) {
       while (this.#fromIndex + this.#outputs.length < index)
         await new Promise<void>((resolve) => (this.#wake = resolve));
+      if (this.#paused) return;
       const rowNo = this.#view.rowFrom + index;
       yield { index, rowNo, work: segmentWork(this.#planned, rowNo, this.#start) };
     }
@@ -84,12 +91,14 @@ export class LeaseTraining {
     return plannedSegmentFault(this.#training, this.#planned, work, output);
   }
 
-  durable(outputs: readonly WorkOutput[]): void {
+  /** Decides whether another segment goes out before the signature over these comes, which may be the lease's last. */
+  async durable(outputs: readonly WorkOutput[]): Promise<void> {
     for (const output of outputs) {
       if (output.kind !== 'segment') continue;
       this.#outputs.push(output);
       this.#start = stateAfter(output);
     }
+    this.#paused ||= await this.#training.fineTunes.isPaused(this.#view.jobId);
     this.#wake();
   }
 
@@ -104,9 +113,12 @@ export class LeaseTraining {
     );
   }
 
-  async close(end: RowsEnd): Promise<void> {
+  /** @param end `paused`: ended by ourselves, at a signature. */
+  async close(end: RowsEnd | 'paused'): Promise<void> {
     this.#bringing.end();
-    await this.#training.fineTunes.note(this.#view.jobId, leaseEvents.ended(this.#view, end));
+    const done = this.#fromIndex + this.#outputs.length;
+    const events = end === 'paused' ? leaseEvents.paused(this.#view, done) : leaseEvents.ended(this.#view, end);
+    await this.#training.fineTunes.note(this.#view.jobId, events);
   }
 }
 

@@ -42,22 +42,22 @@ export function stateAfter(output: SegmentOutput): StartState {
 /** The state after the accepted segment before `segment`. Nothing is placed before that one is accepted. */
 export async function stateBefore(ports: TrainingPorts, jobId: string, segment: number): Promise<StartState> {
   if (segment === 0) return null;
-  const output = await acceptedSegment(ports, jobId, segment - 1);
-  if (output === null)
+  const accepted = await acceptedSegment(ports, jobId, segment - 1);
+  if (accepted === null)
     throw new Error(`segment ${segment} of ${jobId} was leased before segment ${segment - 1} was accepted`);
-  return stateAfter(output);
+  return stateAfter(accepted.output);
 }
 
 export async function acceptedSegment(
   ports: Pick<TrainingPorts, 'jobs' | 'objects'>,
   jobId: string,
   segment: number,
-): Promise<SegmentOutput | null> {
+): Promise<{ readonly output: SegmentOutput; readonly acceptedAtMs: number } | null> {
   const [row] = await ports.jobs.results(jobId, segment, 1);
   if (row === undefined || row.rowNo !== segment || row.state !== 'succeeded' || row.result === null) return null;
   const [piece] = await ports.objects.readPieces(segmentObject(row.result), [row.result]);
   const output = outputOf(piece);
-  return output.kind === 'segment' ? output : null;
+  return output.kind === 'segment' ? { output, acceptedAtMs: row.result.endedAtMs } : null;
 }
 
 /** The objects that somebody needs to run a segment again and compare its checkpoint. */

@@ -20,12 +20,13 @@ interface ResultRecord {
   readonly result_length: number | null;
   readonly model_digest: string | null;
   readonly engine_class: string | null;
+  readonly lease_ended_at: Date | null;
 }
 
 export async function results(sql: Sql, jobId: string, fromRow: number, limit: number): Promise<readonly ResultRow[]> {
   const rows = await sql.query<ResultRecord>(
     `SELECT r.row_no, r.custom_id, r.input_offset, r.input_length, r.state, r.error_code, r.error_message,
-       r.task_id, r.epoch, r.result_offset, r.result_length, l.model_digest, l.engine_class
+       r.task_id, r.epoch, r.result_offset, r.result_length, l.model_digest, l.engine_class, l.ended_at AS lease_ended_at
      FROM job_row r LEFT JOIN lease l ON l.task_id = r.task_id AND l.epoch = r.epoch
      WHERE r.job_id = $1 AND r.row_no >= $2 ORDER BY r.row_no LIMIT $3`,
     [jobId, fromRow, limit],
@@ -52,6 +53,7 @@ function resultPlace(row: ResultRecord): ResultRow['result'] {
     length,
     digest: row.model_digest ?? '',
     engineClass: row.engine_class ?? '',
+    endedAtMs: row.lease_ended_at?.getTime() ?? 0,
   };
 }
 

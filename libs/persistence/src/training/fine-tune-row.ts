@@ -22,7 +22,8 @@ interface FineTuneRecord extends JobRecord {
   readonly evaluated: FineTuneView['evaluated'];
   readonly result_file_ids: string[];
   readonly paused_at: Date | null;
-  readonly started_at: Date | null;
+  readonly started: boolean;
+  readonly worked_ms: number;
   readonly segments_done: number;
   readonly trained_tokens: string;
   readonly model_name: string | null;
@@ -33,12 +34,14 @@ interface FineTuneRecord extends JobRecord {
 const SELECT = `
 SELECT job.*, tune.base, tune.suffix, tune.seed, tune.validation_file_id, tune.evaluation_file_id, tune.evaluation_min,
   tune.asked, tune.planned, tune.evaluated, tune.result_file_ids, clock_timestamp() AS now, model.name AS model_name,
-  flight.started_at, (job.rows_succeeded + coalesce(flight.signed, 0))::int AS segments_done,
+  flight.started, flight.worked_ms, (job.rows_succeeded + coalesce(flight.signed, 0))::int AS segments_done,
   coalesce((SELECT sum((usage ->> 'trainingToken')::numeric) FROM receipt WHERE receipt.job_id = job.id), 0)::text AS trained_tokens
 FROM (SELECT ${JOB_COLUMNS}, paused_at FROM job) AS job JOIN fine_tune tune ON tune.job_id = job.id
 LEFT JOIN fine_tuned_model model ON model.job_id = job.id
 LEFT JOIN LATERAL (
-  SELECT min(lease.started_at) AS started_at, sum(lease.checkpoint_rows) FILTER (WHERE lease.ended_at IS NULL) AS signed
+  -- Time at work, not on the clock: a pause, or a wait for a node or a verdict, says nothing about the pace.
+  SELECT count(lease.started_at) > 0 AS started, sum(lease.checkpoint_rows) FILTER (WHERE lease.ended_at IS NULL) AS signed,
+    coalesce(sum(extract(epoch FROM coalesce(lease.committed_at, lease.ended_at, clock_timestamp()) - lease.started_at)), 0)::float8 * 1000 AS worked_ms
   FROM lease WHERE lease.job_id = job.id) AS flight ON true`;
 
 export async function fineTunes(sql: Sql, where: string, params: readonly unknown[]): Promise<readonly FineTuneView[]> {
@@ -51,9 +54,9 @@ function fineTuneView(row: FineTuneRecord): FineTuneView {
     asked: askedOf(row),
     planned: row.planned,
     pausedAtMs: row.paused_at?.getTime() ?? null,
-    started: row.started_at !== null,
+    started: row.started,
     segmentsDone: row.segments_done,
-    startedAtMs: row.started_at?.getTime() ?? null,
+    workedMs: row.worked_ms,
     trainedTokens: BigInt(row.trained_tokens),
     modelName: row.model_name,
     evaluated: row.evaluated,

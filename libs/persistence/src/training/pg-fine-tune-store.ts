@@ -111,7 +111,12 @@ export class PgFineTuneStore extends FineTuneStore {
     return this.#hold(orgId, jobId, false);
   }
 
-  /** What is leased is finished: a node's work of seconds is not thrown away. Only new leases wait. */
+  async isPaused(jobId: string): Promise<boolean> {
+    const paused = await this.#database.query('SELECT 1 FROM job WHERE id = $1 AND paused_at IS NOT NULL', [jobId]);
+    return paused.length > 0;
+  }
+
+  /** The segment in work is finished: a node's work of seconds is not thrown away. No other begins. */
   async #hold(orgId: string, jobId: string, pause: boolean): Promise<Paused | null> {
     return this.#database.transaction(async (tx) => {
       const [job] = await tx.query<{ state: string; paused: boolean }>(
@@ -134,7 +139,9 @@ export class PgFineTuneStore extends FineTuneStore {
           key: `held-${count?.n ?? 0}`,
           level: 'info',
           type: 'message',
-          message: pause ? 'Paused: no new segment is placed until it is resumed.' : 'Resumed.',
+          message: pause
+            ? 'Paused: the segment in work is finished and charged when accepted; no other begins until the job is resumed.'
+            : 'Resumed.',
         },
       ]);
       if (!pause) await fileWork(tx, [{ topic: 'place', ids: { job: jobId } }]);
@@ -143,7 +150,17 @@ export class PgFineTuneStore extends FineTuneStore {
   }
 
   async cancel(orgId: string, jobId: string): Promise<boolean | null> {
-    return (await cancelJob(this.#database, orgId, jobId, 'fine-tune'))?.cancelled ?? null;
+    const cancelled = (await cancelJob(this.#database, orgId, jobId, 'fine-tune'))?.cancelled ?? null;
+    if (cancelled === true)
+      await noteEvents(this.#database, jobId, [
+        {
+          key: 'cancelling',
+          level: 'info',
+          type: 'message',
+          message: 'Cancelled: what is signed for is verified and charged when accepted; nothing else is.',
+        },
+      ]);
+    return cancelled;
   }
 
   finish(jobId: string, result: FineTuneResult): Promise<boolean> {

@@ -139,7 +139,7 @@ export class MemoryJobStore extends JobStore {
     return rowsOf(jobId, fromRow, Math.min(job.rowCount, fromRow + limit)).map(([key]) => {
       const row = this.#db.rows.must(key);
       const lease = row.result === null ? undefined : this.#db.leases.must(`${row.result.task}.${row.result.epoch}`);
-      const from = { digest: lease?.digest ?? '', engineClass: lease?.engineClass ?? '' };
+      const from = { digest: lease?.digest ?? '', engineClass: lease?.engineClass ?? '', endedAtMs: this.#db.nowMs };
       const { rowNo, customId, state, errorCode, errorMessage } = row;
       const input = { inputOffset: row.offset, inputLength: row.length };
       return {
