@@ -118,7 +118,10 @@ export interface Checkpoint {
 }
 
 /** Only the last one is served under a name: the others are there to go on from, and to be audited. */
-export function checkpointBody(tune: FineTuneView, { id, segment, output, acceptedAtMs }: Checkpoint): Record<string, unknown> {
+export function checkpointBody(
+  tune: FineTuneView,
+  { id, segment, output, acceptedAtMs }: Checkpoint,
+): Record<string, unknown> {
   const name = tune.modelName ?? modelName(tune);
   const isLast = segment === tune.job.rowCount - 1;
   return {
