@@ -414,6 +414,7 @@ CREATE TABLE lease (
   outcome text,
   why text,
   swept_at timestamp with time zone,
+  progressed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
   CONSTRAINT lease_checkpoint_rows_check CHECK ((checkpoint_rows >= 0)),
   CONSTRAINT lease_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
   CONSTRAINT lease_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),

@@ -1,5 +1,5 @@
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
-import { LEASE_MS } from '@freehold/protocol';
+import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
 import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
@@ -25,6 +25,8 @@ export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows'> {
   readonly resendVouchers: (nodeId: string) => Promise<void>;
   /** A node says that it has stored a voucher. Only its own are its to confirm. */
   readonly voucherKept: (nodeId: string, task: string) => Promise<void>;
+  /** {@link STALL_MS}, where it is not another. */
+  readonly stallMs?: number;
 }
 
 /**
@@ -66,7 +68,7 @@ export class LeaseDesk implements LinkEvents {
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
     await this.#remember(node);
-    const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS);
+    const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS, this.#ports.stallMs ?? STALL_MS);
     if (this.#placement.owns(node.offer.node)) await this.#takeBackMissing(node.offer.node, held);
     // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
     void this.#takeUp(node.offer.node, resumed);

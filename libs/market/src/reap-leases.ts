@@ -1,13 +1,16 @@
-import { ATTEMPTS_MAX } from '@freehold/domain';
-import { LEASE_MS, type LeaseRef } from '@freehold/protocol';
-import type { LeaseStore } from './ports/lease-store.ts';
+import { ATTEMPTS_MAX, type TaskState } from '@freehold/domain';
+import { LEASE_MS, STALL_MS, type LeaseRef } from '@freehold/protocol';
+import type { DeadLease, LeaseStore } from './ports/lease-store.ts';
 
 const REAP_MAX = 500;
+const RUNNING: ReadonlySet<TaskState> = new Set(['leased', 'running']);
 
 export interface ReapPorts {
   readonly leases: LeaseStore;
   readonly held: () => readonly { readonly nodeId: string; readonly lease: LeaseRef }[];
   readonly drop: (nodeId: string, lease: LeaseRef, why: string) => void;
+  /** {@link STALL_MS}, where it is not another. */
+  readonly stallMs?: number;
 }
 
 export interface Reaped {
@@ -19,29 +22,41 @@ export interface Reaped {
 
 /**
  * One tick of the lease clock: extend in one UPDATE what nodes say they hold, tell them what is not theirs any more, take
- * back what died of silence, end what is past its deadline. Time is the database's alone.
+ * back what died of silence or got no further, end what is past its deadline. Time is the database's alone.
  */
 export async function reapLeases(ports: ReapPorts): Promise<Reaped> {
   const held = ports.held();
-  const alive = held.length === 0 ? [] : await ports.leases.extend(held, LEASE_MS);
+  const { stallMs = STALL_MS } = ports;
+  const alive = held.length === 0 ? [] : await ports.leases.extend(held, LEASE_MS, stallMs);
   const aliveKeys = new Set(alive.map((lease) => `${lease.task}.${lease.epoch}`));
   for (const { nodeId, lease } of held) {
     if (!aliveKeys.has(`${lease.task}.${lease.epoch}`)) await dropIfStale(ports, nodeId, lease);
   }
   let lost = 0;
-  for (const lease of await ports.leases.expired(REAP_MAX)) {
-    const given = await ports.leases.giveBack(lease, 'lose', 'the node was silent for longer than the lease');
-    if (given.moved) lost += 1;
-  }
+  for (const dead of await ports.leases.expired(REAP_MAX, stallMs)) if (await takeBack(ports, dead, stallMs)) lost += 1;
   const jobsEnded = await ports.leases.expireJobs();
   const poisoned = await ports.leases.failPoison(ATTEMPTS_MAX);
   await ports.leases.heartbeatSelf();
   return { extended: alive.length, lost, jobsEnded, poisoned };
 }
 
-/** A committed lease waits for its verdict and needs no extension; anything else that could not be extended is stale. */
+/** Who is silent hears nothing; who is there and stalled is told why. */
+async function takeBack(ports: ReapPorts, { nodeId, stalled, ...lease }: DeadLease, stallMs: number): Promise<boolean> {
+  const why = stalled
+    ? `stalled: the node was there and delivered no row for ${Math.round(stallMs / 1_000)} s`
+    : 'the node was silent for longer than the lease';
+  const given = await ports.leases.giveBack(lease, 'lose', why);
+  if (given.moved && stalled) ports.drop(nodeId, lease, why);
+  return given.moved;
+}
+
+/**
+ * A committed lease waits for its verdict and needs no extension; one that runs and was not extended is stalled, and has what
+ * is left of its clock for a checkpoint. Anything else that could not be extended is stale.
+ */
 async function dropIfStale(ports: ReapPorts, nodeId: string, lease: LeaseRef): Promise<void> {
   const view = await ports.leases.view(lease);
-  const waits = view !== null && view.committed && view.state === 'delivered' && view.taskEpoch === lease.epoch;
+  const isItsOwn = view !== null && view.nodeId === nodeId && view.taskEpoch === lease.epoch;
+  const waits = isItsOwn && (view.state === 'delivered' ? view.committed : RUNNING.has(view.state));
   if (!waits) ports.drop(nodeId, lease, 'not yours any more');
 }

@@ -73,6 +73,13 @@ export class MarketWorld extends LeaseWorld {
     );
   }
 
+  override async stall(lease: LeaseRef, forMs: number): Promise<void> {
+    await this.database.query(
+      `UPDATE lease SET progressed_at = progressed_at - $3 * interval '1 millisecond' WHERE task_id = $1 AND epoch = $2`,
+      [lease.task, lease.epoch, forMs],
+    );
+  }
+
   override async end(jobId: string, how: 'expire' | 'cancel'): Promise<void> {
     const change =
       how === 'expire'

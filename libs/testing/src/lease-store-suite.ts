@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import type { LeaseStore } from '@freehold/market';
+import { STALL_MS } from '@freehold/protocol';
 import { LEASE_MS, type LeaseWorld } from './lease-world.ts';
 
 const fenced = { moved: false, why: 'moved-by-another' };
@@ -70,6 +71,45 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
           { task: b.task, epoch: 1 },
         ]);
         expect((await store.expired(100)).filter(({ task }) => [a.task, b.task].includes(task))).toEqual([]);
+      });
+
+      it('whose node is there and delivers no row is extended and resumed no more, and dies by its clock as stalled', async () => {
+        const [node, job] = [await world.node(), await world.batch(30)];
+        const [stalled, slow, young] = [
+          await world.lease(job, node, 0, 10),
+          await world.lease(job, node, 10, 20),
+          await world.lease(job, node, 20, 30),
+        ];
+        for (const lease of [stalled, slow]) await world.stall(lease, STALL_MS + 1_000);
+        await world.stall(young, STALL_MS - 60_000);
+        const held = [stalled, slow, young].map((lease) => ({ nodeId: node, lease }));
+        const ref = ({ task }: { readonly task: string }) => ({ task, epoch: 1 });
+        expect(await store.extend(held, LEASE_MS)).toEqual([ref(young)]);
+        const claim = (lease: typeof stalled) => ({ ...ref(lease), nonce: lease.nonce, done: 0, committed: false });
+        expect(await store.resume(node, [claim(stalled), claim(young)], LEASE_MS)).toEqual([ref(young)]);
+        // What is left of its clock is still its own: a row in it saves the lease, a checkpoint without one does not.
+        expect(await store.checkpoint(stalled, [], world.at(stalled, 0))).toEqual({ moved: true });
+        expect(await store.checkpoint(slow, world.rows(slow, 0, 1), world.at(slow, 1))).toEqual({ moved: true });
+        expect(await store.extend(held, LEASE_MS)).toHaveLength(2);
+        for (const lease of [stalled, young]) await world.silence(lease);
+        const dead = (await store.expired(100)).filter(({ nodeId }) => nodeId === node);
+        expect(dead).toHaveLength(2);
+        expect(dead).toEqual(
+          expect.arrayContaining([
+            { ...ref(stalled), nodeId: node, stalled: true },
+            { ...ref(young), nodeId: node, stalled: false },
+          ]),
+        );
+      });
+
+      it('that is committed waits for its verdict however long, and is resumed all the same', async () => {
+        const [node, job] = [await world.node(), await world.batch(10)];
+        const lease = await world.lease(job, node, 0, 10);
+        await world.deliver(lease);
+        await world.stall(lease, 10 * STALL_MS);
+        const claim = { task: lease.task, epoch: 1, nonce: lease.nonce, done: 10, committed: true };
+        expect(await store.resume(node, [claim], LEASE_MS)).toEqual([{ task: lease.task, epoch: 1 }]);
+        expect((await store.expired(100)).filter(({ nodeId }) => nodeId === node)).toEqual([]);
       });
 
       it('is fenced on every method once its epoch is over', async () => {

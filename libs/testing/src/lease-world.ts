@@ -21,6 +21,8 @@ export abstract class LeaseWorld {
   abstract jobFacts(jobId: string): Promise<Record<string, unknown>>;
   /** Makes a lease's clock run out, as silence does. */
   abstract silence(lease: LeaseRef): Promise<void>;
+  /** Takes a lease's last progress so far back, as if its node had only heartbeated since. */
+  abstract stall(lease: LeaseRef, forMs: number): Promise<void>;
   /** Never the same twice. */
   protected abstract fresh(): string;
 

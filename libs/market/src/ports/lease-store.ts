@@ -164,6 +164,13 @@ export interface SweepableLease extends LeaseRef {
   readonly road: 'batch' | 'stream';
 }
 
+/** A lease whose clock ran out. */
+export interface DeadLease extends LeaseRef {
+  readonly nodeId: string;
+  /** Its node was there and delivered nothing for too long; else it died of silence. */
+  readonly stalled: boolean;
+}
+
 export type Remembered =
   | { readonly accepted: true }
   /** `overtaken`: a newer one of the node is known. `conflicting`: the same seq was signed over something else. */
@@ -195,13 +202,22 @@ export abstract class LeaseStore {
   abstract inputs(lease: LeaseRef, from: number): Promise<LeaseInputs | null>;
   abstract view(lease: LeaseRef): Promise<LeaseView | null>;
   abstract start(lease: LeaseRef): Promise<Moved>;
-  /** One UPDATE for all: extends the leases that are still alive under their epoch and node; returns those. */
+  /**
+   * One UPDATE for all: extends the leases that are still alive under their epoch and node; returns those. One that got no
+   * further (granted, started, a checkpoint with rows) for `stallMs` is left to its clock: a checkpoint until then saves it.
+   */
   abstract extend(
     held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
     leaseMs: number,
+    stallMs?: number,
   ): Promise<readonly LeaseRef[]>;
-  /** Which of the leases a node claims (with their nonces) are still its own; those are extended. */
-  abstract resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]>;
+  /** Which of the leases a node claims (with their nonces) are still its own and got further within `stallMs`, or are committed; those are extended. */
+  abstract resume(
+    nodeId: string,
+    held: readonly HeldLease[],
+    leaseMs: number,
+    stallMs?: number,
+  ): Promise<readonly LeaseRef[]>;
   /** Uncommitted leases of the batch road, older than `graceMs`, that are a node's by our books and not in what it says it holds. */
   abstract missing(nodeId: string, held: readonly HeldLease[], graceMs: number): Promise<readonly LeaseRef[]>;
 
@@ -231,9 +247,9 @@ export abstract class LeaseStore {
     why: string,
     saidBy?: string,
   ): Promise<Moved<{ readonly keptRows: number; readonly requeuedRows: number }>>;
-  /** Leases that died of silence, oldest first. */
-  abstract expired(limit: number): Promise<readonly LeaseRef[]>;
-  /** After an outage of the coordinator: everything alive then gets the outage + `graceMs` more. */
+  /** Leases that died of silence, or of no progress for `stallMs`, oldest first. */
+  abstract expired(limit: number, stallMs?: number): Promise<readonly DeadLease[]>;
+  /** After an outage of the coordinator: everything alive then gets the outage + `graceMs` more; no progress was to be made in it. */
   abstract forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }>;
   abstract heartbeatSelf(): Promise<void>;
 

@@ -1,4 +1,4 @@
-import { HEARTBEAT_MS } from '@freehold/protocol';
+import { HEARTBEAT_MS, ROW_MS_MAX } from '@freehold/protocol';
 import { COORDINATOR_HOST_LIMITS, type HostLimits } from '../host.ts';
 
 /** Every wait and every size at the coordinator's end. Tests shorten the waits; operators widen the sizes. */
@@ -20,7 +20,7 @@ export interface LinkLimits {
   readonly openStreamMs: number;
   /** From the grant to `started` or `refused`. */
   readonly startMs: number;
-  /** Between two frames of a lease: longer than the longest row an engine may take. */
+  /** Between two frames of a lease. */
   readonly rowMs: number;
   /** Inputs sent and not yet answered by a durable result. */
   readonly windowBytes: number;
@@ -55,7 +55,7 @@ export const LINK_LIMITS: LinkLimits = {
   controlBacklogBytesMax: 4 * 1_048_576,
   openStreamMs: 5_000,
   startMs: 15_000,
-  rowMs: 150_000,
+  rowMs: ROW_MS_MAX,
   windowBytes: 8 * 1_048_576,
   windowRows: 256,
   resultsBytesMax: 32 * 1_048_576,
@@ -66,7 +66,7 @@ export const LINK_LIMITS: LinkLimits = {
   firstDeltaMs: 60_000,
   deltaMs: 60_000,
   answerBytesMax: 4 * 1_048_576,
-  auditRowMs: 150_000,
+  auditRowMs: ROW_MS_MAX,
   offerAgeSMax: 31 * 86_400,
   peersRememberedMax: 20_000,
 };

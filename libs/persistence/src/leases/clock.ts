@@ -1,4 +1,5 @@
-import type { LeaseRef } from '@freehold/protocol';
+import type { DeadLease } from '@freehold/market';
+import { STALL_MS } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 
 /** The coordinator ticks every second or two: a silence as long as a lease means that it was dead, stopped, or without a database. */
@@ -8,18 +9,19 @@ const GRACE_MS = 30_000;
 /** The key in `coordinator` under which the last tick is kept. */
 const ALIVE = 'alive';
 
-/** Leases that died of silence. None while the coordinator itself was silent: then it was not the nodes' fault. */
-export async function expired(sql: Sql, limit: number): Promise<readonly LeaseRef[]> {
+/** Leases whose clock ran out. None while the coordinator itself was silent: then it was not the nodes' fault. */
+export async function expired(sql: Sql, limit: number, stallMs = STALL_MS): Promise<readonly DeadLease[]> {
   const [self] = await sql.query<{ away: boolean }>(
     `SELECT updated_at < clock_timestamp() - $2 * interval '1 millisecond' AS away FROM coordinator WHERE key = $1`,
     [ALIVE, AWAY_MS],
   );
   if (self?.away === true) await forgiveOutage(sql, GRACE_MS);
-  return sql.query<LeaseRef>(
-    `SELECT task_id AS task, epoch FROM lease
+  return sql.query<DeadLease>(
+    `SELECT task_id AS task, epoch, node_id AS "nodeId",
+       progressed_at <= clock_timestamp() - $2 * interval '1 millisecond' AS stalled FROM lease
      WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until < clock_timestamp()
      ORDER BY lease_until LIMIT $1`,
-    [limit],
+    [limit, stallMs],
   );
 }
 
@@ -35,7 +37,7 @@ export async function forgiveOutage(sql: Sql, graceMs: number): Promise<{ outage
      ), ticked AS (
        UPDATE coordinator SET updated_at = clock_timestamp() WHERE key = $1
      ), extended AS (
-       UPDATE lease SET lease_until = greatest(lease_until + outage, clock_timestamp() + grace)
+       UPDATE lease SET lease_until = greatest(lease_until + outage, clock_timestamp() + grace), progressed_at = progressed_at + outage
        FROM last, (SELECT $2 * interval '1 millisecond' AS grace) AS given
        WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until >= last.updated_at
        RETURNING 1

@@ -2,6 +2,7 @@ import {
   LeaseStore,
   type Acceptance,
   type AuditFinding,
+  type DeadLease,
   type DeliveredRow,
   type GrantedLease,
   type HeldShard,
@@ -74,11 +75,12 @@ export class PgLeaseStore extends LeaseStore {
   extend(
     held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
     leaseMs: number,
+    stallMs?: number,
   ): Promise<readonly LeaseRef[]> {
-    return extend(this.#database, held, leaseMs);
+    return extend(this.#database, held, leaseMs, stallMs);
   }
-  resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]> {
-    return resume(this.#database, nodeId, held, leaseMs);
+  resume(nodeId: string, held: readonly HeldLease[], leaseMs: number, stallMs?: number): Promise<readonly LeaseRef[]> {
+    return resume(this.#database, nodeId, held, leaseMs, stallMs);
   }
   missing(nodeId: string, held: readonly HeldLease[], graceMs: number): Promise<readonly LeaseRef[]> {
     return missing(this.#database, nodeId, held, graceMs);
@@ -98,8 +100,8 @@ export class PgLeaseStore extends LeaseStore {
   giveBack(lease: LeaseRef, event: GiveBackEvent, why: string, saidBy?: string): Promise<GivenBack> {
     return giveBack(this.#database, lease, event, why, saidBy);
   }
-  expired(limit: number): Promise<readonly LeaseRef[]> {
-    return expired(this.#database, limit);
+  expired(limit: number, stallMs?: number): Promise<readonly DeadLease[]> {
+    return expired(this.#database, limit, stallMs);
   }
   forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }> {
     return forgiveOutage(this.#database, graceMs);

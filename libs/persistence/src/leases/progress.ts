@@ -1,6 +1,6 @@
 import { DomainError, unitsToJson } from '@freehold/domain';
 import type { DeliveredRow, Fenced, LeaseInputs, LeaseStore, LeaseView, Moved } from '@freehold/market';
-import type { HeldLease, LeaseRef } from '@freehold/protocol';
+import { STALL_MS, type HeldLease, type LeaseRef } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 import {
   bytesOf,
@@ -75,7 +75,7 @@ export async function inputs(sql: Sql, lease: LeaseRef, from: number): Promise<L
 export async function start(sql: Sql, lease: LeaseRef): Promise<Moved> {
   const [moved] = await sql.query(
     `WITH l AS (
-       UPDATE lease l SET started_at = clock_timestamp() FROM task t
+       UPDATE lease l SET started_at = clock_timestamp(), progressed_at = clock_timestamp() FROM task t
        WHERE l.task_id = $1 AND l.epoch = $2 AND t.id = l.task_id AND ${HELD} AND t.state = 'leased'
        RETURNING l.task_id, l.epoch
      )
@@ -91,6 +91,7 @@ export async function extend(
   sql: Sql,
   held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
   leaseMs: number,
+  stallMs = STALL_MS,
 ): Promise<readonly LeaseRef[]> {
   if (held.length === 0) return [];
   return sql.query<LeaseRef>(
@@ -98,7 +99,8 @@ export async function extend(
        SELECT l.task_id, l.epoch, l.node_id
        FROM unnest($1::text[], $2::uuid[], $3::int[]) AS claim (node_id, task_id, epoch)
        JOIN lease l USING (task_id, epoch, node_id) JOIN task t ON t.id = l.task_id
-       WHERE ${HELD} ORDER BY l.task_id FOR NO KEY UPDATE OF l
+       WHERE ${HELD} AND l.progressed_at > clock_timestamp() - $5 * interval '1 millisecond'
+       ORDER BY l.task_id FOR NO KEY UPDATE OF l
      ), seen AS (
        UPDATE node SET last_seen_at = clock_timestamp() WHERE id = ANY($1::text[])
          AND last_seen_at < clock_timestamp() - interval '1 second'
@@ -111,6 +113,7 @@ export async function extend(
       held.map(({ lease }) => lease.task),
       held.map(({ lease }) => lease.epoch),
       leaseMs,
+      stallMs,
     ],
   );
 }
@@ -121,6 +124,7 @@ export async function resume(
   nodeId: string,
   held: readonly HeldLease[],
   leaseMs: number,
+  stallMs = STALL_MS,
 ): Promise<readonly LeaseRef[]> {
   if (held.length === 0) return [];
   return sql.query<LeaseRef>(
@@ -128,6 +132,7 @@ export async function resume(
      FROM unnest($2::uuid[], $3::int[], $4::bytea[]) AS claim (task_id, epoch, nonce), task t
      WHERE l.task_id = claim.task_id AND l.epoch = claim.epoch AND l.node_id = $1 AND l.nonce = claim.nonce
        AND t.id = l.task_id AND t.epoch = l.epoch AND l.ended_at IS NULL AND t.state IN ('leased', 'running', 'delivered')
+       AND (l.committed_at IS NOT NULL OR l.progressed_at > clock_timestamp() - $6 * interval '1 millisecond')
      RETURNING l.task_id AS task, l.epoch`,
     [
       nodeId,
@@ -135,6 +140,7 @@ export async function resume(
       held.map(({ epoch }) => epoch),
       held.map(({ nonce }) => bytesOf(nonce)),
       leaseMs,
+      stallMs,
     ],
   );
 }
@@ -206,6 +212,7 @@ export async function checkpoint(
 const CHECKPOINT = `
 WITH moved AS (
   UPDATE lease l SET checkpoint_rows = $3, checkpoint_root = $4, checkpoint_signature = $5,
+    progressed_at = CASE WHEN $8::int > 0 THEN clock_timestamp() ELSE l.progressed_at END,
     draw_height = coalesce($7::bigint, l.draw_height), committed_at = CASE WHEN $6 THEN clock_timestamp() END
   FROM task t
   WHERE l.task_id = $1 AND l.epoch = $2 AND t.id = l.task_id AND ${HELD}

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import type { GrantedLease, LeaseStore } from '@freehold/market';
+import { STALL_MS } from '@freehold/protocol';
 import type { LeaseWorld } from '@freehold/testing/lease-world';
 import { Dice, MemoryLeaseWorld } from '@freehold/testing/sim';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
@@ -18,7 +19,7 @@ afterAll(() => market.close());
 
 const EVENTS = [
   ...['grant', 'grant', 'grant', 'checkpoint', 'checkpoint', 'deliver', 'deliver', 'accept', 'accept', 'draw'],
-  ...['lose', 'yield', 'refuse', 'reject', 'bench', 'silence', 'extend', 'resume', 'poison', 'start', 'end'],
+  ...['lose', 'yield', 'refuse', 'reject', 'bench', 'silence', 'stall', 'extend', 'resume', 'poison', 'start', 'end'],
 ] as const;
 
 /** The same market in one store. What happens is thrown by dice, and where the dice are the same, so must be every answer. */
@@ -73,6 +74,8 @@ class Twin {
         await this.#world.silence(lease);
         return this.#named(await store.expired(1_000));
       }
+      case 'stall':
+        return this.#world.stall(lease, STALL_MS);
       case 'extend':
         return this.#named(await store.extend([{ nodeId: n % 4 === 0 ? node : lease.nodeId, lease }], LEASE_MS));
       case 'resume': {

@@ -16,6 +16,13 @@ export const STREAM_FRAME_BYTES_MAX = 4 * 1_048_576;
 export const HEARTBEAT_MS = 2_000;
 /** A lease dies this long after the last heartbeat that named it. */
 export const LEASE_MS = 10_000;
+/** Between two frames of a lease: longer than the longest row (or segment) an engine may take, the loading of its model included. */
+export const ROW_MS_MAX = 150_000;
+/**
+ * A lease whose node is there and delivers nothing is its own no longer than this. Six of the longest rows: the loading of a
+ * model, a row behind another lease's on the same slot (twice as long), and a stream that broke and began again fit in it.
+ */
+export const STALL_MS = 6 * ROW_MS_MAX;
 /** The node signs a checkpoint this often, or after this many rows, whichever comes first. */
 export const CHECKPOINT_MS = 2_000;
 export const CHECKPOINT_ROWS = 64;

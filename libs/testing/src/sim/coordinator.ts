@@ -42,6 +42,8 @@ import type { VirtualTime } from './virtual-time.ts';
 
 const NOBODY_LISTED: Catalogue = { v: 1, models: [] };
 const OUTAGE_GRACE_MS = 30_000;
+/** Of runs that are over in minutes: rows take half a second, a checkpoint at most seven of them. */
+const STALL_MS = 45_000;
 const TICKS = { relay: 400, reap: 1_500, queue: 3_000, chain: 3_000 } as const;
 
 /** What all processes of the coordinator stand on, and what outlives them. */
@@ -163,6 +165,7 @@ export class SimCoordinator {
       ...this.#ports,
       entropy: { bytes: (length) => this.#dice.bytes(length) },
       clock: { nowMs: () => this.#ground.time.nowMs },
+      stallMs: STALL_MS,
       report: (what, error) => this.#report(what, error),
       resendVouchers: async (nodeId) => void (await resendVouchers(this.#voucherPorts, nodeId)),
       voucherKept: (nodeId, task) => this.#settlement.markKept(nodeId, task),
@@ -182,6 +185,7 @@ export class SimCoordinator {
       await reapLeases({
         leases: this.#leases,
         held: () => held,
+        stallMs: STALL_MS,
         drop: (nodeId, lease, why) => desk.drop(nodeId, lease, why),
       });
       desk.takeUpCut(held);

@@ -36,6 +36,8 @@ const SLANDERER: Conduct = { name: 'slanderer', judges: () => 'bad' };
 
 const STRAGGLER: Conduct = { name: 'straggler', straggles: (dice) => dice.isHit(0.3) };
 
+const STALLER: Conduct = { name: 'staller', stalls: (dice) => dice.isHit(0.5) };
+
 /** A market as the seed has it: who is there, what they want, and how rough it gets. */
 export function scenarioOf(seed: number): Scenario {
   const dice = new Dice(seed).for('scenario');
@@ -47,6 +49,7 @@ export function scenarioOf(seed: number): Scenario {
       ...nodesOf(dice),
       ...someOf([LENIENT, SLANDERER], 0.2, new Dice(seed).for('liars')),
       ...someOf([STRAGGLER], 0.3, new Dice(seed).for('stragglers')),
+      ...someOf([STALLER], 0.2, new Dice(seed).for('stallers')),
     ],
     ownEngine: new Dice(seed).for('own engine').isHit(0.5),
     requesters: Array.from({ length: dice.between(1, 2) }, () => requesterOf(dice)),

@@ -40,6 +40,8 @@ export interface Conduct {
   readonly forges?: (dice: Dice) => 'root' | 'signature' | null;
   /** Stops in the middle of a lease and says nothing. */
   readonly fallsSilent?: (dice: Dice) => boolean;
+  /** Takes a lease and keeps it: heartbeats name it, no row of it ever comes. */
+  readonly stalls?: (dice: Dice) => boolean;
   readonly refuses?: (dice: Dice) => boolean;
   /** Vanishes with a checkpoint on its way, which arrives when its lease is another's by then. */
   readonly straggles?: (dice: Dice) => boolean;
@@ -56,6 +58,7 @@ export const HONEST: Conduct = { name: 'honest' };
 interface Held {
   readonly nonce: string;
   committed: boolean;
+  readonly isStalled: boolean;
   /** Leaf hashes of the rows so far, kept in the node's journal. */
   leaves: Uint8Array[];
 }
@@ -171,8 +174,9 @@ export class SimNode implements LinkedNode {
     if (this.conduct.refuses?.(this.#dice) === true)
       return { end: 'refused', code: 'BUSY', message: 'the owner said no' };
     const key = `${grant.task}.${grant.epoch}`;
-    const held = this.#held.get(key) ?? { nonce: grant.nonce, committed: false, leaves: [] };
+    const held = this.#held.get(key) ?? this.#taken(grant.nonce);
     this.#held.set(key, held);
+    if (held.isStalled) return never();
     held.leaves = held.leaves.slice(0, from);
     const isForged = this.conduct.forges?.(this.#dice) ?? null;
     const silentAt = this.conduct.fallsSilent?.(this.#dice) === true ? from + this.#dice.between(0, 5) : Infinity;
@@ -207,6 +211,10 @@ export class SimNode implements LinkedNode {
       return { end: 'cut', message: String(error) };
     }
     return held.committed ? { end: 'committed' } : CUT;
+  }
+
+  #taken(nonce: string): Held {
+    return { nonce, committed: false, leaves: [], isStalled: this.conduct.stalls?.(this.#dice) === true };
   }
 
   /** What the network holds back for so long is still what it was when it was sent. */

@@ -65,6 +65,11 @@ export const PROVIDERS: readonly Attack[] = [
     seated({ name: 'withholder', fallsSilent: (dice) => dice.isHit(0.34) }),
     isTakenBack,
   ),
+  provider(
+    'keeps half of its leases and delivers nothing of them',
+    seated({ name: 'staller', stalls: (dice) => dice.isHit(0.5) }),
+    isTakenBack,
+  ),
   provider('goes away after each commit', seated({ name: 'leaver', leavesMs: AWAY_MS }), () => false),
   provider(
     'refuses half of what it is given',

@@ -106,6 +106,7 @@ export interface LeaseRow {
   readonly rates: Rates;
   readonly grantedMs: number;
   readonly leaseUntilMs: number;
+  readonly progressedMs: number;
   readonly checkpointRows: number;
   readonly checkpointRoot: string | null;
   readonly checkpointSignature: string | null;

@@ -1,5 +1,6 @@
 import { isJobFinal } from '@freehold/domain';
-import type { LeaseRef } from '@freehold/protocol';
+import type { DeadLease } from '@freehold/market';
+import { STALL_MS } from '@freehold/protocol';
 import { failQueued } from './acceptance.ts';
 import type { JobRow, MemoryDatabase } from './database.ts';
 import { commitAtCheckpoint } from './give-back.ts';
@@ -61,15 +62,17 @@ export function failPoison(db: MemoryDatabase, attemptsMax: number): number {
   return failed;
 }
 
-/** Leases that died of silence; none while the coordinator itself was silent. */
-export function expired(db: MemoryDatabase, limit: number): readonly LeaseRef[] {
+/** Leases whose clock ran out; none while the coordinator itself was silent. */
+export function expired(db: MemoryDatabase, limit: number, stallMs = STALL_MS): readonly DeadLease[] {
   const self = db.facts.get(ALIVE);
   if (self !== undefined && self.atMs < db.nowMs - AWAY_MS) forgiveOutage(db, GRACE_MS);
   return db.leases
     .where(({ outcome, committed, leaseUntilMs }) => outcome === null && !committed && leaseUntilMs < db.nowMs)
     .sort((a, b) => a.leaseUntilMs - b.leaseUntilMs)
     .slice(0, limit)
-    .map(({ task, epoch }) => ({ task, epoch }));
+    .map(({ task, epoch, nodeId, progressedMs }) => {
+      return { task, epoch, nodeId, stalled: progressedMs <= db.nowMs - stallMs };
+    });
 }
 
 export function forgiveOutage(
@@ -84,6 +87,7 @@ export function forgiveOutage(
     const until = lease.leaseUntilMs + outageMs;
     db.leases.update(leaseKey(lease), {
       leaseUntilMs: Math.max(until, db.nowMs + graceMs),
+      progressedMs: lease.progressedMs + outageMs,
     });
   }
   heartbeatSelf(db);

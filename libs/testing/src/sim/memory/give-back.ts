@@ -30,6 +30,7 @@ export function grant(db: MemoryDatabase, wishes: readonly LeaseWish[], leaseMs:
       rates,
       grantedMs: db.nowMs,
       leaseUntilMs: db.nowMs + leaseMs,
+      progressedMs: db.nowMs,
       checkpointRows: 0,
       checkpointRoot: null,
       checkpointSignature: null,

@@ -3,6 +3,7 @@ import {
   LeaseStore,
   type Acceptance,
   type AuditFinding,
+  type DeadLease,
   type DeliveredRow,
   type GrantedLease,
   type LeaseInputs,
@@ -15,7 +16,7 @@ import {
   type SweepableLease,
   type WrongAuditor,
 } from '@freehold/market';
-import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import { STALL_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import { accept, type Accepted } from './acceptance.ts';
 import type { LeaseRow, MemoryDatabase } from './database.ts';
 import { expired, expireJobs, failPoison, forgiveOutage, heartbeatSelf } from './endings.ts';
@@ -174,30 +175,40 @@ export class MemoryLeaseStore extends LeaseStore {
   async start(ref: LeaseRef): Promise<Moved> {
     return this.#db.transaction(() => {
       const held = heldLease(this.#db, ref);
-      return held !== null && moveTask(this.#db, ref.task, 'start') ? { moved: true } : fenced(this.#db, ref);
+      if (held === null || !moveTask(this.#db, ref.task, 'start')) return fenced(this.#db, ref);
+      this.#db.leases.update(leaseKey(ref), { progressedMs: this.#db.nowMs });
+      return { moved: true };
     });
   }
 
   async extend(
     held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
     leaseMs: number,
+    stallMs = STALL_MS,
   ): Promise<readonly LeaseRef[]> {
     return this.#db.transaction(() =>
       held.flatMap(({ nodeId, lease }) => {
         const found = heldLease(this.#db, lease);
-        return found === null || found.lease.nodeId !== nodeId ? [] : [this.#extended(found.lease, leaseMs)];
+        const isOurs = found?.lease.nodeId === nodeId && !this.#isStalled(found.lease, stallMs);
+        return isOurs ? [this.#extended(found.lease, leaseMs)] : [];
       }),
     );
   }
 
-  async resume(nodeId: string, held: readonly HeldLease[], leaseMs: number): Promise<readonly LeaseRef[]> {
+  async resume(
+    nodeId: string,
+    held: readonly HeldLease[],
+    leaseMs: number,
+    stallMs = STALL_MS,
+  ): Promise<readonly LeaseRef[]> {
     return this.#db.transaction(() =>
       held.flatMap((claim) => {
         const lease = this.#db.leases.get(leaseKey(claim));
         const task = this.#db.tasks.get(claim.task);
         const isOurs = lease?.nodeId === nodeId && lease.nonce === claim.nonce && lease.outcome === null;
         const isCurrent = task?.epoch === claim.epoch && ['leased', 'running', 'delivered'].includes(task.state);
-        return isOurs && isCurrent ? [this.#extended(lease, leaseMs)] : [];
+        const isLate = lease !== undefined && !lease.committed && this.#isStalled(lease, stallMs);
+        return isOurs && isCurrent && !isLate ? [this.#extended(lease, leaseMs)] : [];
       }),
     );
   }
@@ -208,6 +219,10 @@ export class MemoryLeaseStore extends LeaseStore {
       .where((lease) => lease.nodeId === nodeId && !named.has(leaseKey(lease)) && heldLease(this.#db, lease) !== null)
       .filter(({ grantedMs }) => grantedMs < this.#db.nowMs - graceMs)
       .map(({ task, epoch }) => ({ task, epoch }));
+  }
+
+  #isStalled({ progressedMs }: LeaseRow, stallMs: number): boolean {
+    return progressedMs <= this.#db.nowMs - stallMs;
   }
 
   #extended(lease: LeaseRow, leaseMs: number): LeaseRef {
@@ -233,6 +248,7 @@ export class MemoryLeaseStore extends LeaseStore {
         checkpointSignature,
         committed,
         drawHeight,
+        progressedMs: rows.length > 0 ? this.#db.nowMs : held.lease.progressedMs,
       });
       const before = this.#db.delivered.get(leaseKey(ref))?.rows ?? [];
       this.#db.delivered.put(leaseKey(ref), { rows: [...before, ...rows] });
@@ -274,8 +290,8 @@ export class MemoryLeaseStore extends LeaseStore {
   ): Promise<Moved<{ readonly keptRows: number; readonly requeuedRows: number }>> {
     return this.#db.transaction(() => giveBack(this.#db, ref, event, why, saidBy));
   }
-  async expired(limit: number): Promise<readonly LeaseRef[]> {
-    return this.#db.transaction(() => expired(this.#db, limit));
+  async expired(limit: number, stallMs?: number): Promise<readonly DeadLease[]> {
+    return this.#db.transaction(() => expired(this.#db, limit, stallMs));
   }
   async forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }> {
     return this.#db.transaction(() => forgiveOutage(this.#db, graceMs));

@@ -23,6 +23,11 @@ export class MemoryLeaseWorld extends LeaseWorld {
     this.db.leases.update(leaseKey(lease), { leaseUntilMs: this.db.nowMs - 1_000 });
     await Promise.resolve();
   }
+  override async stall(lease: LeaseRef, forMs: number): Promise<void> {
+    const { progressedMs } = this.db.leases.must(leaseKey(lease));
+    this.db.leases.update(leaseKey(lease), { progressedMs: progressedMs - forMs });
+    await Promise.resolve();
+  }
   override async end(jobId: string, how: 'expire' | 'cancel'): Promise<void> {
     if (this.db.jobs.must(jobId).state !== 'in_progress') return;
     const nowMs = this.db.nowMs;
