@@ -7,6 +7,7 @@ export * from './pricing/clear.ts';
 export * from './pricing/cleared-rates.ts';
 export * from './pricing/quote.ts';
 export * as ledger from './ledger/posting.ts';
+export * from './ledger/order-cover.ts';
 export { cover, type Covered, type Standing } from './ledger/cover.ts';
 export type { AccountKind, AccountRef, LedgerEntry, LedgerKind, Posting } from './ledger/posting.ts';
 export * from './receipts/leaf.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { ledger } from '@freehold/domain';
+import { ledger, type PayingOrder } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
-import { FEE_BPS, LeaseWorld, ROW_PRICE } from '@freehold/testing/lease-world';
+import { FEE_BPS, LeaseWorld, OPEN_EPOCH, ROW_PRICE, type BatchOptions } from '@freehold/testing/lease-world';
 import { type Database, grantCredits, PgLeaseStore, post } from '../src/index.ts';
 
 export { FEE_BPS, LEASE_MS, RATES, ROW_PRICE } from '@freehold/testing/lease-world';
@@ -29,9 +29,8 @@ export class MarketWorld extends LeaseWorld {
   /** A batch in progress with its rows and its hold. */
   override async batch(
     rowCount: number,
-    options: {
+    options: BatchOptions & {
       readonly org?: string;
-      readonly cap?: bigint;
       readonly deadlineMs?: number;
       readonly kind?: 'batch' | 'chat';
       /** Who is trusted for the money: decides which order pays. */
@@ -41,19 +40,13 @@ export class MarketWorld extends LeaseWorld {
     const org = options.org ?? (await this.org());
     const id = `batch_${this.fresh()}`;
     const cap = options.cap ?? ROW_PRICE * BigInt(rowCount);
+    const trust = options.trust ?? (options.orders === undefined ? 'operator-credits' : 'self-custody');
+    await this.#placeOrders(org, options.orders ?? []);
     await this.database.transaction(async (tx) => {
       await tx.query(
         `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, trust, in_progress_at)
          VALUES ($1, $2, $3, 'in_progress', '/v1/embeddings', 'm', $4, $5, clock_timestamp() + $6 * interval '1 ms', $7, now())`,
-        [
-          id,
-          org,
-          options.kind ?? 'batch',
-          String(cap),
-          rowCount,
-          options.deadlineMs ?? 3_600_000,
-          options.trust ?? 'operator-credits',
-        ],
+        [id, org, options.kind ?? 'batch', String(cap), rowCount, options.deadlineMs ?? 3_600_000, trust],
       );
       await tx.query(
         `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
@@ -94,6 +87,7 @@ export class MarketWorld extends LeaseWorld {
       'SELECT state FROM job_row WHERE job_id = $1 ORDER BY row_no',
       [jobId],
     );
+    const reason = (job['errors'] as readonly { readonly code: string }[] | null)?.[0]?.code ?? null;
     const { state, charged, next_row: nextRow, rows_succeeded, rows_failed, rows_ended: rowsEnded } = job;
     const counts = {
       charged: String(charged),
@@ -102,7 +96,7 @@ export class MarketWorld extends LeaseWorld {
       rowsFailed: rows_failed,
       rowsEnded,
     };
-    return { state, ...counts, rows: rows.map((row) => row.state) };
+    return { state, reason, ...counts, rows: rows.map((row) => row.state) };
   }
 
   async job(id: string): Promise<Record<string, unknown>> {
@@ -118,6 +112,23 @@ export class MarketWorld extends LeaseWorld {
     return Object.fromEntries(rows.map(({ state, n }) => [state, n]));
   }
 
+  async #placeOrders(org: string, orders: readonly PayingOrder[]): Promise<void> {
+    if (orders.length === 0) return;
+    await this.database.query(`UPDATE org SET trust = 'self-custody' WHERE id = $1`, [org]);
+    for (const { state, closeEpoch, reserved, spent } of orders) {
+      const [last] = await this.database.query<{ next: number }>(
+        'SELECT coalesce(max(order_index) + 1, 0) AS next FROM chain_order WHERE book = $1',
+        [BOOK],
+      );
+      const index = last?.next ?? 0;
+      await this.openBook(org, BOOK, index);
+      await this.database.query(
+        'UPDATE chain_order SET state = $3, close_epoch = $4, reserved = $5, spent = $6 WHERE book = $1 AND order_index = $2',
+        [BOOK, index, state, closeEpoch === null ? null : String(closeEpoch), String(reserved), String(spent)],
+      );
+    }
+  }
+
   /** A book with an open epoch, and an order of the org in it. */
   async openBook(org: string, book = BOOK, orderIndex = 0): Promise<void> {
     await this.database.query(
@@ -125,7 +136,10 @@ export class MarketWorld extends LeaseWorld {
        VALUES ($1, $2, $2, $3, 0, 60, 60, 60, 1) ON CONFLICT DO NOTHING`,
       [book, `0x${'e5'.repeat(20)}`, FEE_BPS],
     );
-    await this.database.query('INSERT INTO chain_epoch (book, epoch) VALUES ($1, 1) ON CONFLICT DO NOTHING', [book]);
+    await this.database.query('INSERT INTO chain_epoch (book, epoch) VALUES ($1, $2) ON CONFLICT DO NOTHING', [
+      book,
+      String(OPEN_EPOCH),
+    ]);
     await this.database.query(
       `INSERT INTO chain_order (book, order_index, params, org_id, payer, refund_to, reserved, opened_block)
        VALUES ($1, $2, $3, $4, '0x', '0x', 1000000, 1)`,

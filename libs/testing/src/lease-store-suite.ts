@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { UNCOVERED, type PayingOrder } from '@freehold/domain';
 import type { LeaseStore } from '@freehold/market';
 import { STALL_MS } from '@freehold/protocol';
-import { LEASE_MS, type LeaseWorld } from './lease-world.ts';
+import { LEASE_MS, OPEN_EPOCH, type LeaseWorld } from './lease-world.ts';
 
 const fenced = { moved: false, why: 'moved-by-another' };
 
@@ -193,6 +194,45 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         expect(await store.view(lease)).toMatchObject({ state: 'delivered', committed: true });
         const second = await world.lease(await world.batch(8), node, 0, 8);
         expect(await store.giveBack(second, 'yield', 'wanted', node)).toMatchObject({ moved: true, requeuedRows: 8 });
+      });
+    });
+
+    describe('a job of who pays by an order on chain', () => {
+      const order = (change: Partial<PayingOrder> = {}): PayingOrder => ({
+        ...{ state: 'open', closeEpoch: null, reserved: 100n, spent: 0n },
+        ...change,
+      });
+      const closing = (closeEpoch: bigint): PayingOrder => order({ state: 'closing', closeEpoch });
+
+      it.each([
+        ['goes on while its order is open', [order()], 'in_progress'],
+        ['goes on while a closing order covers the next epoch', [closing(OPEN_EPOCH + 1n)], 'in_progress'],
+        ['goes on when another order covers what it holds', [closing(OPEN_EPOCH), order()], 'in_progress'],
+        ['goes on through a block that took its order away', [order({ state: 'gone' })], 'in_progress'],
+        ['ends when its order pays for this epoch alone', [closing(OPEN_EPOCH)], 'finalizing'],
+        ['ends when its order was refunded', [order({ state: 'refunded', closeEpoch: 0n })], 'finalizing'],
+        ['ends when what is left open is too little', [closing(OPEN_EPOCH), order({ spent: 1n })], 'finalizing'],
+      ] as const)('%s', async (_what, orders, state) => {
+        const job = await world.batch(10, { orders });
+        await store.expireJobs();
+        expect((await world.jobFacts(job))['state']).toBe(state);
+        expect((await store.demand(500, 9)).some(({ jobId }) => jobId === job)).toBe(state === 'in_progress');
+      });
+
+      it('keeps what a node delivered when it ends, and says why of the rest', async () => {
+        const job = await world.batch(10, { orders: [closing(OPEN_EPOCH)] });
+        const node = await world.node();
+        const lease = await world.lease(job, node, 0, 6);
+        await store.checkpoint(lease, world.rows(lease, 0, 4), world.at(lease, 4));
+        await store.expireJobs();
+        expect(await store.view(lease)).toMatchObject({ state: 'delivered', committed: true, rowTo: 4 });
+        expect((await world.accept(lease)).moved).toBe(true);
+        const { rowsSucceeded, rowsEnded, reason } = await world.jobFacts(job);
+        expect({ rowsSucceeded, rowsEnded, reason }).toEqual({
+          rowsSucceeded: 4,
+          rowsEnded: 6,
+          reason: UNCOVERED.code,
+        });
       });
     });
 

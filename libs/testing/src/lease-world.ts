@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { GrowingTree, type Rates, type Usage } from '@freehold/domain';
+import { GrowingTree, type PayingOrder, type Rates, type Usage } from '@freehold/domain';
 import type { Acceptance, DeliveredRow, GrantedLease, LeaseStore, LeaseWish } from '@freehold/market';
 import type { LeaseRef, SignedOffer } from '@freehold/protocol';
 
@@ -10,11 +10,19 @@ const TOKENS_PER_ROW = 10n;
 export const ROW_PRICE = 10n;
 export const FEE_BPS = 500;
 
+/** The open epoch of the book that the orders of a {@link LeaseWorld} stand in. */
+export const OPEN_EPOCH = 1n;
+
+export interface BatchOptions {
+  readonly cap?: bigint;
+  readonly orders?: readonly PayingOrder[];
+}
+
 /** What nodes and coordinator do with a {@link LeaseStore}, made the short way; each store adds how jobs and silence come about. */
 export abstract class LeaseWorld {
   abstract readonly store: LeaseStore;
-  /** A batch in progress, of so many rows and with a hold that covers them. */
-  abstract batch(rowCount: number, options?: { readonly cap?: bigint }): Promise<string>;
+  /** A batch in progress, of so many rows and with a hold that covers them. With `orders`: of an organisation that pays by these, in a book whose epoch {@link OPEN_EPOCH} is open. */
+  abstract batch(rowCount: number, options?: BatchOptions): Promise<string>;
   /** Takes a batch in progress past its deadline, or cancels it; what becomes of its work the store's next tick says. */
   abstract end(jobId: string, how: 'expire' | 'cancel'): Promise<void>;
   /** State, charge, counters and the state of every row, to be compared between stores. */

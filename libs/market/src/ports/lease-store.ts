@@ -272,7 +272,7 @@ export abstract class LeaseStore {
     audits?: readonly AuditDue[],
   ): Promise<Moved<{ readonly voided: readonly LeaseRef[] }>>;
 
-  /** Moves whatever of a job is past its deadline or cancelled to its end; releases what is left of the hold. Returns jobs to finalise. */
+  /** Moves whatever of a job is past its deadline, cancelled, or not covered by its payer's orders any more to its end; releases what is left of the hold. Returns jobs to finalise. */
   abstract expireJobs(): Promise<readonly string[]>;
   /** Leases of jobs that ended so long ago, whose payloads no live job, receipt or dispute needs; not yet {@link markSwept}. */
   abstract sweepable(olderThanMs: number, limit: number): Promise<readonly SweepableLease[]>;

@@ -3,6 +3,7 @@ import type { LeaseRef } from '@freehold/protocol';
 import type { Database, Sql } from '../database.ts';
 import { closeJobs, lockJobs } from './close-jobs.ts';
 import { commitAtCheckpoint, failQueued } from './give-back.ts';
+import { cancelUncovered } from './uncovered.ts';
 
 /** How long delivered rows of an expired or cancelled job may wait for their verdict; OpenAI's cancelling takes "up to 10 minutes". */
 export const VERDICT_GRACE_MS = 600_000;
@@ -14,10 +15,12 @@ interface EndingJob {
   readonly id: string;
   readonly state: 'in_progress' | 'cancelling';
   readonly is_late: boolean;
+  /** Why it ends, where it was not its requester who said so. */
+  readonly why: string | null;
 }
 
 /**
- * Ends what is past its deadline or cancelled. Idle tasks end; running ones keep the rows of their last checkpoint, which
+ * Ends what is past its deadline, cancelled, or not covered by an order any more. Idle tasks end; running ones keep the rows of their last checkpoint, which
  * the node has earned; delivered ones are left to their verdict for {@link VERDICT_GRACE_MS}; all other rows get their
  * terminal record. When nothing is in flight the job closes. Runs again every tick until then.
  *
@@ -25,20 +28,22 @@ interface EndingJob {
  */
 export async function expireJobs(database: Database): Promise<readonly string[]> {
   await expireValidating(database);
+  await cancelUncovered(database);
   return database.transaction(async (tx) => {
     const jobs = await tx.query<EndingJob>(
-      `SELECT id, state,
+      `SELECT id, state, errors -> 0 ->> 'message' AS why,
          clock_timestamp() > coalesce(cancelling_at, deadline) + $1 * interval '1 millisecond' AS is_late
        FROM job WHERE state = 'cancelling' OR (state = 'in_progress' AND deadline < clock_timestamp())
        ORDER BY deadline, id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED`,
       [VERDICT_GRACE_MS, JOBS_PER_TICK],
     );
     if (jobs.length === 0) return [];
-    for (const state of ['in_progress', 'cancelling'] as const) {
-      const ids = jobs.filter((job) => job.state === state).map(({ id }) => id);
-      const late = jobs.filter((job) => job.state === state && job.is_late).map(({ id }) => id);
-      if (ids.length > 0) await endWork(tx, ids, late, state === 'cancelling' ? 'cancelled' : 'expired');
-    }
+    for (const why of new Set(jobs.map(reasonOf)))
+      await endWork(
+        tx,
+        jobs.filter((job) => reasonOf(job) === why),
+        why,
+      );
     return closeJobs(
       tx,
       jobs.map(({ id }) => id),
@@ -57,13 +62,15 @@ async function expireValidating(database: Database): Promise<void> {
   );
 }
 
-async function endWork(
-  tx: Sql,
-  jobs: readonly string[],
-  late: readonly string[],
-  ending: 'cancelled' | 'expired',
-): Promise<void> {
-  const why = ending === 'cancelled' ? 'the job was cancelled' : 'the job is past its completion window';
+function reasonOf({ state, why }: EndingJob): string {
+  return state === 'cancelling' ? (why ?? 'the job was cancelled') : 'the job is past its completion window';
+}
+
+/** Jobs of one state and one reason. */
+async function endWork(tx: Sql, ended: readonly EndingJob[], why: string): Promise<void> {
+  const ending = ended.some(({ state }) => state === 'cancelling') ? 'cancelled' : 'expired';
+  const jobs = ended.map(({ id }) => id);
+  const late = ended.filter(({ is_late }) => is_late).map(({ id }) => id);
   const open = await tx.query<LeaseRef & { readonly keeps: boolean }>(
     `SELECT l.task_id AS task, l.epoch, l.checkpoint_rows > 0 AND l.committed_at IS NULL AS keeps
      FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { ledger, type AccountRef, type Amount, type LedgerEntry, type LedgerKind } from '@freehold/domain';
 import type { StatementPage } from '@freehold/market';
+import { OPEN_EPOCH } from '@freehold/testing/lease-world';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { MarketWorld } from '../../test/market-world.ts';
+import { reserve } from '../accounts/reserve.ts';
 import { balanceOfAccount, balanceOfOrg, grantCredits, isCheckViolation, PgStatements, post } from '../index.ts';
 
 let market: MarketDatabase;
@@ -44,6 +46,24 @@ it('keeps all accounts at zero in sum, whatever moves', async () => {
   expect(await balanceOfAccount(market.database, ledger.payoutOf('0xp'))).toBe(8n);
   const [sum] = await market.database.query('SELECT sum(balance)::text AS sum FROM account');
   expect(sum).toEqual({ sum: '0' });
+});
+
+it('holds no more for a new job than the orders of its organisation cover when one of them closes', async () => {
+  const closing = { state: 'closing', closeEpoch: OPEN_EPOCH, reserved: 1_000n, spent: 0n } as const;
+  const open = { state: 'open', closeEpoch: null, reserved: 150n, spent: 20n } as const;
+  const orgId = await world.org(1_000n);
+  // It holds 100 of the 130 that are left of the open order.
+  await world.batch(10, { org: orgId, orders: [open, closing] });
+  const held = (jobId: string, amount: bigint) =>
+    market.database.transaction((tx) => reserve(tx, { orgId, keyId: null, jobId, amount }));
+  expect(await held('too much', 31n)).toEqual({ why: 'insufficient-balance', balance: 30n });
+  expect(await held('just enough', 30n)).toBeNull();
+  const lent = await world.org(1_000n);
+  expect(
+    await market.database.transaction((tx) =>
+      reserve(tx, { orgId: lent, keyId: null, jobId: 'of credits', amount: 1_000n }),
+    ),
+  ).toBeNull();
 });
 
 it('refuses a transaction that does not add up, one that overdraws, and any rewriting', async () => {

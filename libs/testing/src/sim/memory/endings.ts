@@ -1,9 +1,10 @@
-import { isJobFinal } from '@freehold/domain';
+import { coveredBy, isJobFinal, ledger, UNCOVERED, type Amount } from '@freehold/domain';
 import type { DeadLease } from '@freehold/market';
 import { STALL_MS } from '@freehold/protocol';
 import { failQueued } from './acceptance.ts';
 import type { JobRow, MemoryDatabase } from './database.ts';
 import { commitAtCheckpoint } from './give-back.ts';
+import { balanceOf } from './ledger.ts';
 import { closeJob, endRows, enter, leaseKey, moveTask, openTasks, rowsOf } from './task-moves.ts';
 
 const VERDICT_GRACE_MS = 600_000;
@@ -11,17 +12,56 @@ const AWAY_MS = 10_000;
 const GRACE_MS = 30_000;
 const ALIVE = 'alive';
 
-/** Ends what is past its deadline or cancelled; returns the jobs that were closed now. */
+/** Ends what is past its deadline, cancelled, or not covered by an order any more; returns the jobs that were closed now. */
 export function expireJobs(db: MemoryDatabase): readonly string[] {
   for (const job of db.jobs.where(({ state, deadlineMs }) => state === 'validating' && deadlineMs < db.nowMs)) {
     enter(db, job, 'expired');
     dropRows(db, job.id);
   }
+  cancelUncovered(db);
   const ending = db.jobs.where(
     ({ state, deadlineMs }) => state === 'cancelling' || (state === 'in_progress' && deadlineMs < db.nowMs),
   );
   for (const job of ending) endWork(db, job);
   return ending.filter(({ id }) => closeJob(db, id)).map(({ id }) => id);
+}
+
+/** What of an organisation's orders may be charged in the next epoch, less what its running jobs hold; null: all that it has. */
+export function coveredFor(db: MemoryDatabase, orgId: string): Amount | null {
+  const covered = coveredOf(db, orgId);
+  if (covered === null) return null;
+  const left = holdsOf(db, orgId).reduce((rest, { held }) => rest - held, covered);
+  return left > 0n ? left : 0n;
+}
+
+function coveredOf(db: MemoryDatabase, orgId: string): Amount | null {
+  const [book] = db.chainBooks.where(({ isAlive }) => isAlive);
+  if (book === undefined || db.orgs.must(orgId).trust !== 'self-custody') return null;
+  const [open] = db.chainEpochs.where(({ state }) => state === 'open');
+  const orders = db.chainOrders.where((order) => order.orgId === orgId && !order.isOperator);
+  return coveredBy(orders, open?.epoch ?? null);
+}
+
+function holdsOf(db: MemoryDatabase, orgId: string): { readonly job: JobRow; readonly held: Amount }[] {
+  return db.jobs
+    .where((job) => job.orgId === orgId && (job.state === 'in_progress' || job.state === 'cancelling'))
+    .sort((a, b) => a.createdMs - b.createdMs || (a.id < b.id ? -1 : 1))
+    .map((job) => ({ job, held: balanceOf(db, ledger.holdOf(job.id)) }));
+}
+
+/** Jobs of who pays by themselves, oldest first, as far as their holds are beyond what their orders cover in the next epoch. */
+function cancelUncovered(db: MemoryDatabase): void {
+  for (const { id } of db.orgs.where(({ trust }) => trust === 'self-custody')) {
+    const covered = coveredOf(db, id);
+    if (covered === null) continue;
+    let all = 0n;
+    for (const { job, held } of holdsOf(db, id)) {
+      all += held;
+      if (all <= covered || job.state !== 'in_progress') continue;
+      const faults = [{ ...UNCOVERED, param: null, line: null }];
+      enter(db, job, 'cancelling', { cancellingMs: db.nowMs, faults });
+    }
+  }
 }
 
 export function dropRows(db: MemoryDatabase, jobId: string): void {
@@ -32,7 +72,8 @@ function endWork(db: MemoryDatabase, job: JobRow): void {
   const isCancelled = job.state === 'cancelling';
   const ending = isCancelled ? 'cancelled' : 'expired';
   const event = isCancelled ? 'cancel' : 'expire';
-  const why = isCancelled ? 'the job was cancelled' : 'the job is past its completion window';
+  const cancelled = job.faults?.[0]?.message ?? 'the job was cancelled';
+  const why = isCancelled ? cancelled : 'the job is past its completion window';
   const isLate = db.nowMs > (job.cancellingMs ?? job.deadlineMs) + VERDICT_GRACE_MS;
   for (const task of openTasks(db, job.id)) {
     const lease = db.leases.get(`${task.id}.${task.epoch}`);

@@ -15,7 +15,7 @@ import {
   type TaskMove,
 } from '@freehold/market';
 import type { JobRow, MemoryDatabase } from './database.ts';
-import { dropRows, isOver } from './endings.ts';
+import { coveredFor, dropRows, isOver } from './endings.ts';
 import { balanceOf, post } from './ledger.ts';
 import { enter, rowsOf } from './task-moves.ts';
 
@@ -102,7 +102,9 @@ export class MemoryJobStore extends JobStore {
       const rows = this.#db.rows.where((row) => row.jobId === jobId).length;
       if (rows !== plan.rowCount)
         throw new Error(`batch ${jobId} has ${rows} rows stored where its file has ${plan.rowCount}`);
-      const balance = balanceOf(this.#db, ledger.balanceOf(job.orgId));
+      const covered = coveredFor(this.#db, job.orgId);
+      const own = balanceOf(this.#db, ledger.balanceOf(job.orgId));
+      const balance = covered !== null && covered < own ? covered : own;
       if (balance < plan.cap) return { started: false, why: 'insufficient-balance', balance };
       post(this.#db, [ledger.hold(job.orgId, jobId, plan.cap)]);
       enter(this.#db, job, 'in_progress', plan);

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { ledger, type Amount } from '@freehold/domain';
+import { ledger, type Amount, type PayingOrder } from '@freehold/domain';
+import type { Trust } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
-import { LeaseWorld, ROW_PRICE } from '../../lease-world.ts';
+import { LeaseWorld, OPEN_EPOCH, ROW_PRICE, type BatchOptions } from '../../lease-world.ts';
 import { MemoryDatabase } from './database.ts';
 import { post } from './ledger.ts';
 import { MemoryLeaseStore } from './memory-lease-store.ts';
@@ -13,10 +14,14 @@ export class MemoryLeaseWorld extends LeaseWorld {
   override readonly store = new MemoryLeaseStore(this.db);
   #count = 0;
 
-  override async batch(rowCount: number, { cap }: { readonly cap?: Amount } = {}): Promise<string> {
+  override async batch(rowCount: number, { cap, orders = [] }: BatchOptions = {}): Promise<string> {
     const id = `batch_${this.fresh()}`;
-    const parts = { id, orgId: `org_${id}`, rowCount, cap: cap ?? ROW_PRICE * BigInt(rowCount) };
-    this.db.transaction(() => batchInProgress(this.db, parts));
+    const trust = orders.length > 0 ? ('self-custody' as const) : ('operator-credits' as const);
+    const parts = { id, orgId: `org_${id}`, trust, rowCount, cap: cap ?? ROW_PRICE * BigInt(rowCount) };
+    this.db.transaction(() => {
+      batchInProgress(this.db, parts);
+      for (const order of orders) this.#place(parts.orgId, order);
+    });
     return Promise.resolve(id);
   }
   override async silence(lease: LeaseRef): Promise<void> {
@@ -38,10 +43,19 @@ export class MemoryLeaseWorld extends LeaseWorld {
     await Promise.resolve();
   }
   override async jobFacts(jobId: string): Promise<Record<string, unknown>> {
-    const { state, charged, nextRow, rowsSucceeded, rowsFailed, rowsEnded } = this.db.jobs.must(jobId);
+    const { state, faults, charged, nextRow, rowsSucceeded, rowsFailed, rowsEnded } = this.db.jobs.must(jobId);
     const rows = this.db.rows.where((row) => row.jobId === jobId).sort((a, b) => a.rowNo - b.rowNo);
     const counts = { charged: String(charged), nextRow, rowsSucceeded, rowsFailed, rowsEnded };
-    return { state, ...counts, rows: rows.map((row) => row.state) };
+    return { state, reason: faults?.[0]?.code ?? null, ...counts, rows: rows.map((row) => row.state) };
+  }
+  #place(orgId: string, order: PayingOrder): void {
+    const { db } = this;
+    db.chainBooks.put('book', { book: 'book', delegate: 'delegate', isAlive: true });
+    const none = { debits: new Map<number, bigint>(), credits: new Map<string, bigint>() };
+    db.chainEpochs.put(String(OPEN_EPOCH), { epoch: OPEN_EPOCH, state: 'open', ...none });
+    const index = db.chainOrders.size;
+    const facts = { order: index, params: '0x', orgId, isOperator: false, payer: '0x', free: 0n };
+    db.chainOrders.insert(String(index), { ...facts, ...order });
   }
   protected override fresh(): string {
     this.#count += 1;
@@ -57,14 +71,21 @@ function batchInProgress(
     orgId,
     rowCount,
     cap,
-  }: { readonly id: string; readonly orgId: string; readonly rowCount: number; readonly cap: Amount },
+    trust,
+  }: {
+    readonly id: string;
+    readonly orgId: string;
+    readonly rowCount: number;
+    readonly cap: Amount;
+    readonly trust: Trust;
+  },
 ): void {
-  db.orgs.insert(orgId, { id: orgId, trust: 'operator-credits', wallet: null });
+  db.orgs.insert(orgId, { id: orgId, trust, wallet: null });
   post(db, [ledger.credit(orgId, cap, `trial ${orgId}`), ledger.hold(orgId, id, cap)]);
   db.jobs.insert(id, {
     ...{ id, orgId, keyId: 'key', state: 'in_progress', endpoint: '/v1/embeddings', model: 'm', tuned: null },
     ...{ inputFileId: `file-${id}`, outputFileId: null, errorFileId: null, completionWindow: '24h', metadata: {} },
-    ...{ verify: 'spot', region: null, trust: 'operator-credits', cap, charged: 0n, rateCaps: {} },
+    ...{ verify: 'spot', region: null, trust, cap, charged: 0n, rateCaps: {} },
     ...{ rowCount, nextRow: 0, rowsSucceeded: 0, rowsFailed: 0, rowsEnded: 0, faults: null },
     ...{ deadlineMs: db.nowMs + 3_600_000, createdMs: db.nowMs, cancellingMs: null, enteredMs: {} },
   });
