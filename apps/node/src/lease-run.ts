@@ -52,6 +52,8 @@ export class LeaseRun {
   readonly #stop = new AbortController();
   readonly #leaves: Uint8Array[] = [];
   readonly #usages: Usage[] = [];
+  #usage: Usage = {};
+  #signedRows = 0;
   readonly #inputs = new Map<number, Input>();
   readonly #finished = new Map<number, WorkOutput>();
   readonly #unsent = new Map<number, WorkOutput>();
@@ -109,6 +111,16 @@ export class LeaseRun {
   held(): HeldLease {
     const { task, epoch, nonce } = this.head;
     return { task, epoch, nonce, done: this.done, committed: this.#state === 'committed' };
+  }
+
+  /** What all rows that are done used. */
+  get usage(): Usage {
+    return this.#usage;
+  }
+
+  /** Rows that the coordinator was sent under our signature since this process has the lease. */
+  get signedRows(): number {
+    return this.#signedRows;
   }
 
   /** What the first `rows` rows used; null when they are not known here. */
@@ -225,6 +237,7 @@ export class LeaseRun {
       const signature = await this.#around.signer.sign('LeaseCheckpoint', checkpointMessage(this.head, sent, root));
       await call.send({ type: 'checkpoint', n: sent, root, signature, last });
       signed = sent;
+      this.#signedRows = sent;
       signedMs = performance.now();
     };
     const wake = setInterval(() => this.#changes.raise(), CHECKPOINT_MS / 4);
@@ -359,7 +372,9 @@ export class LeaseRun {
 
   #keepLeaf(leaf: Uint8Array, output: WorkOutput): void {
     this.#leaves.push(leaf);
-    this.#usages.push(usageOf(output));
+    const usage = usageOf(output);
+    this.#usages.push(usage);
+    this.#usage = addUsage(this.#usage, usage);
   }
 
   #leaf(index: number): Uint8Array {

@@ -27,6 +27,8 @@ const STARVED_MS = 2_000;
 export interface LeaseHooks {
   readonly onRows: (key: string, done: number, digest: string) => void;
   readonly onChange: () => void;
+  /** The lease leaves our hand unaccepted, with so many rows that the coordinator has under our signature. */
+  readonly onLeft: (run: LeaseRun, rows: number) => void;
   readonly bring: (peer: string, sha256: string) => Promise<void>;
   readonly log: (event: string, detail: Record<string, unknown>) => void;
   readonly starvedMs?: number;
@@ -129,6 +131,7 @@ export class LeasesInHand {
    * the voucher comes long after this, so that its results stay.
    */
   async drop(lease: LeaseRef, why: string): Promise<void> {
+    this.#leave(lease, (run) => run.signedRows);
     await this.#end(lease, 'lease-dropped', { why }, this.#results);
   }
 
@@ -139,7 +142,13 @@ export class LeasesInHand {
 
   /** The lease is refused for good and never paid for: nothing of it stays. */
   async reject(lease: LeaseRef): Promise<void> {
+    this.#leave(lease, (run) => run.done);
     await this.#end(lease, 'lease-dropped', { why: 'rejected' }, null);
+  }
+
+  #leave(lease: LeaseRef, rows: (run: LeaseRun) => number): void {
+    const run = this.find(lease);
+    if (run !== null) this.#hooks.onLeft(run, rows(run));
   }
 
   async #end(lease: LeaseRef, event: string, detail: object, keepUnder: string | null): Promise<void> {

@@ -6,7 +6,14 @@ import { FOLDER_MODE } from './durable-files.ts';
 import { addExits } from './exit/commands.ts';
 import { hasNodeKey } from './key-file.ts';
 import { SLOW_MS_DEFAULT } from './modes.ts';
-import { DEFAULT_EXPOSURE_MAX, nodeOptions, OptionError, type NodeOptions, type RawOptions } from './options.ts';
+import {
+  DEFAULT_EXPOSURE_MAX,
+  DEFAULT_UNSIGNED_MAX,
+  nodeOptions,
+  OptionError,
+  type NodeOptions,
+  type RawOptions,
+} from './options.ts';
 import { StatusFile } from './status-file.ts';
 
 const DEFAULT_DATA = '.freehold/node';
@@ -33,6 +40,11 @@ async function main(): Promise<void> {
     .option('--slots <n>', 'concurrent sequences per model, instead of what the engine says')
     .option('--chat-share <percent>', 'of the slots, at most this much for chat', '50')
     .option('--exposure-max <amount>', 'stop serving above this much uncashed work', String(DEFAULT_EXPOSURE_MAX))
+    .option(
+      '--unsigned-max <amount>',
+      'stop serving a coordinator above this much delivered work that it signed nothing for',
+      String(DEFAULT_UNSIGNED_MAX),
+    )
     .option('--rpc <url>', 'where the node reads what was paid on the chain, instead of RPC_URL')
     .option('--notice <seconds>', 'how long handing rows back may take when you want the machine', '1')
     .option('--mode <mode>', 'honest, or a simulation: cheat, flapper, slow', 'honest')

@@ -325,6 +325,7 @@ export async function startedNode(
     region: 'local',
     noticeS: 1,
     exposureMax: 10n ** 12n,
+    unsignedMax: 10n ** 12n,
     rpcUrl: null,
     signing: signingWith(privateKeyHex),
     pinned: { chainId: null, escrow: null },

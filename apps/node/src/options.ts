@@ -16,6 +16,7 @@ export interface NodeOptions {
   readonly slots: number | null;
   readonly chatSharePercent: number;
   readonly exposureMax: bigint;
+  readonly unsignedMax: bigint;
   /** Null: RPC_URL, if that is set. */
   readonly rpc: string | null;
   readonly noticeS: number;
@@ -37,6 +38,7 @@ export interface RawOptions {
   readonly slots?: string;
   readonly chatShare: string;
   readonly exposureMax: string;
+  readonly unsignedMax: string;
   readonly rpc?: string;
   readonly notice: string;
   readonly mode: string;
@@ -53,6 +55,11 @@ export const DEFAULT_RATES: Rates = {
 };
 /** A thousand tokens of six decimals. */
 export const DEFAULT_EXPOSURE_MAX = 1_000_000_000n;
+/**
+ * Ten tokens of six decimals: a hundred million output tokens at {@link DEFAULT_RATES}. Verdicts take minutes at most, in which the
+ * fastest machine delivers a tenth of that.
+ */
+export const DEFAULT_UNSIGNED_MAX = 10_000_000n;
 
 /** Something in the command line is not what it should be; the text says what to write instead. */
 export class OptionError extends Error {
@@ -77,9 +84,8 @@ export function nodeOptions(raw: RawOptions): NodeOptions {
     region: checkedText('--region', raw.region, /^[\w.-]{1,32}$/, 'up to 32 letters, digits, dots and dashes'),
     slots: raw.slots === undefined ? null : wholeNumber('--slots', raw.slots, 1, 1_024),
     chatSharePercent: wholeNumber('--chat-share', raw.chatShare, 0, 100),
-    exposureMax: BigInt(
-      checkedText('--exposure-max', raw.exposureMax, /^[0-9]{1,78}$/, "an amount in the token's smallest unit"),
-    ),
+    exposureMax: amountFrom('--exposure-max', raw.exposureMax),
+    unsignedMax: amountFrom('--unsigned-max', raw.unsignedMax),
     rpc: raw.rpc === undefined ? null : urlFrom('--rpc', raw.rpc),
     noticeS: wholeNumber('--notice', raw.notice, 0, 3_600),
     mode: modeFrom(raw.mode),
@@ -125,6 +131,10 @@ function modeFrom(text: string): Mode {
 function urlFrom(flag: string, text: string): string {
   if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
   throw new OptionError(`${flag} ${text}: expected the http(s) URL of an endpoint of the chain.`);
+}
+
+function amountFrom(flag: string, text: string): bigint {
+  return BigInt(checkedText(flag, text, /^[0-9]{1,78}$/, "an amount in the token's smallest unit"));
 }
 
 function addressFrom(text: string): string {

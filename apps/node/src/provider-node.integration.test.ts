@@ -305,6 +305,39 @@ describe('a node in a market', () => {
     await eventually('its slots are not offered', () => market.link.nodes()[0]?.freeSlots === 0);
   });
 
+  it('works no more for a coordinator that takes rows and signs nothing, across a restart, until it signs', async () => {
+    await start({ unsignedMax: 30n });
+    const taken = market.grant(peerId, 10);
+    await expect(run(taken, new CheckingSink(market, taken, address))).resolves.toEqual({ end: 'committed' });
+    const refused = async (): Promise<void> => {
+      const grant = market.grant(peerId, 1);
+      await expect(run(grant, new CheckingSink(market, grant, address))).resolves.toMatchObject({
+        end: 'refused',
+        code: 'UNSIGNED',
+      });
+    };
+    await refused();
+    await eventually('its slots are not offered', () => market.link.nodes()[0]?.freeSlots === 0);
+    expect(logs.filter(({ event }) => event === 'unsigned-limit')).toHaveLength(1);
+    // Neither taking the lease back nor a start of the node makes the work undone.
+    market.link.tell(peerId, { type: 'drop', lease: { task: taken.task, epoch: 1 }, why: 'not yours any more' });
+    await eventually('it is dropped', () => logs.some(({ event }) => event === 'lease-dropped'));
+    await refused();
+    await node?.stop(0);
+    await start({ unsignedMax: 30n });
+    await refused();
+    market.link.tell(peerId, {
+      type: 'accepted',
+      receipt: { task: taken.task, epoch: 1, charge: '30', fee: '1' },
+      voucher: null,
+    });
+    await refused();
+    market.link.tell(peerId, await acceptance(taken.task, { charge: 30n, fee: 1n, cumulative: 29n, total: 29n }));
+    await eventually('the voucher is kept', () => market.events.kepts.length === 2);
+    const next = market.grant(peerId, 9);
+    await expect(run(next, new CheckingSink(market, next, address))).resolves.toEqual({ end: 'committed' });
+  });
+
   it('says what broke when the engine cannot run a row, and keeps what was done under a checkpoint', async () => {
     await start();
     const grant = market.grant(peerId, 40);

@@ -16,15 +16,17 @@ import {
   type Welcome,
 } from '@freehold/wiring/node';
 import { Coordinators, type Coordinator, type Signing } from './coordinators.ts';
+import type { LeaseRun } from './lease-run.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
 import { OfferDesk, OFFER_RENEW_MS, type OfferFacts } from './offer.ts';
 import type { ObjectsAtHand } from './objects-at-hand.ts';
-import { Receipts, type Accepted } from './receipts.ts';
+import { Receipts, type Accepted, type Kept } from './receipts.ts';
 import { Seats, type Refusal, type Seat } from './seats.ts';
 import { serveAudit } from './serve-audit.ts';
 import { serveChat } from './serve-chat.ts';
-import type { Speeds } from './speeds.ts';
 import { SettledWatch } from './settled-watch.ts';
+import type { Speeds } from './speeds.ts';
+import { UnsignedDesk } from './unsigned-desk.ts';
 
 export type NodeLog = (event: string, detail: Record<string, unknown>) => void;
 
@@ -47,6 +49,8 @@ export interface ProviderNodeParts {
   readonly region: string;
   readonly noticeS: number;
   readonly exposureMax: bigint;
+  /** Delivered for one coordinator without anything signed for it. */
+  readonly unsignedMax: bigint;
   /** Where the node reads for itself what of its promises is on the chain; null: nothing is settled but by `cashout`. */
   readonly rpcUrl: string | null;
   readonly signing: Signing;
@@ -74,6 +78,7 @@ export class ProviderNode implements NodeDuties {
   readonly #leases: LeasesInHand;
   readonly #receipts: Receipts;
   readonly #offers: OfferDesk;
+  readonly #unsigned: UnsignedDesk;
   readonly #settled: SettledWatch | null;
   readonly #link: NodeLink;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -85,7 +90,14 @@ export class ProviderNode implements NodeDuties {
 
   private constructor(
     parts: ProviderNodeParts,
-    rooms: { seats: Seats; coordinators: Coordinators; leases: LeasesInHand; receipts: Receipts; offers: OfferDesk },
+    rooms: {
+      seats: Seats;
+      coordinators: Coordinators;
+      leases: LeasesInHand;
+      receipts: Receipts;
+      offers: OfferDesk;
+      unsigned: UnsignedDesk;
+    },
   ) {
     this.#parts = parts;
     this.#seats = rooms.seats;
@@ -93,6 +105,7 @@ export class ProviderNode implements NodeDuties {
     this.#leases = rooms.leases;
     this.#receipts = rooms.receipts;
     this.#offers = rooms.offers;
+    this.#unsigned = rooms.unsigned;
     const { dataDir, rpcUrl, payout, log } = parts;
     this.#settled = rpcUrl === null ? null : new SettledWatch({ dataDir, rpcUrl, payout, log });
     this.#link = new NodeLink({
@@ -113,7 +126,11 @@ export class ProviderNode implements NodeDuties {
     const receipts = await Receipts.open(parts.dataDir);
     const offers = await OfferDesk.open(parts.dataDir, () => factsOf(parts, seats));
     await offers.renew(nowS());
+    const { dataDir, unsignedMax: max, log } = parts;
+    let inHand = (): readonly LeaseRun[] => [];
+    const unsigned = await UnsignedDesk.open({ dataDir, max, log, inHand: () => inHand() });
     const hooks = {
+      onLeft: (run: LeaseRun, rows: number): void => unsigned.left(run, rows),
       onRows: (key: string, done: number, digest: string): void => {
         if (parts.speeds.rows(key, digest, done, performance.now())) measured();
         parts.onRows?.(key, done);
@@ -124,7 +141,8 @@ export class ProviderNode implements NodeDuties {
       ...(parts.starvedMs === undefined ? {} : { starvedMs: parts.starvedMs }),
     };
     const leases = await LeasesInHand.open(parts.dataDir, seats, coordinators, hooks, Date.now());
-    const node = new ProviderNode(parts, { seats, coordinators, leases, receipts, offers });
+    inHand = () => leases.all;
+    const node = new ProviderNode(parts, { seats, coordinators, leases, receipts, offers, unsigned });
     changed = () => node.#link.pulseSoon();
     // What nothing was known of is offered with its figure at once; finer ones wait for the next offer.
     measured = () => void node.#renewed();
@@ -148,9 +166,12 @@ export class ProviderNode implements NodeDuties {
       address: this.#parts.identity.address,
       payout: this.#parts.payout,
       state: this.#draining ? 'draining' : 'up',
-      coordinators: this.#link
-        .connected()
-        .map(({ peer, welcome }) => ({ peer, coordinator: welcome.coordinator, process: welcome.process })),
+      coordinators: this.#link.connected().map(({ peer, welcome }) => ({
+        peer,
+        coordinator: welcome.coordinator,
+        process: welcome.process,
+        unsigned: String(this.#unsigned.owed(this.#coordinators.of(peer)?.key ?? '')),
+      })),
       models: this.#seats.all.map(({ model, slots, description }) => ({
         name: model.name,
         digest: model.digest,
@@ -168,6 +189,7 @@ export class ProviderNode implements NodeDuties {
       receipts: this.#receipts.count,
       uncashed: String(this.#uncashed),
       exposureMax: String(this.#parts.exposureMax),
+      unsignedMax: String(this.#parts.unsignedMax),
     };
   }
 
@@ -189,6 +211,7 @@ export class ProviderNode implements NodeDuties {
     for (const timer of this.#timers) clearInterval(timer);
     await this.#link.close();
     await this.#leases.close();
+    await this.#unsigned.kept();
     await this.#parts.speeds.keep();
     await Promise.all(this.#parts.engines.map(async (engine) => await engine.close()));
   }
@@ -209,7 +232,7 @@ export class ProviderNode implements NodeDuties {
     const coordinator = this.#coordinators.of(peer);
     return {
       leases: coordinator === null ? [] : this.#leases.held(coordinator.key),
-      freeSlots: this.#refusesAll() === null ? this.#seats.freeSlots : 0,
+      freeSlots: coordinator !== null && this.#refusesAll(coordinator) === null ? this.#seats.freeSlots : 0,
       busyChats: this.#seats.busyChats,
       draining: this.#draining,
     };
@@ -242,7 +265,7 @@ export class ProviderNode implements NodeDuties {
   async rows(call: RowsCall): Promise<void> {
     const coordinator = this.#coordinators.of(call.peer);
     if (coordinator === null) return call.abort('streams come after the welcome');
-    const taken = await this.#leases.take(call, coordinator, (lease) => this.#seatOrRefusal(lease));
+    const taken = await this.#leases.take(call, coordinator, (lease) => this.#seatOrRefusal(coordinator, lease));
     if ('code' in taken) {
       this.#parts.log('lease-refused', { lease: `${call.lease.task}.${call.lease.epoch}`, ...taken });
       await call.send({ type: 'refused', code: taken.code, message: taken.message.slice(0, 512) });
@@ -257,7 +280,10 @@ export class ProviderNode implements NodeDuties {
   async chat(call: ChatCall): Promise<void> {
     const coordinator = this.#coordinators.of(call.peer);
     if (coordinator === null) throw new Error('requests come after the welcome');
-    await serveChat(call, coordinator, this.#seatOrRefusal(call.request));
+    const { lease, rates } = call.request;
+    await serveChat(call, coordinator, this.#seatOrRefusal(coordinator, call.request), (usage) =>
+      this.#unsigned.answered(lease.task, coordinator.key, usage, rates),
+    );
   }
 
   async audit(call: AuditCall): Promise<void> {
@@ -323,17 +349,20 @@ export class ProviderNode implements NodeDuties {
     }
   }
 
-  #refusesAll(): Refusal | null {
+  #refusesAll(coordinator: Coordinator): Refusal | null {
     if (this.#draining) return { code: 'NODE_DRAINING', message: 'The owner asked for no new work.' };
-    if (this.#uncashed < this.#parts.exposureMax) return null;
+    if (this.#uncashed < this.#parts.exposureMax) return this.#unsigned.refusal(coordinator.key);
     return {
       code: 'EXPOSURE',
       message: `${this.#uncashed} is promised and not cashed; this node serves up to ${this.#parts.exposureMax}.`,
     };
   }
 
-  #seatOrRefusal(asked: Pick<LeaseFrame, 'model' | 'digest' | 'rates'>): Seat | Refusal {
-    return this.#refusesAll() ?? this.#seats.seatFor(asked.model, asked.digest, asked.rates as Record<string, string>);
+  #seatOrRefusal(coordinator: Coordinator, asked: Pick<LeaseFrame, 'model' | 'digest' | 'rates'>): Seat | Refusal {
+    return (
+      this.#refusesAll(coordinator) ??
+      this.#seats.seatFor(asked.model, asked.digest, asked.rates as Record<string, string>)
+    );
   }
 
   async #accepted(peer: string, coordinator: Coordinator, accepted: Accepted): Promise<void> {
@@ -352,6 +381,7 @@ export class ProviderNode implements NodeDuties {
       await this.#leases.accept(lease);
     }
     const outcomes = await this.#receipts.keep(accepted, terms);
+    this.#noteSigned(coordinator, accepted, outcomes);
     // Before it says so: whoever hears of a kept voucher may send the next lease in the same breath.
     await this.#look();
     for (const outcome of outcomes) {
@@ -361,6 +391,16 @@ export class ProviderNode implements NodeDuties {
     // Without a good voucher the signed word for the commitment is all the evidence there is.
     if (lease !== null && outcomes.some((outcome) => outcome.kept && outcome.task === task))
       await this.#receipts.forgetCommit(lease);
+  }
+
+  /** What a good voucher covers is no longer unsigned; an acceptance without one is a word alone. */
+  #noteSigned(coordinator: Coordinator, { receipt, voucher }: Accepted, outcomes: readonly Kept[]): void {
+    const { task, charge } = receipt;
+    const isKept = (of: unknown): boolean => outcomes.some((outcome) => outcome.kept && outcome.task === of);
+    if (typeof task === 'string' && /^[0-9]{1,78}$/.test(String(charge)) && (voucher === null || !isKept(task)))
+      this.#unsigned.unpaid(task, coordinator.key, BigInt(String(charge)));
+    for (const outcome of outcomes)
+      if (outcome.kept && (outcome.task !== task || voucher !== null)) this.#unsigned.signed(outcome.task);
   }
 
   /** Less than the rates say can be right (the requester's cap was reached), but the owner wants to know. */

@@ -1,6 +1,6 @@
-import { GrowingTree } from '@freehold/domain';
+import { GrowingTree, type Usage } from '@freehold/domain';
 import { EngineError } from '@freehold/market';
-import { rowLeafHash, type WorkOutput } from '@freehold/protocol';
+import { rowLeafHash, usageOf, type WorkOutput } from '@freehold/protocol';
 import { checkpointMessage, type ChatCall } from '@freehold/wiring/node';
 import type { Coordinator } from './coordinators.ts';
 import type { Refusal, Seat } from './seats.ts';
@@ -9,7 +9,12 @@ import type { Refusal, Seat } from './seats.ts';
 const CHAT_WAIT_MS = 250;
 
 /** One request of the stream road: a slot at once or a refusal, text as it comes, and a signed commitment over its one row. */
-export async function serveChat(call: ChatCall, coordinator: Coordinator, seat: Seat | Refusal): Promise<void> {
+export async function serveChat(
+  call: ChatCall,
+  coordinator: Coordinator,
+  seat: Seat | Refusal,
+  answered: (usage: Usage) => void,
+): Promise<void> {
   if ('code' in seat) return await call.send({ type: 'refused', ...seat });
   const { request, signal } = call;
   const admission = await seat.slots.takeChat(Math.min(CHAT_WAIT_MS, request.deadlineMs), signal);
@@ -23,6 +28,7 @@ export async function serveChat(call: ChatCall, coordinator: Coordinator, seat: 
     const root = `0x${Buffer.from(tree.root()).toString('hex')}`;
     const signature = await coordinator.signer.sign('LeaseCheckpoint', checkpointMessage(request.lease, 1, root));
     await call.send({ type: 'done', output, root, signature });
+    answered(usageOf(output));
   } catch (error) {
     if (signal.aborted) return;
     if (!(error instanceof EngineError)) throw error;

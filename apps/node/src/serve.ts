@@ -82,6 +82,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
     region: options.region,
     noticeS: options.noticeS,
     exposureMax: options.exposureMax,
+    unsignedMax: options.unsignedMax,
     rpcUrl: options.rpc ?? rpcUrlGiven() ?? null,
     signing: signingWith(privateKeyHex),
     pinned: pinnedMarket(),

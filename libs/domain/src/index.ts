@@ -13,6 +13,7 @@ export type { AccountKind, AccountRef, LedgerEntry, LedgerKind, Posting } from '
 export * from './receipts/leaf.ts';
 export * from './receipts/pay.ts';
 export * from './receipts/merkle.ts';
+export * from './receipts/unsigned-work.ts';
 export * from './verification/draw.ts';
 export * from './verification/gumbel.ts';
 export * from './matching/ask.ts';

@@ -1,4 +1,4 @@
-import { GrowingTree } from '@freehold/domain';
+import { GrowingTree, UnsignedWork } from '@freehold/domain';
 import { toHex, type LeaseGrant, type RowsEnd } from '@freehold/market';
 import {
   rowLeafHash,
@@ -59,6 +59,8 @@ interface Held {
   readonly nonce: string;
   committed: boolean;
   readonly isStalled: boolean;
+  /** Of each of these rows. */
+  units: number[];
   /** Leaf hashes of the rows so far, kept in the node's journal. */
   leaves: Uint8Array[];
 }
@@ -73,10 +75,14 @@ export interface Voucher {
   readonly isSigned: boolean;
 }
 
+/** Units that a node delivers without a signature for them before it takes nothing more: some two hundred rows. */
+export const UNSIGNED_MAX = 2_000n;
 /** What is made up is there at once. */
 const MAKING_UP_MS = 1;
 /** About as long as a lease lives without a word, and a successor works on its rows. */
 const STRAGGLE_MS = { least: 17_000, most: 32_000 };
+/** There is one coordinator, and no run lasts a week. */
+const FOR_ONE = { coordinator: 'coordinator', atMs: 0 };
 const CUT: RowsEnd = { end: 'cut', message: 'the line broke' };
 
 /** A provider's machine. Its journal (leases in hand, vouchers) survives it; what it was at does not. */
@@ -86,6 +92,8 @@ export class SimNode implements LinkedNode {
   readonly offer: SignedOffer;
   readonly conduct: Conduct;
   readonly vouchers = new Map<string, Voucher>();
+  /** In units: one price for all. */
+  readonly #unsigned = new UnsignedWork();
   readonly #time: VirtualTime;
   readonly #dice: Dice;
   readonly #signer: SimSigner;
@@ -164,6 +172,11 @@ export class SimNode implements LinkedNode {
     });
   }
 
+  /** Units that the coordinator has and signed nothing for. */
+  get unsigned(): bigint {
+    return this.#unsigned.owed(FOR_ONE.coordinator);
+  }
+
   /** What the coordinator does not know any more is dropped. */
   keepOnly(asked: readonly HeldLease[], isKept: (lease: HeldLease) => boolean): void {
     for (const lease of asked) if (!isKept(lease)) this.#held.delete(`${lease.task}.${lease.epoch}`);
@@ -174,10 +187,13 @@ export class SimNode implements LinkedNode {
     if (this.conduct.refuses?.(this.#dice) === true)
       return { end: 'refused', code: 'BUSY', message: 'the owner said no' };
     const key = `${grant.task}.${grant.epoch}`;
+    if (!this.#held.has(key) && this.unsigned >= UNSIGNED_MAX)
+      return { end: 'refused', code: 'UNSIGNED', message: 'too much is delivered and not signed' };
     const held = this.#held.get(key) ?? this.#taken(grant.nonce);
     this.#held.set(key, held);
     if (held.isStalled) return never();
     held.leaves = held.leaves.slice(0, from);
+    held.units = held.units.slice(0, from);
     const isForged = this.conduct.forges?.(this.#dice) ?? null;
     const silentAt = this.conduct.fallsSilent?.(this.#dice) === true ? from + this.#dice.between(0, 5) : Infinity;
     let batch: { index: number; output: WorkOutput }[] = [];
@@ -191,6 +207,7 @@ export class SimNode implements LinkedNode {
         this.signs += 1;
         batch.push({ index: input.index, output });
         held.leaves.push(rowLeafHash(grant.task, input.rowNo, input.work, output));
+        held.units.push(unitsOf(input.work));
         const n = input.index + 1;
         const last = n === grant.rows;
         if (!last && n % this.#checkpointRows !== 0) continue;
@@ -204,6 +221,7 @@ export class SimNode implements LinkedNode {
           return { end: 'failed', code: 'CHECKPOINT_REFUSED', message: 'the checkpoint was not believed' };
         }
         held.committed = last;
+        this.#unsigned.add({ ...FOR_ONE, task: grant.task, amount: BigInt(sumOf(held.units)) });
         await link.delay();
         if (last && (this.conduct.leavesMs ?? 0) > 0) this.crash(this.conduct.leavesMs ?? 0);
       }
@@ -214,7 +232,7 @@ export class SimNode implements LinkedNode {
   }
 
   #taken(nonce: string): Held {
-    return { nonce, committed: false, leaves: [], isStalled: this.conduct.stalls?.(this.#dice) === true };
+    return { nonce, committed: false, leaves: [], units: [], isStalled: this.conduct.stalls?.(this.#dice) === true };
   }
 
   /** What the network holds back for so long is still what it was when it was sent. */
@@ -287,10 +305,15 @@ export class SimNode implements LinkedNode {
       payee: text(payee),
       isSigned: text(signature) !== '',
     });
+    if (text(signature) !== '') this.#unsigned.signed(task);
     void link.kept(this.id, task).catch(() => {
       // The coordinator sends it again at the next hello.
     });
   }
+}
+
+function sumOf(numbers: readonly number[]): number {
+  return numbers.reduce((sum, number) => sum + number, 0);
 }
 
 function never(): Promise<never> {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { ChainSender, type SendState, type SendWish } from '@freehold/market';
 import type { BookCall, TextLane } from '../chain/book-rules.ts';
+import type { Request } from '../sim-requester.ts';
 import type { Scenario, SimWorld } from '../sim-world.ts';
 import type { Attack, Seat } from './attack.ts';
 import { calmMarket, SEAT } from './market-of.ts';
@@ -11,6 +12,24 @@ import { operatorPurse } from './purse.ts';
 const OPERATOR: Seat = {
   name: 'the operator',
   market: (seed) => ({ ...calmMarket(seed), plays: watchChain }),
+  purse: operatorPurse,
+};
+
+/** More work than nodes do for an operator that signs nothing. */
+const LONG_ROWS = 400;
+const LONG_DEPOSIT = 400_000n;
+export const LONG_OPERATOR: Seat = {
+  name: 'the operator of a long market',
+  market: (seed) => {
+    const market = OPERATOR.market(seed);
+    const long = (request: Request): Request => ({ ...request, rows: LONG_ROWS });
+    const requesters = market.requesters.map((plan) => ({
+      ...plan,
+      deposit: LONG_DEPOSIT,
+      requests: plan.requests.map(long),
+    }));
+    return { ...market, requesters };
+  },
   purse: operatorPurse,
 };
 
@@ -69,6 +88,12 @@ function isDead({ chain }: SimWorld): boolean {
   return chain.head.state.stage === 'dead';
 }
 
+const MUTE = 'Only what is countersigned is owed on chain: each node loses its limit of unsigned work once.';
+
+export function mute(market: Scenario): Scenario {
+  return { ...bent(postsNothing)(market), isMute: true };
+}
+
 export const OPERATORS: readonly Attack[] = [
   operating('posts less than its vouchers say', bent(postsNothing), isDead),
   operating(
@@ -85,12 +110,8 @@ export const OPERATORS: readonly Attack[] = [
     isDead,
     'A requester trusts the operator with the reserved lane of its order, and the chain cannot see work.',
   ),
-  operating(
-    'takes the work and signs nothing',
-    (market) => ({ ...bent(postsNothing)(market), isMute: true }),
-    isDead,
-    'Only what is countersigned is owed on chain; a node that hears of no acceptance works on.',
-  ),
+  operating('takes the work and signs nothing', mute, isDead, MUTE),
+  { ...operating('takes the work of a long market and signs nothing', mute, isDead, MUTE), seat: LONG_OPERATOR },
 ];
 
 /** An epoch in which nobody earned anything. */
