@@ -1,15 +1,15 @@
-import {
-  dueFor,
-  UNSIGNED_LEASES_MAX,
-  unitsFromJson,
-  type Amount,
-  type UnsignedWork,
-  type Usage,
-} from '@freehold/domain';
+import { dueFor, UNSIGNED_LEASES_MAX, unitsFromJson, UnsignedWork, type Amount, type Usage } from '@freehold/domain';
 import type { LeaseFrame } from '@freehold/wiring/node';
 import type { LeaseRun } from './lease-run.ts';
 import type { Refusal } from './seats.ts';
 import { readUnsigned, writeUnsigned } from './unsigned-file.ts';
+
+export interface UnsignedDeskParts {
+  readonly dataDir: string;
+  readonly max: Amount;
+  readonly inHand: () => readonly LeaseRun[];
+  readonly log: (event: string, detail: Record<string, unknown>) => void;
+}
 
 /**
  * What this node has done for each coordinator without a signed word for it: the leases in hand, and those that left its hand
@@ -17,79 +17,66 @@ import { readUnsigned, writeUnsigned } from './unsigned-file.ts';
  * until it signs, or a week passes.
  */
 export class UnsignedDesk {
-  readonly #dataDir: string;
-  readonly #max: Amount;
+  readonly #parts: UnsignedDeskParts;
   readonly #work: UnsignedWork;
-  readonly #inHand: () => readonly LeaseRun[];
-  readonly #log: (event: string, detail: Record<string, unknown>) => void;
+  /** Chats wait for seconds and come by the thousand: they are not written down, and a restart forgives them. */
+  readonly #chats = new UnsignedWork();
   /** Coordinators whose limit was reached when it was last asked for. */
   readonly #over = new Set<string>();
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(
-    work: UnsignedWork,
-    parts: {
-      readonly dataDir: string;
-      readonly max: Amount;
-      readonly inHand: () => readonly LeaseRun[];
-      readonly log: (event: string, detail: Record<string, unknown>) => void;
-    },
-  ) {
+  private constructor(work: UnsignedWork, parts: UnsignedDeskParts) {
     this.#work = work;
-    this.#dataDir = parts.dataDir;
-    this.#max = parts.max;
-    this.#inHand = parts.inHand;
-    this.#log = parts.log;
+    this.#parts = parts;
   }
 
-  static async open(
-    parts: ConstructorParameters<typeof UnsignedDesk>[1],
-    nowMs: number = Date.now(),
-  ): Promise<UnsignedDesk> {
-    const work = await readUnsigned(parts.dataDir);
-    work.forget(nowMs);
-    return new UnsignedDesk(work, parts);
+  static async open(parts: UnsignedDeskParts): Promise<UnsignedDesk> {
+    return new UnsignedDesk(await readUnsigned(parts.dataDir), parts);
   }
 
   /** A lease left this node's hand, with so many rows that the coordinator has under our signature. */
   left(run: LeaseRun, rows: number): void {
     const usage = rows === run.done ? run.usage : run.usageOf(rows);
     if (usage === null || rows === 0) return;
-    this.#add(run.head.task, run.head.coordinator, worthOf(usage, run.head.rates));
+    this.#add(this.#work, run.head.task, run.head.coordinator, worthOf(usage, run.head.rates));
     this.#write();
   }
 
-  /** A chat was answered. Its acceptance comes within seconds, so it is not written down: a restart forgives it. */
   answered(task: string, coordinator: string, usage: Usage, rates: LeaseFrame['rates']): void {
-    this.#add(task, coordinator, worthOf(usage, rates));
+    this.#add(this.#chats, task, coordinator, worthOf(usage, rates));
   }
 
   /** Accepted, and no good voucher came with it. */
   unpaid(task: string, coordinator: string, charge: Amount): void {
-    this.#add(task, coordinator, charge);
+    this.#add(this.#work, task, coordinator, charge);
     this.#write();
   }
 
   signed(task: string): void {
+    this.#chats.signed(task);
     if (this.#work.signed(task)) this.#write();
   }
 
   owed(coordinator: string): Amount {
-    const runs = this.#inHand().filter(({ head }) => head.coordinator === coordinator);
+    const runs = this.#parts.inHand().filter(({ head }) => head.coordinator === coordinator);
     const inHand = runs.reduce((sum, { usage, head }) => sum + worthOf(usage, head.rates), 0n);
-    return inHand + this.#work.owed(coordinator, new Set(runs.map(({ head }) => head.task)));
+    const left = this.#work.owed(coordinator, new Set(runs.map(({ head }) => head.task)));
+    return inHand + left + this.#chats.owed(coordinator);
   }
 
   /** Why nothing new is taken from this coordinator; null when it may come. */
   refusal(coordinator: string): Refusal | null {
+    for (const work of [this.#work, this.#chats]) work.forget(Date.now());
     const owed = this.owed(coordinator);
-    const isOver = owed >= this.#max || this.#work.count(coordinator) >= UNSIGNED_LEASES_MAX;
+    const { max, log } = this.#parts;
+    const count = this.#work.count(coordinator) + this.#chats.count(coordinator);
+    const isOver = owed >= max || count >= UNSIGNED_LEASES_MAX;
     if (!isOver) {
       this.#over.delete(coordinator);
       return null;
     }
-    const message = `${owed} of work is delivered and nothing signed came for it; this node serves a coordinator up to ${this.#max}.`;
-    if (!this.#over.has(coordinator)) this.#log('unsigned-limit', { coordinator, message });
+    const message = `${owed} of work is delivered and nothing signed came for it; this node serves a coordinator up to ${max}.`;
+    if (!this.#over.has(coordinator)) log('unsigned-limit', { coordinator, message });
     this.#over.add(coordinator);
     return { code: 'UNSIGNED', message };
   }
@@ -99,18 +86,18 @@ export class UnsignedDesk {
     await this.#writing;
   }
 
-  #add(task: string, coordinator: string, amount: Amount): void {
+  #add(work: UnsignedWork, task: string, coordinator: string, amount: Amount): void {
     const nowMs = Date.now();
-    this.#work.forget(nowMs);
-    this.#work.add({ task, coordinator, amount, atMs: nowMs });
+    work.forget(nowMs);
+    work.add({ task, coordinator, amount, atMs: nowMs });
   }
 
   /** One after the other. A disk without room costs the memory of it at the next start, never the work at hand. */
   #write(): void {
     this.#writing = this.#writing
-      .then(() => writeUnsigned(this.#dataDir, this.#work))
+      .then(() => writeUnsigned(this.#parts.dataDir, this.#work))
       .catch((error: unknown) => {
-        this.#log('unsigned-not-written', { message: error instanceof Error ? error.message : String(error) });
+        this.#parts.log('unsigned-not-written', { message: error instanceof Error ? error.message : String(error) });
       });
   }
 }
