@@ -41,6 +41,11 @@ function isRefused(world: SimWorld): boolean {
   return (world.requesters[0]?.refused.length ?? 0) > 0;
 }
 
+/** A batch of it was ended, or never begun, because no order pays for it. */
+function isCutShort(world: SimWorld): boolean {
+  return world.db.jobs.where(({ orgId, faults }) => orgId === 'org_0' && faults !== null).length > 0;
+}
+
 const requesting = (
   name: string,
   change: Attack['change'],
@@ -48,18 +53,10 @@ const requesting = (
   seat: Seat = REQUESTER,
 ): Attack => ({ role: 'requester', name, seat, change, isCaught });
 
-const CLOSED = 'What is accepted after the last epoch of an order is paid by the operator.';
-
 export const REQUESTERS: readonly Attack[] = [
   requesting('cancels in the middle', asking({ cancelAfterMs: MIDWAY_MS }), isNever, LONG_REQUESTER),
-  {
-    ...requesting('closes its order as soon as work has begun', playing(closesEarly), isNever, LONG_REQUESTER),
-    exception: CLOSED,
-  },
-  {
-    ...requesting('closes its order before it asks for anything', playing(closesFirst), isNever, LONG_REQUESTER),
-    exception: CLOSED,
-  },
+  requesting('closes its order as soon as work has begun', playing(closesEarly), isCutShort, LONG_REQUESTER),
+  requesting('closes its order before it asks for anything', playing(closesFirst), isCutShort, LONG_REQUESTER),
   requesting('gives a cap that the work cannot keep', asking({ maxCost: '0.000001' }), isRefused),
   requesting('asks five times for what its deposit covers once', asksOften, isRefused, TIGHT_REQUESTER),
   requesting('sends each request five times', asking({ tries: 5 })),
