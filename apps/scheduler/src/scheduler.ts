@@ -125,6 +125,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       chance: Math.random,
       clock: this.clock,
       offers: this.useCases.batchPorts.offers,
+      unanswered: (nodeId) => this.#desk?.auditUnanswered(nodeId),
     });
   }
 

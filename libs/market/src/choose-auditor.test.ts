@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { AUDITOR_RETURN_MS, chooseAuditors, type Auditors } from './choose-auditor.ts';
+import { AUDIT_REST_MS, AUDITOR_RETURN_MS, chooseAuditors, type AuditRow, type Auditors } from './choose-auditor.ts';
+import type { RowScore } from '@freehold/protocol';
 import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
@@ -40,6 +41,7 @@ function auditorsOver(nodes: () => readonly ConnectedNode[], about: Partial<Port
     chance: () => 0,
     clock: { nowMs: () => 0 },
     offers: { offers: () => Promise.resolve([]) },
+    unanswered: () => undefined,
     ...about,
   });
 }
@@ -150,4 +152,64 @@ it('who is right is asked of the own engine first, once; where it lacks the mode
   expect((await own.next(LEASE, new Set(['coordinator']), true))?.id).toBe('other');
   expect((await own.next(LEASE, new Set()))?.id).toBe('other');
   expect((await auditorsWith(null).next(LEASE, new Set(), true))?.id).toBe('other');
+});
+
+describe('an auditor that was asked and gave no whole answer', () => {
+  let nowMs = 0;
+  const rows = [1, 2].map((rowNo) => ({ rowNo }) as AuditRow);
+  const engine = { describe: () => Promise.resolve({ models: [] }) } as unknown as Engine; // only described here
+  const [best, other] = [node('best', 'c', true), node('other', 'd', false)];
+
+  /** Auditors among which `best` answers like this. */
+  function over(nodes: ConnectedNode[], answer: () => unknown, own: Engine | null = null) {
+    const told: string[] = [];
+    const auditors = auditorsOver(() => nodes, {
+      // A node answers; nothing else of the link is looked at.
+      link: { nodes: () => nodes, audit: () => Promise.resolve(answer()) } as unknown as ProviderLink,
+      localEngine: () => Promise.resolve(own === null ? null : { engine: own, engineClass: 'c' }),
+      clock: { nowMs: () => nowMs },
+      unanswered: (nodeId) => void told.push(nodeId),
+    });
+    const ask = async (): Promise<readonly RowScore[] | null> =>
+      (await auditors.next(LEASE, new Set()))?.score(LEASE, rows, new AbortController().signal) ?? null;
+    return { auditors, told, ask };
+  }
+  const half = (): unknown => ({ scores: [{ rowNo: 1 }] });
+  const next = async (auditors: Auditors): Promise<string | undefined> => (await auditors.next(LEASE, new Set()))?.id;
+
+  beforeEach(() => {
+    nowMs = 0;
+  });
+
+  it.each([
+    ['refused', () => ({ type: 'refused', code: 'BUSY', message: '' })],
+    ['answered only some of the rows', half],
+  ])('%s: it is told on, and asked after everybody else for a while', async (_how, answer) => {
+    const { auditors, told, ask } = over([best, other], answer);
+    expect(await next(auditors)).toBe('best');
+    expect(await ask()).toBeNull();
+    expect(told).toEqual(['best']);
+    expect(await next(auditors)).toBe('other');
+    nowMs = AUDIT_REST_MS;
+    expect(await next(auditors)).toBe('best');
+  });
+
+  it('is asked after the own engine too, and again where there is nobody else', async () => {
+    const { auditors, ask } = over([best], half, engine);
+    await ask();
+    expect(await next(auditors)).toBe('coordinator');
+    const alone = over([best], half);
+    await alone.ask();
+    expect(await next(alone.auditors)).toBe('best');
+  });
+
+  it('went away meanwhile: nothing is held against it', async () => {
+    const nodes = [best];
+    const { told, ask } = over(nodes, () => {
+      nodes.pop();
+      return { type: 'error', code: 'AUDIT_CUT', message: '' };
+    });
+    expect(await ask()).toBeNull();
+    expect(told).toEqual([]);
+  });
 });

@@ -43,16 +43,21 @@ export interface ChooseAuditorPorts {
   readonly chance: () => number;
   readonly clock: MonotonicClock;
   readonly offers: OfferBook;
+  /** Told of a node that was asked, is there, and gave no whole answer. */
+  readonly unanswered: (nodeId: string) => void;
 }
 
 /** A node that was here so recently is on its way back rather than gone. */
 export const AUDITOR_RETURN_MS = 15_000;
 
+/** Who was asked, is there and gave no whole answer is asked after everybody else for so long, and gets no new work: it has no time. */
+export const AUDIT_REST_MS = 15_000;
+
 export const OWN_ENGINE = 'coordinator';
 
 /**
  * The first that exists: another operator's node whose engine can replay a sampled row, then one that cannot; of these, the same
- * engine class before another; at last the coordinator's own engine. Never the accused's operator, nor one that shares its
+ * engine class before another; then the coordinator's own engine; at last who did not answer a moment ago. Never the accused's operator, nor one that shares its
  * payout address; nor an operator of whom a connected node was used already.
  *
  * That nobody can audit is said only by a process that can see: not while no node is connected to it, not right after its start
@@ -66,6 +71,15 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     const atMs = ports.clock.nowMs();
     for (const node of ports.link.nodes()) seen.set(node.id, { node, atMs });
     for (const [id, known] of seen) if (atMs - known.atMs > AUDITOR_RETURN_MS) seen.delete(id);
+  };
+  const silentUntil = new Map<string, number>();
+  const isSilent = ({ id }: Auditing): boolean => (silentUntil.get(id) ?? 0) > ports.clock.nowMs();
+  const unanswered = (nodeId: string): void => {
+    // Whoever went away has its reasons: its leases tell.
+    if (!ports.link.nodes().some(({ id }) => id === nodeId)) return;
+    for (const [id, untilMs] of silentUntil) if (untilMs <= ports.clock.nowMs()) silentUntil.delete(id);
+    silentUntil.set(nodeId, ports.clock.nowMs() + AUDIT_REST_MS);
+    ports.unanswered(nodeId);
   };
   const mayComeBack = async (lease: LeaseView, here: ReadonlySet<string>): Promise<boolean> => {
     look();
@@ -105,14 +119,16 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
         .map((node) => ({
           node,
           order:
+            (isSilent(node) ? 16 : 0) +
             (replaysSamples(node, lease) ? 0 : 8) +
             (classOf(node, lease) === lease.engineClass ? 0 : 4) +
             (node.freeSlots > 0 ? 0 : 2) +
             ports.chance(),
         }))
         .sort((a, b) => a.order - b.order);
-      const first = nodes[0];
-      return first === undefined ? ownFor(lease, used) : nodeAuditor(ports.link, first.node, lease);
+      const first = nodes[0]?.node;
+      const other = first === undefined || isSilent(first) ? await ownFor(lease, used) : null;
+      return other ?? (first === undefined ? null : nodeAuditor(ports.link, first, lease, unanswered));
     },
     async anyFor(lease) {
       const here = new Set(ports.link.nodes().map(({ id }) => id));
@@ -154,7 +170,12 @@ function classOf(node: ConnectedNode, lease: LeaseView): string | undefined {
   return auditingModel(node, lease)?.class;
 }
 
-function nodeAuditor(link: ProviderLink, node: ConnectedNode, lease: LeaseView): Auditor {
+function nodeAuditor(
+  link: ProviderLink,
+  node: ConnectedNode,
+  lease: LeaseView,
+  unanswered: (nodeId: string) => void,
+): Auditor {
   return {
     id: node.id,
     kind: 'node',
@@ -168,7 +189,11 @@ function nodeAuditor(link: ProviderLink, node: ConnectedNode, lease: LeaseView):
         rows,
         signal,
       );
-      return 'scores' in reply ? reply.scores : null;
+      const scores = 'scores' in reply ? reply.scores : [];
+      // All of it or nothing: an auditor that was heard is not asked again, and what it left out would wait for others for ever.
+      const isWhole = rows.every(({ rowNo }) => scores.some((score) => score.rowNo === rowNo));
+      if (!isWhole) unanswered(node.id);
+      return isWhole ? scores : null;
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
+import { AUDIT_REST_MS } from './choose-auditor.ts';
 import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
 import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
@@ -38,6 +39,8 @@ export class LeaseDesk implements LinkEvents {
   readonly #link: ProviderLink;
   readonly #leases: LeaseStore;
   readonly #running = new Map<string, { readonly nodeId: string; readonly controller: AbortController }>();
+  /** Nodes that left an audit unanswered, until when. */
+  readonly #busy = new Map<string, number>();
   readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
   readonly #speeds = new SpeedMeter();
   readonly #placement: TaskPlacement;
@@ -52,7 +55,7 @@ export class LeaseDesk implements LinkEvents {
       link: ports.link,
       entropy: ports.entropy,
       clock: ports.clock,
-      resting: (nodeId) => this.#isResting(nodeId),
+      resting: (nodeId) => this.#isResting(nodeId) || (this.#busy.get(nodeId) ?? 0) > ports.clock.nowMs(),
       measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
       hasRoom: () => this.#running.size < LEASES_RUNNING_MAX,
       granted: (lease) => this.#run(lease),
@@ -125,6 +128,11 @@ export class LeaseDesk implements LinkEvents {
 
   async kept(nodeId: string, task: string): Promise<void> {
     await this.#ports.voucherKept(nodeId, task);
+  }
+
+  /** Who has no time for an audit has none for new work: else it would pay to leave audits to others. */
+  auditUnanswered(nodeId: string): void {
+    this.#busy.set(nodeId, this.#ports.clock.nowMs() + AUDIT_REST_MS);
   }
 
   gone(_nodeId: string): void {

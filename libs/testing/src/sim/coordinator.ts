@@ -157,6 +157,7 @@ export class SimCoordinator {
       chance: () => this.#dice.unit(),
       clock: { nowMs: () => this.#ground.time.nowMs },
       offers: this.#ports.offers,
+      unanswered: (nodeId) => this.#desk?.auditUnanswered(nodeId),
     });
   }
 

@@ -39,10 +39,7 @@ const CHEAT_THAT_PASSES: Conduct = { ...CHEAT, ...PASSES, name: 'cheat that pass
 export const AUDITORS: readonly Attack[] = [
   alone('passes everything without looking', PASSES),
   alone('fails everybody', FAILS),
-  {
-    ...alone('answers no audit', DEAF),
-    exception: 'An audit brings at most the fee of its lease, and may cost more than that.',
-  },
+  alone('answers no audit', DEAF),
   pair('passes the made-up half of its friend', PAIR, CHEAT, FRIEND),
   pair('both pass everything, one makes up half', PAIR, CHEAT_THAT_PASSES, PASSES),
   pair('both fail everybody', PAIR, FAILS, FAILS),
