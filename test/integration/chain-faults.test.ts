@@ -134,6 +134,29 @@ describe('a sender that fails at the worst moment', () => {
     expect(rows.map(({ state }) => state).sort()).toEqual(['confirmed', 'replaced', 'replaced']);
   });
 
+  it('keeps what it saved, and says why, when its wallet was emptied before it could be sent', async () => {
+    const before = await payeesOnChain();
+    const wish = { purpose: 'payee', ref: 'emptied', call };
+    const dying = bench.newSender({ transactions: new DiesAfterSaving(bench.market.database) });
+    await expect(dying.submit(wish)).rejects.toThrow('killed');
+    const test = createTestClient({ mode: 'anvil', transport: http(bench.anvil.url) });
+    const address = bench.sender.address as Hex;
+    const wei = await createPublicClient({ transport: http(bench.anvil.url) }).getBalance({ address });
+    await test.setBalance({ address, value: 1n });
+    const next = bench.newSender();
+    for (let turn = 0; turn < 2; turn += 1)
+      await expect(next.tick()).resolves.toEqual({
+        ...{ confirmed: 0, failed: 0, resent: 0, replaced: 0 },
+        waits: expect.stringMatching(
+          /^payee emptied \(nonce \d+\): the wallet 0x\w+ has 1 wei and gas may take \d+; it waits/,
+        ),
+      });
+    await test.setBalance({ address, value: wei });
+    await expect(next.tick()).resolves.toMatchObject({ resent: 1, waits: null });
+    await expect(next.tick()).resolves.toMatchObject({ confirmed: 1 });
+    expect(await payeesOnChain()).toBe(before + 1);
+  });
+
   it('says why a call would revert instead of paying for it', async () => {
     const wish = { purpose: 'refund', ref: 'nobody', call: bench.escrow.refund(99) };
     await expect(bench.sender.submit(wish)).resolves.toEqual({

@@ -95,16 +95,22 @@ export class RpcChainSender extends ChainSender {
     readonly failed: number;
     readonly resent: number;
     readonly replaced: number;
+    readonly waits: string | null;
   }> {
     const { number: head, hash } = await this.#client.getBlock({ blockTag: 'latest' });
     const counts = { confirmed: 0, failed: 0, resent: 0, replaced: 0 };
+    let waits: string | null = null;
     if (await this.#hasForked()) await this.#reopenRemoved(head);
     for (const open of await this.#saved.open(this.address)) {
       const outcome = await this.#follow(open, head);
+      if (typeof outcome === 'object') {
+        waits = outcome.waits;
+        break;
+      }
       if (outcome !== 'waiting') counts[outcome] += 1;
     }
     this.#lastHead = { number: head, hash };
-    return counts;
+    return { ...counts, waits };
   }
 
   /** Whether the block that was the head at the last turn is not on the chain any more. The first turn cannot know. */
@@ -118,11 +124,11 @@ export class RpcChainSender extends ChainSender {
     }
   }
 
-  /** Brings one open transaction a step further. */
+  /** Brings one open transaction a step further; with `waits` neither it nor what has a later nonce can go on. */
   async #follow(
     open: SavedTransaction,
     head: bigint,
-  ): Promise<'confirmed' | 'failed' | 'resent' | 'replaced' | 'waiting'> {
+  ): Promise<'confirmed' | 'failed' | 'resent' | 'replaced' | 'waiting' | { readonly waits: string }> {
     const winner = await this.#minedOf(open);
     if (winner !== null) {
       const { transaction, receipt } = winner;
@@ -134,6 +140,8 @@ export class RpcChainSender extends ChainSender {
       return (await this.#raiseFee(open)) ? 'replaced' : 'waiting';
     }
     if (open.state === 'sent' && (await this.#isInPool(open.hash as Hex))) return 'waiting';
+    const poor = await this.#cannotPayFor(open);
+    if (poor !== null) return { waits: `${open.purpose} ${open.ref} (nonce ${open.nonce}): ${poor}` };
     await this.#send(open);
     return 'resent';
   }
@@ -168,8 +176,17 @@ export class RpcChainSender extends ChainSender {
 
   /** Why the wallet cannot pay for it, or null. A transaction that nobody takes would hold up every later one by its nonce. */
   async #tooPoor(gas: bigint, feePerGas: bigint): Promise<string | null> {
+    return this.#lacks(withMargin(gas) * feePerGas);
+  }
+
+  /** The same of a transaction that was saved when the wallet had enough, and was lost since. */
+  async #cannotPayFor(saved: SavedTransaction): Promise<string | null> {
+    const { gas = 0n, maxFeePerGas = 0n } = parseTransaction(saved.raw as Hex);
+    return this.#lacks(gas * maxFeePerGas);
+  }
+
+  async #lacks(needs: bigint): Promise<string | null> {
     const has = await this.#client.getBalance({ address: this.#account.address });
-    const needs = withMargin(gas) * feePerGas;
     if (has >= needs) return null;
     return `the wallet ${this.address} has ${has} wei and gas may take ${needs}; it waits until somebody sends it some`;
   }
@@ -203,8 +220,8 @@ export class RpcChainSender extends ChainSender {
       throw new Error(`transaction ${open.hash} is not one of ours: it calls nothing`);
     }
     const maxFeePerGas = atLeast(now.maxFeePerGas, raised(old.maxFeePerGas ?? 0n));
-    // Above the ceiling it stays as it is: it is mined when gas is cheaper again.
-    if (this.#tooDear(0n, maxFeePerGas) !== null) return false;
+    // Above the ceiling, or what the wallet has, it stays as it is: it is mined when gas is cheaper again.
+    if (this.#tooDear(0n, maxFeePerGas) !== null || (await this.#lacks(gas * maxFeePerGas)) !== null) return false;
     const raw = await this.#account.signTransaction({
       type: 'eip1559',
       chainId,

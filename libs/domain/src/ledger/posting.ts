@@ -6,22 +6,12 @@ import type { Amount } from '../units/units.ts';
  * is held for a job, is earned lease by lease, and leaves over the chain:
  *
  *     escrow ──deposit──▶ balance ──hold──▶ hold ──charge──▶ provider ──payout──▶ payout ──withdrawal──▶ escrow
- *     operator ──credit──▶ balance ◀──release── hold      └──▶ fees ──fee──▶ treasury
+ *     operator ──credit──▶ balance ◀──release── hold      └──▶ fees ──withdrawal──▶ escrow
  *
  * Every account but `escrow` and `operator` is never negative. `escrow` is minus what the chain holds for us; `operator`
  * is minus what the operator has lent as credits. The sum over all accounts is zero, always.
  */
-export const ACCOUNT_KINDS = [
-  'balance',
-  'hold',
-  'provider',
-  'fees',
-  'escrow',
-  'operator',
-  'payout',
-  'bond',
-  'treasury',
-] as const;
+export const ACCOUNT_KINDS = ['balance', 'hold', 'provider', 'fees', 'escrow', 'operator', 'payout', 'bond'] as const;
 export type AccountKind = (typeof ACCOUNT_KINDS)[number];
 
 export const LEDGER_KINDS = [
@@ -32,7 +22,6 @@ export const LEDGER_KINDS = [
   'charge',
   'payout',
   'withdrawal',
-  'fee',
   'refund',
   'forfeit',
   'reversal',
@@ -64,7 +53,6 @@ export const MONEY = 'money';
 export const ESCROW: AccountRef = { kind: 'escrow', owner: 'chain' };
 export const OPERATOR: AccountRef = { kind: 'operator', owner: 'operator' };
 export const FEES: AccountRef = { kind: 'fees', owner: 'coordinator' };
-export const TREASURY: AccountRef = { kind: 'treasury', owner: 'treasury' };
 
 export function balanceOf(org: string): AccountRef {
   return { kind: 'balance', owner: org };

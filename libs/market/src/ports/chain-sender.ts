@@ -25,6 +25,8 @@ export abstract class ChainSender {
     readonly failed: number;
     readonly resent: number;
     readonly replaced: number;
+    /** Why a saved transaction, and all behind it, are not sent now; null when everything that was saved is on its way. */
+    readonly waits: string | null;
   }>;
 }
 

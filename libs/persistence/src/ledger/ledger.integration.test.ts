@@ -66,6 +66,45 @@ it('holds no more for a new job than the orders of its organisation cover when o
   ).toBeNull();
 });
 
+it('knows the kinds of accounts and lines that the domain knows, and no others', async () => {
+  const [found] = await market.database.query<{ kinds: string[] }>(
+    `SELECT array_agg(pg_get_constraintdef(oid) ORDER BY conname) AS kinds FROM pg_constraint
+     WHERE conname IN ('account_kind_check', 'ledger_transaction_kind_check')`,
+  );
+  const named = (found?.kinds ?? []).map((text) => [...text.matchAll(/'([a-z-]+)'::text/g)].map(([, kind]) => kind));
+  expect(named).toEqual([[...ledger.ACCOUNT_KINDS], [...ledger.LEDGER_KINDS]]);
+});
+
+it('reads of a long history the lines that a page shows, and not the others', async () => {
+  const org = await world.org(1_000_000n);
+  await market.database.query(
+    `WITH tx AS (
+       INSERT INTO ledger_transaction (kind, ref) SELECT 'hold', $1 || n FROM generate_series(1, 3000) AS n RETURNING id
+     ), of AS (
+       SELECT id, kind FROM account WHERE owner = $1 AND kind = 'balance'
+       UNION ALL SELECT id, kind FROM account WHERE kind = 'operator'
+     )
+     INSERT INTO posting (transaction_id, account_id, asset, amount)
+     SELECT tx.id, of.id, 'money', CASE of.kind WHEN 'balance' THEN -1 ELSE 1 END FROM tx, of`,
+    [org],
+  );
+  await market.database.query('ANALYZE posting, ledger_transaction');
+  const asked: { text: string; params: readonly unknown[] }[] = [];
+  const watched = {
+    query: <Row>(text: string, params: readonly unknown[] = []): Promise<Row[]> => {
+      asked.push({ text, params });
+      return market.database.query<Row>(text, params);
+    },
+  };
+  const all = { account: ledger.balanceOf(org), from: null, until: null, after: null, limit: 20 };
+  const first = await new PgStatements(watched).read(all);
+  expect(first.lines).toHaveLength(20);
+  const [{ text, params } = { text: '', params: [] }] = asked;
+  const [plan] = await market.database.query(`EXPLAIN (ANALYZE, FORMAT JSON) ${text}`, params);
+  const rows = [...JSON.stringify(plan).matchAll(/"Actual Rows":([0-9.]+)/g)].map(([, n]) => Number(n));
+  expect(Math.max(...rows)).toBeLessThanOrEqual(21);
+});
+
 it('refuses a transaction that does not add up, one that overdraws, and any rewriting', async () => {
   const org = await world.org(10n);
   const { query } = { query: market.database.query.bind(market.database) };

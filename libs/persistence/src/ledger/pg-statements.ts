@@ -5,6 +5,16 @@ import type { Sql } from '../database.ts';
 
 type Row = Omit<StatementLine, 'at'> & { readonly at: Date };
 
+/** Of an account's lines: what the page's period opens with. Without a period only what earlier pages showed, out of the index alone. */
+const OPENING = {
+  whole: `SELECT coalesce(sum(amount), 0) AS amount FROM posting WHERE account_id = (SELECT id FROM asked) AND id <= $6
+    AND $4::timestamptz IS NULL AND $5::timestamptz IS NULL`,
+  period: `SELECT coalesce(sum(posting.amount), 0) AS amount
+    FROM posting JOIN ledger_transaction tx ON tx.id = posting.transaction_id
+    WHERE posting.account_id = (SELECT id FROM asked) AND ($5::timestamptz IS NULL OR tx.created_at < $5)
+      AND (tx.created_at < $4 OR posting.id <= $6)`,
+} as const;
+
 export class PgStatements extends Statements {
   readonly #sql: Sql;
 
@@ -15,18 +25,17 @@ export class PgStatements extends Statements {
 
   /** One statement, so that the opening balance and the lines are of one moment. */
   async read({ account, from, until, after, limit }: StatementAsk): Promise<StatementPage> {
+    const opening = OPENING[from === null && until === null ? 'whole' : 'period'];
     const [found] = await this.#sql.query<{ opening: string; lines: readonly Row[] }>(
       `WITH asked AS (SELECT id FROM account WHERE kind = $1 AND owner = $2 AND asset = $3),
-       line AS MATERIALIZED (
+       opening AS (${opening}), line AS (
          SELECT posting.id, tx.created_at AS at, tx.kind, tx.ref, posting.asset, posting.amount
          FROM posting JOIN ledger_transaction tx ON tx.id = posting.transaction_id
-         WHERE posting.account_id = (SELECT id FROM asked) AND ($5::timestamptz IS NULL OR tx.created_at < $5)
-       ), opening AS (
-         SELECT coalesce(sum(amount), 0) AS amount FROM line WHERE at < $4 OR id <= $6
+         WHERE posting.account_id = (SELECT id FROM asked) AND posting.id > $6
+           AND ($4::timestamptz IS NULL OR tx.created_at >= $4) AND ($5::timestamptz IS NULL OR tx.created_at < $5)
+         ORDER BY posting.id LIMIT $7
        ), page AS (
-         SELECT *, (SELECT amount FROM opening) + sum(amount) OVER (ORDER BY id) AS balance
-         FROM line WHERE ($4::timestamptz IS NULL OR at >= $4) AND id > $6
-         ORDER BY id LIMIT $7
+         SELECT *, (SELECT amount FROM opening) + sum(amount) OVER (ORDER BY id) AS balance FROM line
        )
        SELECT (SELECT amount FROM opening)::text AS opening,
          coalesce((SELECT json_agg(json_build_object('id', id::text, 'at', at, 'kind', kind, 'ref', ref, 'asset', asset,

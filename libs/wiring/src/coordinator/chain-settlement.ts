@@ -64,6 +64,7 @@ class ChainSettlement implements Settlement {
   #isKnownChain = false;
   readonly #turns = new SettleTurns();
   #said = '';
+  #waited: string | null = null;
 
   constructor(parts: Parts) {
     const { config, database, rpc: rpcUrl } = parts;
@@ -148,8 +149,10 @@ class ChainSettlement implements Settlement {
 
   async #settle(head: ChainHead): Promise<void> {
     this.#turns.take(head, performance.now());
-    const { confirmed, failed, resent, replaced } = await this.#sender.tick();
+    const { confirmed, failed, resent, replaced, waits } = await this.#sender.tick();
     if (failed + resent + replaced > 0) this.#parts.log.warn({ confirmed, failed, resent, replaced }, 'transactions');
+    if (waits !== null && waits !== this.#waited) this.#parts.log.warn({ waits }, 'a transaction waits');
+    this.#waited = waits;
     const { deadline, ...road } = await settleBook({
       escrow: this.#escrow,
       sender: this.#sender,

@@ -193,8 +193,9 @@ export class SimSender extends ChainSender {
     readonly failed: number;
     readonly resent: number;
     readonly replaced: number;
+    readonly waits: null;
   }> {
-    const counts = { confirmed: 0, failed: 0, resent: 0, replaced: 0 };
+    const counts = { confirmed: 0, failed: 0, resent: 0, replaced: 0, waits: null };
     for (const saved of await this.#saved.all()) {
       const mined = await this.#endpoint.receipt(saved.id);
       if (mined !== null) {
