@@ -9,7 +9,7 @@ CREATE TABLE account (
   asset text NOT NULL DEFAULT 'money'::text,
   balance numeric(78,0) NOT NULL DEFAULT 0,
   CONSTRAINT account_check CHECK (((balance >= (0)::numeric) OR (kind = ANY (ARRAY['escrow'::text, 'operator'::text])))),
-  CONSTRAINT account_kind_check CHECK ((kind = ANY (ARRAY['balance'::text, 'hold'::text, 'provider'::text, 'fees'::text, 'escrow'::text, 'operator'::text, 'payout'::text, 'bond'::text, 'treasury'::text]))),
+  CONSTRAINT account_kind_check CHECK ((kind = ANY (ARRAY['balance'::text, 'hold'::text, 'provider'::text, 'fees'::text, 'escrow'::text, 'operator'::text, 'payout'::text, 'bond'::text]))),
   CONSTRAINT account_kind_owner_asset_key UNIQUE (kind, owner, asset),
   CONSTRAINT account_pkey PRIMARY KEY (id)
 );
@@ -430,7 +430,7 @@ CREATE TABLE ledger_transaction (
   kind text NOT NULL,
   ref text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
-  CONSTRAINT ledger_transaction_kind_check CHECK ((kind = ANY (ARRAY['deposit'::text, 'credit'::text, 'hold'::text, 'release'::text, 'charge'::text, 'payout'::text, 'withdrawal'::text, 'fee'::text, 'refund'::text, 'forfeit'::text, 'reversal'::text, 'audit-fee'::text]))),
+  CONSTRAINT ledger_transaction_kind_check CHECK ((kind = ANY (ARRAY['deposit'::text, 'credit'::text, 'hold'::text, 'release'::text, 'charge'::text, 'payout'::text, 'withdrawal'::text, 'refund'::text, 'forfeit'::text, 'reversal'::text, 'audit-fee'::text]))),
   CONSTRAINT ledger_transaction_kind_ref_key UNIQUE (kind, ref),
   CONSTRAINT ledger_transaction_pkey PRIMARY KEY (id)
 );
@@ -657,7 +657,7 @@ CREATE UNIQUE INDEX chain_epoch_one_open ON public.chain_epoch USING btree (book
 
 CREATE INDEX chain_event_by_block ON public.chain_event USING btree (block_number, log_index) WHERE (NOT removed);
 
-CREATE INDEX chain_order_by_org ON public.chain_order USING btree (org_id) WHERE (state = ANY (ARRAY['open'::text, 'closing'::text]));
+CREATE INDEX chain_order_by_org ON public.chain_order USING btree (org_id) WHERE (org_id IS NOT NULL);
 
 CREATE UNIQUE INDEX chain_payee_index ON public.chain_payee USING btree (book, payee_index) WHERE (payee_index IS NOT NULL);
 
@@ -699,7 +699,7 @@ CREATE INDEX outbox_undone ON public.outbox USING btree (id) WHERE (done_at IS N
 
 CREATE INDEX outbox_unsent ON public.outbox USING btree (id) WHERE ((sent_at IS NULL) AND (done_at IS NULL));
 
-CREATE INDEX posting_by_account ON public.posting USING btree (account_id, id);
+CREATE INDEX posting_by_account ON public.posting USING btree (account_id, id) INCLUDE (amount);
 
 CREATE INDEX posting_by_transaction ON public.posting USING btree (transaction_id);
 
@@ -767,6 +767,20 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.covered_of(of_org text)
+ RETURNS numeric
+ LANGUAGE sql
+ STABLE
+AS $function$
+  SELECT CASE WHEN bool_or(o.state IN ('closing', 'refunded')) THEN
+    coalesce(sum(o.reserved - o.spent) FILTER (WHERE o.state = 'open'
+      OR (o.state = 'closing' AND coalesce(o.close_epoch > e.epoch, true))), 0) END
+  FROM chain_order o JOIN chain_book b ON b.book = o.book AND b.state = 'alive'
+  LEFT JOIN chain_epoch e ON e.book = o.book AND e.state = 'open'
+  WHERE o.org_id = of_org AND NOT o.is_operator
+$function$
+;
+
 CREATE OR REPLACE FUNCTION public.hold_funds(of_org text, of_key text, of_job text, of_amount numeric, OUT refusal text, OUT available numeric)
  RETURNS record
  LANGUAGE plpgsql
@@ -776,6 +790,7 @@ DECLARE
   from_account bigint;
   to_account bigint;
   entry bigint;
+  covered numeric;
 BEGIN
   SELECT daily_cap INTO of_cap FROM api_key WHERE id = of_key AND daily_cap IS NOT NULL FOR UPDATE;
   IF of_cap IS NOT NULL THEN
@@ -791,6 +806,13 @@ BEGIN
   SELECT id, balance INTO from_account, available FROM account
     WHERE kind = 'balance' AND owner = of_org AND asset = 'money' FOR UPDATE;
   available := coalesce(available, 0);
+  -- Credits are the operator's to pay for, whatever becomes of orders.
+  SELECT covered_of(of_org) INTO covered FROM org WHERE id = of_org AND trust = 'self-custody';
+  IF covered IS NOT NULL THEN
+    SELECT least(available, greatest(0, covered - coalesce(sum(account.balance), 0))) INTO available
+      FROM job JOIN account ON account.kind = 'hold' AND account.owner = job.id AND account.asset = 'money'
+      WHERE job.org_id = of_org AND job.id <> of_job AND job.state IN ('in_progress', 'cancelling');
+  END IF;
   IF available < of_amount THEN
     refusal := 'insufficient-balance';
     RETURN;

@@ -48,6 +48,9 @@ export function operatorPurse(world: SimWorld): Purse {
   const charged = prepaid.reduce((sum, job) => sum + Number(job.charged), 0);
   const accomplice = world.payoutOf.get(SEAT);
   const income = outOf(world, 'operator') + charged + (accomplice === undefined ? 0 : outOf(world, accomplice));
-  const lane = Number(OPERATOR_DEPOSIT) - outOf(world, world.operatorPayer);
+  const orders = [...world.chain.head.state.orders.values()].filter(({ payer }) => payer === world.operatorPayer);
+  // A market that stops in the middle leaves the lane where it is: it is still the operator's.
+  const left = orders.reduce((sum, { reserved, free }) => sum + Number(reserved + free), 0);
+  const lane = Number(OPERATOR_DEPOSIT) - left - outOf(world, world.operatorPayer);
   return { income, cost: lane + Number(BOND - world.chain.head.state.bond) };
 }
