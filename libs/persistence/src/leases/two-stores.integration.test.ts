@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import type { GrantedLease, LeaseStore } from '@freehold/market';
-import { STALL_MS } from '@freehold/protocol';
+import type { GrantedLease } from '@freehold/market';
+import { STALL_MS, type LeaseRef } from '@freehold/protocol';
 import type { LeaseWorld } from '@freehold/testing/lease-world';
 import { Dice, MemoryLeaseWorld } from '@freehold/testing/sim';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
@@ -138,7 +138,7 @@ class Twin {
   }
 
   /** Leases by when they were granted: their ids are each store's own. */
-  #named(refs: Awaited<ReturnType<LeaseStore['expired']>>): readonly number[] {
+  #named(refs: readonly LeaseRef[]): readonly number[] {
     const places = refs.map(({ task, epoch }) =>
       this.#leases.findIndex((lease) => lease.task === task && lease.epoch === epoch),
     );
