@@ -1,16 +1,18 @@
 import {
   appendFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   truncateSync,
   utimesSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { WorkOutput } from '@freehold/protocol';
 import { forgetResults, keptResults, LeaseJournal, type LeaseHead } from './journal.ts';
 
@@ -36,12 +38,15 @@ const input = (index: number) => ({
 });
 
 describe('the journal of a lease', () => {
+  let disk: string;
   let root: string;
   let folder: string;
   beforeEach(() => {
-    root = mkdtempSync(join(tmpdir(), 'freehold-journal-'));
+    disk = mkdtempSync(join(tmpdir(), 'freehold-journal-'));
+    root = join(disk, 'leases');
     folder = join(root, `${HEAD.task}.1`);
   });
+  afterEach(() => rmSync(disk, { recursive: true }));
 
   async function written(): Promise<void> {
     const journal = await LeaseJournal.create(root, HEAD);
@@ -98,7 +103,8 @@ describe('the journal of a lease', () => {
   });
 
   it('keeps the results of accepted leases alone, until they are too old or the newer ones take their room', async () => {
-    const kept = mkdtempSync(join(tmpdir(), 'freehold-results-'));
+    const kept = join(disk, 'results');
+    mkdirSync(kept);
     for (const epoch of [1, 2, 3]) {
       const journal = await LeaseJournal.create(root, { ...HEAD, epoch });
       await journal.addInput(input(0));

@@ -1,8 +1,8 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { expect, it } from '@jest/globals';
+import { afterAll, expect, it } from '@jest/globals';
 import type { RowsFromNode } from '@freehold/protocol';
 import type { RowsCall } from '@freehold/wiring/node';
 import { LeaseJournal } from './journal.ts';
@@ -10,10 +10,13 @@ import { LeaseRun } from './lease-run.ts';
 import { TinyEngine } from './market.fixture.ts';
 import { Slots } from './slots.ts';
 
+const folder = mkdtempSync(join(tmpdir(), 'freehold-run-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
 it('a lease takes inputs that were under way when it said its last word as nobody’s fault', async () => {
   const [task, nonce, digest] = ['11111111-0000-4000-8000-000000000000', `0x${'00'.repeat(16)}`, 'declared:vectors'];
   const head = { task, epoch: 1, nonce, model: 'vectors', digest, engineClass: 'tiny/1', rates: {}, rows: 9 };
-  const journal = await LeaseJournal.create(mkdtempSync(join(tmpdir(), 'freehold-run-')), {
+  const journal = await LeaseJournal.create(folder, {
     ...head,
     coordinator: '1/none/0x',
     chainId: 1,

@@ -1,7 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll } from '@jest/globals';
 import { GrowingTree } from '@freehold/domain';
 import {
   Engine,
@@ -38,7 +39,15 @@ export const ESCROW = `0x${'ee'.repeat(20)}`;
 export const DOMAIN = { chainId: 31_337, escrow: ESCROW };
 export const NEVER = new AbortController().signal;
 export const newKey = (): string => randomBytes(32).toString('hex');
-export const newFolder = async (): Promise<string> => await mkdtemp(join(tmpdir(), 'freehold-node-'));
+
+const folders: string[] = [];
+afterAll(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true, force: true }))));
+/** Removed when the test file is over. */
+export const newFolder = async (): Promise<string> => {
+  const folder = await mkdtemp(join(tmpdir(), 'freehold-node-'));
+  folders.push(folder);
+  return folder;
+};
 
 export const CHAT_WORK: ChatWork = {
   kind: 'chat',

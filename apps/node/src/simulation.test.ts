@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
@@ -7,13 +7,15 @@ import { engineInMode, Flapper } from './simulation.ts';
 
 describe('a flapper', () => {
   it('dies once in each of its first four leases, over all its restarts, and then never again', () => {
-    const path = join(mkdtempSync(join(tmpdir(), 'freehold-flapper-')), 'deaths');
+    const folder = mkdtempSync(join(tmpdir(), 'freehold-flapper-'));
+    const path = join(folder, 'deaths');
     const died: string[] = [];
     for (const lease of ['a', 'b', 'b', 'c', 'd', 'e', 'f']) {
       const flapper = new Flapper(path, () => void died.push(lease));
       for (const done of [1, 2, 3, 4, 5]) flapper.afterRows(lease, done);
     }
     expect(died).toEqual(['a', 'b', 'c', 'd']);
+    rmSync(folder, { recursive: true });
   });
 });
 
