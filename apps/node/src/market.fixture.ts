@@ -2,7 +2,6 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll } from '@jest/globals';
 import { GrowingTree } from '@freehold/domain';
 import {
   Engine,
@@ -41,8 +40,11 @@ export const NEVER = new AbortController().signal;
 export const newKey = (): string => randomBytes(32).toString('hex');
 
 const folders: string[] = [];
-afterAll(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true, force: true }))));
-/** Removed when the test file is over. */
+/** For the end of a test file. */
+export const removeFolders = async (): Promise<void> => {
+  await Promise.all(folders.splice(0).map((folder) => rm(folder, { recursive: true, force: true })));
+};
+/** Gone with {@link removeFolders}. */
 export const newFolder = async (): Promise<string> => {
   const folder = await mkdtemp(join(tmpdir(), 'freehold-node-'));
   folders.push(folder);

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { CheckingSink, eventually, NEVER, newFolder, rowInputs, TestMarket } from './market.fixture.ts';
+import { CheckingSink, eventually, NEVER, newFolder, removeFolders, rowInputs, TestMarket } from './market.fixture.ts';
 
 const MAIN = join(process.cwd(), 'apps/node/dist/main.js');
 const SERVE = join(process.cwd(), 'apps/node/dist/serve.js');
@@ -55,7 +55,10 @@ describe('a node process', () => {
   const children: ChildProcess[] = [];
 
   beforeAll(async () => void (engineUrl = await engine.listen()));
-  afterAll(() => void engine.server.close());
+  afterAll(async () => {
+    engine.server.close();
+    await removeFolders();
+  });
   beforeEach(async () => {
     market = new TestMarket();
     await market.open();

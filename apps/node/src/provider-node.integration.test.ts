@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, renameSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { receiptClaim, receiptDigests, receiptHash } from '@freehold/protocol';
 import { identityOf } from '@freehold/wiring/node';
 import {
@@ -10,6 +10,7 @@ import {
   NEVER,
   QUESTION,
   newFolder,
+  removeFolders,
   newKey,
   rowInputs,
   startedNode,
@@ -46,6 +47,7 @@ describe('a node in a market', () => {
     await market.open();
   });
 
+  afterAll(removeFolders);
   afterEach(async () => {
     await node?.stop(0);
     await market.close();
