@@ -105,10 +105,11 @@ function fromF16(bytes: Buffer, count: number): Float32Array {
 /** Q8_0: 32 whole numbers share one scale. */
 function fromQ8(bytes: Buffer, count: number): Float32Array {
   const out = new Float32Array(count);
+  const steps = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let block = 0; block * BLOCK < count; block += 1) {
     const at = block * (BLOCK + 2);
     const scale = fromHalf(bytes.readUInt16LE(at));
-    for (let i = 0; i < BLOCK; i += 1) out[block * BLOCK + i] = scale * bytes.readInt8(at + 2 + i);
+    for (let i = 0; i < BLOCK; i += 1) out[block * BLOCK + i] = scale * (steps[at + 2 + i] as number);
   }
   return out;
 }
