@@ -7,6 +7,7 @@ const PING_MS = 15_000;
 export class EventStream {
   readonly #response: Response;
   #ping: NodeJS.Timeout | null = null;
+  #gathering = false;
 
   constructor(response: Response) {
     this.#response = response;
@@ -42,7 +43,19 @@ export class EventStream {
     this.#ping = null;
   }
 
+  /** What is written in one turn leaves in one piece: the headers, the role and the first words, the last events and the end. */
+  #gather(): void {
+    if (this.#gathering) return;
+    this.#gathering = true;
+    this.#response.cork();
+    process.nextTick(() => {
+      this.#gathering = false;
+      this.#response.uncork();
+    });
+  }
+
   async #write(text: string): Promise<void> {
+    this.#gather();
     this.open();
     if (this.#response.destroyed || this.#response.write(text)) return;
     await new Promise<void>((resolve) => {

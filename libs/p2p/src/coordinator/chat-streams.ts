@@ -74,6 +74,8 @@ export class ChatStreams {
   readonly #limits: LinkLimits;
   readonly #onViolation: (error: unknown) => void;
   readonly #lines: (Promise<Line> | null)[];
+  /** Those of them that are open: a request goes out on one in the same turn. */
+  readonly #open: (Line | null)[];
   readonly #running = new Set<number>();
   readonly #heard = new Set<number>();
   #nextId = 1;
@@ -84,6 +86,7 @@ export class ChatStreams {
     this.#limits = limits;
     this.#onViolation = onViolation;
     this.#lines = Array.from({ length: limits.chatStreams }, () => null);
+    this.#open = Array.from({ length: limits.chatStreams }, () => null);
   }
 
   /** Requests that the node's last heartbeat cannot know of yet. */
@@ -108,13 +111,8 @@ export class ChatStreams {
     if (signal.aborted) throw new StreamRefused('ABORTED', 'The request was given up before it was sent.', false);
     const id = this.#nextId;
     this.#nextId += 1;
-    const line = await this.#line(id % this.#lines.length).catch((error: unknown) => {
-      throw new StreamRefused(
-        'NODE_GONE',
-        `No stream to the node: ${error instanceof Error ? error.message : String(error)}`,
-        true,
-      );
-    });
+    const index = id % this.#lines.length;
+    const line = this.#open[index] ?? (await this.#opened(index));
     const answer = new Answer(this.#limits.answerBytesMax);
     const onAbort = (): void => answer.cut(new StreamRefused('ABORTED', 'The request was given up.', false));
     signal.addEventListener('abort', onAbort, { once: true });
@@ -149,6 +147,7 @@ export class ChatStreams {
 
   close(): void {
     this.#closed = true;
+    this.#open.fill(null);
     for (const line of this.#lines)
       void line?.then(
         ({ channel }) => channel.frames.abort(new Error('the node left')),
@@ -207,14 +206,23 @@ export class ChatStreams {
     }
   }
 
+  async #opened(index: number): Promise<Line> {
+    try {
+      return await this.#line(index);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new StreamRefused('NODE_GONE', `No stream to the node: ${why}`, true);
+    }
+  }
+
   async #line(index: number): Promise<Line> {
     if (this.#closed) throw new Error('the node left');
-    const opening = this.#lines[index] ?? this.#open(index);
+    const opening = this.#lines[index] ?? this.#begin(index);
     this.#lines[index] = opening;
     return await opening;
   }
 
-  async #open(index: number): Promise<Line> {
+  async #begin(index: number): Promise<Line> {
     try {
       const stream = await this.#connection.newStream(STREAM_PROTOCOL, {
         signal: AbortSignal.timeout(this.#limits.openStreamMs),
@@ -230,6 +238,7 @@ export class ChatStreams {
         answers: new Map(),
       };
       void this.#listen(line).then((why) => this.#lost(index, line, why));
+      if (!this.#closed) this.#open[index] = line;
       return line;
     } catch (error) {
       this.#lines[index] = null;
@@ -263,6 +272,7 @@ export class ChatStreams {
 
   #lost(index: number, line: Line, why: Error): void {
     this.#lines[index] = null;
+    this.#open[index] = null;
     line.channel.frames.abort(why);
     for (const answer of line.answers.values()) answer.cut(why);
   }
