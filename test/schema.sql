@@ -344,6 +344,8 @@ CREATE TABLE job (
   paused_at timestamp with time zone,
   adapter text,
   tuned_model text,
+  priority smallint NOT NULL DEFAULT 0,
+  expected_s double precision,
   CONSTRAINT job_adapter_check CHECK ((adapter ~ '^[0-9a-f]{64}$'::text)),
   CONSTRAINT job_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES api_key(id),
   CONSTRAINT job_cap_check CHECK ((cap >= (0)::numeric)),
@@ -352,6 +354,7 @@ CREATE TABLE job (
   CONSTRAINT job_check2 CHECK ((((rows_succeeded + rows_failed) + rows_ended) <= row_count)),
   CONSTRAINT job_check3 CHECK (((tuned_model IS NULL) OR (adapter IS NOT NULL))),
   CONSTRAINT job_error_file_id_fkey FOREIGN KEY (error_file_id) REFERENCES file(id),
+  CONSTRAINT job_expected_s_check CHECK ((expected_s > (0)::double precision)),
   CONSTRAINT job_id_check CHECK ((length(id) <= 40)),
   CONSTRAINT job_input_file_id_fkey FOREIGN KEY (input_file_id) REFERENCES file(id),
   CONSTRAINT job_kind_check CHECK ((kind = ANY (ARRAY['batch'::text, 'chat'::text, 'embedding'::text, 'fine-tune'::text]))),
@@ -359,6 +362,7 @@ CREATE TABLE job (
   CONSTRAINT job_output_file_id_fkey FOREIGN KEY (output_file_id) REFERENCES file(id),
   CONSTRAINT job_pkey PRIMARY KEY (id),
   CONSTRAINT job_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pool(id),
+  CONSTRAINT job_priority_check CHECK (((priority >= 0) AND (priority <= 3))),
   CONSTRAINT job_row_count_check CHECK ((row_count >= 0)),
   CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY['validating'::text, 'failed'::text, 'in_progress'::text, 'finalizing'::text, 'completed'::text, 'expired'::text, 'cancelling'::text, 'cancelled'::text]))),
   CONSTRAINT job_trust_check CHECK ((trust = ANY (ARRAY['self-custody'::text, 'operator-credits'::text]))),
@@ -684,6 +688,8 @@ CREATE INDEX job_by_input ON public.job USING btree (input_file_id) WHERE (input
 CREATE INDEX job_by_key ON public.job USING btree (api_key_id, created_at) WHERE (api_key_id IS NOT NULL);
 
 CREATE INDEX job_by_org ON public.job USING btree (org_id, kind, created_at DESC, id);
+
+CREATE INDEX job_finished ON public.job USING btree (model, completed_at DESC) WHERE ((state = 'completed'::text) AND (expected_s IS NOT NULL));
 
 CREATE INDEX job_open ON public.job USING btree (deadline) WHERE (state = ANY (ARRAY['validating'::text, 'in_progress'::text, 'finalizing'::text, 'cancelling'::text]));
 

@@ -2,7 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { chance, LEASES_AHEAD, shardOf } from '@freehold/domain';
 import { TaskPlacement, type ConnectedNode, type GrantedLease, type HeldShard } from '@freehold/market';
-import { openDatabase, PgLeaseStore, PgShards, type Database } from '@freehold/persistence';
+import {
+  fileWork,
+  openDatabase,
+  PgLeaseStore,
+  PgProcessRegister,
+  PgShards,
+  type Database,
+} from '@freehold/persistence';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { LEASE_MS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
 
@@ -54,6 +61,7 @@ async function connected(rate = 50): Promise<ConnectedNode> {
 async function job(rows: number): Promise<string> {
   const id = await world.batch(rows);
   await server.database.query(`UPDATE job SET rate_caps = '{"embeddingToken":"100"}' WHERE id = $1`, [id]);
+  await fileWork(server.database, [{ topic: 'place', ids: { job: id } }]);
   return id;
 }
 
@@ -67,6 +75,7 @@ async function nothingWaits(): Promise<void> {
 
 class Scheduler {
   readonly granted: GrantedLease[] = [];
+  readonly asked: GrantedLease[] = [];
   readonly resting = new Set<string>();
   readonly reports: string[] = [];
   nodes: ConnectedNode[];
@@ -84,6 +93,7 @@ class Scheduler {
       measured: () => undefined,
       hasRoom: () => true,
       granted: (lease) => this.granted.push(lease),
+      askToYield: (lease) => this.asked.push(lease),
       report: (what, error) => this.reports.push(`${what}: ${String(error)}`),
     });
     this.placement.hold(shards, count);
@@ -199,6 +209,40 @@ describe('prices', () => {
   });
 });
 
+describe('processes of one coordinator', () => {
+  it('have the smallest free number each, see who is alive, and lose number and name when they are killed', async () => {
+    const facts = (peer: string): { peer: string; addresses: string[]; shards: number } => ({
+      peer,
+      addresses: [`/${peer}`],
+      shards: 1,
+    });
+    const first = await PgProcessRegister.join(server.database, 'scheduler');
+    const second = await PgProcessRegister.join(other, 'scheduler');
+    const api = await PgProcessRegister.join(other, 'api');
+    expect([first.no, second.no, api.no]).toEqual([0, 1, 0]);
+    expect((await first.show(facts('a'))).map(({ peer }) => peer)).toEqual(['a']);
+    await second.show(facts('b'));
+    await api.show(facts('c'));
+    expect(await first.show(facts('a'))).toEqual([
+      { role: 'scheduler', no: 0, ...facts('a') },
+      { role: 'api', no: 0, ...facts('c') },
+      { role: 'scheduler', no: 1, ...facts('b') },
+    ]);
+    await endSessionOf('scheduler', 0);
+    // Gone at once, whatever it showed a moment ago; and its number is the next one's.
+    expect((await second.show(facts('b'))).map(({ peer }) => peer)).toEqual(['b', 'c']);
+    const next = await PgProcessRegister.join(other, 'scheduler');
+    expect(next.no).toBe(0);
+    await expect(first.show(facts('a'))).rejects.toThrow(/terminat|not queryable/i);
+    await expect(first.show(facts('a'))).rejects.toThrow(/Another scheduler took number 0/);
+    // One whose connection alone was cut has its number again.
+    await endSessionOf('scheduler', 1);
+    await expect(second.show(facts('b'))).rejects.toThrow(/terminat|not queryable/i);
+    expect((await second.show(facts('b')))[0]).toMatchObject({ no: 1 });
+    await Promise.all([first, second, api, next].map((one) => one.close()));
+  });
+});
+
 describe('racers', () => {
   it(`${RACERS} for one task that came back: one of them gets it`, async () => {
     const nodes = await Promise.all(Array.from({ length: 20 }, () => world.node()));
@@ -226,8 +270,9 @@ describe('racers', () => {
       `WITH org AS (INSERT INTO org (id, name) VALUES ('org_racers', 'racers') RETURNING id),
        made AS (INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, rate_caps, in_progress_at)
          SELECT 'batch_racer' || n, org.id, 'batch', 'in_progress', '/v1/embeddings', 'm', 10, 1,
-           clock_timestamp() + interval '1 hour', '{"embeddingToken":"100"}', now() FROM org, generate_series(1, $1) AS n RETURNING id)
-       INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) SELECT id, 0, 'row', 0, 1 FROM made`,
+           clock_timestamp() + interval '1 hour', '{"embeddingToken":"100"}', now() FROM org, generate_series(1, $1) AS n RETURNING id),
+       rows AS (INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) SELECT id, 0, 'row', 0, 1 FROM made)
+       INSERT INTO outbox (topic, message) SELECT 'place', jsonb_build_object('job', id) FROM made`,
       [RACERS],
     );
     const shards = new PgShards(server.database);
@@ -282,6 +327,19 @@ describe('the kept fleet', () => {
     await shards.close();
   });
 });
+
+/** What a killed process leaves: no session, once the server has noticed, and its entry. */
+async function endSessionOf(role: 'api' | 'scheduler', no: number): Promise<void> {
+  for (;;) {
+    const standing = await server.database.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_locks JOIN coordinator ON key = $1 AND (value ->> 'lock')::int = objid::int
+       WHERE locktype = 'advisory' AND objsubid = 2
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+      [`process.${role}.${no}`],
+    );
+    if (standing.length === 0) return;
+  }
+}
 
 /** The next tick of a process finds its session gone, and the one after that has a new one. */
 async function heldBy(office: PgShards): Promise<readonly HeldShard[]> {

@@ -273,6 +273,7 @@ export class PlayedTune {
         metadata: {},
         verify: 'spot',
         region: null,
+        priority: 0,
         deadlineInMs: 3_600_000,
       },
       null,

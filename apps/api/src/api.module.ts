@@ -1,5 +1,6 @@
-import { Module, type DynamicModule } from '@nestjs/common';
+import { Module, type DynamicModule, type FactoryProvider, type Type } from '@nestjs/common';
 import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
+import { LeaseStore, MonotonicClock, ProviderLink, QueueDesk, QueueView } from '@freehold/market';
 import { AccessGuard } from './accounts/access.guard.ts';
 import { AccountController } from './accounts/account.controller.ts';
 import { KeyRing } from './accounts/key-ring.ts';
@@ -50,10 +51,20 @@ export class ApiModule {
         { provide: APP_GUARD, useClass: RoomGuard },
         { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
         { provide: ApiMetrics, useValue: new ApiMetrics() },
+        queueDesk(settings),
         KeyRing,
         Inference,
         Housekeeping,
       ],
     };
   }
+}
+
+function queueDesk({ queueLimits: limits }: ApiSettings): FactoryProvider<QueueDesk> {
+  return {
+    provide: QueueDesk,
+    inject: [QueueView, LeaseStore, ProviderLink, MonotonicClock].map((port) => port as unknown as Type<object>),
+    useFactory: (queue: QueueView, leases: LeaseStore, link: ProviderLink, clock: MonotonicClock) =>
+      new QueueDesk({ queue, leases, link, clock, limits }),
+  };
 }

@@ -539,3 +539,90 @@ it('leaves the books in order after all of this', async () => {
   const { 'paid-without-verdict': _unaudited, ...checks } = byCheck;
   expect(Object.entries(checks).filter(([, findings]) => findings > 0)).toEqual([]);
 });
+
+describe('a queue that is as long as the live nodes may be given', () => {
+  const lines = (count: number): string => Array.from({ length: count }, (_, i) => chatLine(`r${i}`)).join('\n');
+
+  it('refuses a batch with 429, Retry-After and when it would end, stores nothing, and takes it when there is room', async () => {
+    const tenant = await house.org();
+    const limits = { ...house.queueLimits };
+    const first = await submit(tenant, lines(40));
+    expect(await validate(first.id)).toBe('started');
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(lines(30)), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const post = (): Promise<Response> =>
+      fetch(`${house.url}/v1/batches`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
+        body: JSON.stringify({
+          input_file_id: file.id,
+          endpoint: '/v1/chat/completions',
+          completion_window: '24h',
+        }),
+      });
+    const jobs = async (): Promise<number> => (await tenant.client.batches.list()).data.length;
+    try {
+      // One node of ten rows a second: 40 rows wait, 30 more are 20 too many for a queue of 50, which is two seconds of work.
+      house.queueLimits.ownRows = 50;
+      const refused = await post();
+      expect([refused.status, refused.headers.get('retry-after'), refused.headers.get('x-should-retry')]).toEqual([
+        429,
+        '2',
+        'true',
+      ]);
+      const { error, detail } = (await refused.json()) as { error: Record<string, unknown>; detail: object };
+      expect(error).toMatchObject({ type: 'rate_limit_error', code: 'queue_full', param: null });
+      expect(error['message']).toMatch(
+        /40 rows wait, the limit is 50 rows.*10\.0 rows a second.*in about 2 s.*would end in \d/,
+      );
+      expect(detail).toMatchObject({
+        whose: 'requester',
+        unit: 'rows',
+        waiting: 40,
+        limit: 50,
+        rows: 30,
+        room_in_s: 2,
+      });
+      expect(await jobs()).toBe(1);
+      Object.assign(house.queueLimits, { ...limits, ownSeconds: 3 });
+      expect([(await post()).headers.get('retry-after'), await jobs()]).toEqual(['1', 1]);
+      Object.assign(house.queueLimits, { ...limits, seconds: 1 });
+      expect(((await (await post()).json()) as { detail: object }).detail).toMatchObject({ whose: 'market' });
+      // Another requester's own limits are not touched by it.
+      Object.assign(house.queueLimits, { ...limits, ownRows: 50 });
+      const other = await house.org();
+      expect((await submit(other, lines(30))).status).toBe('validating');
+      await acceptRows(house, first.id);
+      expect([(await post()).status, await jobs()]).toEqual([200, 2]);
+    } finally {
+      Object.assign(house.queueLimits, limits);
+    }
+  });
+
+  it('says in a quote and in a batch when it will be over, and starts urgent work before the rest', async () => {
+    const tenant = await house.org();
+    const batch = await submit(tenant, lines(20), { metadata: { priority: '2' } });
+    expect(await validate(batch.id)).toBe('started');
+    const shown = (await tenant.client.batches.retrieve(batch.id)) as Batch & {
+      freehold: { expected_finish: { low_s: number; expected_s: number; high_s: number } };
+    };
+    const { low_s: low, expected_s: expected, high_s: high } = shown.freehold.expected_finish;
+    expect(low).toBeLessThanOrEqual(expected);
+    expect(expected).toBeLessThanOrEqual(high);
+    const quote = await fetch(`${house.url}/market/v1/quotes`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'freehold-tiny', rows: 100, input_tokens: 500, output_tokens: 100 }),
+    });
+    const body = (await quote.json()) as { queue: { rows_ahead: number }; expected_finish: { low_s: number } };
+    expect(body).toMatchObject({ queue: { nodes: 1, rows_per_second: 10 } });
+    expect(body.queue.rows_ahead).toBeGreaterThanOrEqual(20);
+    expect(body.expected_finish.low_s).toBeGreaterThan(0);
+    await expect(submit(tenant, lines(1), { metadata: { priority: '4' } })).rejects.toMatchObject({
+      status: 400,
+      param: 'metadata.priority',
+    });
+  });
+});

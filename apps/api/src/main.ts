@@ -35,6 +35,7 @@ async function main(): Promise<void> {
       catalogue: readCatalogue(),
       listPrices: readListPrices(),
       requestsPerMinute: REQUESTS_PER_MINUTE_DEFAULT,
+      queueLimits: config.queueLimits,
       holdsModel: (name) => app.get(OwnEngines).holds(name) || app.get(LocalBases).holds(name),
       disk: new DiskRoom(config.dataDir, config.diskFreeMibMin),
       notReady: () => (draining ? ['this process is shutting down'] : []),
@@ -51,7 +52,10 @@ async function main(): Promise<void> {
   endWithParent(stop);
   await app.listen(config.http.port, config.http.host);
   const link = app.get(ProviderLink);
-  await app.get(ProcessDirectory).enter({ peer: link.peerId(), addresses: [...link.addresses()], role: 'api' });
+  await app.get(ProcessDirectory).enter(link, (taken) => {
+    process.stderr.write(`${taken.message}\n`);
+    void drain(app).finally(() => process.exit(1));
+  });
   const baseURL = `http://${hostOf(config.http.host)}:${(app.getHttpServer().address() as AddressInfo).port}/v1`;
   log.info({ baseURL, addresses: link.addresses() }, 'api is up');
   process.stdout.write(`${JSON.stringify({ ready: true, role: 'api', baseURL, p2p: link.addresses() })}\n`);

@@ -1,3 +1,4 @@
+import type { QueueLimits } from '@freehold/domain';
 import type { HoldsModel } from '@freehold/market';
 import type { Catalogue, ListPrices } from '@freehold/protocol';
 
@@ -7,6 +8,8 @@ export interface ApiSettings {
   readonly listPrices: ListPrices;
   /** Requests per minute and key, over all routes. */
   readonly requestsPerMinute: number;
+  /** How long the queues of batches may become. */
+  readonly queueLimits: QueueLimits;
   /** Whether the coordinator's own engine can run a model's rows again. */
   readonly holdsModel: HoldsModel;
   /** Says why this process should get no requests now; empty when it should. */

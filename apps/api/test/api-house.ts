@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { Global, Module, type DynamicModule, type INestApplication } from '@nestjs/common';
 import OpenAI from 'openai';
 import { createSignatureCheck, createSigner } from '@freehold/chain';
+import type { QueueLimits } from '@freehold/domain';
 import {
   AccountStore,
   blobName,
@@ -26,6 +27,7 @@ import {
   ObjectStore,
   OfferBook,
   ProviderLink,
+  QueueView,
   SignatureCheck,
   Signer,
   Statements,
@@ -48,6 +50,7 @@ import {
   PgJobStore,
   PgLeaseStore,
   PgOfferBook,
+  PgQueueView,
   PgStatements,
   type Database,
 } from '@freehold/persistence';
@@ -181,6 +184,8 @@ export interface ApiHouse {
   readonly offers: OfferBook;
   readonly chain: { isAway: boolean };
   readonly holdsModel: HoldsModel;
+  /** Read with each submission: a test may change them. */
+  readonly queueLimits: { -readonly [K in keyof QueueLimits]: QueueLimits[K] };
   /** Everything the api said, to look for what it must not say. */
   readonly said: string[];
   org(credit?: bigint): Promise<Tenant>;
@@ -239,6 +244,7 @@ export async function apiHouse(
     objects,
   };
   const entropy = new Chance();
+  const queueLimits = { rows: 1e6, seconds: 1e6, ownRows: 1e6, ownSeconds: 1e6 };
   const chain = new NoChain();
   const said: string[] = [];
   const holdsModel = (): boolean => false;
@@ -253,6 +259,7 @@ export async function apiHouse(
       [TrainableBases, parts.bases],
       [LeaseStore, parts.leases],
       [OfferBook, parts.offers],
+      [QueueView, new PgQueueView(database)],
       [BooksWatch, new PgBooksWatch(database)],
       [Statements, new PgStatements(database)],
       [ObjectStore, parts.objects],
@@ -267,6 +274,7 @@ export async function apiHouse(
       catalogue: CATALOGUE,
       listPrices: LIST_PRICES,
       requestsPerMinute: options.requestsPerMinute ?? 100_000,
+      queueLimits,
       holdsModel,
       notReady: () => [],
       disk: new DiskRoom(folder, minMib),
@@ -283,6 +291,7 @@ export async function apiHouse(
     link,
     chain,
     holdsModel,
+    queueLimits,
     said,
     org: (credit = 1_000_000_000n) => newTenant(parts.accounts, entropy, url, credit),
     close: async () => {

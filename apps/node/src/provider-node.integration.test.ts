@@ -382,6 +382,20 @@ describe('a node in a market', () => {
     await eventually('the payloads are gone', () => readdirSync(join(dataDir, 'leases')).length === 0);
   });
 
+  it('hands its rows back when its coordinator asks for room, under a last checkpoint, and takes the next lease', async () => {
+    engine.rowMs = 20;
+    await start();
+    const grant = market.grant(peerId, 500);
+    const sink = new CheckingSink(market, grant, address);
+    const lease = run(grant, sink);
+    await eventually('rows come', () => sink.outputs.size >= 3);
+    market.link.tell(peerId, { type: 'yield', lease: { task: grant.task, epoch: 1 }, why: 'room' });
+    await expect(lease).resolves.toEqual({ end: 'yielded' });
+    expect([sink.faults, sink.durable]).toEqual([[], sink.outputs.size]);
+    const next = market.grant(peerId, 4);
+    await expect(run(next, new CheckingSink(market, next, address))).resolves.toEqual({ end: 'committed' });
+  });
+
   it('caps the share of chat', async () => {
     engine.tokenMs = 50;
     await start();

@@ -251,6 +251,8 @@ export class ProviderNode implements NodeDuties {
     switch (news.type) {
       case 'drop':
         return await this.#leases.drop(news.lease, news.why);
+      case 'yield':
+        return this.#leases.find(news.lease)?.yield();
       case 'countersigned':
         return await this.#receipts.keepCommit(news.lease, { ...news, coordinator: coordinator.key });
       case 'rejected':

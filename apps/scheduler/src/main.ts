@@ -26,7 +26,10 @@ async function main(): Promise<void> {
   app.enableShutdownHooks(['SIGTERM', 'SIGINT']);
   endWithParent(() => void app.close().finally(() => process.exit(0)));
   const link = app.get(ProviderLink);
-  await app.get(ProcessDirectory).enter({ peer: link.peerId(), addresses: [...link.addresses()], role: 'scheduler' });
+  await app.get(ProcessDirectory).enter(link, (taken) => {
+    process.stderr.write(`${taken.message}\n`);
+    void app.close().finally(() => process.exit(1));
+  });
   app.get(Log).info({ addresses: link.addresses() }, 'scheduler is up');
   process.stdout.write(`${JSON.stringify({ ready: true, role: 'scheduler', p2p: link.addresses() })}\n`);
 }

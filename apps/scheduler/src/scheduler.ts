@@ -28,6 +28,7 @@ import {
   LocalBases,
   OwnEngines,
   Log,
+  ProcessDirectory,
   type CoordinatorConfig,
 } from '@freehold/wiring';
 import { Ticker } from './ticker.ts';
@@ -70,6 +71,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
     private readonly leases: LeaseStore,
     private readonly shards: Shards,
+    private readonly processes: ProcessDirectory,
     private readonly outbox: Outbox,
     private readonly queue: WorkQueue,
     private readonly objects: ObjectStore,
@@ -149,7 +151,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
 
   async #holdShards(desk: LeaseDesk): Promise<void> {
     const count = this.config.shards;
-    const held = await this.shards.hold(count, count);
+    const held = await this.shards.hold(count, this.processes.shardsMost);
     const now = held.map(({ no, epoch }) => `${no}@${epoch}`).join(' ');
     if (now === this.#held) return;
     this.#held = now;

@@ -5,6 +5,7 @@ export function demandOf(open: OpenDemand): Demand {
   return {
     ask: askOf(open),
     ageMs: open.ageMs,
+    priority: open.priority,
     nextRow: open.nextRow,
     rowCount: open.rowCount,
     isRun: open.kind === 'fine-tune',

@@ -3,7 +3,7 @@ import type { LeaseStore } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 import { askOf } from './ask-of.ts';
 import { candidatesOf } from './candidate-of.ts';
-import { DEMAND_JOBS_MAX } from './place-tasks.ts';
+import { DECISION_JOBS_MAX } from './kept-demand.ts';
 
 /**
  * Why a connected node gets (no) work now, among the nodes this process sees, of as many open jobs as one placement decides on.
@@ -18,6 +18,6 @@ export async function explainOffer(
   const candidates = await candidatesOf(ports.leases, nodes);
   const own = candidates.find((candidate) => candidate.nodeId === nodeId);
   if (own === undefined) return null;
-  const demand = await ports.leases.demand(DEMAND_JOBS_MAX, 1);
+  const demand = await ports.leases.demand(DECISION_JOBS_MAX, 1);
   return explainNode(own, demand.map(askOf), candidates);
 }

@@ -9,7 +9,7 @@ import { candidateOf } from './candidate-of.ts';
 const REREAD_MS = 10_000;
 
 export interface KeptFleetPorts {
-  readonly leases: Pick<LeaseStore, 'nodeRecords' | 'movedNodes'>;
+  readonly leases: Pick<LeaseStore, 'nodeRecords'>;
   readonly link: Pick<ProviderLink, 'nodes'>;
   readonly clock: MonotonicClock;
   /** Nodes that refused or broke a moment ago, left alone for now. */
@@ -44,7 +44,6 @@ export class KeptFleet {
   readonly #known = new Map<string, Known>();
   readonly #stale = new Set<string>();
   readonly #promises = new Map<Placement, { readonly known: Known; readonly promised: Promised }>();
-  #cursor: string | null = null;
   #rereadAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(ports: KeptFleetPorts) {
@@ -59,14 +58,18 @@ export class KeptFleet {
     return this.#placer.candidates();
   }
 
+  candidate(nodeId: string): Candidate | undefined {
+    return this.#placer.candidate(nodeId);
+  }
+
   /** Something happened to a node: its record is read again before the next decision. */
   touch(nodeId: string): void {
     if (this.#known.has(nodeId)) this.#stale.add(nodeId);
   }
 
-  /** Brings everything up to date with what Postgres and the connections say. */
-  async refresh(owns: (nodeId: string) => boolean): Promise<void> {
-    await this.#noteMoves();
+  /** Brings everything up to date with what Postgres and the connections say. `moved`: nodes whose tasks moved, whoever moved them. */
+  async refresh(owns: (nodeId: string) => boolean, moved: readonly string[]): Promise<void> {
+    this.#noteMoves(moved);
     const changed = this.#noteConnections(this.#ports.link.nodes().filter(({ id }) => owns(id)));
     const stale = [...this.#stale];
     this.#stale.clear();
@@ -120,10 +123,7 @@ export class KeptFleet {
     }
   }
 
-  /** Whose tasks moved since the last look, whichever process moved them. */
-  async #noteMoves(): Promise<void> {
-    const { cursor, nodeIds } = await this.#ports.leases.movedNodes(this.#cursor);
-    this.#cursor = cursor;
+  #noteMoves(nodeIds: readonly string[]): void {
     const nowMs = this.#ports.clock.nowMs();
     if (nowMs - this.#rereadAtMs >= REREAD_MS) {
       this.#rereadAtMs = nowMs;

@@ -15,7 +15,9 @@ function deskOfTwo(owns = true): { desk: LeaseDesk; given: string[]; run: string
     resume: async (_node: string, held: readonly HeldLease[]) => held.map(({ task, epoch }) => ({ task, epoch })),
     missing: async (_node: string, held: readonly HeldLease[]) =>
       [KEPT, OTHER].filter(({ task }) => !held.some((lease) => lease.task === task)),
-    demand: async () => [],
+    moved: async () => ({ cursor: '0', nodeIds: [], jobIds: [] }),
+    demandPage: async () => [],
+    demandOf: async () => [],
     giveBack: async ({ task }: LeaseRef, event: string, why: string) => given.push(`${task}: ${event}, ${why}`),
     view: async (ref: LeaseRef) => {
       if (run.includes(ref.task)) return new Promise(() => undefined);

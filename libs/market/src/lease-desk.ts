@@ -16,8 +16,9 @@ const REST_MS_MAX = 15_000;
 /** A grant as young as this may have reached its node while the node was writing its hello. */
 const GRANT_ON_ITS_WAY_MS = 2_000;
 const LEASES_RUNNING_MAX = 1_024;
+const MADE_ROOM = 'it made room for work of higher value';
 
-export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows'> {
+export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYielded'> {
   readonly entropy: Entropy;
   readonly clock: MonotonicClock;
   /** Called with what went wrong in the background; never with payloads. */
@@ -44,6 +45,8 @@ export class LeaseDesk implements LinkEvents {
   readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
   readonly #speeds = new SpeedMeter();
   readonly #placement: TaskPlacement;
+  /** Leases whose nodes were asked for room. */
+  readonly #askedToYield = new Set<string>();
   #closed = false;
 
   constructor(ports: LeaseDeskPorts) {
@@ -59,6 +62,7 @@ export class LeaseDesk implements LinkEvents {
       measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
       hasRoom: () => this.#running.size < LEASES_RUNNING_MAX,
       granted: (lease) => this.#run(lease),
+      askToYield: (lease) => this.#askToYield(lease),
       report: ports.report,
     });
   }
@@ -156,6 +160,8 @@ export class LeaseDesk implements LinkEvents {
     this.#running.set(key, { nodeId: lease.nodeId, controller });
     void this.#drive(lease, controller.signal).finally(() => {
       this.#running.delete(key);
+      this.#askedToYield.delete(key);
+      this.#placement.ended(lease);
       this.#placement.touch(lease.nodeId);
       this.wake();
     });
@@ -165,7 +171,9 @@ export class LeaseDesk implements LinkEvents {
     try {
       const measure = this.#speeds.lease(lease.nodeId, lease.digest);
       const onRows = (rows: number): void => measure(rows, this.#ports.clock.nowMs());
-      const end = await runLease({ ...this.#ports, onRows }, lease, signal);
+      const whyYielded = (): string | null =>
+        this.#askedToYield.has(`${lease.task}.${lease.epoch}`) ? MADE_ROOM : null;
+      const end = await runLease({ ...this.#ports, onRows, whyYielded }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
       const speed = this.#speeds.rowsPerSecond(lease.nodeId, lease.digest);
@@ -175,6 +183,12 @@ export class LeaseDesk implements LinkEvents {
       this.#rest(lease.nodeId);
       this.#ports.report(`running lease ${lease.task}.${lease.epoch}`, error);
     }
+  }
+
+  /** The node says its last checkpoint and yields as for its owner: what it signed is kept and paid, the rest is leased again. */
+  #askToYield({ task, epoch, nodeId }: GrantedLease): void {
+    const isTold = this.#link.tell(nodeId, { type: 'yield', lease: { task, epoch }, why: MADE_ROOM });
+    if (isTold) this.#askedToYield.add(`${task}.${epoch}`);
   }
 
   /** Runs a lease of a connected node again whose stream was cut while the control stream stayed. */

@@ -1,25 +1,26 @@
-import { shardOf, type Demand, type Placement, type Rates } from '@freehold/domain';
-import { LEASE_MS } from '@freehold/protocol';
+import { byUrgency, shardOf, type Demand, type Placement, type Rates } from '@freehold/domain';
+import { LEASE_MS, type LeaseRef } from '@freehold/protocol';
 import { demandOf } from './ask-of.ts';
 import { ClearedPrices } from './cleared-prices.ts';
 import { toHex } from './hex.ts';
+import { RoomMaking } from './room-making.ts';
+import { KeptDemand } from './kept-demand.ts';
 import { KeptFleet } from './kept-fleet.ts';
 import type { GrantedLease, LeaseStore, LeaseWish } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 import type { HeldShard } from './ports/shards.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 
-/** Jobs and returned tasks looked at in one decision: bounds the snapshot, the rest waits for the next one. */
-export const DEMAND_JOBS_MAX = 64;
-const DEMAND_QUEUED_MAX = 128;
 /** Leases of one commit: beyond this a statement gains nothing by being longer. */
 const BATCH_MAX = 1_000;
 /** One batch is decided while the one before is written. */
 const BATCHES_IN_FLIGHT_MAX = 2;
 const NONCE_BYTES = 16;
+/** Decisions lost whole to another scheduler, one after the other, that are made again at once; then the next tick looks. */
+const RACES_LOST_MAX = 3;
 
 export interface PlaceTasksPorts {
-  readonly leases: Pick<LeaseStore, 'demand' | 'grant' | 'nodeRecords' | 'movedNodes'>;
+  readonly leases: Pick<LeaseStore, 'demandOf' | 'demandPage' | 'grant' | 'nodeRecords' | 'moved'>;
   readonly link: Pick<ProviderLink, 'nodes'>;
   readonly entropy: Entropy;
   readonly clock: MonotonicClock;
@@ -28,6 +29,8 @@ export interface PlaceTasksPorts {
   /** Whether this process can take on more leases now. */
   readonly hasRoom: () => boolean;
   readonly granted: (lease: GrantedLease) => void;
+  /** Asks the node of a running lease to hand back what it has not done: something worth more waits for room. */
+  readonly askToYield: (lease: GrantedLease) => void;
   readonly report: (what: string, error: unknown) => void;
 }
 
@@ -35,6 +38,7 @@ interface Batch {
   readonly placements: readonly Placement[];
   /** What each is charged at, in the same order. */
   readonly rates: readonly Rates[];
+  readonly demands: readonly Demand[];
 }
 
 /**
@@ -45,18 +49,24 @@ export class TaskPlacement {
   readonly #ports: PlaceTasksPorts;
   readonly #fleet: KeptFleet;
   readonly #prices: ClearedPrices;
+  readonly #demand: KeptDemand;
+  readonly #room: RoomMaking;
   readonly #inFlight = new Set<Batch>();
   readonly #commits = new Set<Promise<void>>();
   #shards: readonly HeldShard[] = [];
   #shardCount = 1;
   #deciding: Promise<void> | null = null;
   #decideAgain = false;
+  #cursor: string | null = null;
+  #racesLost = 0;
   #closed = false;
 
   constructor(ports: PlaceTasksPorts) {
     this.#ports = ports;
     this.#fleet = new KeptFleet(ports);
     this.#prices = new ClearedPrices(ports.clock);
+    this.#demand = new KeptDemand(ports);
+    this.#room = new RoomMaking({ ...ports, candidate: (nodeId) => this.#fleet.candidate(nodeId) });
   }
 
   /** The shards held from now on, of so many in all. */
@@ -74,6 +84,16 @@ export class TaskPlacement {
   /** Something happened to a node. */
   touch(nodeId: string): void {
     this.#fleet.touch(nodeId);
+  }
+
+  /** A lease that was granted here is over. */
+  ended(lease: LeaseRef): void {
+    this.#room.ended(lease);
+  }
+
+  /** Something happened to a job. */
+  touchJob(jobId: string): void {
+    this.#demand.touch(jobId);
   }
 
   /** Asks for a decision soon. Many wakes make one. */
@@ -107,15 +127,22 @@ export class TaskPlacement {
     if (shards.length === 0 || !this.#ports.hasRoom()) return;
     // Before the question: what is written while it is answered may be missing from the answer.
     const underWay = [...this.#inFlight].flatMap(({ placements }) => placements);
-    const open = await this.#ports.leases.demand(DEMAND_JOBS_MAX, DEMAND_QUEUED_MAX);
+    const moved = await this.#ports.leases.moved(this.#cursor);
+    for (const id of moved.jobIds) this.#demand.touch(id);
+    this.#cursor = moved.cursor;
+    await this.#demand.refresh();
+    const open = this.#demand.next();
+    await this.#fleet.refresh(this.owns, moved.nodeIds);
     if (open.length === 0) return;
-    await this.#fleet.refresh(this.owns);
     const demands = withoutUnderWay(open.map(demandOf), underWay);
     const placements = this.#fleet.place(demands, BATCH_MAX);
+    const placed = new Set([...underWay, ...placements].map(({ jobId }) => jobId));
+    const left = demands.filter(({ ask }) => !placed.has(ask.jobId));
+    if (placements.length < BATCH_MAX) this.#room.make([...left].sort(byUrgency));
     if (placements.length === 0) return;
     if (placements.length >= BATCH_MAX) this.#decideAgain = true;
     const rates = this.#prices.ratesFor(placements, demands, () => this.#fleet.candidates());
-    const batch = { placements, rates };
+    const batch = { placements, demands, rates };
     this.#inFlight.add(batch);
     const commit = this.#commit(batch, shards).finally(() => {
       this.#inFlight.delete(batch);
@@ -125,17 +152,24 @@ export class TaskPlacement {
     this.#commits.add(commit);
   }
 
-  async #commit({ placements, rates }: Batch, shards: readonly HeldShard[]): Promise<void> {
+  async #commit({ placements, demands, rates }: Batch, shards: readonly HeldShard[]): Promise<void> {
     try {
       const wishes = placements.map((placement, i) => this.#wishOf(placement, rates[i] ?? placement.model.rates));
       const granted = await this.#ports.leases.grant(wishes, LEASE_MS, shards);
       const rows = new Set(granted.map(keyOf));
       this.#fleet.settle(placements, (placement) => rows.has(keyOf(placement)));
-      // Nothing at all is no race lost: the shards are another's, or the jobs are over. The next tick looks again.
-      if (granted.length > 0 && granted.length < placements.length) this.#decideAgain = true;
-      for (const lease of granted) this.#ports.granted(lease);
+      for (const { jobId } of placements) this.#demand.touch(jobId);
+      // Another scheduler had a job's rows first, or jobs are over. Nothing at all, again and again: the shards are another's.
+      this.#racesLost = granted.length > 0 ? 0 : this.#racesLost + 1;
+      if (granted.length < placements.length && this.#racesLost <= RACES_LOST_MAX) this.#decideAgain = true;
+      const jobs = new Map(demands.map((demand) => [demand.ask.jobId, demand]));
+      for (const lease of granted) {
+        this.#room.began(lease, jobs.get(lease.jobId));
+        this.#ports.granted(lease);
+      }
     } catch (error) {
       this.#fleet.settle(placements, () => false);
+      for (const { jobId } of placements) this.#demand.touch(jobId);
       this.#ports.report('writing leases', error);
     }
   }

@@ -49,6 +49,8 @@ export type QuoteSubject =
 
 export interface Quote {
   readonly model: string;
+  /** What nodes serve: the model, or the base under a fine-tune. */
+  readonly served: string;
   readonly kind: 'chat' | 'embedding';
   readonly rows: number;
   /** Lines of the file that validation would refuse; they are not in the price. */
@@ -112,6 +114,7 @@ export async function quoteJob(
   const cap = capFor(work.worst, null, posted, model.ceiling);
   return {
     model: name ?? model.name,
+    served: model.name,
     kind: model.kind,
     rows: work.rows,
     refusedRows: work.refusedRows,

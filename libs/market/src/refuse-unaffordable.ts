@@ -37,13 +37,25 @@ export interface Intended {
   readonly maxCost: Amount | null;
 }
 
+/** What is known of a batch while its submitter waits. */
+export interface IntendedWork {
+  /** What nodes serve. */
+  readonly model: string;
+  /** Counted; of a long file, by its beginning. */
+  readonly rows: number;
+}
+
 /**
  * Refuses a batch at once that cannot be paid for, with the price that would do, instead of minutes later in its record.
  * Says nothing about files with faults: their lines are validation's to name. What is taken here is looked at again there.
  *
+ * @returns what it found, null where that is validation's to say.
  * @throws {ApiError} 400 when `max_cost` does not cover the worst case, 402 when the balance does not cover the hold.
  */
-export async function refuseUnaffordable(ports: RefuseUnaffordablePorts, intended: Intended): Promise<void> {
+export async function refuseUnaffordable(
+  ports: RefuseUnaffordablePorts,
+  intended: Intended,
+): Promise<IntendedWork | null> {
   const offers = await ports.offers.offers();
   const seen = await lookInto(ports, intended, async (name) => {
     const named = await namedModel(ports.fineTunes, intended.orgId, name, (of) =>
@@ -51,11 +63,11 @@ export async function refuseUnaffordable(ports: RefuseUnaffordablePorts, intende
     );
     return named?.model ?? null;
   });
-  if (seen === null) return;
-  const { model, worst, isWhole } = seen;
+  if (seen === null) return null;
+  const { model, worst, isWhole, rows } = seen;
   const posted = model.offered.map(({ rates }) => rates);
   const cap = capFor(worst, intended.maxCost, posted, model.ceiling);
-  if (!cap.ok && cap.why === 'no-price') return;
+  if (!cap.ok && cap.why === 'no-price') return { model: model.name, rows };
   const would = isWhole ? 'would do' : 'for its first rows alone would do';
   if (!cap.ok)
     throw invalidRequest(
@@ -65,11 +77,13 @@ export async function refuseUnaffordable(ports: RefuseUnaffordablePorts, intende
     );
   const { balance } = await ports.accounts.balance(intended.orgId);
   if (cap.cap > balance) throw insufficientBalance(cap.cap, balance, formatMoney);
+  return { model: model.name, rows };
 }
 
 interface Seen {
   readonly model: KnownModel;
   readonly worst: Usage;
+  readonly rows: number;
   readonly isWhole: boolean;
 }
 
@@ -86,6 +100,7 @@ async function lookInto(
   let name: string | null = null;
   let model: KnownModel | null = null;
   let worst: Usage = {};
+  let rows = 0;
   for await (const line of inputLines(objects.read(fileObject(fileId), { from: 0, to: bytes }), LINE_BYTES_MAX)) {
     // The last line of a part is a part of a line.
     if (!isWhole && line.offset + line.length >= bytes) break;
@@ -97,6 +112,7 @@ async function lookInto(
     }
     if (model === null || row.value.model !== name || model.kind !== row.value.work.kind) return null;
     worst = addUsage(worst, worstUsage(row.value.work, model.contextTokens));
+    rows += 1;
   }
-  return model === null ? null : { model, worst, isWhole };
+  return model === null ? null : { model, worst, isWhole, rows: Math.ceil((rows * size) / bytes) };
 }

@@ -36,6 +36,8 @@ export interface RunLeasePorts {
   readonly training?: TrainingPorts;
   /** Told how many rows became durable, to measure the node. */
   readonly onRows?: (rows: number) => void;
+  /** Why its node yields, when it was asked to; null: because its owner wanted to. */
+  readonly whyYielded?: () => string | null;
 }
 
 /** The object a row's input line lies in: the batch's input file, or the one line of a streamed request. */
@@ -74,15 +76,20 @@ export async function runLease(ports: RunLeasePorts, lease: GrantedLease, signal
     await ports.leases.giveBack(lease, 'yield', 'the job was paused');
     return { end: 'yielded' };
   }
-  await settleEnd(ports.leases, lease, end, delivery.fault);
+  await settleEnd(ports, lease, end, delivery.fault);
   return delivery.fault === null ? end : { end: 'failed', code: 'FORGED', message: delivery.fault };
 }
 
 /** A refusal or a yield is the owner's right; a broken engine costs an attempt; a cut is judged by the lease's clock alone. */
-async function settleEnd(leases: LeaseStore, lease: GrantedLease, end: RowsEnd, fault: string | null): Promise<void> {
+async function settleEnd(
+  { leases, whyYielded }: Pick<RunLeasePorts, 'leases' | 'whyYielded'>,
+  lease: GrantedLease,
+  end: RowsEnd,
+  fault: string | null,
+): Promise<void> {
   if (fault !== null) await leases.giveBack(lease, 'lose', fault);
   else if (end.end === 'refused') await leases.giveBack(lease, 'refuse', end.code);
-  else if (end.end === 'yielded') await leases.giveBack(lease, 'yield', 'the owner wanted the slot');
+  else if (end.end === 'yielded') await leases.giveBack(lease, 'yield', whyYielded?.() ?? 'the owner wanted the slot');
   else if (end.end === 'failed') await leases.giveBack(lease, 'lose', `${end.code}: ${end.message}`);
 }
 

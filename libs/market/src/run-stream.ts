@@ -32,6 +32,7 @@ import type { Entropy } from './ports/surroundings.ts';
 import { keyReused } from './request-identity.ts';
 import { countersign } from './run-lease.ts';
 import { segmentObject } from './segment-object.ts';
+import type { StreamPace } from './stream-pace.ts';
 import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
 /** A request of the stream road lives no longer: Node's fetch gives up after five idle minutes. */
@@ -51,6 +52,8 @@ export interface RunStreamPorts {
   readonly desk?: ObjectDesk;
   readonly isBenched: (nodeId: string) => boolean;
   readonly holdsModel: HoldsModel;
+  /** How long requests hold a slot; absent: a refused one is told to try again in a second. */
+  readonly pace?: StreamPace;
   /** Told what goes wrong after the requester has its answer; never with payloads. */
   readonly report: (what: string, error: unknown) => void;
 }
@@ -109,7 +112,7 @@ export async function* runStream(
   refuseUnverifiable(ports, request);
   const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.isBenched, (bound) => below(ports.entropy, bound));
   const [first] = choice.candidates;
-  if (first === undefined) throw noCapacity(request, choice, []);
+  if (first === undefined) throw noCapacity(request, choice, [], null);
   const run = new StreamRun(ports, request, choice, signal);
   try {
     const earlier = await run.open(first);
@@ -274,7 +277,7 @@ class StreamRun {
     const next = this.#choice.candidates[this.#refusals.length];
     if (next === undefined) {
       this.#failure = { code: 'no_capacity', message: 'No node took the request.' };
-      throw noCapacity(this.#request, this.#choice, this.#refusals);
+      throw noCapacity(this.#request, this.#choice, this.#refusals, this.#freeInS());
     }
     const nonce = toHex(this.#ports.entropy.bytes(NONCE_BYTES));
     const moved = await this.#ports.jobs.moveStream(this.#lease, refusal, { ...leaseOf(next), nonce }, STREAM_MS_MAX);
@@ -319,6 +322,12 @@ class StreamRun {
     countersign(this.#ports, lease, root, drawHeight).catch((error: unknown) =>
       this.#ports.report('countersigning an answer', error),
     );
+  }
+
+  /** Of the nodes that were asked and had no room; requests under way as they said last. */
+  #freeInS(): number | null {
+    const underWay = this.#choice.candidates.reduce((sum, { busyChats }) => sum + busyChats, 0);
+    return this.#ports.pace?.freeInS(this.#request.model, underWay) ?? null;
   }
 
   /** A chain that is away costs no answer: the verdict then names the height, later than the commitment all the same. */
@@ -411,6 +420,7 @@ function noCapacity(
   request: StreamRequest,
   choice: Choice,
   refusals: readonly { node: string; code: string }[],
+  freeInS: number | null,
 ): ApiError {
   const { eliminated, nodes, priceThatWouldDo } = choice;
   const detail = {
@@ -441,9 +451,9 @@ function noCapacity(
     status: busy ? 429 : 503,
     type: busy ? 'rate_limit_error' : 'server_error',
     code: 'no_capacity',
-    message: `The model '${request.model}' cannot be run now: ${why}. Try again in a few seconds, or submit it as a batch, which waits for a node.`,
-    retryAfterS: busy ? 1 : 5,
-    detail,
+    message: `The model '${request.model}' cannot be run now: ${why}. ${freeInS === null ? 'Try again in a few seconds' : `A slot is expected to be free in about ${freeInS} s: try again then`}, or submit it as a batch, which waits for a node.`,
+    retryAfterS: busy ? (freeInS ?? 1) : 5,
+    detail: { ...detail, ...(freeInS === null ? {} : { free_in_s: freeInS }) },
   });
 }
 

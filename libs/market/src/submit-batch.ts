@@ -4,6 +4,7 @@ import type { JobStore, JobView } from './ports/job-store.ts';
 import type { RequestIdentity } from './ports/once.ts';
 import type { Entropy } from './ports/surroundings.ts';
 import { toHex } from './hex.ts';
+import type { IntendedRows } from './queue-desk.ts';
 import { refuseUnaffordable, type RefuseUnaffordablePorts } from './refuse-unaffordable.ts';
 import { keyReused } from './request-identity.ts';
 
@@ -11,6 +12,8 @@ export interface SubmitBatchPorts extends RefuseUnaffordablePorts {
   readonly jobs: JobStore;
   readonly files: FileStore;
   readonly entropy: Entropy;
+  /** Refuses what the queue has no room for; absent: everything is taken. */
+  readonly admit?: (orgId: string, intended: IntendedRows) => Promise<void>;
 }
 
 export interface Submission {
@@ -31,13 +34,16 @@ export async function submitBatch(ports: SubmitBatchPorts, submission: Submissio
   const { orgId, identity } = submission;
   await refuseUnfitFile(ports.files, orgId, request);
   // A repeated submission gets the first one's answer, whatever became of the balance since.
-  if (identity === null || !(await ports.accounts.remembers(orgId, identity)))
-    await refuseUnaffordable(ports, {
+  if (identity === null || !(await ports.accounts.remembers(orgId, identity))) {
+    const work = await refuseUnaffordable(ports, {
       orgId,
       fileId: request.inputFileId,
       endpoint: request.endpoint,
       maxCost: request.terms.maxCost,
     });
+    const { deadlineInMs, terms } = request;
+    if (work !== null) await ports.admit?.(orgId, { ...work, deadlineInMs, priority: terms.priority });
+  }
   const made = await ports.jobs.submitBatch(
     {
       id: `batch_${toHex(ports.entropy.bytes(ID_BYTES)).slice(2)}`,
@@ -49,6 +55,7 @@ export async function submitBatch(ports: SubmitBatchPorts, submission: Submissio
       metadata: request.metadata,
       verify: request.terms.verify,
       region: request.terms.region,
+      priority: request.terms.priority,
       deadlineInMs: request.deadlineInMs,
     },
     submission.identity,

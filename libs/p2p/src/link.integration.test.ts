@@ -121,6 +121,15 @@ describe('a coordinator and a node over libp2p', () => {
     expect(aborted).toEqual([grants[1].nonce]);
   });
 
+  it('tells the node of a process that came later, and the node keeps a control stream to it too', async () => {
+    const second = coordinator(newKey(), notes);
+    await second.listen(new TestEvents());
+    const processes = [{ peer: second.peerId(), addresses: [...second.addresses()], role: 'scheduler' as const }];
+    link.tell(nodeLink.peerId, { type: 'processes', processes });
+    await eventually('both have the node', () => second.nodes().length === 1 && nodeLink.connected().length === 2);
+    await second.close();
+  });
+
   it('says that a refused chat may be tried elsewhere', async () => {
     const refused = (async () => {
       for await (const event of link.runStream(grantFor(nodeLink.peerId, 1), CHAT, NEVER))

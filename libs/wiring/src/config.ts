@@ -2,7 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FEE_PER_GAS_MAX, rpcUrls } from '@freehold/chain';
-import { SHARDS_MAX } from '@freehold/domain';
+import { SHARDS_MAX, type QueueLimits } from '@freehold/domain';
 import { z } from 'zod';
 import { parseFailpoint, type Failpoint } from './coordinator/failpoints.ts';
 
@@ -55,9 +55,15 @@ const Environment = z.object({
   AUDITOR_MIB: z.coerce.number().int().min(0).default(1_024),
   /** Free space below which nothing new is taken, so that the database can still write what was accepted. */
   DISK_FREE_MIB_MIN: z.coerce.number().int().min(0).default(64),
+  /** Batches are refused (429, with the time to wait) while more than this waits, of one model and of one requester of it. */
+  QUEUE_ROWS_MAX: z.coerce.number().int().min(1).default(5_000_000),
+  QUEUE_S_MAX: z.coerce.number().int().min(1).default(86_400),
+  ORG_QUEUE_ROWS_MAX: z.coerce.number().int().min(1).default(2_000_000),
+  ORG_QUEUE_S_MAX: z.coerce.number().int().min(1).default(43_200),
   /** Parts into which nodes are divided between schedulers; the same for all processes of a coordinator. */
-  SHARDS: z.coerce.number().int().min(1).max(SHARDS_MAX).default(1),
-  DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
+  SHARDS: z.coerce.number().int().min(1).max(SHARDS_MAX).default(4),
+  /** Two of them are a scheduler's for as long as it lives: its number and its shards. */
+  DATABASE_POOL: z.coerce.number().int().min(4).max(100).default(8),
   /** For fault tests: this process kills itself there, e.g. `LeaseStore.accept:after#2`. */
   FREEHOLD_FAILPOINT: z
     .string()
@@ -78,6 +84,7 @@ export interface CoordinatorConfig {
   readonly databasePool: number;
   readonly redisUrl: string | null;
   readonly shards: number;
+  readonly queueLimits: QueueLimits;
   readonly rpcUrls: readonly string[];
   readonly dataDir: string;
   readonly http: { readonly host: string; readonly port: number };
@@ -100,8 +107,8 @@ export interface CoordinatorConfig {
   readonly failpoint: Failpoint | null;
   /** The delegate's key: signs countersignatures and vouchers. 0x… */
   readonly delegateKey: `0x${string}`;
-  /** This process's libp2p identity, derived from the delegate's key so that restarts keep it. */
-  readonly peerKey: Uint8Array;
+  /** A process's libp2p identity, by its number within its role; derived from the delegate's key, so that restarts keep it. */
+  readonly peerKey: (no: number) => Uint8Array;
   /** Secret part of every draw's seed. */
   readonly drawKey: Uint8Array;
 }
@@ -120,6 +127,12 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     databasePool: env.DATABASE_POOL,
     redisUrl: env.REDIS_URL ?? null,
     shards: env.SHARDS,
+    queueLimits: {
+      rows: env.QUEUE_ROWS_MAX,
+      seconds: env.QUEUE_S_MAX,
+      ownRows: env.ORG_QUEUE_ROWS_MAX,
+      ownSeconds: env.ORG_QUEUE_S_MAX,
+    },
     rpcUrls: env.RPC_URL,
     dataDir: env.DATA_DIR,
     http: { host: env.HTTP_HOST, port: env.HTTP_PORT },
@@ -140,7 +153,7 @@ export function readConfig(role: CoordinatorRole, environment: NodeJS.ProcessEnv
     logLevel: env.LOG_LEVEL,
     failpoint: env.FREEHOLD_FAILPOINT === undefined ? null : parseFailpoint(env.FREEHOLD_FAILPOINT),
     delegateKey: `0x${key.toString('hex')}`,
-    peerKey: derive(key, `peer/${role}`),
+    peerKey: (no) => derive(key, no === 0 ? `peer/${role}` : `peer/${role}/${no}`),
     drawKey: derive(key, 'draw'),
   };
 }

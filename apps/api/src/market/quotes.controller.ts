@@ -6,7 +6,9 @@ import {
   FineTuneStore,
   JobStore,
   ObjectStore,
+  finishBody,
   OfferBook,
+  QueueDesk,
   quoteFineTune,
   quoteJob,
   TrainableBases,
@@ -53,6 +55,7 @@ export class QuotesController {
   readonly #offers: OfferBook;
   readonly #bases: TrainableBases;
   readonly #fineTunes: FineTuneStore;
+  readonly #queue: QueueDesk;
   readonly #settings: ApiSettings;
 
   constructor(
@@ -62,8 +65,10 @@ export class QuotesController {
     offers: OfferBook,
     bases: TrainableBases,
     fineTunes: FineTuneStore,
+    queue: QueueDesk,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
+    this.#queue = queue;
     this.#bases = bases;
     this.#fineTunes = fineTunes;
     this.#files = files;
@@ -133,6 +138,8 @@ export class QuotesController {
         'model',
       );
     const { posted } = quote;
+    const now = { model: quote.served, rows: quote.rows, deadlineInMs: WINDOW_MS, priority: 0 };
+    const { rowsAhead, pace, finish } = await this.#queue.outlook(caller.orgId, now);
     return {
       object: 'quote',
       model: quote.model,
@@ -143,6 +150,8 @@ export class QuotesController {
       posted_rates:
         posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
       expected: expectedOf(quote),
+      queue: { rows_ahead: rowsAhead, nodes: pace.nodes, rows_per_second: pace.rowsPerSecond },
+      expected_finish: finish === null ? null : finishBody(finish),
       on_time_probability: quote.forecast === null ? null : Math.round(quote.forecast.onTime * 1_000) / 1_000,
       hosted_list_prices: comparison(this.#settings.listPrices, quote),
       cap: quote.cap === null ? null : formatMoney(quote.cap),
@@ -167,6 +176,8 @@ export class QuotesController {
   }
 }
 
+/** The window that a batch has when it names none. */
+const WINDOW_MS = 86_400_000;
 /** A hundred MiB of examples are counted in less. */
 const COUNT_MS_MAX = 120_000;
 

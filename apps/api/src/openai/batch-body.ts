@@ -1,5 +1,5 @@
-import type { JobState, Usage } from '@freehold/domain';
-import type { JobView } from '@freehold/market';
+import type { ExpectedFinish, JobState, Usage } from '@freehold/domain';
+import { finishBody, type JobView } from '@freehold/market';
 import { formatMoney } from '@freehold/protocol';
 import { seconds } from './file-body.ts';
 
@@ -13,8 +13,8 @@ const MOMENTS: readonly JobState[] = [
   'cancelled',
 ];
 
-/** A batch in OpenAI's shape; what the market knows beyond it stands under `freehold`. */
-export function batchBody(job: JobView): Record<string, unknown> {
+/** A batch in OpenAI's shape; what the market knows beyond it stands under `freehold`. `finish`: seconds from now, where it was asked for. */
+export function batchBody(job: JobView, finish: ExpectedFinish | null = null): Record<string, unknown> {
   const moments = MOMENTS.flatMap((state): [string, number][] => {
     const atMs = job.enteredAtMs[state];
     return atMs === undefined ? [] : [[`${state}_at`, seconds(atMs)]];
@@ -37,7 +37,7 @@ export function batchBody(job: JobView): Record<string, unknown> {
     request_counts: { total: job.rowCount, completed: job.rowsSucceeded, failed: job.rowsFailed + job.rowsEnded },
     ...(job.usage === null ? {} : { usage: usageBody(job.usage) }),
     metadata: job.metadata,
-    freehold: marketBody(job),
+    freehold: { ...marketBody(job), ...(finish === null ? {} : { expected_finish: finishBody(finish) }) },
   };
 }
 

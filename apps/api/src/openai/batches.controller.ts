@@ -9,10 +9,13 @@ import {
   JobStore,
   ObjectStore,
   OfferBook,
+  QueueDesk,
   submitBatch,
+  type JobView,
   type KeyRecord,
   type SubmitBatchPorts,
 } from '@freehold/market';
+import type { ExpectedFinish } from '@freehold/domain';
 import { notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { requestFacts, type ApiRequest } from '../http/api-request.ts';
@@ -29,6 +32,7 @@ const PAGE = { limitDefault: 20, limitMax: 100, hasOrder: false } as const;
 export class BatchesController {
   readonly #jobs: JobStore;
   readonly #ports: SubmitBatchPorts;
+  readonly #queue: QueueDesk;
 
   constructor(
     jobs: JobStore,
@@ -38,10 +42,13 @@ export class BatchesController {
     objects: ObjectStore,
     offers: OfferBook,
     fineTunes: FineTuneStore,
+    queue: QueueDesk,
     @Inject(API_SETTINGS) { catalogue }: ApiSettings,
   ) {
     this.#jobs = jobs;
-    this.#ports = { jobs, files, entropy, accounts, objects, offers, catalogue, fineTunes };
+    this.#queue = queue;
+    const admit: SubmitBatchPorts['admit'] = (orgId, intended) => queue.admit(orgId, intended);
+    this.#ports = { jobs, files, entropy, accounts, objects, offers, catalogue, fineTunes, admit };
   }
 
   @Post()
@@ -64,18 +71,26 @@ export class BatchesController {
     return batchBody(job);
   }
 
+  /** When a batch under way will be over; null when it is not, or nobody's speed is known. */
+  async #finishOf(job: JobView): Promise<ExpectedFinish | null> {
+    if (job.state !== 'in_progress' || job.model === null) return null;
+    const pending = job.rowCount - job.rowsSucceeded - job.rowsFailed - job.rowsEnded;
+    const { id, orgId, model } = job;
+    return (await this.#queue.expectedFinish({ id, orgId, model, pending })).finish;
+  }
+
   @Get()
   async list(@Caller() caller: KeyRecord, @Query() query: Record<string, unknown>): Promise<Record<string, unknown>> {
     const listed = await this.#jobs.list(caller.orgId, pageOf(query, PAGE));
     if (listed === null) throw unknownCursor();
-    return listBody(listed, batchBody);
+    return listBody(listed, (job) => batchBody(job));
   }
 
   @Get(':id')
   async get(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
     const job = await this.#jobs.get(caller.orgId, id);
     if (job === null || job.kind !== 'batch') throw notFound('batch', id);
-    return batchBody(job);
+    return batchBody(job, await this.#finishOf(job));
   }
 
   @Post(':id/cancel')

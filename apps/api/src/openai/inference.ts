@@ -16,6 +16,7 @@ import {
   SignatureCheck,
   Signer,
   StreamDesk,
+  StreamPace,
   STREAM_MS_MAX,
   toHex,
   type KeyRecord,
@@ -63,6 +64,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
   readonly #fineTunes: FineTuneStore;
   readonly #settings: ApiSettings;
   readonly #desk: StreamDesk;
+  readonly #pace = new StreamPace();
   readonly #reporter: Reporter;
 
   constructor(
@@ -155,9 +157,10 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
     if (!market.ok) throw invalidRequest(market.problem.code, market.problem.message, market.problem.param);
     const identity = identityOf({ ...requestFacts(request, caller), bodyHash: request.bodyHash ?? new Uint8Array(32) });
     await this.#desk.refreshed();
-    yield* runStream(
+    const steps = runStream(
       {
         ...this.#ports,
+        pace: this.#pace,
         isBenched: (nodeId) => this.#desk.isBenched(nodeId),
         report: (what, error) => this.#note(what, error),
       },
@@ -177,6 +180,13 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
       },
       signal,
     );
+    let takenMs: number | null = null;
+    for await (const step of steps) {
+      if (step.type === 'taken') takenMs = performance.now();
+      else if (step.type === 'done' && takenMs !== null)
+        this.#pace.note(model.name, (performance.now() - takenMs) / 1_000);
+      yield step;
+    }
   }
 
   #note(what: string, error: unknown): void {

@@ -73,7 +73,8 @@ export class House {
   readonly #options: HouseOptions;
   readonly #services: Services;
   readonly nodes = new Map<string, RunningNode>();
-  readonly #coordinators = new Map<'api' | 'scheduler', ReadyLine>();
+  /** By the names of the processes: their roles, and `scheduler-2` for a second one. */
+  readonly #coordinators = new Map<string, ReadyLine>();
   #isInterrupted = false;
   #closing: Promise<void> | null = null;
 
@@ -150,12 +151,13 @@ export class House {
   async startProcess(
     role: 'api' | 'scheduler',
     environment: Readonly<Record<string, string>> = {},
+    name: string = role,
   ): Promise<ReadyChild> {
-    const before = this.#coordinators.get(role);
+    const before = this.#coordinators.get(name);
     const p2pPort = before?.p2p?.map((address) => /\/tcp\/(\d+)/.exec(address)?.[1]).find((port) => port !== undefined);
     const httpPort = before?.baseURL === undefined ? this.#options.httpPort : Number(new URL(before.baseURL).port);
     const child = await startReady(this.children, {
-      name: role,
+      name,
       ipc: true,
       args: ['--enable-source-maps', '--max-old-space-size=512', entryOf(role)],
       env: {
@@ -175,7 +177,7 @@ export class House {
         ...environment,
       },
     });
-    this.#coordinators.set(role, child.ready);
+    this.#coordinators.set(name, child.ready);
     return child;
   }
 

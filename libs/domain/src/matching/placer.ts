@@ -64,6 +64,11 @@ export class Placer {
     return this.#nodes.values();
   }
 
+  /** A node as it stands. */
+  candidate(nodeId: string): Candidate | undefined {
+    return this.#nodes.get(nodeId);
+  }
+
   /** States scored by the index as it stands: what decisions really look at. */
   get examined(): number {
     return this.#kept?.index.examined ?? 0;

@@ -41,7 +41,8 @@ export function forecastFrom(past: readonly PastJob[], units: number, deadlineIn
   };
 }
 
-function orderStatistic(sorted: readonly number[], part: number): number {
+/** The value below which the part `part` of draws like these lies: (n + 1) · part-th of the sorted, interpolated. */
+export function orderStatistic(sorted: readonly number[], part: number): number {
   const at = Math.min(sorted.length, Math.max(1, (sorted.length + 1) * part)) - 1;
   const below = sorted[Math.floor(at)] ?? 0;
   const above = sorted[Math.ceil(at)] ?? below;

@@ -55,6 +55,7 @@ export interface NewFineTune {
   readonly metadata: Readonly<Record<string, string>>;
   readonly verify: VerifyLevel;
   readonly region: string | null;
+  readonly priority: number;
   readonly deadlineInMs: number;
 }
 

@@ -67,6 +67,7 @@ export interface NewBatch {
   readonly metadata: Readonly<Record<string, string>>;
   readonly verify: VerifyLevel;
   readonly region: string | null;
+  readonly priority: number;
   readonly deadlineInMs: number;
 }
 

@@ -14,6 +14,8 @@ export interface OpenDemand {
   readonly poolId: string | null;
   readonly verify: VerifyLevel;
   readonly rateCaps: Rates;
+  /** 0 is usual. */
+  readonly priority: number;
   /** Milliseconds from the snapshot. */
   readonly deadlineInMs: number;
   readonly ageMs: number;
@@ -48,6 +50,12 @@ export interface NodeRecord {
   /** Rows leased or delivered and not accepted yet. */
   readonly rowsInFlight: number;
   readonly leasesInFlight: number;
+}
+
+export interface MovedSince {
+  readonly cursor: string;
+  readonly nodeIds: readonly string[];
+  readonly jobIds: readonly string[];
 }
 
 /** One decision of the placement. `taskId` null cuts a new task from the job's uncut rows. */
@@ -186,9 +194,17 @@ export abstract class LeaseStore {
   /** What we measured of a node on one model, for every process and the next start. */
   abstract rememberSpeed(nodeId: string, digest: string, rowsPerSecond: number): Promise<void>;
   abstract nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>>;
-  /** Nodes whose tasks moved since a cursor that was returned before; perhaps some more. Null: from now on. */
-  abstract movedNodes(cursor: string | null): Promise<{ readonly cursor: string; readonly nodeIds: readonly string[] }>;
+  /** Nodes whose tasks moved, and jobs whose demand did, since a cursor that was returned before; perhaps some more. Null: from now on. */
+  abstract moved(cursor: string | null): Promise<MovedSince>;
   abstract demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
+  /** The demand of these jobs; those with nothing waiting are missing. */
+  abstract demandOf(jobIds: readonly string[], limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
+  /** Jobs with rows that wait, by their ids, after one. */
+  abstract demandPage(
+    after: string | null,
+    limitJobs: number,
+    limitQueuedPerJob: number,
+  ): Promise<readonly OpenDemand[]>;
 
   /**
    * Cuts and leases in one statement per wish list; wishes that lost a race are missing from the answer. With `shards`: all

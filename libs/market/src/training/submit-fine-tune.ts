@@ -43,6 +43,7 @@ export async function submitFineTune(
       metadata: request.metadata,
       verify: request.terms.verify,
       region: request.terms.region,
+      priority: request.terms.priority,
       deadlineInMs: request.deadlineInMs,
     },
     submission.identity,

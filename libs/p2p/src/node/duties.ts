@@ -19,7 +19,7 @@ export type AuditRequest = Extract<AuditFromCoordinator, { type: 'audit' }>;
 export type AuditRowFrame = Extract<AuditFromCoordinator, { type: 'row' }>;
 export type Welcome = Extract<CoordinatorMessage, { type: 'welcome' }>;
 /** What a coordinator tells a node about its leases after the welcome. */
-export type CoordinatorNews = Exclude<CoordinatorMessage, { type: 'welcome' | 'goodbye' }>;
+export type CoordinatorNews = Exclude<CoordinatorMessage, { type: 'welcome' | 'processes' | 'goodbye' }>;
 
 export interface HelloState {
   readonly offer: SignedOffer;

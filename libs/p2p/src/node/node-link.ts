@@ -118,15 +118,15 @@ export class NodeLink {
       limits: this.#limits,
       random: this.#options.random ?? Math.random,
       note: (note) => this.#options.note?.(note),
-      onWelcome: (welcome) => this.#learn(welcome),
+      onProcesses: (processes) => this.#learn(processes),
     });
     this.#processes.set(peer, process);
     void process.run();
   }
 
-  /** Every process of a coordinator is in its welcome; the node keeps a control stream to each. */
-  #learn(welcome: Welcome): void {
-    for (const { peer, addresses } of welcome.processes) {
+  /** Every process of a coordinator is in its welcome, and named when it comes later; the node keeps a control stream to each. */
+  #learn(processes: Welcome['processes']): void {
+    for (const { peer, addresses } of processes) {
       const named = addresses.flatMap((address) => withPeer(address, peer));
       if (named.length === 0) continue;
       const known = this.#processes.get(peer);

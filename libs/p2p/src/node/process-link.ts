@@ -49,7 +49,7 @@ export class ProcessLink {
   readonly #limits: NodeLinkLimits;
   readonly #random: () => number;
   readonly #note: (note: ProcessNote) => void;
-  readonly #onWelcome: (welcome: Welcome) => void;
+  readonly #onProcesses: (processes: Welcome['processes']) => void;
   readonly #closing = new AbortController();
   #addresses: readonly string[];
   #control: ControlChannel | null = null;
@@ -67,7 +67,7 @@ export class ProcessLink {
     limits: NodeLinkLimits;
     random: () => number;
     note: (note: ProcessNote) => void;
-    onWelcome: (welcome: Welcome) => void;
+    onProcesses: (processes: Welcome['processes']) => void;
   }) {
     this.peer = init.peer;
     this.#addresses = init.addresses;
@@ -77,7 +77,7 @@ export class ProcessLink {
     this.#limits = init.limits;
     this.#random = init.random;
     this.#note = init.note;
-    this.#onWelcome = init.onWelcome;
+    this.#onProcesses = init.onProcesses;
   }
 
   /** What the process said of itself, while connected. */
@@ -205,7 +205,7 @@ export class ProcessLink {
       );
     await this.#duties.welcomed(this.peer, answer);
     this.#welcome = answer;
-    this.#onWelcome(answer);
+    this.#onProcesses(answer.processes);
     this.#note({
       event: 'connected',
       peer: this.peer,
@@ -246,7 +246,8 @@ export class ProcessLink {
         if (message === null) return;
         if (message.type === 'goodbye') throw new Goodbye(message.code, message.message, message.retryAfterMs);
         if (message.type === 'welcome') throw new ChannelError('MESSAGE_UNEXPECTED', 'A second welcome came.');
-        await this.#duties.told(this.peer, message);
+        if (message.type === 'processes') this.#onProcesses(message.processes);
+        else await this.#duties.told(this.peer, message);
       }
     } finally {
       clearInterval(heartbeat);

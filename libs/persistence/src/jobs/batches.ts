@@ -1,73 +1,134 @@
 import { unitsToJson, type Amount, type Rates } from '@freehold/domain';
 import type { BatchFault, JobView, NewBatch, NewRow, NoMoney, Once, RequestIdentity, Started } from '@freehold/market';
-import { claimRequest } from '../accounts/request-claims.ts';
+import { claimRequest, type Claim } from '../accounts/request-claims.ts';
 import { reserve } from '../accounts/reserve.ts';
 import type { Database, Sql } from '../database.ts';
 import { fileWork } from '../outbox.ts';
 import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
 
-/** The job, its message and the request's identity commit together: an accepted batch is not lost, and not taken twice. */
-export async function submitBatch(
+export interface Submitted {
+  readonly batch: NewBatch;
+  readonly identity: RequestIdentity | null;
+}
+
+/**
+ * Each job, its message and its request's identity commit together, and those of all submitters of a window in one commit: an
+ * accepted batch is not lost, and not taken twice. An answer that is lost after the commit is given again by the identity.
+ */
+export async function submitBatches(
   database: Database,
-  batch: NewBatch,
-  identity: RequestIdentity | null,
-): Promise<Once<JobView>> {
+  submitted: readonly Submitted[],
+): Promise<readonly Once<JobView>[]> {
   return database.transaction(
     async (tx) => {
-      const claim = await claimRequest(tx, batch.orgId, identity, batch.id);
-      if (claim.outcome === 'key-reused') return claim;
-      if (claim.outcome === 'repeated') {
-        const [earlier] = await tx.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`, [
-          claim.subject,
-          batch.orgId,
-        ]);
-        return earlier === undefined ? { outcome: 'key-reused' } : { outcome: 'repeated', value: jobView(earlier) };
-      }
-      const [made] = await tx.query<JobRecord>(
-        `INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, input_file_id, completion_window, metadata, verify, region, trust, deadline)
-         SELECT $1, org.id, $3, 'batch', 'validating', $4, $5, $6, $7, $8, $9, org.trust, clock_timestamp() + $10 * interval '1 millisecond'
-         FROM org WHERE org.id = $2
-         RETURNING ${JOB_COLUMNS}`,
-        [
-          batch.id,
-          batch.orgId,
-          batch.keyId,
-          batch.endpoint,
-          batch.inputFileId,
-          batch.completionWindow,
-          JSON.stringify(batch.metadata),
-          batch.verify,
-          batch.region,
-          batch.deadlineInMs,
-        ],
+      const claims = await claimAll(tx, submitted);
+      const fresh = submitted.filter((_, at) => claims[at]?.outcome === 'claimed').map(({ batch }) => batch);
+      const made = await insertJobs(tx, fresh);
+      await fileWork(
+        tx,
+        fresh.map(({ id }) => ({ topic: 'validate', ids: { job: id } })),
       );
-      if (made === undefined) throw new Error(`organisation ${batch.orgId} is not there`);
-      await fileWork(tx, [{ topic: 'validate', ids: { job: batch.id } }]);
-      return { outcome: 'made', value: jobView(made) };
+      const answers: Once<JobView>[] = [];
+      for (const [at, { batch }] of submitted.entries()) answers.push(await answerTo(tx, batch, claims[at], made));
+      return answers;
     },
     { durable: true },
   );
 }
 
-/** Rows follow from the file alone, so a second validation inserts nothing new. The lock keeps them from a job that is failing. */
-export async function addRows(database: Database, jobId: string, rows: readonly NewRow[]): Promise<boolean> {
+/** In one order for all processes, so that no two windows wait for each other's keys in a circle. */
+async function claimAll(tx: Sql, submitted: readonly Submitted[]): Promise<readonly Claim[]> {
+  const claims: Claim[] = [];
+  const nameOf = ({ batch, identity }: Submitted): string => `${batch.orgId} ${identity?.key ?? ''}`;
+  const order = [...submitted.entries()].sort(([, a], [, b]) => (nameOf(a) < nameOf(b) ? -1 : 1));
+  for (const [at, { batch, identity }] of order) claims[at] = await claimRequest(tx, batch.orgId, identity, batch.id);
+  return claims;
+}
+
+async function answerTo(
+  tx: Sql,
+  { id, orgId }: NewBatch,
+  claim: Claim | undefined,
+  made: ReadonlyMap<string, JobRecord>,
+): Promise<Once<JobView>> {
+  if (claim === undefined || claim.outcome === 'key-reused') return { outcome: 'key-reused' };
+  if (claim.outcome === 'repeated') return earlier(tx, orgId, claim.subject);
+  const job = made.get(id);
+  if (job === undefined) throw new Error(`organisation ${orgId} is not there`);
+  return { outcome: 'made', value: jobView(job) };
+}
+
+async function earlier(tx: Sql, orgId: string, jobId: string): Promise<Once<JobView>> {
+  const [job] = await tx.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`, [
+    jobId,
+    orgId,
+  ]);
+  return job === undefined ? { outcome: 'key-reused' } : { outcome: 'repeated', value: jobView(job) };
+}
+
+async function insertJobs(tx: Sql, batches: readonly NewBatch[]): Promise<ReadonlyMap<string, JobRecord>> {
+  if (batches.length === 0) return new Map();
+  const made = await tx.query<JobRecord>(
+    `INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, input_file_id, completion_window, metadata, verify, region, trust, deadline, priority)
+     SELECT line.id, org.id, key_id, 'batch', 'validating', endpoint, file_id, completion_window, metadata, verify, region, org.trust,
+       clock_timestamp() + deadline_in_ms * interval '1 millisecond', priority
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::text[],
+       $10::float8[], $11::int[])
+       AS line (id, org_id, key_id, endpoint, file_id, completion_window, metadata, verify, region, deadline_in_ms, priority)
+     JOIN org ON org.id = line.org_id
+     RETURNING ${JOB_COLUMNS}`,
+    [
+      batches.map(({ id }) => id),
+      batches.map(({ orgId }) => orgId),
+      batches.map(({ keyId }) => keyId),
+      batches.map(({ endpoint }) => endpoint),
+      batches.map(({ inputFileId }) => inputFileId),
+      batches.map(({ completionWindow }) => completionWindow),
+      batches.map(({ metadata }) => JSON.stringify(metadata)),
+      batches.map(({ verify }) => verify),
+      batches.map(({ region }) => region),
+      batches.map(({ deadlineInMs }) => deadlineInMs),
+      batches.map(({ priority }) => priority),
+    ],
+  );
+  return new Map(made.map((job) => [job.id, job]));
+}
+
+export interface ReadRows {
+  readonly jobId: string;
+  readonly rows: readonly NewRow[];
+}
+
+/**
+ * Rows follow from the file alone, so a second validation inserts nothing new. The lock keeps them from a job that is failing.
+ *
+ * @returns for each, whether its job is still validating.
+ */
+export async function addRows(database: Database, read: readonly ReadRows[]): Promise<readonly boolean[]> {
   return database.transaction(async (tx) => {
-    const [job] = await tx.query(`SELECT 1 FROM job WHERE id = $1 AND state = 'validating' FOR SHARE`, [jobId]);
-    if (job === undefined) return false;
-    await tx.query(
-      `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
-       SELECT $1, row_no, custom_id, input_offset, input_length
-       FROM unnest($2::int[], $3::text[], $4::bigint[], $5::int[]) AS line (row_no, custom_id, input_offset, input_length)
-       ON CONFLICT DO NOTHING`,
-      [
-        jobId,
-        rows.map((r) => r.rowNo),
-        rows.map((r) => r.customId),
-        rows.map((r) => r.offset),
-        rows.map((r) => r.length),
-      ],
+    const locked = await tx.query<{ id: string }>(
+      `SELECT id FROM job WHERE id = ANY($1) AND state = 'validating' ORDER BY id FOR SHARE`,
+      [read.map(({ jobId }) => jobId)],
     );
-    return true;
+    const validating = new Set(locked.map(({ id }) => id));
+    const lines = read.flatMap(({ jobId, rows }) => (validating.has(jobId) ? rows.map((row) => ({ jobId, row })) : []));
+    if (lines.length > 0) {
+      await tx.query(
+        `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
+         SELECT job_id, row_no, custom_id, input_offset, input_length
+         FROM unnest($1::text[], $2::int[], $3::text[], $4::bigint[], $5::int[])
+           AS line (job_id, row_no, custom_id, input_offset, input_length)
+         ON CONFLICT DO NOTHING`,
+        [
+          lines.map(({ jobId }) => jobId),
+          lines.map(({ row }) => row.rowNo),
+          lines.map(({ row }) => row.customId),
+          lines.map(({ row }) => row.offset),
+          lines.map(({ row }) => row.length),
+        ],
+      );
+    }
+    return read.map(({ jobId }) => validating.has(jobId));
   });
 }
 

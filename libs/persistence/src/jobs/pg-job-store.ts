@@ -21,25 +21,55 @@ import {
 import type { PastJob } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database } from '../database.ts';
-import { addRows, cancelJob, failBatch, startBatch, submitBatch, type StartPlan } from './batches.ts';
+import { Window } from '../window.ts';
+import {
+  addRows,
+  cancelJob,
+  failBatch,
+  startBatch,
+  submitBatches,
+  type ReadRows,
+  type StartPlan,
+  type Submitted,
+} from './batches.ts';
 import { finish, results } from './endings.ts';
 import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
 import { failStream, moveStream, openStream, streamAnswer } from './streams.ts';
+
+/** Short beside what a commit takes, long enough for those who come at once. */
+const WINDOW_MS = 3;
+const SUBMISSIONS_MAX = 256;
+const ROWS_MAX = 8_000;
 
 /** Jobs in PostgreSQL. One file per part of a job's life: batches, streams, endings. */
 export class PgJobStore extends JobStore {
   readonly #database: Database;
   readonly #filed: () => void;
+  readonly #submitted: Window<Submitted, Once<JobView>>;
+  readonly #read: Window<ReadRows, boolean>;
 
-  /** @param filed Called when work for the queue was committed that somebody waits for: a hint, nothing is lost without it. */
-  constructor(database: Database, filed: () => void = () => undefined) {
+  /**
+   * @param filed Called when work for the queue was committed that somebody waits for: a hint, nothing is lost without it.
+   * @param windowMs How long a submission waits for others to share its commit; 0: not at all.
+   */
+  constructor(database: Database, filed: () => void = () => undefined, windowMs = WINDOW_MS) {
     super();
     this.#database = database;
     this.#filed = filed;
+    this.#submitted = new Window((items) => submitBatches(database, items), {
+      windowMs,
+      weightMax: SUBMISSIONS_MAX,
+      weightOf: () => 1,
+    });
+    this.#read = new Window((items) => addRows(database, items), {
+      windowMs,
+      weightMax: ROWS_MAX,
+      weightOf: ({ rows }) => rows.length,
+    });
   }
 
   async submitBatch(batch: NewBatch, identity: RequestIdentity | null): Promise<Once<JobView>> {
-    const made = await submitBatch(this.#database, batch, identity);
+    const made = await this.#submitted.add({ batch, identity });
     if (made.outcome === 'made') this.#filed();
     return made;
   }
@@ -72,7 +102,7 @@ export class PgJobStore extends JobStore {
   }
 
   addRows(jobId: string, rows: readonly NewRow[]): Promise<boolean> {
-    return addRows(this.#database, jobId, rows);
+    return this.#read.add({ jobId, rows });
   }
   async start(jobId: string, plan: StartPlan): Promise<Started> {
     const started = await startBatch(this.#database, jobId, plan);

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
-import type { NewStream, RequestIdentity } from '@freehold/market';
+import type { NewBatch, NewRow, NewStream, RequestIdentity } from '@freehold/market';
 import pg from 'pg';
 import { PgJobStore, runDoctor } from '../index.ts';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
@@ -151,5 +151,72 @@ describe('opening a stream', () => {
     await jobs.failStream({ task: first.taskId, epoch: 1 }, 'node_failed', 'gone');
     expect(await jobs.openStream(await stream(org, { identity: who }))).toEqual({ opened: true });
     expect(await spendable(org)).toBe(999_900n);
+  });
+});
+
+describe('batches that come at once', () => {
+  const batchOf = (orgId: string, keyId: string, fileId: string): NewBatch => ({
+    id: `batch_${randomBytes(16).toString('hex')}`,
+    orgId,
+    keyId,
+    endpoint: '/v1/embeddings',
+    inputFileId: fileId,
+    completionWindow: '24h',
+    metadata: {},
+    verify: 'spot',
+    region: null,
+    priority: 1,
+    deadlineInMs: 3_600_000,
+  });
+
+  it('are taken in shared commits, each once; one that cannot be taken is nobody else’s fault; a lost answer is given again', async () => {
+    const org = await world.org();
+    const [keyId, fileId] = [await key(org, null), `file-${randomBytes(8).toString('hex')}`];
+    await market.database.query(
+      `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ($1, $2, 'batch', 'in', 1, $3)`,
+      [fileId, org, Buffer.alloc(32)],
+    );
+    const who = identity();
+    const [{ before } = { before: '0' }] = await market.database.query<{ before: string }>(
+      'SELECT coalesce(max(id), 0)::text AS before FROM outbox',
+    );
+    const good = Array.from({ length: 40 }, () => batchOf(org, keyId, fileId));
+    const bad = { ...batchOf(org, keyId, fileId), inputFileId: 'file-00000000' };
+    const same = [1, 2, 3].map(() => batchOf(org, keyId, fileId));
+    const answers = await Promise.allSettled([
+      ...good.map((batch) => jobs.submitBatch(batch, null)),
+      jobs.submitBatch(bad, null),
+      ...same.map((batch) => jobs.submitBatch(batch, who)),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([
+      ...good.map(() => 'fulfilled'),
+      'rejected',
+      ...same.map(() => 'fulfilled'),
+    ]);
+    const taken = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+    expect(taken.slice(0, 40).map((one) => one.outcome === 'made' && one.value.id)).toEqual(good.map(({ id }) => id));
+    // The answers to one identity name one job, then and whenever it is asked again.
+    const again = await jobs.submitBatch(batchOf(org, keyId, fileId), who);
+    const ids = [...taken.slice(40), again].map((one) => (one.outcome === 'key-reused' ? null : one.value.id));
+    expect([new Set(ids).size, again.outcome]).toEqual([1, 'repeated']);
+    const [counted] = await market.database.query(
+      `SELECT (SELECT count(*) FROM job WHERE org_id = $1)::int AS jobs, (SELECT min(priority) FROM job WHERE org_id = $1)::int AS priority,
+         (SELECT count(*) FROM outbox WHERE topic = 'validate' AND id > $2)::int AS messages`,
+      [org, before],
+    );
+    expect(counted).toEqual({ jobs: 41, priority: 1, messages: 41 });
+    const lines = (count: number): NewRow[] =>
+      Array.from({ length: count }, (_, rowNo) => ({ rowNo, customId: `r${rowNo}`, offset: rowNo, length: 1 }));
+    await market.database.query(`UPDATE job SET state = 'cancelled' WHERE id = $1`, [good[7]?.id]);
+    const read = await Promise.all(good.map(({ id }, i) => jobs.addRows(id, lines(i + 1))));
+    expect(read).toEqual(good.map((_, i) => i !== 7));
+    // A validation that runs twice writes nothing twice.
+    expect(await jobs.addRows(good[3]?.id ?? '', lines(4))).toBe(true);
+    const written = await market.database.query<{ job_id: string; n: number }>(
+      'SELECT job_id, count(*)::int AS n FROM job_row WHERE job_id = ANY($1) GROUP BY 1',
+      [good.map(({ id }) => id)],
+    );
+    const byJob = new Map(written.map(({ job_id: id, n }) => [id, n]));
+    expect(good.map(({ id }) => byJob.get(id) ?? 0)).toEqual(good.map((_, i) => (i === 7 ? 0 : i + 1)));
   });
 });

@@ -1,4 +1,4 @@
-import type { NodeRecord, Remembered } from '@freehold/market';
+import type { MovedSince, NodeRecord, Remembered } from '@freehold/market';
 import type { SignedOffer } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 
@@ -64,21 +64,28 @@ export async function rememberSpeed(sql: Sql, nodeId: string, digest: string, ro
   );
 }
 
-/** Events get their numbers before they are committed: one may appear behind so many younger ones. */
-const EVENTS_OVERLAP = 256;
+/** Numbers are given before their rows are committed: one may appear behind so many younger ones. */
+const NUMBERS_OVERLAP = 256;
 
-/** Whose tasks moved: the log of moves is written by the database itself, whoever moved them. */
-export async function movedNodes(
-  sql: Sql,
-  cursor: string | null,
-): Promise<{ readonly cursor: string; readonly nodeIds: readonly string[] }> {
-  const [row] = await sql.query<{ cursor: string; nodes: readonly string[] }>(
-    `SELECT (SELECT coalesce(max(id), 0) FROM task_event)::text AS cursor,
-       ARRAY(SELECT DISTINCT lease.node_id FROM task_event AS event JOIN lease ON lease.task_id = event.task_id
-         WHERE $1::bigint IS NOT NULL AND event.id > $1::bigint - $2) AS nodes`,
-    [cursor, EVENTS_OVERLAP],
+/**
+ * Whose tasks moved, and which jobs: the log of moves is written by the database itself, whoever moved them; a job that starts, goes
+ * on or gets rows back files work for the placement. The cursor is the newest of both.
+ */
+export async function moved(sql: Sql, cursor: string | null): Promise<MovedSince> {
+  const [event = null, filed = null] = cursor?.split(' ') ?? [];
+  const [row] = await sql.query<{ event: string; filed: string; nodes: string[]; jobs: string[] }>(
+    `WITH event AS (
+       SELECT task_id, job_id FROM task_event WHERE $1::bigint IS NOT NULL AND id > $1::bigint - $3
+     )
+     SELECT (SELECT coalesce(max(id), 0) FROM task_event)::text AS event,
+       (SELECT coalesce(max(id), 0) FROM outbox)::text AS filed,
+       ARRAY(SELECT DISTINCT lease.node_id FROM event JOIN lease ON lease.task_id = event.task_id) AS nodes,
+       ARRAY(SELECT job_id FROM event UNION
+         SELECT message ->> 'job' FROM outbox
+         WHERE $2::bigint IS NOT NULL AND id > $2::bigint - $3 AND topic = 'place' AND message ->> 'job' IS NOT NULL) AS jobs`,
+    [event, filed, NUMBERS_OVERLAP],
   );
-  return { cursor: row?.cursor ?? '0', nodeIds: row?.nodes ?? [] };
+  return { cursor: `${row?.event ?? '0'} ${row?.filed ?? '0'}`, nodeIds: row?.nodes ?? [], jobIds: row?.jobs ?? [] };
 }
 
 interface RecordRow {

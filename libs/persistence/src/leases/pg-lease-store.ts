@@ -10,6 +10,7 @@ import {
   type LeaseView,
   type LeaseWish,
   type Moved,
+  type MovedSince,
   type NodeRecord,
   type OpenDemand,
   type Remembered,
@@ -22,11 +23,11 @@ import type { Database } from '../database.ts';
 import { accept, type Accepted } from './accept.ts';
 import { benchAuditors, findings, fixDrawHeight, saveDraw, saveFindings } from './audits.ts';
 import { expired, forgiveOutage, heartbeatSelf } from './clock.ts';
-import { demand } from './demand.ts';
+import { demand, demandOf, demandPage } from './demand.ts';
 import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
-import { movedNodes, nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
+import { moved, nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
 import { checkpoint, delivered, extend, inputs, missing, resume, start, view } from './progress.ts';
 import { reject } from './reject.ts';
 import { markSwept, sweepable } from './retention.ts';
@@ -49,11 +50,17 @@ export class PgLeaseStore extends LeaseStore {
   nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
     return nodeRecords(this.#database, nodeIds);
   }
-  movedNodes(cursor: string | null): Promise<{ readonly cursor: string; readonly nodeIds: readonly string[] }> {
-    return movedNodes(this.#database, cursor);
+  moved(cursor: string | null): Promise<MovedSince> {
+    return moved(this.#database, cursor);
   }
   demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
     return demand(this.#database, limitJobs, limitQueuedPerJob);
+  }
+  demandOf(jobIds: readonly string[], limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
+    return demandOf(this.#database, jobIds, limitQueuedPerJob);
+  }
+  demandPage(after: string | null, limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
+    return demandPage(this.#database, after, limitJobs, limitQueuedPerJob);
   }
 
   grant(

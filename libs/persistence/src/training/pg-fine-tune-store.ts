@@ -212,9 +212,9 @@ async function insert(tx: Sql, tune: NewFineTune): Promise<void> {
     segmentSteps: asked.segmentSteps,
   };
   await tx.query(
-    `INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, input_file_id, metadata, verify, region, trust, deadline)
+    `INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, input_file_id, metadata, verify, region, trust, deadline, priority)
      SELECT $1, org.id, $3, 'fine-tune', 'validating', '/v1/fine_tuning/jobs', $4, $5, $6, $7, org.trust,
-       clock_timestamp() + $8 * interval '1 millisecond'
+       clock_timestamp() + $8 * interval '1 millisecond', $9
      FROM org WHERE org.id = $2`,
     [
       tune.id,
@@ -225,6 +225,7 @@ async function insert(tx: Sql, tune: NewFineTune): Promise<void> {
       tune.verify,
       tune.region,
       tune.deadlineInMs,
+      tune.priority,
     ],
   );
   await tx.query(

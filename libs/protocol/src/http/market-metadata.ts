@@ -1,5 +1,5 @@
 import type { VerifyLevel } from '@freehold/domain';
-import { VERIFY_LEVELS } from '@freehold/domain';
+import { PRIORITY_MAX, VERIFY_LEVELS } from '@freehold/domain';
 import { z } from 'zod';
 import { parseMoney } from './money.ts';
 import { isStorable, problemOf, refused, type Parsed } from './problem.ts';
@@ -22,6 +22,8 @@ export interface MarketTerms {
   readonly deadlineInMs: number | null;
   readonly region: string | null;
   readonly verify: VerifyLevel;
+  /** 0 is usual; each level is worth ten minutes of another batch's slack. */
+  readonly priority: number;
 }
 
 const DURATION_PATTERN = /^([1-9][0-9]{0,4})(m|h)$/;
@@ -38,11 +40,11 @@ export function parseDuration(text: string): number | null {
   return minutes <= WINDOW_MINUTES_MAX ? minutes * MINUTE_MS : null;
 }
 
-/** Reads `max_cost, deadline, region, verify`; other keys are the requester's own. `nowMs` is needed for absolute deadlines. */
+/** Reads `max_cost, deadline, region, verify, priority`; other keys are the requester's own. `nowMs` is needed for absolute deadlines. */
 export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ metadata: Metadata; terms: MarketTerms }> {
   const pairs = Metadata.safeParse(metadata ?? {});
   if (!pairs.success) return { ok: false, problem: problemOf(pairs.error, 'metadata') };
-  const { max_cost: maxCostText, deadline, region, verify } = pairs.data;
+  const { max_cost: maxCostText, deadline, region, verify, priority } = pairs.data;
   const maxCost = maxCostText === undefined ? null : parseMoney(maxCostText);
   if (maxCostText !== undefined && maxCost === null) {
     return refused(
@@ -74,10 +76,15 @@ export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ met
       'metadata.verify',
     );
   }
-  return {
-    ok: true,
-    value: { metadata: pairs.data, terms: { maxCost, deadlineInMs, region: region ?? null, verify: level } },
-  };
+  if (priority !== undefined && !(/^[0-9]$/.test(priority) && Number(priority) <= PRIORITY_MAX)) {
+    return refused(
+      'invalid_value',
+      `metadata.priority '${priority.slice(0, 40)}': expected a whole number from "0" to "${PRIORITY_MAX}".`,
+      'metadata.priority',
+    );
+  }
+  const terms = { maxCost, deadlineInMs, region: region ?? null, verify: level, priority: Number(priority ?? 0) };
+  return { ok: true, value: { metadata: pairs.data, terms } };
 }
 
 const ISO_PATTERN = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})$/;

@@ -47,6 +47,17 @@ export const NodeMessage = z.discriminatedUnion('type', [
 ]);
 export type NodeMessage = z.infer<typeof NodeMessage>;
 
+/** Every process of a coordinator; the node keeps a control stream to each. */
+const Processes = z
+  .array(
+    z.strictObject({
+      peer: PeerIdText,
+      addresses: z.array(z.string().max(256)).max(8),
+      role: z.enum(['api', 'scheduler']),
+    }),
+  )
+  .max(COORDINATOR_PROCESSES_MAX);
+
 /** Coordinator → node. */
 export const CoordinatorMessage = z.discriminatedUnion('type', [
   z.strictObject({
@@ -58,19 +69,12 @@ export const CoordinatorMessage = z.discriminatedUnion('type', [
     delegate: Address,
     chainId: z.int().min(0),
     escrow: Address.nullable(),
-    /** Every process of this coordinator; the node keeps a control stream to each. */
-    processes: z
-      .array(
-        z.strictObject({
-          peer: PeerIdText,
-          addresses: z.array(z.string().max(256)).max(8),
-          role: z.enum(['api', 'scheduler']),
-        }),
-      )
-      .max(COORDINATOR_PROCESSES_MAX),
+    processes: Processes,
     /** Leases of the hello that are still the node's (others are stale: drop them and wipe their payloads). */
     resumed: z.array(LeaseRef).max(256),
   }),
+  /** Some came or went since the welcome. */
+  z.strictObject({ type: z.literal('processes'), processes: Processes }),
   z.strictObject({
     type: z.literal('goodbye'),
     code: humanText(64),
@@ -79,6 +83,8 @@ export const CoordinatorMessage = z.discriminatedUnion('type', [
   }),
   /** The work is not wanted any more (cancelled, expired, given to another after silence). */
   z.strictObject({ type: z.literal('drop'), lease: LeaseRef, why: humanText(128) }),
+  /** Work worth more waits for room: hand back what is not done, as for the owner. What is signed is kept. */
+  z.strictObject({ type: z.literal('yield'), lease: LeaseRef, why: humanText(128) }),
   /** Receipt of the commitment: names the chain height; rows are drawn from the hash of the next block. */
   z.strictObject({
     type: z.literal('countersigned'),

@@ -28,6 +28,8 @@ import {
   OfferBook,
   Outbox,
   ProviderLink,
+  QueueDesk,
+  QueueView,
   Shards,
   SignatureCheck,
   Signer,
@@ -48,6 +50,8 @@ import {
   PgLeaseStore,
   PgOfferBook,
   PgOutbox,
+  PgProcessRegister,
+  PgQueueView,
   PgShards,
   PgStatements,
 } from '@freehold/persistence';
@@ -112,7 +116,8 @@ export class CoordinatorModule {
       applicationName: `freehold-${config.role}`,
     });
     const failpoints = config.failpoint === null ? null : Failpoints.dyingAt(config.failpoint);
-    const providers = coordinatorProviders(config, database, failpoints).map((provider) =>
+    const register = await PgProcessRegister.join(database, config.role);
+    const providers = coordinatorProviders(config, database, register, failpoints).map((provider) =>
       failpoints === null ? provider : guarded(provider, failpoints),
     );
     return {
@@ -132,12 +137,15 @@ export class CoordinatorModule {
 function coordinatorProviders(
   config: CoordinatorConfig,
   database: Database,
+  register: PgProcessRegister,
   failpoints: Failpoints | null,
 ): Provider[] {
   const domain = { chainId: config.chainId, escrow: config.escrow };
   const log = createLog(config.role, config.logLevel);
-  const objects = new DiskObjectStore(join(config.dataDir, 'objects'), config.role, config.diskFreeMibMin * MIB);
-  const blobs = new StoreBlobs(objects, join(config.dataDir, `blobs-${config.role}`));
+  // Several processes may share the folder: what each keeps for itself bears its number.
+  const owner = register.no === 0 ? config.role : `${config.role}-${register.no}`;
+  const objects = new DiskObjectStore(join(config.dataDir, 'objects'), owner, config.diskFreeMibMin * MIB);
+  const blobs = new StoreBlobs(objects, join(config.dataDir, `blobs-${owner}`));
   const desk = new ObjectDesk(objects, new SystemClock());
   const memory = new AuditorMemory(config.auditorMib);
   const bases = new LocalBases({
@@ -184,15 +192,23 @@ function coordinatorProviders(
           objects: blobs,
         }),
     },
-    { provide: ProcessDirectory, inject: [Outbox], useFactory: (outbox: Outbox) => new ProcessDirectory(outbox) },
+    { provide: ProcessDirectory, useFactory: () => directoryOf(register, config, log) },
     {
       provide: ProviderLink,
       inject: [SignatureCheck, Signer, ProcessDirectory],
       useFactory: (signatures: SignatureCheck, signer: Signer, directory: ProcessDirectory) =>
-        providerLink(config, log, { signatures, signer, directory, desk }),
+        providerLink(config, log, { peerKey: config.peerKey(register.no), signatures, signer, directory, desk }),
     },
     useCases({ config, database, log, rpc, failpoints, desk, bases, blobs }),
   ];
+}
+
+function directoryOf(register: PgProcessRegister, { shards }: CoordinatorConfig, log: Log): ProcessDirectory {
+  return new ProcessDirectory({
+    register,
+    shards,
+    report: (what, error) => log.warn({ error: String(error) }, what),
+  });
 }
 
 /** What lies in Postgres. */
@@ -210,6 +226,7 @@ function stores(database: Database, log: Log): Provider[] {
     },
     bind(FineTuneStore, () => new PgFineTuneStore(database)),
     bind(OfferBook, () => new PgOfferBook(database)),
+    bind(QueueView, () => new PgQueueView(database)),
     bind(BooksWatch, () => new PgBooksWatch(database)),
     bind(Statements, () => new PgStatements(database)),
     bind(LeaseStore, () => new PgLeaseStore(database)),
@@ -242,6 +259,8 @@ function useCases(parts: {
       Signer,
       OwnEngines,
       FineTuneStore,
+      QueueView,
+      LeaseStore,
     ],
     useFactory: (
       jobs: JobStore,
@@ -254,6 +273,8 @@ function useCases(parts: {
       signer: Signer,
       engines: OwnEngines,
       fineTunes: FineTuneStore,
+      view: QueueView,
+      leases: LeaseStore,
     ) =>
       new CoordinatorUseCases({
         training: { jobs, fineTunes, objects, desk, bases, blobs },
@@ -264,6 +285,7 @@ function useCases(parts: {
         outbox,
         queue,
         drawKey: config.drawKey,
+        queueDesk: new QueueDesk({ queue: view, leases, link, clock: new SystemClock(), limits: config.queueLimits }),
         holdsModel: (model) => engines.holds(model) || bases.holds(model),
         settlement: createSettlement({ ...parts, link, signer }),
         examine: () => examineOwnBooks({ config, database, rpc }, queue),
@@ -290,14 +312,21 @@ function providerLink(
   config: CoordinatorConfig,
   log: Log,
   {
+    peerKey,
     signatures,
     signer,
     directory,
     desk,
-  }: { signatures: SignatureCheck; signer: Signer; directory: ProcessDirectory; desk: ObjectDesk },
+  }: Readonly<{
+    peerKey: Uint8Array;
+    signatures: SignatureCheck;
+    signer: Signer;
+    directory: ProcessDirectory;
+    desk: ObjectDesk;
+  }>,
 ): ProviderLink {
   return new Libp2pProviderLink({
-    privateKeyHex: Buffer.from(config.peerKey).toString('hex'),
+    privateKeyHex: Buffer.from(peerKey).toString('hex'),
     listen: [`/ip4/${config.p2p.host}/tcp/${config.p2p.port}`],
     role: config.role,
     coordinator: config.name,

@@ -14,6 +14,7 @@ import {
   type ObjectStore,
   type OfferBook,
   type Outbox,
+  type QueueDesk,
   type TrainingPorts,
   type WorkQueue,
 } from '@freehold/market';
@@ -33,6 +34,7 @@ interface Parts extends Omit<BatchPorts, 'fineTunes'> {
   readonly training: TrainingPorts;
   readonly outbox: Outbox;
   readonly queue: WorkQueue;
+  readonly queueDesk: QueueDesk;
   readonly settlement: Settlement;
   readonly examine: () => Promise<Examination | null>;
   readonly drawKey: Uint8Array;
@@ -56,7 +58,14 @@ export class CoordinatorUseCases {
   async validate(jobId: string, signal: AbortSignal): Promise<void> {
     if ((await this.#parts.jobs.find(jobId))?.kind === 'fine-tune')
       await validateFineTune({ ...this.training, ...this.batchPorts }, jobId, signal);
-    else await validateBatch(this.batchPorts, jobId);
+    else if ((await validateBatch(this.batchPorts, jobId)) === 'started') await this.#expect(jobId);
+  }
+
+  /** A job that nobody noted an expectation of is as good as any other; a process that dies here has started it all the same. */
+  async #expect(jobId: string): Promise<void> {
+    const job = await this.#parts.jobs.find(jobId);
+    if (job === null || job.model === null) return;
+    await this.#parts.queueDesk.started({ id: job.id, orgId: job.orgId, model: job.model, rows: job.rowCount });
   }
 
   /** Writes what came of a job whose rows are all over. */

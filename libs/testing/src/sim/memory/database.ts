@@ -48,6 +48,7 @@ export interface JobRow {
   readonly metadata: Readonly<Record<string, string>>;
   readonly verify: VerifyLevel;
   readonly region: string | null;
+  readonly priority: number;
   readonly trust: Trust;
   readonly cap: Amount | null;
   readonly charged: Amount;

@@ -32,10 +32,10 @@ export class MemoryJobStore extends JobStore {
     return this.#db.transaction(() => {
       const earlier = identity === null ? null : this.#claim(batch, identity);
       if (earlier !== null) return earlier;
-      const { id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region } = batch;
+      const { id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region, priority } = batch;
       const counts = { rowCount: 0, nextRow: 0, rowsSucceeded: 0, rowsFailed: 0, rowsEnded: 0 };
       const job: JobRow = {
-        ...{ id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region },
+        ...{ id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region, priority },
         ...counts,
         state: 'validating',
         model: null,

@@ -10,6 +10,7 @@ import {
   type LeaseView,
   type LeaseWish,
   type Moved,
+  type MovedSince,
   type NodeRecord,
   type OpenDemand,
   type Remembered,
@@ -87,11 +88,23 @@ export class MemoryLeaseStore extends LeaseStore {
   }
 
   /** The cursor is how many moves were logged. */
-  async movedNodes(cursor: string | null): Promise<{ readonly cursor: string; readonly nodeIds: readonly string[] }> {
+  async moved(cursor: string | null): Promise<MovedSince> {
     const moves = this.#db.taskEvents.all();
     const moved = new Set(cursor === null ? [] : moves.slice(Number(cursor)).map(({ task }) => task));
     const nodeIds = new Set(this.#db.leases.where(({ task }) => moved.has(task)).map(({ nodeId }) => nodeId));
-    return { cursor: String(moves.length), nodeIds: [...nodeIds] };
+    // Some more than those that moved: a simulated market has few.
+    const jobIds = this.#db.jobs.where(({ state }) => state === 'in_progress').map(({ id }) => id);
+    return { cursor: String(moves.length), nodeIds: [...nodeIds], jobIds };
+  }
+
+  async demandOf(jobIds: readonly string[], limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
+    const all = await this.demand(Number.POSITIVE_INFINITY, limitQueuedPerJob);
+    return all.filter(({ jobId }) => jobIds.includes(jobId));
+  }
+  async demandPage(after: string | null, limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
+    const all = await this.demand(Number.POSITIVE_INFINITY, limitQueuedPerJob);
+    const inOrder = [...all].sort((a, b) => (a.jobId < b.jobId ? -1 : 1));
+    return inOrder.filter(({ jobId }) => after === null || jobId > after).slice(0, limitJobs);
   }
 
   async demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
@@ -125,6 +138,7 @@ export class MemoryLeaseStore extends LeaseStore {
         poolId: null,
         verify,
         rateCaps,
+        priority: job.priority,
       };
       return [{ ...asks, ...times, nextRow, rowCount, queued }];
     });

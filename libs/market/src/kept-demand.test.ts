@@ -1,0 +1,158 @@
+import { describe, expect, it } from '@jest/globals';
+import { chance } from '@freehold/domain';
+import { DECISION_JOBS_MAX, KeptDemand } from './kept-demand.ts';
+import type { OpenDemand } from './ports/lease-store.ts';
+
+const HOUR_MS = 3_600_000;
+
+/** What waits, by job, as Postgres would say it; and how often it was asked. */
+class Store {
+  readonly jobs = new Map<string, OpenDemand>();
+  nowMs = 0;
+  questions = 0;
+  readonly clock = { nowMs: () => this.nowMs };
+
+  demandOf(ids: readonly string[]): Promise<readonly OpenDemand[]> {
+    this.questions += 1;
+    return Promise.resolve(ids.flatMap((id) => this.jobs.get(id) ?? []));
+  }
+  demandPage(after: string | null, limit: number): Promise<readonly OpenDemand[]> {
+    this.questions += 1;
+    const ids = [...this.jobs.keys()].filter((id) => after === null || id > after).sort();
+    return Promise.resolve(ids.slice(0, limit).flatMap((id) => this.jobs.get(id) ?? []));
+  }
+  add(jobId: string, more: Partial<OpenDemand> = {}): void {
+    this.jobs.set(jobId, { ...open(jobId), ...more });
+  }
+}
+
+function open(jobId: string): OpenDemand {
+  return {
+    jobId,
+    orgId: 'org',
+    kind: 'batch',
+    model: 'm',
+    wearsAdapter: false,
+    region: null,
+    poolId: null,
+    verify: 'spot',
+    rateCaps: { embeddingToken: 100n },
+    priority: 0,
+    deadlineInMs: HOUR_MS,
+    ageMs: 0,
+    nextRow: 0,
+    rowCount: 10,
+    queued: [],
+  };
+}
+
+function kept(store: Store): KeptDemand {
+  return new KeptDemand({ leases: store, clock: store.clock });
+}
+
+const ids = (demands: readonly OpenDemand[]): string[] => demands.map(({ jobId }) => jobId);
+
+describe('kept demand', () => {
+  it('is what a fresh look would find, whatever came, moved and went', async () => {
+    const rng = chance(5);
+    const store = new Store();
+    const demand = kept(store);
+    for (let step = 0; step < 2_000; step += 1) {
+      const id = `job-${rng.below(40)}`;
+      if (rng.below(3) === 0) store.jobs.delete(id);
+      else {
+        const times = { deadlineInMs: HOUR_MS + rng.below(1_000), ageMs: rng.below(1_000), priority: rng.below(4) };
+        const known = store.jobs.get(id);
+        store.add(
+          id,
+          known === undefined ? { ...times, region: `r${rng.below(3)}` } : { ...known, nextRow: rng.below(10) },
+        );
+      }
+      demand.touch(id);
+      store.nowMs += rng.below(3);
+      if (rng.below(4) > 0) continue;
+      await demand.refresh();
+      expect(new Set(ids(demand.next()))).toEqual(new Set(store.jobs.keys()));
+      for (const { jobId, nextRow } of demand.next()) expect(nextRow).toBe(store.jobs.get(jobId)?.nextRow);
+    }
+  });
+
+  it('sees what no move tells, a pause or a deadline, when its page has its turn, and asks nothing while nothing moves', async () => {
+    const store = new Store();
+    for (let i = 0; i < 5; i += 1) store.add(`job-${i}`);
+    const demand = kept(store);
+    await demand.refresh();
+    const before = store.questions;
+    for (let i = 0; i < 9; i += 1) {
+      store.nowMs += 100;
+      await demand.refresh();
+    }
+    expect(store.questions).toBe(before);
+    store.jobs.delete('job-3');
+    store.nowMs += 100;
+    await demand.refresh();
+    expect(ids(demand.next())).toEqual(['job-0', 'job-1', 'job-2', 'job-4']);
+  });
+
+  it('gives every organisation and every kind of demand its turn, the most urgent jobs of each first', async () => {
+    const store = new Store();
+    for (let i = 0; i < 3_000; i += 1)
+      store.add(`many-${String(i).padStart(4, '0')}`, { orgId: 'greedy', ageMs: 9_000 });
+    store.add('one', { orgId: 'patient' });
+    store.add('urgent', { orgId: 'greedy', priority: 3 });
+    for (let i = 0; i < 500; i += 1) store.add(`kind-${String(i).padStart(3, '0')}`, { region: `r${i}` });
+    const demand = kept(store);
+    await demand.refresh();
+    const seen = new Set<string>();
+    for (let decision = 0; decision < 17; decision += 1) {
+      const now = demand.next();
+      expect(now.length).toBeLessThanOrEqual(DECISION_JOBS_MAX);
+      // The least slack of all, in each decision.
+      expect(ids(now)).toContain('urgent');
+      for (const id of ids(now)) seen.add(id);
+    }
+    expect(seen.has('one')).toBe(true);
+    expect([...seen].filter((id) => id.startsWith('kind-'))).toHaveLength(500);
+  });
+
+  it('lets time pass: what is left shrinks, what was waited grows, and the order stays', async () => {
+    const store = new Store();
+    const queued = [{ taskId: 't', epoch: 2, rowFrom: 0, rowTo: 4, attempts: 0, lastNode: 'n', waitedMs: 10 }];
+    store.add('b', { deadlineInMs: HOUR_MS - 5, queued });
+    store.add('a');
+    const demand = kept(store);
+    await demand.refresh();
+    store.nowMs += 700;
+    demand.touch('a');
+    await demand.refresh();
+    const [first, second] = demand.next();
+    expect([first?.jobId, first?.deadlineInMs, first?.ageMs, first?.queued[0]?.waitedMs]).toEqual([
+      'b',
+      HOUR_MS - 705,
+      700,
+      710,
+    ]);
+    expect(second?.jobId).toBe('a');
+  });
+
+  it('holds 1,000,000 rows of 20,000 jobs, and decides without looking at all of them', async () => {
+    const store = new Store();
+    for (let i = 0; i < 20_000; i += 1)
+      store.add(`job-${String(i).padStart(6, '0')}`, { orgId: `org-${i % 50}`, rowCount: 50 });
+    const demand = kept(store);
+    await demand.refresh();
+    expect(demand.size).toBe(20_000);
+    const before = store.questions;
+    for (let i = 0; i < 100; i += 1) {
+      const now = demand.next();
+      expect(now.length).toBeLessThanOrEqual(DECISION_JOBS_MAX);
+      for (const { jobId } of now.slice(0, 20)) {
+        store.jobs.delete(jobId);
+        demand.touch(jobId);
+      }
+      await demand.refresh();
+    }
+    expect(demand.size).toBe(18_000);
+    expect(store.questions - before).toBe(100);
+  });
+});

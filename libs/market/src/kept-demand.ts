@@ -1,0 +1,196 @@
+import { PRIORITY_STEP_MS } from '@freehold/domain';
+import type { LeaseStore, OpenDemand } from './ports/lease-store.ts';
+import type { MonotonicClock } from './ports/surroundings.ts';
+
+/** Jobs of one decision: bounds what it looks at, the rest waits for the next one. */
+export const DECISION_JOBS_MAX = 256;
+/** Kinds of demand of one decision. Half of them are the most urgent, the other half take turns: none waits behind another for ever. */
+const DECISION_GROUPS_MAX = 64;
+/** Tasks that came back, of one job, in one decision. */
+const QUEUED_MAX = 128;
+/** Jobs of one statement. */
+const PAGE_JOBS = 1_000;
+/** Moves are read as they happen. What is no move (a pause, a deadline) is seen when a job's page has its turn. */
+const PAGE_EVERY_MS = 1_000;
+
+export interface KeptDemandPorts {
+  readonly leases: Pick<LeaseStore, 'demandOf' | 'demandPage'>;
+  readonly clock: MonotonicClock;
+}
+
+interface Kept {
+  /** As it was read. */
+  readonly open: OpenDemand;
+  readonly readAtMs: number;
+  /** Its turn: what is left to the deadline less age and priority orders jobs as this does, at any time. */
+  readonly key: number;
+  readonly group: Group;
+  /** The sweep over all pages in which it was read last. */
+  readonly sweep: number;
+}
+
+/** Demand that is alike but for its urgency, of one organisation. */
+interface Group {
+  readonly name: string;
+  /** Most urgent first. */
+  readonly jobs: Kept[];
+}
+
+/**
+ * Jobs with rows that wait, as this process knows them: read from Postgres when it starts, and then job by job as they move. Nothing
+ * in here is the truth: what is decided on it is written by compare-and-set, and what was not written is read again.
+ */
+export class KeptDemand {
+  readonly #ports: KeptDemandPorts;
+  readonly #jobs = new Map<string, Kept>();
+  readonly #groups = new Map<string, Group>();
+  readonly #stale = new Set<string>();
+  /** By their most urgent jobs; null when that has to be looked at again. */
+  #inOrder: Group[] | null = null;
+  #turn = 0;
+  #pageAfter: string | null = null;
+  #sweep = 0;
+  #isComplete = false;
+  #pageAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(ports: KeptDemandPorts) {
+    this.#ports = ports;
+  }
+
+  get size(): number {
+    return this.#jobs.size;
+  }
+
+  /** Something happened to a job: it is read again before the next decision. */
+  touch(jobId: string): void {
+    this.#stale.add(jobId);
+  }
+
+  /** Brings what moved up to date; the first time reads everything. */
+  async refresh(): Promise<void> {
+    while (!this.#isComplete) await this.#readPage();
+    if (this.#ports.clock.nowMs() - this.#pageAtMs >= PAGE_EVERY_MS) await this.#readPage();
+    while (this.#stale.size > 0) await this.#reread([...this.#stale].slice(0, PAGE_JOBS));
+  }
+
+  /** What the next decision is about, as of now: organisations and kinds of demand take turns, the most urgent jobs of each first. */
+  next(): readonly OpenDemand[] {
+    const groups = this.#chosen();
+    const each = Math.max(1, Math.floor(DECISION_JOBS_MAX / Math.max(1, groups.length)));
+    const nowMs = this.#ports.clock.nowMs();
+    return groups.flatMap(({ jobs }) => jobs.slice(0, each).map((kept) => asOf(kept, nowMs)));
+  }
+
+  #chosen(): readonly Group[] {
+    this.#inOrder ??= [...this.#groups.values()].sort((a, b) => keyOf(a) - keyOf(b) || (a.name < b.name ? -1 : 1));
+    const all = this.#inOrder;
+    if (all.length <= DECISION_GROUPS_MAX) return all;
+    const half = DECISION_GROUPS_MAX / 2;
+    const rest = all.length - half;
+    this.#turn = (this.#turn + half) % rest;
+    return [
+      ...all.slice(0, half),
+      ...Array.from({ length: half }, (_, i) => all[half + ((this.#turn + i) % rest)]),
+    ].flatMap((group) => group ?? []);
+  }
+
+  async #readPage(): Promise<void> {
+    const page = await this.#ports.leases.demandPage(this.#pageAfter, PAGE_JOBS, QUEUED_MAX);
+    for (const open of page) this.#put(open);
+    this.#pageAfter = page.length < PAGE_JOBS ? null : (page.at(-1)?.jobId ?? null);
+    if (this.#pageAfter === null) this.#endSweep();
+    this.#pageAtMs = this.#ports.clock.nowMs();
+  }
+
+  /** What was on no page waits no more. */
+  #endSweep(): void {
+    for (const [id, { sweep }] of this.#jobs) if (sweep < this.#sweep) this.#drop(id);
+    this.#sweep += 1;
+    this.#isComplete = true;
+  }
+
+  async #reread(ids: readonly string[]): Promise<void> {
+    for (const id of ids) this.#stale.delete(id);
+    try {
+      const open = new Map((await this.#ports.leases.demandOf(ids, QUEUED_MAX)).map((one) => [one.jobId, one]));
+      for (const id of ids) {
+        const now = open.get(id);
+        if (now === undefined) this.#drop(id);
+        else this.#put(now);
+      }
+    } catch (error) {
+      for (const id of ids) this.#stale.add(id);
+      throw error;
+    }
+  }
+
+  #put(open: OpenDemand): void {
+    const nowMs = this.#ports.clock.nowMs();
+    const known = this.#jobs.get(open.jobId);
+    const name = groupName(open);
+    // Read again, a job's times differ by the length of a question: its turn stays what it was.
+    const key = known?.key ?? 2 * nowMs + open.deadlineInMs - open.ageMs - open.priority * PRIORITY_STEP_MS;
+    const stays = known !== undefined && known.group.name === name;
+    const group = stays ? known.group : this.#groupOf(name);
+    const kept: Kept = { open, readAtMs: nowMs, key, group, sweep: this.#sweep };
+    if (stays) group.jobs[placeOf(group.jobs, known)] = kept;
+    else {
+      if (known !== undefined) this.#drop(open.jobId);
+      group.jobs.splice(placeOf(group.jobs, kept), 0, kept);
+      this.#inOrder = null;
+    }
+    this.#jobs.set(open.jobId, kept);
+  }
+
+  #groupOf(name: string): Group {
+    const known = this.#groups.get(name);
+    if (known !== undefined) return known;
+    const made: Group = { name, jobs: [] };
+    this.#groups.set(name, made);
+    return made;
+  }
+
+  #drop(jobId: string): void {
+    const known = this.#jobs.get(jobId);
+    if (known === undefined) return;
+    this.#jobs.delete(jobId);
+    const { jobs, name } = known.group;
+    jobs.splice(placeOf(jobs, known), 1);
+    if (jobs.length === 0) this.#groups.delete(name);
+    this.#inOrder = null;
+  }
+}
+
+function asOf({ open, readAtMs }: Kept, nowMs: number): OpenDemand {
+  const passedMs = nowMs - readAtMs;
+  if (passedMs <= 0) return open;
+  return {
+    ...open,
+    ageMs: open.ageMs + passedMs,
+    deadlineInMs: open.deadlineInMs - passedMs,
+    queued: open.queued.map((task) => ({ ...task, waitedMs: task.waitedMs + passedMs })),
+  };
+}
+
+/** Everything that a node is chosen by, but for the time left. */
+function groupName(open: OpenDemand): string {
+  const { orgId, kind, model, wearsAdapter, region, poolId, verify, rateCaps } = open;
+  const caps = Object.entries(rateCaps).map(([unit, rate]) => `${unit}=${String(rate)}`);
+  return [orgId, kind, model, wearsAdapter, region ?? '', poolId ?? '', verify, ...caps.sort()].join(' ');
+}
+
+function keyOf({ jobs }: Group): number {
+  return jobs[0]?.key ?? Number.POSITIVE_INFINITY;
+}
+
+/** Where a job stands, or would stand, among its like: by its turn, and by its id among equals. */
+function placeOf(jobs: readonly Kept[], { key, open: { jobId } }: Pick<Kept, 'key' | 'open'>): number {
+  let [from, to] = [0, jobs.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    const at = jobs[middle];
+    if (at !== undefined && (at.key < key || (at.key === key && at.open.jobId < jobId))) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}

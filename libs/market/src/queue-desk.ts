@@ -1,0 +1,199 @@
+import {
+  expectedSeconds,
+  expectFinish,
+  queueFull,
+  SAMPLE_MAX,
+  type Candidate,
+  type ExpectedFinish,
+  type MarketPace,
+  type QueueFull,
+  type QueueLimits,
+} from '@freehold/domain';
+import { ApiError } from '@freehold/protocol';
+import { candidatesOf } from './candidate-of.ts';
+import type { LeaseStore } from './ports/lease-store.ts';
+import type { ProviderLink } from './ports/provider-link.ts';
+import type { QueueView, Turn } from './ports/queue-view.ts';
+import type { MonotonicClock } from './ports/surroundings.ts';
+
+/** Speeds and finishes are looked at again after this long: many submissions share one look. */
+const LOOK_MS = 2_000;
+/** Answers kept for programs that poll. */
+const KEPT_MAX = 1_000;
+/** What a client is told to wait when nobody knows. */
+const UNKNOWN_RETRY_S = 60;
+
+/** Rows that somebody wants to submit, or to know about. */
+export interface IntendedRows {
+  readonly model: string;
+  readonly rows: number;
+  readonly deadlineInMs: number;
+  readonly priority: number;
+}
+
+export interface QueueOutlook {
+  readonly rowsAhead: number;
+  readonly pace: MarketPace;
+  /** Null while nobody's speed is known. */
+  readonly finish: ExpectedFinish | null;
+}
+
+export interface QueueDeskPorts {
+  readonly queue: QueueView;
+  readonly leases: Pick<LeaseStore, 'nodeRecords'>;
+  readonly link: Pick<ProviderLink, 'nodes'>;
+  readonly clock: MonotonicClock;
+  readonly limits: QueueLimits;
+}
+
+/** What stands before a batch and how fast it is worked off: admission, and when it will be over. */
+export class QueueDesk {
+  readonly #ports: QueueDeskPorts;
+  readonly #kept = new Map<string, { readonly untilMs: number; readonly value: Promise<unknown> }>();
+
+  constructor(ports: QueueDeskPorts) {
+    this.#ports = ports;
+  }
+
+  /** @throws {ApiError} 429 with the time until there is room, when the queue is beyond what the live nodes can do. */
+  async admit(orgId: string, intended: IntendedRows): Promise<void> {
+    const [backlog, pace] = await Promise.all([
+      this.#ports.queue.backlog(intended.model, orgId, intended),
+      this.#pace(intended.model),
+    ]);
+    const full = queueFull(this.#ports.limits, backlog, pace, intended.rows);
+    if (full === null) return;
+    const finish = expectFinish(pace, backlog.rowsAhead, intended.rows, await this.#past(intended.model));
+    throw queueFullError(intended, full, pace, finish);
+  }
+
+  /** When rows would be over that were submitted now. */
+  async outlook(orgId: string, intended: IntendedRows): Promise<QueueOutlook> {
+    return this.#outlook(intended.model, orgId, intended, intended.rows);
+  }
+
+  /** When a job that is under way will be over. */
+  expectedFinish(job: {
+    readonly id: string;
+    readonly orgId: string;
+    readonly model: string;
+    readonly pending: number;
+  }): Promise<QueueOutlook> {
+    return this.#once(`job ${job.id}`, () => this.#outlook(job.model, job.orgId, { jobId: job.id }, job.pending));
+  }
+
+  /** Notes what is expected of a job that has just started, so that later expectations learn from it. */
+  async started(job: {
+    readonly id: string;
+    readonly orgId: string;
+    readonly model: string;
+    readonly rows: number;
+  }): Promise<void> {
+    const [{ rowsAhead }, pace] = await Promise.all([
+      this.#ports.queue.backlog(job.model, job.orgId, { jobId: job.id }),
+      this.#pace(job.model),
+    ]);
+    const seconds = expectedSeconds(pace, rowsAhead, job.rows);
+    if (seconds !== null) await this.#ports.queue.expect(job.id, seconds);
+  }
+
+  async #outlook(model: string, orgId: string, turn: Turn, rows: number): Promise<QueueOutlook> {
+    const [{ rowsAhead }, pace, past] = await Promise.all([
+      this.#ports.queue.backlog(model, orgId, turn),
+      this.#pace(model),
+      this.#past(model),
+    ]);
+    return { rowsAhead, pace, finish: expectFinish(pace, rowsAhead, rows, past) };
+  }
+
+  async #pace(model: string): Promise<MarketPace> {
+    const nodes = await this.#once('nodes', () => candidatesOf(this.#ports.leases, this.#ports.link.nodes()));
+    return paceOf(nodes, model);
+  }
+
+  #past(model: string): ReturnType<QueueView['pastFinishes']> {
+    return this.#once(`past ${model}`, () => this.#ports.queue.pastFinishes(model, SAMPLE_MAX));
+  }
+
+  /** One look for all who ask within {@link LOOK_MS}; a look that failed is nobody's answer twice. */
+  #once<T>(key: string, look: () => Promise<T>): Promise<T> {
+    const nowMs = this.#ports.clock.nowMs();
+    const known = this.#kept.get(key);
+    if (known !== undefined && known.untilMs > nowMs) return known.value as Promise<T>;
+    const value = look();
+    this.#kept.delete(key);
+    this.#kept.set(key, { untilMs: nowMs + LOOK_MS, value });
+    value.catch(() => this.#kept.delete(key));
+    const oldest = this.#kept.keys().next();
+    if (this.#kept.size > KEPT_MAX && oldest.done !== true) this.#kept.delete(oldest.value);
+    return value;
+  }
+}
+
+/** Live nodes that serve a model, and their measured speeds added up. One that nobody has measured counts as the mean of the others. */
+export function paceOf(nodes: readonly Candidate[], model: string): MarketPace {
+  const serving = nodes.flatMap((node) => {
+    const served = node.models.find(({ name }) => name === model);
+    return served === undefined || node.draining || node.benchedForMs > 0 ? [] : [served.rowsPerSecond];
+  });
+  const measured = serving.filter((speed) => speed > 0);
+  const sum = measured.reduce((total, speed) => total + speed, 0);
+  return {
+    nodes: serving.length,
+    rowsPerSecond: measured.length === 0 ? null : (sum / measured.length) * serving.length,
+  };
+}
+
+function queueFullError(
+  { model, rows }: IntendedRows,
+  full: QueueFull,
+  pace: MarketPace,
+  finish: ExpectedFinish | null,
+): ApiError {
+  const { whose, unit, waiting, limit, roomInS } = full;
+  const retryAfterS = roomInS === null ? UNKNOWN_RETRY_S : Math.max(1, Math.ceil(roomInS));
+  const amount = (n: number): string => (unit === 'rows' ? `${Math.round(n)} rows` : `${spanText(n)} of work`);
+  const queue = whose === 'market' ? `The queue of '${model}'` : `This organisation's queue of '${model}'`;
+  const room =
+    roomInS === null
+      ? `When there is room cannot be said: no node that serves it has a measured speed`
+      : `By their measured ${(pace.rowsPerSecond ?? 0).toPrecision(3)} rows a second there is room for ${rows} rows in about ${spanText(retryAfterS)}`;
+  const end =
+    finish === null ? '' : `; submitted now they would end in ${spanText(finish.lowS)} to ${spanText(finish.highS)}`;
+  return new ApiError({
+    status: 429,
+    type: 'rate_limit_error',
+    code: 'queue_full',
+    message: `${queue} is as long as ${pace.nodes} live nodes may be given: ${amount(waiting)} wait, the limit is ${amount(limit)}. ${room}${end}. Nothing was stored or charged; submit it again then, or in smaller parts.`,
+    retryAfterS,
+    detail: {
+      whose,
+      unit,
+      waiting: Math.round(waiting),
+      limit,
+      rows,
+      nodes: pace.nodes,
+      rows_per_second: pace.rowsPerSecond,
+      room_in_s: roomInS === null ? null : retryAfterS,
+      expected_finish: finish === null ? null : finishBody(finish),
+    },
+  });
+}
+
+/** Seconds from now, and how far to trust them. */
+export function finishBody(finish: ExpectedFinish): Record<string, unknown> {
+  return {
+    low_s: Math.floor(finish.lowS),
+    expected_s: Math.round(finish.expectedS),
+    high_s: Math.ceil(finish.highS),
+    basis:
+      finish.sampleSize === 0
+        ? 'the queue and measured speeds; no finished batch of this model yet to compare with'
+        : `the queue, measured speeds, and ${finish.sampleSize} finished batches of this model: four of five end between the two`,
+  };
+}
+
+function spanText(seconds: number): string {
+  if (seconds < 120) return `${Math.max(1, Math.round(seconds))} s`;
+  return seconds < 7_200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3_600).toFixed(1)} h`;
+}

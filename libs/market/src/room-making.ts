@@ -1,0 +1,108 @@
+import { leaseToYield, type Candidate, type Demand, type JobStanding, type RunningLease } from '@freehold/domain';
+import type { LeaseRef } from '@freehold/protocol';
+import type { GrantedLease } from './ports/lease-store.ts';
+import type { MonotonicClock } from './ports/surroundings.ts';
+
+/** Work waits so long for a lease to end before another is asked to yield for it: most leases are over in a few seconds. */
+export const WAIT_FOR_ROOM_MS = 3_000;
+/** Jobs looked at in one decision, most urgent first, and leases asked at one time. */
+const WAITING_MAX = 16;
+const ASKED_MAX = 8;
+/** Jobs whose yields are counted; with more, the oldest count from zero. */
+const COUNTED_MAX = 10_000;
+
+export interface RoomMakingPorts {
+  readonly clock: MonotonicClock;
+  readonly candidate: (nodeId: string) => Candidate | undefined;
+  readonly askToYield: (lease: GrantedLease) => void;
+}
+
+interface Running {
+  readonly lease: GrantedLease;
+  readonly demand: Demand;
+  readonly sinceMs: number;
+  /** By the node's speed when it was granted; null when nobody knew it. */
+  readonly lastsMs: number | null;
+}
+
+/**
+ * Leases that run through this process, and which of them have to make room: one lease for each job that waits with nothing of it
+ * running. What is asked for ends by the normal road, or not at all: a node that does not answer keeps its lease until it is done.
+ */
+export class RoomMaking {
+  readonly #ports: RoomMakingPorts;
+  readonly #running = new Map<string, Running>();
+  /** The job that each lease was asked to make room for. */
+  readonly #asked = new Map<string, string>();
+  readonly #yields = new Map<string, number>();
+
+  constructor(ports: RoomMakingPorts) {
+    this.#ports = ports;
+  }
+
+  began(lease: GrantedLease, demand: Demand | undefined): void {
+    if (demand === undefined) return;
+    const sinceMs = this.#ports.clock.nowMs();
+    const model = this.#ports.candidate(lease.nodeId)?.models.find(({ digest }) => digest === lease.digest);
+    const rows = lease.rowTo - lease.rowFrom;
+    const lastsMs = model === undefined || model.rowsPerSecond <= 0 ? null : (rows * 1_000) / model.rowsPerSecond;
+    this.#running.set(nameOf(lease), { lease, demand, sinceMs, lastsMs });
+  }
+
+  ended(lease: LeaseRef): void {
+    this.#running.delete(nameOf(lease));
+    this.#asked.delete(nameOf(lease));
+  }
+
+  /** @param left Demand that found no room, most urgent first. */
+  make(left: readonly Demand[]): void {
+    const served = new Set([...[...this.#running.values()].map(({ lease }) => lease.jobId), ...this.#asked.values()]);
+    const waiting = left.filter(({ ask, ageMs, queued, nextRow, rowCount }) => {
+      const waitedMs = nextRow < rowCount ? ageMs : Math.max(0, ...queued.map((task) => task.waitedMs ?? 0));
+      return waitedMs >= WAIT_FOR_ROOM_MS && !served.has(ask.jobId);
+    });
+    for (const demand of waiting.slice(0, WAITING_MAX)) {
+      if (this.#asked.size >= ASKED_MAX) return;
+      const found = leaseToYield(standing(demand, 0), this.#candidates(), this.#ports.candidate);
+      const running = found === null ? undefined : this.#running.get(found.leaseId);
+      if (found === null || running === undefined) continue;
+      this.#asked.set(found.leaseId, demand.ask.jobId);
+      this.#count(running.lease.jobId);
+      this.#ports.askToYield(running.lease);
+    }
+  }
+
+  *#candidates(): Generator<RunningLease> {
+    const nowMs = this.#ports.clock.nowMs();
+    for (const [leaseId, { lease, demand, sinceMs, lastsMs }] of this.#running) {
+      if (this.#asked.has(leaseId)) continue;
+      const runningMs = nowMs - sinceMs;
+      yield {
+        ...standing(demand, runningMs),
+        leaseId,
+        nodeId: lease.nodeId,
+        rows: lease.rowTo - lease.rowFrom,
+        runningMs,
+        leftMs: lastsMs === null ? null : Math.max(0, lastsMs - runningMs),
+        yields: this.#yields.get(lease.jobId) ?? 0,
+      };
+    }
+  }
+
+  #count(jobId: string): void {
+    const before = this.#yields.get(jobId) ?? 0;
+    this.#yields.delete(jobId);
+    this.#yields.set(jobId, before + 1);
+    const oldest = this.#yields.keys().next();
+    if (this.#yields.size > COUNTED_MAX && oldest.done !== true) this.#yields.delete(oldest.value);
+  }
+}
+
+/** A job as it stands so long after its demand was read. */
+function standing({ ask, ageMs, priority = 0 }: Demand, passedMs: number): JobStanding {
+  return { ask: { ...ask, deadlineInMs: ask.deadlineInMs - passedMs }, ageMs: ageMs + passedMs, priority };
+}
+
+function nameOf({ task, epoch }: LeaseRef): string {
+  return `${task}.${epoch}`;
+}

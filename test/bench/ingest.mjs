@@ -1,0 +1,169 @@
+/**
+ * What taking a small batch costs: job, outbox row and the rows of its file, from many submitters at once, in shared windows and
+ * each for itself, on a real PostgreSQL with fsync on. Interleaved; CPU-seconds of every process; what was written is compared with
+ * what was sent before any time is believed.
+ *
+ *   npm run bench -- ingest [--rounds N] [--batches N] [--submitters N]
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import pg from 'pg';
+import { migrate, openDatabase, PgJobStore, runDoctor } from '@freehold/persistence';
+import { startPostgres } from '@freehold/wiring/embedded';
+import { cpuSecondsOfTree } from './house/market-house.mjs';
+import { median, rounded } from './placement/measure.mjs';
+
+const ROWS_PER_BATCH = 16;
+const ORG = 'org_bench';
+const FILE = 'file-bench0001';
+/** What sharing has to bring at least. */
+const FLOOR = { statementsRatio: 3, cpuRatio: 1.2 };
+
+export async function run({ args = [], json = false } = {}) {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      rounds: { type: 'string', default: '5' },
+      batches: { type: 'string', default: '1000' },
+      submitters: { type: 'string', default: '64' },
+    },
+  });
+  const [rounds, batches, submitters] = [values.rounds, values.batches, values.submitters].map(Number);
+  if (![rounds, batches, submitters].every((n) => Number.isInteger(n) && n >= 1))
+    throw new Error('--rounds, --batches and --submitters: expected 1 or more.');
+  const dataDir = mkdtempSync(join(tmpdir(), 'freehold-bench-'));
+  const postgres = await startPostgres({ dataDir, settings: { synchronous_commit: 'on', fsync: 'on' } });
+  const database = await openDatabase({ url: postgres.url, poolSize: 8 });
+  try {
+    await migrate(database);
+    await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [ORG]);
+    await database.query(
+      `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ($1, $2, 'batch', 'in.jsonl', 1, $3)`,
+      [FILE, ORG, Buffer.alloc(32)],
+    );
+    return await measure(database, { rounds, batches, submitters }, json ? () => undefined : console.log);
+  } finally {
+    await database.close();
+    await postgres.stop('fast');
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+async function measure(database, { rounds, batches, submitters }, say) {
+  const stores = { shared: new PgJobStore(database), alone: new PgJobStore(database, undefined, 0) };
+  const measured = { shared: [], alone: [] };
+  const statements = countStatements();
+  await takeAll(stores.shared, 'warm', 50, submitters);
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const [name, store] of Object.entries(stores)) {
+      const before = { cpu: cpuSecondsOfTree(), statements: statements(), wall: performance.now() };
+      await takeAll(store, `${name}${round}`, batches, submitters);
+      const one = {
+        cpu: cpuSecondsOfTree() - before.cpu,
+        statements: statements() - before.statements,
+        wall: (performance.now() - before.wall) / 1_000,
+      };
+      measured[name].push(one);
+      say(
+        `  round ${round} ${name.padEnd(7)} ${batches} batches of ${ROWS_PER_BATCH} rows in ${one.wall.toFixed(2)} s, ${one.cpu.toFixed(2)} CPU-s, ${one.statements} statements`,
+      );
+    }
+  }
+  await assertTaken(database, 50 + 2 * rounds * batches);
+  const of = (name, key) => median(measured[name].map((one) => one[key]));
+  const ratio = (key) => rounded(median(measured.alone.map((one, i) => one[key] / measured.shared[i][key])));
+  const rows = batches * ROWS_PER_BATCH;
+  const metrics = {
+    statementsRatio: ratio('statements'),
+    cpuRatio: ratio('cpu'),
+    wallRatio: ratio('wall'),
+    statementsPerBatch: {
+      shared: rounded(of('shared', 'statements') / batches),
+      alone: rounded(of('alone', 'statements') / batches),
+    },
+    cpuMsPerBatch: {
+      shared: rounded((of('shared', 'cpu') * 1_000) / batches),
+      alone: rounded((of('alone', 'cpu') * 1_000) / batches),
+    },
+    cpuSecondsPer1000Rows: {
+      shared: rounded((of('shared', 'cpu') * 1_000) / rows, 4),
+      alone: rounded((of('alone', 'cpu') * 1_000) / rows, 4),
+    },
+    batchesPerSecond: {
+      shared: Math.round(batches / of('shared', 'wall')),
+      alone: Math.round(batches / of('alone', 'wall')),
+    },
+    rounds,
+    batches,
+    submitters,
+  };
+  const pass = metrics.statementsRatio >= FLOOR.statementsRatio && metrics.cpuRatio >= FLOOR.cpuRatio;
+  return { metrics, floor: FLOOR, target: {}, pass };
+}
+
+/** So many submitters, each with one batch at a time: taken, acknowledged, read, its rows written. */
+async function takeAll(store, name, batches, submitters) {
+  let next = 0;
+  const submit = async () => {
+    while (next < batches) {
+      const id = `batch_${name}_${next++}`;
+      const made = await store.submitBatch(newBatch(id), null);
+      if (made.outcome !== 'made') throw new Error(`${id} was ${made.outcome}`);
+      const rows = Array.from({ length: ROWS_PER_BATCH }, (_, rowNo) => ({
+        rowNo,
+        customId: `row-${rowNo}`,
+        offset: rowNo * 300,
+        length: 299,
+      }));
+      if (!(await store.addRows(id, rows))) throw new Error(`${id} takes no rows`);
+    }
+  };
+  await Promise.all(Array.from({ length: submitters }, submit));
+}
+
+function newBatch(id) {
+  return {
+    id,
+    orgId: ORG,
+    keyId: null,
+    endpoint: '/v1/chat/completions',
+    inputFileId: FILE,
+    completionWindow: '24h',
+    metadata: {},
+    verify: 'spot',
+    region: null,
+    priority: 0,
+    deadlineInMs: 86_400_000,
+  };
+}
+
+async function assertTaken(database, jobs) {
+  const [found] = await database.query(
+    `SELECT (SELECT count(*) FROM job)::int AS jobs, (SELECT count(*) FROM outbox WHERE topic = 'validate')::int AS messages,
+       (SELECT count(*) FROM job_row)::int AS rows,
+       (SELECT count(*) FROM (SELECT job_id FROM job_row GROUP BY 1 HAVING count(*) <> $1) AS wrong)::int AS wrong`,
+    [ROWS_PER_BATCH],
+  );
+  const right =
+    found.jobs === jobs && found.messages === jobs && found.rows === jobs * ROWS_PER_BATCH && found.wrong === 0;
+  const { violations } = await runDoctor(database);
+  // Nothing of it was relayed, on purpose: that is not what is measured.
+  const real = violations.filter(({ check }) => !/outbox/.test(check));
+  if (!right || real.length > 0)
+    throw new Error(`what was taken is not what was sent: ${JSON.stringify({ found, violations: real.slice(0, 3) })}`);
+}
+
+/** Everything that goes to the server, BEGIN and COMMIT included. */
+function countStatements() {
+  let count = 0;
+  const client = pg.Client.prototype;
+  client.query = new Proxy(client.query, {
+    apply: (query, self, given) => {
+      count += 1;
+      return Reflect.apply(query, self, given);
+    },
+  });
+  return () => count;
+}
