@@ -158,8 +158,8 @@ async function assertTaken(database, jobs) {
 /** Everything that goes to the server, BEGIN and COMMIT included. */
 function countStatements() {
   let count = 0;
-  const client = pg.Client.prototype;
-  client.query = new Proxy(client.query, {
+  const { value } = Object.getOwnPropertyDescriptor(pg.Client.prototype, 'query');
+  pg.Client.prototype.query = new Proxy(value, {
     apply: (query, self, given) => {
       count += 1;
       return Reflect.apply(query, self, given);
