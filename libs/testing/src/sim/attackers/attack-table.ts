@@ -39,18 +39,25 @@ async function play(seat: Seat, seed: number, market: Scenario, isCaught: Attack
 }
 
 /** Plays every attack and, under the same seeds, the honest player in the same place. */
-export async function attackTable(seeds: number, attacks: readonly Attack[] = ATTACKS): Promise<AttackLine[]> {
+export async function attackTable(
+  seeds: number,
+  attacks: readonly Attack[] = ATTACKS,
+  from = 1,
+): Promise<AttackLine[]> {
   const honest = new Map<string, number>();
   const honestProfit = async (seat: Seat): Promise<number> => {
     const known = honest.get(seat.name);
     if (known !== undefined) return known;
-    const profit = mean(await overSeeds(seeds, (seed) => play(seat, seed, seat.market(seed), () => false)), profitOf);
+    const profit = mean(
+      await overSeeds(from, seeds, (seed) => play(seat, seed, seat.market(seed), () => false)),
+      profitOf,
+    );
     honest.set(seat.name, profit);
     return profit;
   };
   const lines: AttackLine[] = [];
   for (const { role, name, seat, change, isCaught, exception } of attacks) {
-    const played = await overSeeds(seeds, (seed) => play(seat, seed, change(seat.market(seed)), isCaught));
+    const played = await overSeeds(from, seeds, (seed) => play(seat, seed, change(seat.market(seed)), isCaught));
     const profit = mean(played, profitOf);
     const beside = await honestProfit(seat);
     lines.push({
@@ -69,9 +76,9 @@ export async function attackTable(seeds: number, attacks: readonly Attack[] = AT
   return lines;
 }
 
-async function overSeeds<T>(seeds: number, work: (seed: number) => Promise<T>): Promise<T[]> {
+async function overSeeds<T>(from: number, seeds: number, work: (seed: number) => Promise<T>): Promise<T[]> {
   const done: T[] = [];
-  for (let seed = 1; seed <= seeds; seed += 1) done.push(await work(seed));
+  for (let seed = from; seed < from + seeds; seed += 1) done.push(await work(seed));
   return done;
 }
 
