@@ -35,6 +35,8 @@ export interface OpenbRun {
   readonly dropped: number;
   /** States scored per decision. */
   readonly examined: number;
+  /** States looked at per decision, scored or known. */
+  readonly looked: number;
 }
 
 /**
@@ -68,6 +70,7 @@ export function runOpenb(nodes: readonly TraceNode[], pods: readonly TracePod[],
     pods: arrivals.length,
     dropped: arrivals.length - accepted.length,
     examined: index.examined / arrivals.length,
+    looked: index.looked / arrivals.length,
   };
 }
 

@@ -19,6 +19,8 @@ export class ClassRanking {
   #winner: Int32Array;
   #leaves = 0;
   #seen = -1;
+  /** States looked at since it was made, scored or known. */
+  looked = 0;
 
   /** @param costOf Of a state for this class; infinite when it does not fit. */
   constructor(states: StateTable, costOf: (state: number) => number) {
@@ -75,6 +77,7 @@ export class ClassRanking {
   }
 
   #leafOf(state: number): number {
+    this.looked += 1;
     if ((this.#states.head[state] ?? NONE) === NONE) return NONE;
     this.#score(state);
     return this.#cost[state] === Number.POSITIVE_INFINITY ? NONE : state;

@@ -73,6 +73,8 @@ export class PlacementIndex {
   readonly #stride: number;
   readonly #classesMax: number;
   #uses = 0;
+  /** By classes that are forgotten. */
+  #lookedBefore = 0;
   /** States scored since the index was made: what a decision really looks at. */
   examined = 0;
 
@@ -103,6 +105,11 @@ export class PlacementIndex {
 
   get states(): number {
     return this.#states.occupied;
+  }
+
+  /** States that rankings have looked at, most of them at a cost that was known: also what is not scored again takes time. */
+  get looked(): number {
+    return [...this.#classes.values()].reduce((sum, { ranking }) => sum + ranking.looked, this.#lookedBefore);
   }
 
   /** Different offers known, also those that no node makes any more. */
@@ -261,7 +268,9 @@ export class PlacementIndex {
     let oldest: string | undefined;
     let usedAt = Number.POSITIVE_INFINITY;
     for (const [key, one] of this.#classes) if (one.usedAt < usedAt) [oldest, usedAt] = [key, one.usedAt];
-    if (oldest !== undefined) this.#classes.delete(oldest);
+    if (oldest === undefined) return;
+    this.#lookedBefore += this.#classes.get(oldest)?.ranking.looked ?? 0;
+    this.#classes.delete(oldest);
   }
 
   #fixedCost(task: TaskClass, group: number): number {
