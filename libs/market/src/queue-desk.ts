@@ -3,16 +3,14 @@ import {
   expectFinish,
   queueFull,
   SAMPLE_MAX,
-  type Candidate,
   type ExpectedFinish,
   type MarketPace,
   type QueueFull,
   type QueueLimits,
 } from '@freehold/domain';
 import { ApiError } from '@freehold/protocol';
-import { candidatesOf } from './candidate-of.ts';
-import type { LeaseStore } from './ports/lease-store.ts';
-import type { ProviderLink } from './ports/provider-link.ts';
+import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
+import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 import type { QueueView, Turn } from './ports/queue-view.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
@@ -20,6 +18,8 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 const LOOK_MS = 2_000;
 /** Answers kept for programs that poll. */
 const KEPT_MAX = 1_000;
+/** Rows a second that a node's own word counts for at most, where nobody has measured any node of its model. */
+const CLAIM_MAX = 100;
 /** What a client is told to wait when nobody knows. */
 const UNKNOWN_RETRY_S = 60;
 
@@ -107,8 +107,13 @@ export class QueueDesk {
   }
 
   async #pace(model: string): Promise<MarketPace> {
-    const nodes = await this.#once('nodes', () => candidatesOf(this.#ports.leases, this.#ports.link.nodes()));
-    return paceOf(nodes, model);
+    const { nodes, records } = await this.#once('nodes', () => this.#fleet());
+    return paceOf(nodes, records, model);
+  }
+
+  async #fleet(): Promise<{ nodes: readonly ConnectedNode[]; records: ReadonlyMap<string, NodeRecord> }> {
+    const nodes = this.#ports.link.nodes();
+    return { nodes, records: await this.#ports.leases.nodeRecords(nodes.map(({ id }) => id)) };
   }
 
   #past(model: string): ReturnType<QueueView['pastFinishes']> {
@@ -130,18 +135,30 @@ export class QueueDesk {
   }
 }
 
-/** Live nodes that serve a model, and their measured speeds added up. One that nobody has measured counts as the mean of the others. */
-export function paceOf(nodes: readonly Candidate[], model: string): MarketPace {
-  const serving = nodes.flatMap((node) => {
-    const served = node.models.find(({ name }) => name === model);
-    return served === undefined || node.draining || node.benchedForMs > 0 ? [] : [served.rowsPerSecond];
-  });
-  const measured = serving.filter((speed) => speed > 0);
-  const sum = measured.reduce((total, speed) => total + speed, 0);
-  return {
-    nodes: serving.length,
-    rowsPerSecond: measured.length === 0 ? null : (sum / measured.length) * serving.length,
-  };
+/**
+ * Live nodes that serve a model, and their measured speeds added up. A node that nobody has measured counts as the mean of those
+ * that are; what nodes say of themselves counts only while none is, and within bounds: else one of them empties every queue.
+ */
+export function paceOf(
+  nodes: readonly Pick<ConnectedNode, 'id' | 'offer' | 'draining'>[],
+  records: ReadonlyMap<string, Pick<NodeRecord, 'benchedForMs' | 'speed'>>,
+  model: string,
+): MarketPace {
+  let serving = 0;
+  const measured: number[] = [];
+  const claimed: number[] = [];
+  for (const { id, offer, draining } of nodes) {
+    const record = records.get(id);
+    const served = offer.engines.flatMap(({ models }) => models).find(({ name }) => name === model);
+    if (record === undefined || served === undefined || draining || record.benchedForMs > 0) continue;
+    serving += 1;
+    const speed = record.speed[served.digest] ?? 0;
+    if (speed > 0) measured.push(speed);
+    else if (served.rowsPerSecond > 0) claimed.push(Math.min(CLAIM_MAX, served.rowsPerSecond));
+  }
+  const known = measured.length > 0 ? measured : claimed;
+  const mean = known.reduce((sum, speed) => sum + speed, 0) / known.length;
+  return { nodes: serving, rowsPerSecond: known.length === 0 ? null : mean * serving };
 }
 
 function queueFullError(

@@ -34,6 +34,18 @@ describe('placeTasks', () => {
     );
   });
 
+  it('goes on past work that no node could ever run', () => {
+    const impossible = [
+      demand({ ask: ask({ jobId: 'many-gpus', gpus: 1_000_000_000, gpuMilli: 1_000 }), ageMs: 9e6 }),
+      demand({ ask: ask({ jobId: 'no-caps', rateCaps: {} }), ageMs: 9e6 }),
+      demand({ ask: ask({ jobId: 'nowhere', regions: ['mars'] }), ageMs: 9e6 }),
+      demand({ ask: ask({ jobId: 'too-late', deadlineInMs: -1 }), ageMs: 9e6 }),
+      demand({ ask: ask({ jobId: 'never', deadlineInMs: Number.NaN }), ageMs: 9e6 }),
+    ];
+    const placed = placeTasks([...impossible, demand({ rowCount: 8 })], [node('a')]);
+    expect(placed.map(({ jobId }) => jobId)).toEqual(['job']);
+  });
+
   it('prefers the cheaper node, then the warm one', () => {
     const placed = placeTasks(
       [demand({ rowCount: 8 })],

@@ -105,8 +105,8 @@ function* finishedJobs(seed: number): Generator<{ readonly inside: boolean; read
 }
 
 describe('an expected finish', () => {
-  it('is between its ends four times in five, over 1,000 jobs of each of five simulated markets', () => {
-    const shares = [1, 2, 3, 4, 5].map((seed) => {
+  it('is between its ends four times in five, over 1,000 jobs of each of three simulated markets', () => {
+    const shares = [1, 2, 3].map((seed) => {
       let [inside, all] = [0, 0];
       for (const job of finishedJobs(seed)) {
         if (job.sampleSize < 200) continue;

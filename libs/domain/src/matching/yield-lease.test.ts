@@ -93,7 +93,7 @@ describe('work makes room', () => {
   it('for no one who would make room for it in turn, whatever the two are', () => {
     const rng = chance(11);
     let asked = 0;
-    for (let i = 0; i < 20_000; i += 1) {
+    for (let i = 0; i < 5_000; i += 1) {
       const any = (id: string): JobStanding =>
         job(id, {
           priority: rng.below(4),
@@ -111,11 +111,11 @@ describe('work makes room', () => {
       const isWorthMore = a.priority === b.priority && worthOf(a.ask) >= YIELD_WORTH_RATIO * worthOf(b.ask);
       expect(a.priority > b.priority || isWorthMore).toBe(true);
     }
-    expect(asked).toBeGreaterThan(1_000);
+    expect(asked).toBeGreaterThan(200);
   });
 
   it('without end to nobody: over random markets every job is done, and none yields more often than it may', () => {
-    for (let seed = 1; seed <= 20; seed += 1) expect(playedOut(seed)).toEqual({ left: 0, overAsked: 0 });
+    for (let seed = 1; seed <= 6; seed += 1) expect(playedOut(seed)).toEqual({ left: 0, overAsked: 0 });
   });
 });
 
