@@ -1,5 +1,7 @@
 /** Weight of the newest request in how long one takes. */
 const WEIGHT = 0.2;
+/** A mean of the same seconds is a hair more than them. */
+const HAIR_S = 1e-6;
 /** Streams are retried by people and programs that wait for them. */
 const RETRY_S_MAX = 60;
 
@@ -17,6 +19,6 @@ export class StreamPace {
     const seconds = this.#secondsByModel.get(model);
     return seconds === undefined
       ? null
-      : Math.min(RETRY_S_MAX, Math.max(1, Math.ceil(seconds / Math.max(1, underWay))));
+      : Math.min(RETRY_S_MAX, Math.max(1, Math.ceil(seconds / Math.max(1, underWay) - HAIR_S)));
   }
 }
