@@ -37,10 +37,14 @@ export async function run({ json = false } = {}) {
   for (const part of PARTS) {
     const { metrics: found } = await part.measure(json);
     for (const key of part.of) {
-      const value = found[key] ?? found.skipped ?? 'not measured';
+      const value = found[key] ?? found.skipped ?? null;
       metrics[`${part.goal} ${key}`] = value;
-      // What cannot be measured here (no redis-server, no slurm-wlm) says so, and is no miss.
-      if (typeof value !== 'number') continue;
+      // What cannot be measured here (no redis-server, no slurm-wlm) says so, and is no miss. A figure that is not there is one.
+      if (typeof value === 'string') continue;
+      if (value === null) {
+        missed.push(`${part.goal} ${key} was not measured`);
+        continue;
+      }
       if (
         value < (part.floor?.[key] ?? Number.NEGATIVE_INFINITY) ||
         value > (part.ceiling?.[key] ?? Number.POSITIVE_INFINITY)

@@ -36,8 +36,6 @@ export interface PlaceTasksPorts {
 
 interface Batch {
   readonly placements: readonly Placement[];
-  /** What each is charged at, in the same order. */
-  readonly rates: readonly Rates[];
   readonly demands: readonly Demand[];
 }
 
@@ -141,8 +139,7 @@ export class TaskPlacement {
     if (placements.length < BATCH_MAX) this.#room.make([...left].sort(byUrgency));
     if (placements.length === 0) return;
     if (placements.length >= BATCH_MAX) this.#decideAgain = true;
-    const rates = this.#prices.ratesFor(placements, demands, () => this.#fleet.candidates());
-    const batch = { placements, demands, rates };
+    const batch = { placements, demands };
     this.#inFlight.add(batch);
     const commit = this.#commit(batch, shards).finally(() => {
       this.#inFlight.delete(batch);
@@ -152,8 +149,9 @@ export class TaskPlacement {
     this.#commits.add(commit);
   }
 
-  async #commit({ placements, demands, rates }: Batch, shards: readonly HeldShard[]): Promise<void> {
+  async #commit({ placements, demands }: Batch, shards: readonly HeldShard[]): Promise<void> {
     try {
+      const rates = this.#prices.ratesFor(placements, demands, () => this.#fleet.candidates());
       const wishes = placements.map((placement, i) => this.#wishOf(placement, rates[i] ?? placement.model.rates));
       const granted = await this.#ports.leases.grant(wishes, LEASE_MS, shards);
       const rows = new Set(granted.map(keyOf));

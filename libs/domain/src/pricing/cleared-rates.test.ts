@@ -26,7 +26,7 @@ function node(
   { rates, rowsPerSecond, loaded = true }: { rates: Rates; rowsPerSecond: number; loaded?: boolean },
 ): Candidate {
   const model = { name: 'm', digest: 'd', engineClass: 'c', loaded, loadS: 3, rates, rowsPerSecond };
-  return { ...EMPTY_NODE, nodeId, models: [model] };
+  return { ...EMPTY_NODE, nodeId, rowsAccepted: 1_000, models: [model] };
 }
 
 function job(jobId: string, { rates, rows }: { rates: Rates; rows: number }): Demand {
@@ -200,3 +200,23 @@ function served(
   const caps = { inputToken: 10n ** 9n, outputToken: 10n ** 9n };
   return rows * worth(Number(priceOf(of, clearedRates(of, askedBy(own), caps, price))));
 }
+
+describe('supply that is only claimed', () => {
+  const rates = { inputToken: 100n, outputToken: 100n };
+  const dear = [node('a', { rates, rowsPerSecond: 5 }), node('b', { rates, rowsPerSecond: 5 })];
+  const cheap = { inputToken: 1n, outputToken: 1n };
+  const jobs = [job('j', { rates: { inputToken: 200n, outputToken: 200n }, rows: 70 })];
+  const of = classOf(jobs[0]);
+
+  it('moves no price: a newcomer counts for a newcomer’s task, whatever it says of its speed', () => {
+    for (const rowsPerSecond of [1e9, 2e15, Number.MAX_VALUE]) {
+      const newcomer = { ...node('new', { rates: cheap, rowsPerSecond }), rowsAccepted: 0 };
+      expect(clearingPrice(of, jobs, [...dear, newcomer], TICK_MS)).toBe(priceOf(of, rates));
+    }
+  });
+
+  it('stops no price either where the record is long', () => {
+    const liar = node('liar', { rates: cheap, rowsPerSecond: Number.MAX_VALUE });
+    expect(clearingPrice(of, jobs, [...dear, liar], TICK_MS)).not.toBeNull();
+  });
+});

@@ -1,7 +1,7 @@
 import type { Ask, Candidate, EngineCapability, ServedModel } from '../matching/ask.ts';
-import { loadSeconds } from '../matching/constraints.ts';
+import { loadSeconds, ROWS_UNACCEPTED_MAX } from '../matching/constraints.ts';
 import type { Demand } from '../matching/demand.ts';
-import { NEWCOMER_ROWS } from '../matching/placer.ts';
+import { NEWCOMER_ACCEPTED_ROWS, NEWCOMER_ROWS } from '../matching/placer.ts';
 import { slackMs } from '../matching/queue-order.ts';
 import { unitOf } from '../matching/score.ts';
 import { microCost, UNIT_KINDS, type Rates, type UnitKind, type Usage } from '../units/units.ts';
@@ -44,7 +44,7 @@ export function clearingPrice(
     if (node.draining || node.benchedForMs > 0) continue;
     const served = node.models.find(({ name }) => name === of.model);
     if (served === undefined || !of.capabilities.every((one) => served.capabilities?.includes(one))) continue;
-    const units = rowsInTick(served, tickMs);
+    const units = rowsInTick(node, served, tickMs);
     if (units > 0) asks.push({ nodeId: node.nodeId, price: priceOf(of, served.rates), units });
   }
   const waiting: WaitingDemand[] = demands
@@ -85,11 +85,15 @@ export function priceOf(of: PriceClass, rates: Rates): bigint {
   return microCost(usage, rates);
 }
 
-/** Rows that a node can do in a tick. One of unknown speed stands for a newcomer's task. */
-function rowsInTick(model: ServedModel, tickMs: number): number {
+/**
+ * Rows that a node can do in a tick, as the placement counts them: what a node that did little yet says of its speed is its word
+ * alone, so it stands for a newcomer's task, and nobody for more than may be unaccepted.
+ */
+function rowsInTick(node: Candidate, model: ServedModel, tickMs: number): number {
   const left = Math.max(0, 1 - (loadSeconds(model) * 1_000) / tickMs);
-  const whole = model.rowsPerSecond > 0 ? Math.max(1, (model.rowsPerSecond * tickMs) / 1_000) : NEWCOMER_ROWS;
-  return Math.floor(whole * left);
+  const isMeasured = node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS && model.rowsPerSecond > 0;
+  const whole = isMeasured ? Math.max(1, (model.rowsPerSecond * tickMs) / 1_000) : NEWCOMER_ROWS;
+  return Math.floor(Math.min(whole, ROWS_UNACCEPTED_MAX) * left);
 }
 
 function rowsWaiting({ nextRow, rowCount, queued }: Demand): number {

@@ -36,13 +36,34 @@ export async function submitBatches(
   );
 }
 
-/** In one order for all processes, so that no two windows wait for each other's keys in a circle. */
+/**
+ * In one order for all processes, so that no two windows wait for each other's keys in a circle. What the first of one identity
+ * makes is not there yet when the second asks: so those of one window are told apart here.
+ */
 async function claimAll(tx: Sql, submitted: readonly Submitted[]): Promise<readonly Claim[]> {
   const claims: Claim[] = [];
   const nameOf = ({ batch, identity }: Submitted): string => `${batch.orgId} ${identity?.key ?? ''}`;
-  const order = [...submitted.entries()].sort(([, a], [, b]) => (nameOf(a) < nameOf(b) ? -1 : 1));
-  for (const [at, { batch, identity }] of order) claims[at] = await claimRequest(tx, batch.orgId, identity, batch.id);
+  const order = [...submitted.entries()].sort(([i, a], [j, b]) =>
+    nameOf(a) === nameOf(b) ? i - j : nameOf(a) < nameOf(b) ? -1 : 1,
+  );
+  const makers = new Map<string, Submitted>();
+  for (const [at, one] of order) {
+    const { batch, identity } = one;
+    const maker = identity === null ? undefined : makers.get(nameOf(one));
+    const claim =
+      maker === undefined ? await claimRequest(tx, batch.orgId, identity, batch.id) : claimOfSame(maker, identity);
+    if (maker === undefined && claim.outcome === 'claimed') makers.set(nameOf(one), one);
+    claims[at] = claim;
+  }
   return claims;
+}
+
+function claimOfSame(maker: Submitted, identity: RequestIdentity | null): Claim {
+  const isSame =
+    identity !== null &&
+    maker.identity?.route === identity.route &&
+    Buffer.compare(maker.identity.bodyHash, identity.bodyHash) === 0;
+  return isSame ? { outcome: 'repeated', subject: maker.batch.id } : { outcome: 'key-reused' };
 }
 
 async function answerTo(

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { NewBatch, NewRow, NewStream, RequestIdentity } from '@freehold/market';
 import pg from 'pg';
 import { PgJobStore, runDoctor } from '../index.ts';
+import { submitBatches } from './batches.ts';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { MarketWorld, RATES } from '../../test/market-world.ts';
 
@@ -167,6 +168,24 @@ describe('batches that come at once', () => {
     region: null,
     priority: 1,
     deadlineInMs: 3_600_000,
+  });
+
+  it('make one batch of one identity in one commit, and refuse another body under it', async () => {
+    const org = await world.org();
+    const [keyId, fileId] = [await key(org, null), `file-${randomBytes(8).toString('hex')}`];
+    await market.database.query(
+      `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ($1, $2, 'batch', 'in', 1, $3)`,
+      [fileId, org, Buffer.alloc(32)],
+    );
+    const who = identity();
+    const submitted = [1, 2, 3].map(() => ({ batch: batchOf(org, keyId, fileId), identity: who }));
+    const other = { batch: batchOf(org, keyId, fileId), identity: { ...who, bodyHash: Buffer.alloc(32, 2) } };
+    const [first, second, third, reused] = await submitBatches(market.database, [...submitted, other]);
+    const made = first?.outcome === 'made' ? first.value.id : null;
+    expect(made).toBe(submitted[0]?.batch.id);
+    expect([second, third].map((one) => one?.outcome === 'repeated' && one.value.id)).toEqual([made, made]);
+    expect(reused).toEqual({ outcome: 'key-reused' });
+    expect(await market.database.query('SELECT id FROM job WHERE org_id = $1', [org])).toEqual([{ id: made }]);
   });
 
   it('are taken in shared commits, each once; one that cannot be taken is nobody else’s fault; a lost answer is given again', async () => {
