@@ -1,9 +1,10 @@
 import { ledger, type AccountRef, type LedgerEntry, type Standing } from '@freehold/domain';
-import { BooksWorld, booksSuite } from './books-suite.ts';
+import { BooksWorld, booksSuite, type Projection } from './books-suite.ts';
 import { PAYERS } from './played-chain.ts';
 import { MemoryDatabase } from './sim/memory/database.ts';
 import { balanceOf, covered, post } from './sim/memory/ledger.ts';
 import { MemoryChainHistory } from './sim/memory/memory-chain-history.ts';
+import { MemorySettlementStore } from './sim/memory/memory-settlement-store.ts';
 
 const BOOK = `0x${'b0'.repeat(32)}`;
 /** Of a charge of 7; odd, so that rounding shows. */
@@ -54,6 +55,21 @@ class MemoryBooks extends BooksWorld {
     const org = this.db.entries.must(`hold ${job}`).postings.find(({ kind }) => kind === 'balance')?.owner ?? '';
     if (rest > 0n) this.#post(covered(this.db, ledger.release(org, job, rest)));
     return rest;
+  }
+  async closeEpochs(below: bigint): Promise<void> {
+    const settlement = new MemorySettlementStore(this.db);
+    for (let open = await settlement.openEpoch(BOOK); open !== null && open < below; open += 1n)
+      await settlement.closeEpoch(BOOK, open);
+  }
+  async projection(): Promise<Projection> {
+    const orders = this.db.chainOrders.where(({ state }) => state !== 'gone');
+    const epochs = this.db.chainEpochs.where(({ state }) => state !== 'open');
+    return {
+      orders: orders.map(({ order, state, closeEpoch, reserved, free }) => {
+        return { order, state, closeEpoch, reserved, free };
+      }),
+      epochs: new Map(epochs.map(({ epoch, state }) => [epoch, state])),
+    };
   }
   async standings(): Promise<readonly (AccountRef & Standing)[]> {
     const standings = new Map<string, AccountRef & Standing>();

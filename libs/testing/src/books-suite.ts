@@ -4,6 +4,17 @@ import { ledger, type AccountRef, type LedgerEntry, type Standing } from '@freeh
 import { ledgerOfChain, syncChain, unclaimedLaneOf, type ChainHistory, type Escrow } from '@freehold/market';
 import { escrowHolds, factsOf, PAYERS, played, type ChainWish } from './played-chain.ts';
 
+export interface Projection {
+  readonly orders: readonly {
+    readonly order: number;
+    readonly state: string;
+    readonly closeEpoch: bigint | null;
+    readonly reserved: bigint;
+    readonly free: bigint;
+  }[];
+  readonly epochs: ReadonlyMap<bigint, string>;
+}
+
 /** A store's books, and what jobs do to them; chain events reach them through {@link ChainHistory} alone. */
 export abstract class BooksWorld {
   abstract readonly history: ChainHistory;
@@ -19,6 +30,10 @@ export abstract class BooksWorld {
   abstract work(job: string, payee: number): Promise<LedgerEntry | null>;
   /** The job ends: what came back to its organisation, counted from its hold. */
   abstract finish(job: string): Promise<bigint>;
+  /** Closes our epochs up to this one: an epoch is closed before it is posted. */
+  abstract closeEpochs(below: bigint): Promise<void>;
+  /** What is kept of the chain beside the ledger: orders that are there, and epochs that are not open. */
+  abstract projection(): Promise<Projection>;
   /** Every account but the escrow's and the operator's cover: balance, and what the operator advanced. */
   abstract standings(): Promise<readonly (AccountRef & Standing)[]>;
 }
@@ -106,6 +121,8 @@ class Story {
 
   /** Twice, because whoever reads the chain may die and begin again. */
   async read(): Promise<void> {
+    const posted = this.chain.all().flatMap((event) => (event.name === 'EpochPosted' ? [event.epoch + 1n] : []));
+    await this.world.closeEpochs(posted.at(-1) ?? 0n);
     // The simulated chain is an escrow for reading; nothing is sent through it here.
     const ports = { escrow: this.chain as unknown as Escrow, history: this.world.history, fromBlock: 0n, depth: 0n };
     await syncChain(ports);
@@ -191,6 +208,32 @@ class Story {
     expect(sum).toBe(0n);
     expect(-of(ledger.ESCROW)).toBe(escrowHolds(this.chain.state));
     expect(of(ledger.OPERATOR)).toBe((must.get('operator operator') ?? 0n) - advanced);
+    await this.#examineProjection();
+  }
+
+  /** Orders and epochs as the chain's events make them one after the other, as if nothing had ever been undone. */
+  async #examineProjection(): Promise<void> {
+    const orders = new Map<number, Projection['orders'][number]>();
+    const epochs = new Map<bigint, string>();
+    const change = (order: number, to: Partial<Projection['orders'][number]>): void => {
+      const none = { order, state: 'open', closeEpoch: null, reserved: 0n, free: 0n };
+      orders.set(order, { ...(orders.get(order) ?? none), ...to });
+    };
+    for (const event of this.chain.all()) {
+      if (event.name === 'OrderOpened') change(event.order, { reserved: event.reserved, free: event.free });
+      if (event.name === 'OrderToppedUp') {
+        const { reserved = 0n, free = 0n } = orders.get(event.order) ?? {};
+        change(event.order, { reserved: reserved + event.reserved, free: free + event.free });
+      }
+      if (event.name === 'OrderClosing') change(event.order, { state: 'closing', closeEpoch: event.closeEpoch });
+      if (event.name === 'OrderRefunded') change(event.order, { state: 'refunded' });
+      if (event.name === 'EpochPosted') epochs.set(event.epoch, 'posted');
+      if (event.name === 'EpochFinal') epochs.set(event.epoch, 'final');
+    }
+    const kept = await this.world.projection();
+    expect([...kept.orders].sort((a, b) => a.order - b.order)).toEqual([...orders.values()]);
+    for (const [epoch, state] of kept.epochs) expect([epoch, state]).toEqual([epoch, epochs.get(epoch) ?? 'closed']);
+    expect(kept.epochs.size).toBeGreaterThanOrEqual(epochs.size);
   }
 
   #chainEntries(): LedgerEntry[] {

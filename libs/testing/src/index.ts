@@ -1,4 +1,4 @@
-export { BooksWorld, booksSuite } from './books-suite.ts';
+export { BooksWorld, booksSuite, type Projection } from './books-suite.ts';
 export { PAYERS } from './played-chain.ts';
 export { leaseStoreSuite } from './lease-store-suite.ts';
 export { workQueueSuite, type WorkQueueBench } from './work-queue-suite.ts';

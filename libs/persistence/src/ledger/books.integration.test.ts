@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import { ledger, type AccountRef, type Amount, type LedgerEntry, type Standing } from '@freehold/domain';
-import { BooksWorld, booksSuite, PAYERS } from '@freehold/testing';
+import { BooksWorld, booksSuite, PAYERS, type Projection } from '@freehold/testing';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { BOOK, LEASE_MS, MarketWorld, ROW_PRICE } from '../../test/market-world.ts';
 import { PgChainHistory } from '../chain/pg-chain-history.ts';
+import { PgSettlementStore } from '../chain/pg-settlement-store.ts';
 import { isCheckViolation } from '../database-errors.ts';
 import { runDoctor } from '../doctor/index.ts';
 import { grantCredits, releaseHolds } from './ledger.ts';
@@ -79,6 +80,34 @@ class PgBooks extends BooksWorld {
       await releaseHolds(tx, [job]);
     });
     return BigInt(before?.held ?? 0);
+  }
+  async closeEpochs(below: bigint): Promise<void> {
+    const settlement = new PgSettlementStore(market.database);
+    for (let open = await settlement.openEpoch(BOOK); open !== null && open < below; open += 1n)
+      await settlement.closeEpoch(BOOK, open);
+  }
+  async projection(): Promise<Projection> {
+    const orders = await market.database.query<{
+      order: number;
+      state: string;
+      close: string | null;
+      reserved: string;
+      free: string;
+    }>(
+      `SELECT order_index AS order, state, close_epoch AS close, reserved, free FROM chain_order WHERE book = $1 AND state <> 'gone'`,
+      [BOOK],
+    );
+    const epochs = await market.database.query<{ epoch: string; state: string }>(
+      `SELECT epoch, state FROM chain_epoch WHERE book = $1 AND state <> 'open'`,
+      [BOOK],
+    );
+    return {
+      orders: orders.map(({ order, state, close, reserved, free }) => ({
+        ...{ order, state, closeEpoch: close === null ? null : BigInt(close) },
+        ...{ reserved: BigInt(reserved), free: BigInt(free) },
+      })),
+      epochs: new Map(epochs.map(({ epoch, state }) => [BigInt(epoch), state])),
+    };
   }
   async standings(): Promise<readonly (AccountRef & Standing)[]> {
     const rows = await market.database.query<AccountRef & { balance: string; short: string }>(
