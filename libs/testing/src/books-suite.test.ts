@@ -58,7 +58,7 @@ class MemoryBooks extends BooksWorld {
   }
   async closeEpochs(below: bigint): Promise<void> {
     const settlement = new MemorySettlementStore(this.db);
-    for (let open = await settlement.openEpoch(BOOK); open !== null && open < below; open += 1n)
+    for (let open = await settlement.openEpoch(); open !== null && open < below; open += 1n)
       await settlement.closeEpoch(BOOK, open);
   }
   async projection(): Promise<Projection> {
