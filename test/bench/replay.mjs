@@ -30,6 +30,9 @@ const TOKENS_PER_BLOCK = 512;
 const CACHE_NODES = 24;
 /** A market of a dozen models, each node holding two, a few GiB from a disk. */
 const MODELS = { models: 12, perNode: 2, loadS: 20 };
+const MODEL_NODES = 24;
+const MODEL_REQUESTS = 6_000;
+const MODELS_OFFERED = 0.8;
 const FLOOR = { utilisation: 0.89, costRatio: 0.7, prefixHitRatio: 0.85 };
 const TARGET = { utilisation: 0.93, costRatio: 0.57, prefixHitRatio: 0.95 };
 
@@ -157,9 +160,9 @@ function prefixes(requests, say) {
 
 /** G12: the same requests for the same models, once by all terms of the placement, once only where the model is loaded. */
 function coldStarts(requests, say) {
-  const work = withModels(loaded(requests, 0.7, NODES), MODELS.models, 1);
-  const own = replayModels({ work, nodes: NODES, ...MODELS, isWarmOnly: false });
-  const warm = replayModels({ work, nodes: NODES, ...MODELS, isWarmOnly: true });
+  const work = withModels(loaded(requests.slice(0, MODEL_REQUESTS), MODELS_OFFERED, MODEL_NODES), MODELS.models, 1);
+  const own = replayModels({ work, nodes: MODEL_NODES, ...MODELS, isWarmOnly: false });
+  const warm = replayModels({ work, nodes: MODEL_NODES, ...MODELS, isWarmOnly: true });
   say(
     `  ${MODELS.models} models: p99 of the wait ${own.waitP99S.toFixed(2)} s with ${own.colds} cold starts, ${warm.waitP99S.toFixed(2)} s only where they are loaded`,
   );
