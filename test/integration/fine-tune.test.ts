@@ -226,6 +226,15 @@ describe('a fine-tune on the market', () => {
     expect(await tune.curve()).toEqual(curve);
   });
 
+  it('begins no segment under a lease that was granted before the pause and opens after it', async () => {
+    const tune = await submit();
+    const pause = async (): Promise<void> => void (await where.fineTunes.pause(tune.orgId, tune.id));
+    expect(await tune.lease(honest, null, undefined, pause)).toEqual({ end: { end: 'yielded' }, verified: null });
+    expect(tune.links.flatMap((link) => link.trained)).toEqual([]);
+    expect(await tune.said()).toMatch(/stopped before segment 0: the job is paused/);
+    expect(await tune.said()).not.toMatch(/Training begins/);
+  });
+
   it('that is cancelled is charged for the segments that were signed for, and for no other', async () => {
     const tune = await submit();
     const dead = await tune.lease(honest, { segment: 1, moment: 'signed' });

@@ -289,6 +289,7 @@ export class PlayedTune {
     trainee: Trainee,
     death: Death = null,
     onTrained?: (segment: number) => Promise<void>,
+    onGranted?: () => Promise<void>,
   ): Promise<{ readonly end: RowsEnd; readonly verified: Verified | null }> {
     const { world } = this.#where;
     const key = createSigner(`0x${randomBytes(32).toString('hex')}`, DOMAIN);
@@ -296,6 +297,7 @@ export class PlayedTune {
     const offer = world.offer(nodeId, 1);
     await world.store.rememberNode({ ...offer, offer: { ...offer.offer, address: key.address, payout: key.address } });
     const lease = await this.#granted(nodeId, trainee.engine);
+    await onGranted?.();
     const link = new TrainingLink(key, { id: nodeId, desk: this.#desk, ...trainee });
     link.death = death;
     if (onTrained !== undefined) link.onTrained = onTrained;

@@ -69,7 +69,9 @@ export async function runLease(ports: RunLeasePorts, lease: GrantedLease, signal
     rates: lease.rates,
     rows: lease.rowTo - lease.rowFrom,
   };
-  const end = await ports.link.runLease(grant, delivery.from, delivery.inputs(), delivery, signal);
+  const end: RowsEnd = delivery.paused
+    ? { end: 'yielded' }
+    : await ports.link.runLease(grant, delivery.from, delivery.inputs(), delivery, signal);
   await delivery.close(end);
   if (delivery.fault === null && delivery.paused) {
     // As if its owner had wanted the machine: what is signed for is verified and paid, and nobody is blamed for the rest.
@@ -96,8 +98,8 @@ async function settleEnd(
 class LeaseDelivery implements RowSink {
   /** What the node did that no honest node does, once it has done it. */
   fault: string | null = null;
-  /** The stream was ended at a checkpoint because nothing more is to be trained now. */
-  paused = false;
+  /** The stream was ended at a checkpoint, or not begun, because nothing more is to be trained now. */
+  paused: boolean;
   readonly #ports: RunLeasePorts;
   readonly #lease: GrantedLease;
   readonly #address: string;
@@ -118,6 +120,7 @@ class LeaseDelivery implements RowSink {
     this.#ports = ports;
     this.#lease = view;
     this.#training = training;
+    this.paused = training?.paused === true;
     this.#address = view.address;
     for (const row of delivered) this.#tree.addHash(row.leafHash);
     const last = delivered.at(-1);

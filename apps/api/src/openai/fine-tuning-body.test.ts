@@ -131,12 +131,21 @@ describe('what is said of a fine-tuning job', () => {
     expect(done).toMatchObject({ finished_at: NOW_MS / 1_000 - 60, trained_tokens: 500, error: null });
   });
 
-  it('names the first fault with its line and how many more there are, and the deadline where that was it', () => {
+  it('names the first fault with its line and how many more there are, the deadline where that was it, and why the market cancelled it', () => {
     expect(fineTuningBody(tuneIn('failed'))['error']).toEqual({
       code: 'invalid_json_line',
       message: "Line 3: no JSON. (and 1 more: see the job's events)",
       param: 'training_file',
     });
+    const uncovered = { code: 'order_closing', message: 'The order was closed.', param: null, line: null };
+    for (const state of ['cancelling', 'cancelled'] as const) {
+      expect(fineTuningBody(tuneIn(state, {}, { faults: [uncovered] }))['error']).toEqual({
+        code: 'order_closing',
+        message: 'The order was closed.',
+        param: null,
+      });
+      expect(fineTuningBody(tuneIn(state))['error']).toBeNull();
+    }
     expect(fineTuningBody(tuneIn('expired'))['error']).toMatchObject({ code: 'deadline_exceeded', param: null });
   });
 });
@@ -169,6 +178,7 @@ describe("OpenAI's published schema of fine-tuning", () => {
     ...JOB_STATES.map((state) => tuneIn(state)),
     atWork({ segmentsDone: 4, workedMs: 20_000 }),
     atWork({ pausedAtMs: NOW_MS }),
+    tuneIn('cancelled', {}, { faults: [{ code: 'order_closing', message: 'Closed.', param: null, line: null }] }),
   ];
   const checkpoint = checkpointBody(tuneIn('in_progress'), {
     id: 'ftckpt-1',

@@ -74,9 +74,11 @@ export function fineTuningBody(tune: FineTuneView): Record<string, unknown> {
   };
 }
 
+/** Of a cancelled job only where it was not its requester who cancelled it. */
 function errorOf(tune: FineTuneView, status: Status): Record<string, unknown> | null {
-  if (status !== 'failed') return null;
+  if (status !== 'failed' && status !== 'cancelled') return null;
   const [first, ...more] = tune.job.faults ?? [];
+  if (first === undefined && status === 'cancelled') return null;
   if (first === undefined)
     return {
       code: 'deadline_exceeded',

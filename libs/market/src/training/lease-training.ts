@@ -29,7 +29,7 @@ export class LeaseTraining {
   readonly #fromIndex: number;
   readonly #rows: number;
   #start: StartState;
-  #paused = false;
+  #paused: boolean;
   #wake: () => void = () => undefined;
 
   private constructor(
@@ -38,11 +38,13 @@ export class LeaseTraining {
     planned: FineTunePlan,
     start: StartState,
     delivered: number,
+    isPaused: boolean,
   ) {
     this.#training = training;
     this.#view = view;
     this.#planned = planned;
     this.#start = start;
+    this.#paused = isPaused;
     this.#fromIndex = delivered;
     this.#rows = view.rowTo - view.rowFrom;
     this.#outputs = [];
@@ -66,9 +68,11 @@ export class LeaseTraining {
       last === undefined
         ? await stateBefore(training, view.jobId, view.rowFrom)
         : await deliveredState(training.objects, view, last);
-    await training.fineTunes.note(view.jobId, leaseEvents.started(view, planned, delivered.length));
+    // Paused between the grant and now, or by the life of this lease that ended before it was given back.
+    const isPaused = await training.fineTunes.isPaused(view.jobId);
+    if (!isPaused) await training.fineTunes.note(view.jobId, leaseEvents.started(view, planned, delivered.length));
     // Last: from here on the node may bring checkpoints, until the lease is closed.
-    return new LeaseTraining(training, view, planned, start, delivered.length);
+    return new LeaseTraining(training, view, planned, start, delivered.length, isPaused);
   }
 
   /** Its requester paused the job: what was delivered is signed for, and no further segment goes out. */

@@ -12,7 +12,8 @@ interface Chain {
 /**
  * Cuts and leases in one statement. A job's new rows are taken by moving its `next_row` from where the placement saw it
  * to the end of the job's wishes: whoever moves it first has the rows, the other list loses all of that job's cuts.
- * A task that came back is taken by compare-and-set on (id, epoch, queued).
+ * A task that came back is taken by compare-and-set on (id, epoch, queued). Placements know a job as it was read: one that was paused
+ * since then gets no lease.
  */
 export async function grant(
   sql: Sql,
@@ -61,7 +62,7 @@ WITH chain AS (
 ), moved AS (
   UPDATE job SET next_row = chain.row_to FROM chain, fence
   WHERE fence.holds AND job.id = chain.job_id AND job.next_row = chain.row_from AND chain.row_to <= job.row_count
-    AND job.state = 'in_progress' AND job.deadline > clock_timestamp()
+    AND job.state = 'in_progress' AND job.deadline > clock_timestamp() AND job.paused_at IS NULL
   RETURNING job.id, job.org_id, job.pool_id, job.kind
 ), cut AS (
   INSERT INTO task (id, job_id, org_id, row_from, row_to, state, epoch, pool_id)
@@ -71,7 +72,7 @@ WITH chain AS (
 ), taken AS (
   UPDATE task SET state = 'leased', why = NULL FROM wish, job, fence
   WHERE fence.holds AND NOT wish.is_new AND task.id = wish.task_id AND task.epoch = wish.epoch AND task.state = 'queued'
-    AND job.id = task.job_id AND job.state = 'in_progress' AND job.deadline > clock_timestamp()
+    AND job.id = task.job_id AND job.state = 'in_progress' AND job.deadline > clock_timestamp() AND job.paused_at IS NULL
   RETURNING task.id, task.job_id, task.row_from, task.row_to
 ), t AS (
   SELECT * FROM cut UNION ALL SELECT * FROM taken

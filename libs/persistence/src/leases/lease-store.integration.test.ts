@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { ledger } from '@freehold/domain';
+import { ledger, UNCOVERED } from '@freehold/domain';
 import { leaseStoreSuite } from '@freehold/testing';
+import { OPEN_EPOCH } from '@freehold/testing/lease-world';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { BOOK, LEASE_MS, MarketWorld, ROW_PRICE } from '../../test/market-world.ts';
-import { balanceOfAccount, balanceOfOrg } from '../index.ts';
+import { balanceOfAccount, balanceOfOrg, PgFineTuneStore } from '../index.ts';
 import type { PgLeaseStore } from './pg-lease-store.ts';
 
 let market: MarketDatabase;
@@ -93,6 +94,18 @@ describe('demand and grants', () => {
     expect(holed.map(({ rowFrom, rowTo }) => [rowFrom, rowTo])).toEqual([[0, 2]]);
     await market.database.query(`UPDATE job SET state = 'cancelling' WHERE id = $1`, [job]);
     expect(await store.grant([world.wish(job, node, 2, 4)], LEASE_MS)).toEqual([]);
+  });
+
+  it('refuse a job that was paused since it was read, its new rows and those that came back', async () => {
+    const [node, job] = [await world.node(), await world.batch(10)];
+    const back = await world.lease(job, node, 0, 4);
+    await store.giveBack(back, 'yield', 'wanted');
+    const wishes = [world.wish(job, node, 0, 4, { task: back.task, epoch: 2 }), world.wish(job, node, 4, 10)];
+    const pause = `UPDATE job SET paused_at = CASE WHEN $2 THEN clock_timestamp() END WHERE id = $1`;
+    await market.database.query(pause, [job, true]);
+    expect(await store.grant(wishes, LEASE_MS)).toEqual([]);
+    await market.database.query(pause, [job, false]);
+    expect(await store.grant(wishes, LEASE_MS)).toHaveLength(2);
   });
 
   it('never overlap when eight placements race over the same rows', async () => {
@@ -417,6 +430,24 @@ describe('jobs that end', () => {
     expect(await store.expireJobs()).toContain(job);
     expect(await world.rowStates(job)).toEqual({ cancelled: 20 });
     expect(await world.job(job)).toMatchObject({ state: 'finalizing', rows_ended: 20 });
+  });
+
+  it('tell the requester of a fine-tune that its closed order ended it, as its error and once in its events', async () => {
+    const closed = { state: 'closing', closeEpoch: OPEN_EPOCH, reserved: 100n, spent: 0n } as const;
+    const job = await world.batch(10, { orders: [closed] });
+    await market.database.query(`UPDATE job SET kind = 'fine-tune' WHERE id = $1`, [job]);
+    await market.database.query(`INSERT INTO fine_tune (job_id, base, seed, asked) VALUES ($1, 'm', 1, '{}')`, [job]);
+    await store.expireJobs();
+    await store.expireJobs();
+    const fineTunes = new PgFineTuneStore(market.database);
+    expect(await fineTunes.finish(job, { model: null, files: [], fault: null })).toBe(true);
+    const tune = await fineTunes.find(job);
+    expect([tune?.job.state, tune?.job.faults?.[0]?.code]).toEqual(['cancelled', UNCOVERED.code]);
+    const listed = await fineTunes.events(tune?.job.orgId ?? '', job, { limit: 9, after: null });
+    expect(listed?.items.map(({ level, message }) => [level, message])).toEqual([
+      ['info', expect.stringContaining(UNCOVERED.message)],
+      ['warn', UNCOVERED.message],
+    ]);
   });
 });
 

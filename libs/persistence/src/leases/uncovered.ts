@@ -3,7 +3,7 @@ import type { Sql } from '../database.ts';
 
 /**
  * Cancels what no order pays for: jobs of organisations that pay by themselves, oldest first, as far as their holds are beyond
- * what their orders cover in the next epoch (`covered_of`).
+ * what their orders cover in the next epoch (`covered_of`). The reason stands in the job's errors, and in a fine-tune's events.
  */
 export async function cancelUncovered(sql: Sql): Promise<void> {
   await sql.query(
@@ -19,9 +19,13 @@ export async function cancelUncovered(sql: Sql): Promise<void> {
      ), doomed AS (
        SELECT id FROM job WHERE id IN (SELECT id FROM live WHERE held > covered) AND state = 'in_progress'
          AND kind IN ('batch', 'fine-tune') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+     ), ended AS (
+       UPDATE job SET state = 'cancelling', cancelling_at = clock_timestamp(), errors = $1
+       FROM doomed WHERE job.id = doomed.id RETURNING job.id
      )
-     UPDATE job SET state = 'cancelling', cancelling_at = clock_timestamp(), errors = $1
-     FROM doomed WHERE job.id = doomed.id`,
-    [JSON.stringify([{ ...UNCOVERED, param: null, line: null }])],
+     INSERT INTO fine_tune_event (job_id, key, level, type, message)
+     SELECT ended.id, $2, 'warn', 'message', $3 FROM ended JOIN fine_tune ON fine_tune.job_id = ended.id
+     ON CONFLICT (job_id, key) DO NOTHING`,
+    [JSON.stringify([{ ...UNCOVERED, param: null, line: null }]), UNCOVERED.code, UNCOVERED.message],
   );
 }

@@ -28,7 +28,7 @@ export async function finishFineTune(database: Database, jobId: string, result: 
           [result.model.name, job.org_id, jobId, result.model.base, result.model.adapter],
         );
       await tx.query(
-        `UPDATE job SET state = $2, errors = $3,
+        `UPDATE job SET state = $2, errors = coalesce($3::jsonb, CASE WHEN $2 = 'cancelled' THEN errors END),
            completed_at = CASE WHEN $2 = 'completed' THEN clock_timestamp() END,
            failed_at = CASE WHEN $2 = 'failed' THEN clock_timestamp() END,
            cancelled_at = CASE WHEN $2 = 'cancelled' THEN clock_timestamp() END
@@ -41,7 +41,7 @@ export async function finishFineTune(database: Database, jobId: string, result: 
           key: 'ended',
           level: state === 'failed' ? 'error' : 'info',
           type: 'message',
-          message: endMessage(state, result),
+          message: endMessage(state, result, job.errors?.[0]?.message),
         },
       ]);
       return true;
@@ -50,9 +50,10 @@ export async function finishFineTune(database: Database, jobId: string, result: 
   );
 }
 
-function endMessage(state: JobState, { model, fault }: FineTuneResult): string {
+/** @param why Why it was cancelled, where it was not its requester who said so. */
+function endMessage(state: JobState, { model, fault }: FineTuneResult, why: string | undefined): string {
   if (state === 'completed') return `The job has successfully completed: ${model?.name ?? ''}`;
   if (state === 'cancelled')
-    return 'The job was cancelled. Accepted segments are paid for; the rest of the hold returns.';
+    return `The job was cancelled${why === undefined ? '' : ` (${why})`}. Accepted segments are paid for; the rest of the hold returns.`;
   return fault?.message ?? 'The job failed.';
 }
