@@ -68,12 +68,19 @@ describe('DiskObjectStore', () => {
     await expect(store.readPieces('files/d', [{ offset: 59_999, length: 2 }])).rejects.toThrow(/ends at/);
   });
 
-  it('appends at an offset and cuts away what a crash left behind it', async () => {
+  it('writes at an offset, over what a crash left there', async () => {
     expect(await store.append('segments/t.1', 0, [Buffer.from('aa'), Buffer.from('bb')])).toBe(4);
     appendFileSync(join(root, 'segments/t.1'), 'torn');
-    expect(await store.append('segments/t.1', 4, [Buffer.from('cc')])).toBe(6);
-    expect(await textOf(store.read('segments/t.1'))).toBe('aabbcc');
+    expect(await store.append('segments/t.1', 4, [Buffer.from('cccc')])).toBe(8);
+    expect(await textOf(store.read('segments/t.1'))).toBe('aabbcccc');
     await expect(store.append('segments/t.1', 9, [Buffer.from('x')])).rejects.toThrow(/cannot append at 9/);
+  });
+
+  it('cuts nothing away when a process that was stopped in between says late what its successor said already', async () => {
+    await store.append('segments/t.1', 0, [Buffer.from('aa')]);
+    await store.append('segments/t.1', 2, [Buffer.from('bb'), Buffer.from('cc')]);
+    expect(await store.append('segments/t.1', 2, [Buffer.from('bb')])).toBe(4);
+    expect(await textOf(store.read('segments/t.1'))).toBe('aabbcc');
   });
 
   it('says what is missing, and removes twice without complaint', async () => {

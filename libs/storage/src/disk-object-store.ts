@@ -180,18 +180,11 @@ async function appendTo(
 ): Promise<number> {
   const { size } = await file.stat();
   if (size < offset) throw new RangeError(`${name} has ${size} bytes: cannot append at ${offset}`);
-  if (size > offset) await file.truncate(offset);
-  try {
-    const end = await writeAll(file, pieces, offset);
-    await file.datasync();
-    // A file that was empty may just have been made: its name must last, too.
-    if (size === 0) await syncFolder(dirname(path));
-    return end;
-  } catch (error) {
-    // What was half written on a full disk goes at once: nobody was told that it is there.
-    await file.truncate(offset).catch(() => undefined);
-    throw error;
-  }
+  const end = await writeAll(file, pieces, offset);
+  await file.datasync();
+  // A file that was empty may just have been made: its name must last, too.
+  if (size === 0) await syncFolder(dirname(path));
+  return end;
 }
 
 interface Run {

@@ -21,8 +21,9 @@ export abstract class ObjectStore {
   ): Promise<readonly Uint8Array[]>;
   abstract size(name: string): Promise<number | null>;
   /**
-   * Appends at exactly `offset` (cutting away what a crash left behind it) and fsyncs before it resolves.
-   * Returns the offset after the last piece.
+   * Writes at exactly `offset`, over what a crash left there, and fsyncs before it resolves. What lies behind stays: a process
+   * that was stopped in the middle of this, and lost the lease meanwhile, must not cut away what its successor has delivered.
+   * Returns the offset after the last piece. @throws {RangeError} when the object ends before `offset`.
    */
   abstract append(name: string, offset: number, pieces: readonly Uint8Array[]): Promise<number>;
   abstract remove(name: string): Promise<void>;

@@ -51,11 +51,11 @@ export class MemoryObjectStore extends ObjectStore {
   }
 
   async append(name: string, offset: number, pieces: readonly Uint8Array[]): Promise<number> {
-    const before = this.#objects.get(name)?.subarray(0, offset) ?? new Uint8Array();
-    if (before.length !== offset) throw new Error(`${name} has ${before.length} bytes and should go on at ${offset}`);
-    const bytes = Buffer.concat([before, ...pieces]);
-    this.#objects.set(name, bytes);
-    return bytes.length;
+    const known = this.#objects.get(name) ?? new Uint8Array();
+    if (known.length < offset) throw new RangeError(`${name} has ${known.length} bytes: cannot append at ${offset}`);
+    const written = Buffer.concat([known.subarray(0, offset), ...pieces]);
+    this.#objects.set(name, Buffer.concat([written, known.subarray(written.length)]));
+    return written.length;
   }
 
   async remove(name: string): Promise<void> {
