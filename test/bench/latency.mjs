@@ -102,10 +102,13 @@ async function leasesOf(db, submitted) {
         return { answeredMs, takenMs: created - atMs, validatedMs: started - atMs, leasedMs: granted - atMs };
       });
     }
-    if (performance.now() > until)
+    if (performance.now() > until) {
+      // The same answer to two submissions is a submission lost.
+      const distinct = new Set(submitted.map(({ id }) => id)).size;
       throw new Error(
-        `${without.length} batches had no lease after ${LEASED_WITHIN_MS / 1_000} s: ${without[0]?.state}`,
+        `${submitted.length} batches were taken under ${distinct} ids; ${rows.length} are there, ${without.length} of them without a lease after ${LEASED_WITHIN_MS / 1_000} s: ${without[0]?.state}`,
       );
+    }
     await sleep(20);
   }
 }

@@ -49,7 +49,8 @@ async function claimAll(tx: Sql, submitted: readonly Submitted[]): Promise<reado
   const makers = new Map<string, Submitted>();
   for (const [at, one] of order) {
     const { batch, identity } = one;
-    const maker = identity === null ? undefined : makers.get(nameOf(one));
+    // A first try is new work even beside its equal (`replayWithinMs` 0), as it is in two windows.
+    const maker = identity === null || identity.replayWithinMs === 0 ? undefined : makers.get(nameOf(one));
     const claim =
       maker === undefined ? await claimRequest(tx, batch.orgId, identity, batch.id) : claimOfSame(maker, identity);
     if (maker === undefined && claim.outcome === 'claimed') makers.set(nameOf(one), one);

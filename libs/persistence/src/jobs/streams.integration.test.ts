@@ -170,13 +170,19 @@ describe('batches that come at once', () => {
     deadlineInMs: 3_600_000,
   });
 
-  it('make one batch of one identity in one commit, and refuse another body under it', async () => {
+  /** An organisation with a key and an input file. */
+  const submitter = async (): Promise<{ org: string; keyId: string; fileId: string }> => {
     const org = await world.org();
     const [keyId, fileId] = [await key(org, null), `file-${randomBytes(8).toString('hex')}`];
     await market.database.query(
       `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ($1, $2, 'batch', 'in', 1, $3)`,
       [fileId, org, Buffer.alloc(32)],
     );
+    return { org, keyId, fileId };
+  };
+
+  it('make one batch of one identity in one commit, and refuse another body under it', async () => {
+    const { org, keyId, fileId } = await submitter();
     const who = identity();
     const submitted = [1, 2, 3].map(() => ({ batch: batchOf(org, keyId, fileId), identity: who }));
     const other = { batch: batchOf(org, keyId, fileId), identity: { ...who, bodyHash: Buffer.alloc(32, 2) } };
@@ -188,13 +194,19 @@ describe('batches that come at once', () => {
     expect(await market.database.query('SELECT id FROM job WHERE org_id = $1', [org])).toEqual([{ id: made }]);
   });
 
+  it('are two batches when two first tries say the same, and a retry beside them gets the later one', async () => {
+    const { org, keyId, fileId } = await submitter();
+    const first = { ...identity(), replayWithinMs: 0 };
+    const identities = [first, first, { ...first, replayWithinMs: 600_000 }];
+    const submitted = identities.map((who) => ({ batch: batchOf(org, keyId, fileId), identity: who }));
+    const answers = await submitBatches(market.database, submitted);
+    expect(answers.map((one) => one.outcome)).toEqual(['made', 'made', 'repeated']);
+    const ids = answers.map((one) => (one.outcome === 'key-reused' ? null : one.value.id));
+    expect(ids).toEqual([submitted[0]?.batch.id, submitted[1]?.batch.id, submitted[1]?.batch.id]);
+  });
+
   it('are taken in shared commits, each once; one that cannot be taken is nobody else’s fault; a lost answer is given again', async () => {
-    const org = await world.org();
-    const [keyId, fileId] = [await key(org, null), `file-${randomBytes(8).toString('hex')}`];
-    await market.database.query(
-      `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ($1, $2, 'batch', 'in', 1, $3)`,
-      [fileId, org, Buffer.alloc(32)],
-    );
+    const { org, keyId, fileId } = await submitter();
     const who = identity();
     const [{ before } = { before: '0' }] = await market.database.query<{ before: string }>(
       'SELECT coalesce(max(id), 0)::text AS before FROM outbox',
