@@ -6,6 +6,7 @@ import { identityOf } from '@freehold/wiring/node';
 import {
   CHAT_WORK,
   CheckingSink,
+  DOMAIN,
   eventually,
   NEVER,
   QUESTION,
@@ -394,6 +395,23 @@ describe('a node in a market', () => {
     expect([sink.faults, sink.durable]).toEqual([[], sink.outputs.size]);
     const next = market.grant(peerId, 4);
     await expect(run(next, new CheckingSink(market, next, address))).resolves.toEqual({ end: 'committed' });
+  });
+
+  it('keeps a lease whatever another coordinator says of it', async () => {
+    engine.rowMs = 5;
+    await start();
+    const grant = market.grant(peerId, 40);
+    const sink = new CheckingSink(market, grant, address);
+    const lease = run(grant, sink);
+    await eventually('rows come', () => sink.outputs.size >= 3);
+    const stranger = { version: 1, coordinator: 'another', delegate: `0x${'ab'.repeat(20)}`, ...DOMAIN };
+    await node?.hello('stranger', stranger);
+    const ref = { lease: { task: grant.task, epoch: 1 }, why: 'mine now' };
+    for (const type of ['drop', 'yield', 'rejected'] as const) await node?.told('stranger', { type, ...ref });
+    const receipt = { ...ref.lease, charge: '0', fee: '0' };
+    await node?.told('stranger', { type: 'accepted', receipt, voucher: null });
+    await expect(lease).resolves.toEqual({ end: 'committed' });
+    expect(logs.filter(({ event }) => event === 'lease-of-another')).toHaveLength(4);
   });
 
   it('caps the share of chat', async () => {

@@ -248,6 +248,12 @@ export class ProviderNode implements NodeDuties {
   async told(peer: string, news: CoordinatorNews): Promise<void> {
     const coordinator = this.#coordinators.of(peer);
     if (coordinator === null) return;
+    const lease = leaseOf(news);
+    const holder = lease === null ? null : this.#leases.find(lease)?.head.coordinator;
+    if (lease !== null && holder && holder !== coordinator.key) {
+      const { task, epoch } = lease;
+      return this.#parts.log('lease-of-another', { lease: `${task}.${epoch}`, told: news.type, by: coordinator.key });
+    }
     switch (news.type) {
       case 'drop':
         return await this.#leases.drop(news.lease, news.why);
@@ -283,9 +289,10 @@ export class ProviderNode implements NodeDuties {
     const coordinator = this.#coordinators.of(call.peer);
     if (coordinator === null) throw new Error('requests come after the welcome');
     const { lease, rates } = call.request;
-    await serveChat(call, coordinator, this.#seatOrRefusal(coordinator, call.request), (usage) =>
-      this.#unsigned.answered(lease.task, coordinator.key, usage, rates),
-    );
+    await serveChat(call, coordinator, this.#seatOrRefusal(coordinator, call.request), {
+      answered: (usage) => this.#unsigned.answered(lease.task, coordinator.key, usage, rates),
+      unanswered: () => this.#unsigned.unanswered(lease.task),
+    });
   }
 
   async audit(call: AuditCall): Promise<void> {
@@ -375,15 +382,16 @@ export class ProviderNode implements NodeDuties {
       ownPayout: this.#parts.payout === this.#parts.identity.address,
       signatures: coordinator.signatures,
     };
-    const { task, epoch } = accepted.receipt;
-    const lease = typeof task === 'string' && typeof epoch === 'number' ? { task, epoch } : null;
+    const { task } = accepted.receipt;
+    const lease = leaseOf(accepted);
+    const run = lease === null ? null : this.#leases.find(lease);
     if (lease !== null) {
       this.#compareCharge(lease, accepted.receipt);
       // First what is paid for, then the voucher: no kept voucher is without its results, wherever the node is killed.
       await this.#leases.accept(lease);
     }
     const outcomes = await this.#receipts.keep(accepted, terms);
-    this.#noteSigned(coordinator, accepted, outcomes);
+    this.#noteSigned(coordinator, accepted, outcomes, run);
     // Before it says so: whoever hears of a kept voucher may send the next lease in the same breath.
     await this.#look();
     for (const outcome of outcomes) {
@@ -396,11 +404,15 @@ export class ProviderNode implements NodeDuties {
   }
 
   /** What a good voucher covers is no longer unsigned; an acceptance without one is a word alone. */
-  #noteSigned(coordinator: Coordinator, { receipt, voucher }: Accepted, outcomes: readonly Kept[]): void {
-    const { task, charge } = receipt;
-    const isKept = (of: unknown): boolean => outcomes.some((outcome) => outcome.kept && outcome.task === of);
-    if (typeof task === 'string' && /^[0-9]{1,78}$/.test(String(charge)) && (voucher === null || !isKept(task)))
-      this.#unsigned.unpaid(task, coordinator.key, BigInt(String(charge)));
+  #noteSigned(
+    coordinator: Coordinator,
+    { receipt: { task }, voucher }: Accepted,
+    outcomes: readonly Kept[],
+    run: LeaseRun | null,
+  ): void {
+    const isPaid = voucher !== null && outcomes.some((outcome) => outcome.kept && outcome.task === task);
+    if (!isPaid && run !== null) this.#unsigned.left(run, run.done);
+    else if (!isPaid && typeof task === 'string') this.#unsigned.unpaid(task, coordinator.key);
     for (const outcome of outcomes)
       if (outcome.kept && (outcome.task !== task || voucher !== null)) this.#unsigned.signed(outcome.task);
   }
@@ -427,6 +439,13 @@ export class ProviderNode implements NodeDuties {
     const talking = this.#leases.all.filter((run) => run.attached);
     await Promise.all(talking.map(async (run) => await run.settled(timeoutMs)));
   }
+}
+
+/** The lease that a message is about; null when its receipt names none. */
+function leaseOf(news: CoordinatorNews | Accepted): LeaseRef | null {
+  if ('lease' in news) return news.lease;
+  const { task, epoch } = news.receipt;
+  return typeof task === 'string' && typeof epoch === 'number' ? { task, epoch } : null;
 }
 
 const nowS = (): number => Math.floor(Date.now() / 1_000);

@@ -8,12 +8,20 @@ import type { Refusal, Seat } from './seats.ts';
 /** How long a chat waits for a row to end before it is sent elsewhere. */
 const CHAT_WAIT_MS = 250;
 
+/** What counts the answers that nobody has signed for yet. */
+export interface AnswerCount {
+  /** Told before the answer leaves, because a fast voucher may come before the send is known to be over. */
+  answered(usage: Usage): void;
+  /** The answer could not be sent. */
+  unanswered(): void;
+}
+
 /** One request of the stream road: a slot at once or a refusal, text as it comes, and a signed commitment over its one row. */
 export async function serveChat(
   call: ChatCall,
   coordinator: Coordinator,
   seat: Seat | Refusal,
-  answered: (usage: Usage) => void,
+  count: AnswerCount,
 ): Promise<void> {
   if ('code' in seat) return await call.send({ type: 'refused', ...seat });
   const { request, signal } = call;
@@ -27,8 +35,11 @@ export async function serveChat(
     tree.addHash(rowLeafHash(request.lease.task, 0, request.work, output));
     const root = `0x${Buffer.from(tree.root()).toString('hex')}`;
     const signature = await coordinator.signer.sign('LeaseCheckpoint', checkpointMessage(request.lease, 1, root));
-    await call.send({ type: 'done', output, root, signature });
-    answered(usageOf(output));
+    count.answered(usageOf(output));
+    await call.send({ type: 'done', output, root, signature }).catch((error: unknown) => {
+      count.unanswered();
+      throw error;
+    });
   } catch (error) {
     if (signal.aborted) return;
     if (!(error instanceof EngineError)) throw error;

@@ -38,18 +38,28 @@ export class UnsignedDesk {
   left(run: LeaseRun, rows: number): void {
     const usage = rows === run.done ? run.usage : run.usageOf(rows);
     if (usage === null || rows === 0) return;
-    this.#add(this.#work, run.head.task, run.head.coordinator, worthOf(usage, run.head.rates));
-    this.#write();
+    if (this.#add(this.#work, run.head.task, run.head.coordinator, worthOf(usage, run.head.rates))) this.#write();
   }
 
+  /** A chat's answer is about to leave: its voucher may be here before the answer is known to have left. */
   answered(task: string, coordinator: string, usage: Usage, rates: LeaseFrame['rates']): void {
     this.#add(this.#chats, task, coordinator, worthOf(usage, rates));
   }
 
-  /** Accepted, and no good voucher came with it. */
-  unpaid(task: string, coordinator: string, charge: Amount): void {
-    this.#add(this.#work, task, coordinator, charge);
-    this.#write();
+  /** The answer did not leave. */
+  unanswered(task: string): void {
+    this.#chats.signed(task);
+  }
+
+  /**
+   * A chat was accepted, and no good voucher came with it: it waits with the leases from now on, for what this node knows it
+   * is worth. What the coordinator says of it counts for nothing: neither a charge of zero nor a task this node never saw.
+   */
+  unpaid(task: string, coordinator: string): void {
+    const chat = this.#chats.find(task);
+    if (chat?.coordinator !== coordinator) return;
+    this.#chats.signed(task);
+    if (this.#add(this.#work, task, coordinator, chat.amount)) this.#write();
   }
 
   signed(task: string): void {
@@ -86,10 +96,10 @@ export class UnsignedDesk {
     await this.#writing;
   }
 
-  #add(work: UnsignedWork, task: string, coordinator: string, amount: Amount): void {
+  #add(work: UnsignedWork, task: string, coordinator: string, amount: Amount): boolean {
     const nowMs = Date.now();
     work.forget(nowMs);
-    work.add({ task, coordinator, amount, atMs: nowMs });
+    return work.add({ task, coordinator, amount, atMs: nowMs });
   }
 
   /** One after the other. A disk without room costs the memory of it at the next start, never the work at hand. */

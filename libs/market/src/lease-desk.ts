@@ -186,9 +186,10 @@ export class LeaseDesk implements LinkEvents {
   }
 
   /** The node says its last checkpoint and yields as for its owner: what it signed is kept and paid, the rest is leased again. */
-  #askToYield({ task, epoch, nodeId }: GrantedLease): void {
+  #askToYield({ task, epoch, nodeId }: GrantedLease): boolean {
     const isTold = this.#link.tell(nodeId, { type: 'yield', lease: { task, epoch }, why: MADE_ROOM });
     if (isTold) this.#askedToYield.add(`${task}.${epoch}`);
+    return isTold;
   }
 
   /** Runs a lease of a connected node again whose stream was cut while the control stream stayed. */

@@ -29,8 +29,8 @@ export interface PlaceTasksPorts {
   /** Whether this process can take on more leases now. */
   readonly hasRoom: () => boolean;
   readonly granted: (lease: GrantedLease) => void;
-  /** Asks the node of a running lease to hand back what it has not done: something worth more waits for room. */
-  readonly askToYield: (lease: GrantedLease) => void;
+  /** Asks the node of a running lease to hand back what it has not done: something worth more waits for room. False when the node is not here. */
+  readonly askToYield: (lease: GrantedLease) => boolean;
   readonly report: (what: string, error: unknown) => void;
 }
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { ANYWHERE, EMPTY_NODE, LEASES_AHEAD, type Candidate, type Demand } from '@freehold/domain';
 import type { GrantedLease } from './ports/lease-store.ts';
-import { RoomMaking, WAIT_FOR_ROOM_MS } from './room-making.ts';
+import { RoomMaking, WAIT_FOR_ROOM_MS, YIELD_MS } from './room-making.ts';
 
 const HOUR_MS = 3_600_000;
 const MODEL = {
@@ -36,14 +36,16 @@ describe('room for a job that waits', () => {
   let asked: string[];
   let room: RoomMaking;
   let nowMs: number;
+  let isHere: boolean;
 
   beforeEach(() => {
     asked = [];
     nowMs = 0;
+    isHere = true;
     room = new RoomMaking({
       clock: { nowMs: () => nowMs },
       candidate: () => NODE,
-      askToYield: ({ task }) => asked.push(task),
+      askToYield: ({ task }) => isHere && asked.push(task) > 0,
     });
     room.began(lease('low', 'low-1'), demand('low'));
     room.began(lease('low', 'low-2'), demand('low'));
@@ -79,5 +81,29 @@ describe('room for a job that waits', () => {
     nowMs = 51_000;
     room.make([demand('high', { priority: 2 })]);
     expect(asked).toEqual([]);
+  });
+
+  it('is not hindered by nodes that keep their leases all the same: others are asked, and none of those again', () => {
+    for (let i = 0; i < 8; i += 1) {
+      room.began(lease(`deaf-${i}`), demand(`deaf-${i}`));
+      room.make([demand(`high-${i}`, { priority: 2 })]);
+    }
+    expect(asked).toHaveLength(8);
+    const late = demand('late', { priority: 2 });
+    nowMs = YIELD_MS - 1;
+    room.make([late]);
+    expect(asked).toHaveLength(8);
+    nowMs = YIELD_MS;
+    room.make([late]);
+    expect(new Set(asked).size).toBe(9);
+  });
+
+  it('counts as asked for only when the node was there to hear it', () => {
+    isHere = false;
+    const high = demand('high', { priority: 2 });
+    for (let i = 0; i < 4; i += 1) room.make([high]);
+    isHere = true;
+    room.make([high]);
+    expect(asked).toEqual(['low-1']);
   });
 });

@@ -5,6 +5,11 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Work waits so long for a lease to end before another is asked to yield for it: most leases are over in a few seconds. */
 export const WAIT_FOR_ROOM_MS = 3_000;
+/**
+ * A node that was asked has so long to hand its lease back: the row in work and a last checkpoint, which is signed every two
+ * seconds, take less nearly always. One that is slower, or deaf, keeps its lease; another is asked instead of it.
+ */
+export const YIELD_MS = 15_000;
 /** Jobs looked at in one decision, most urgent first, and leases asked at one time. */
 const WAITING_MAX = 16;
 const ASKED_MAX = 8;
@@ -14,7 +19,8 @@ const COUNTED_MAX = 10_000;
 export interface RoomMakingPorts {
   readonly clock: MonotonicClock;
   readonly candidate: (nodeId: string) => Candidate | undefined;
-  readonly askToYield: (lease: GrantedLease) => void;
+  /** False when its node is not here to be told. */
+  readonly askToYield: (lease: GrantedLease) => boolean;
 }
 
 interface Running {
@@ -32,8 +38,8 @@ interface Running {
 export class RoomMaking {
   readonly #ports: RoomMakingPorts;
   readonly #running = new Map<string, Running>();
-  /** The job that each lease was asked to make room for. */
-  readonly #asked = new Map<string, string>();
+  /** The job that each lease was asked to make room for, and when. None is asked twice. */
+  readonly #asked = new Map<string, { readonly jobId: string; readonly atMs: number }>();
   readonly #yields = new Map<string, number>();
 
   constructor(ports: RoomMakingPorts) {
@@ -56,26 +62,36 @@ export class RoomMaking {
 
   /** @param left Demand that found no room, most urgent first. */
   make(left: readonly Demand[]): void {
-    const served = new Set([...[...this.#running.values()].map(({ lease }) => lease.jobId), ...this.#asked.values()]);
+    const nowMs = this.#ports.clock.nowMs();
+    const awaited = [...this.#asked.values()].filter(({ atMs }) => nowMs - atMs < YIELD_MS);
+    const served = new Set(
+      [...[...this.#running.values()].map(({ lease }) => lease), ...awaited].map(({ jobId }) => jobId),
+    );
+    const untold = new Set<string>();
+    let room = ASKED_MAX - awaited.length;
     const waiting = left.filter(({ ask, ageMs, queued, nextRow, rowCount }) => {
       const waitedMs = nextRow < rowCount ? ageMs : Math.max(0, ...queued.map((task) => task.waitedMs ?? 0));
       return waitedMs >= WAIT_FOR_ROOM_MS && !served.has(ask.jobId);
     });
     for (const demand of waiting.slice(0, WAITING_MAX)) {
-      if (this.#asked.size >= ASKED_MAX) return;
-      const found = leaseToYield(standing(demand, 0), this.#candidates(), this.#ports.candidate);
+      if (room <= 0) return;
+      const found = leaseToYield(standing(demand, 0), this.#candidates(untold), this.#ports.candidate);
       const running = found === null ? undefined : this.#running.get(found.leaseId);
       if (found === null || running === undefined) continue;
-      this.#asked.set(found.leaseId, demand.ask.jobId);
+      if (!this.#ports.askToYield(running.lease)) {
+        untold.add(found.leaseId);
+        continue;
+      }
+      room -= 1;
+      this.#asked.set(found.leaseId, { jobId: demand.ask.jobId, atMs: nowMs });
       this.#count(running.lease.jobId);
-      this.#ports.askToYield(running.lease);
     }
   }
 
-  *#candidates(): Generator<RunningLease> {
+  *#candidates(untold: ReadonlySet<string>): Generator<RunningLease> {
     const nowMs = this.#ports.clock.nowMs();
     for (const [leaseId, { lease, demand, sinceMs, lastsMs }] of this.#running) {
-      if (this.#asked.has(leaseId)) continue;
+      if (this.#asked.has(leaseId) || untold.has(leaseId)) continue;
       const runningMs = nowMs - sinceMs;
       yield {
         ...standing(demand, runningMs),

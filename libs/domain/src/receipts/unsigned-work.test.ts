@@ -1,5 +1,5 @@
 import { expect, it } from '@jest/globals';
-import { UNSIGNED_KEPT_MS, UnsignedWork } from './unsigned-work.ts';
+import { UNSIGNED_KEPT_MS, UNSIGNED_LEASES_MAX, UnsignedWork } from './unsigned-work.ts';
 
 const lease = (task: string, amount: bigint, coordinator = 'c', atMs = 0) => ({ task, amount, coordinator, atMs });
 
@@ -20,4 +20,12 @@ it('forgets after a week, so that one verdict against a node does not cost it a 
   expect(work.forget(UNSIGNED_KEPT_MS)).toBe(true);
   expect(work.all.map(({ task }) => task)).toEqual(['young']);
   expect(work.forget(UNSIGNED_KEPT_MS)).toBe(false);
+});
+
+it('remembers so many leases of one coordinator and no more, the newest', () => {
+  const work = new UnsignedWork([lease('other', 1n, 'd')]);
+  for (let n = 0; n < UNSIGNED_LEASES_MAX; n += 1) work.add(lease(`t${n}`, 1n));
+  work.add(lease('last', 1n));
+  expect([work.count('c'), work.find('t0'), work.find('t1')?.amount]).toEqual([UNSIGNED_LEASES_MAX, undefined, 1n]);
+  expect([work.find('last')?.amount, work.count('d')]).toEqual([1n, 1]);
 });

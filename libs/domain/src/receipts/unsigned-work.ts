@@ -2,7 +2,10 @@ import type { Amount } from '../units/units.ts';
 
 /** So long delivered work without a signature counts: whoever never signs gets a node's limit once in that time. */
 export const UNSIGNED_KEPT_MS = 7 * 24 * 3_600_000;
-/** Leases and chats of one coordinator that may wait for its signature, whatever they are worth: what is remembered stays small. */
+/**
+ * Leases and chats of one coordinator that may wait for its signature, whatever they are worth: what is remembered stays small.
+ * Nothing new is taken at that number; should more come from what was in hand then, the oldest make room.
+ */
 export const UNSIGNED_LEASES_MAX = 10_000;
 
 /** One lease (or chat) whose rows the coordinator has, under the node's signature. */
@@ -25,10 +28,19 @@ export class UnsignedWork {
     for (const lease of leases) this.add(lease);
   }
 
-  /** More rows of a known task raise its amount; nothing lowers it but a signature or time. */
-  add(lease: UnsignedLease): void {
+  /** More rows of a known task raise its amount; nothing lowers it but a signature or time. False when nothing changed. */
+  add(lease: UnsignedLease): boolean {
     const known = this.#leases.get(lease.task);
-    if (lease.amount > (known?.amount ?? 0n)) this.#leases.set(lease.task, lease);
+    if (lease.amount <= (known?.amount ?? 0n)) return false;
+    this.#leases.set(lease.task, lease);
+    if (this.#leases.size <= UNSIGNED_LEASES_MAX) return true;
+    const [oldest, ...rest] = this.#of(lease.coordinator);
+    if (oldest !== undefined && rest.length >= UNSIGNED_LEASES_MAX) this.#leases.delete(oldest.task);
+    return true;
+  }
+
+  find(task: string): UnsignedLease | undefined {
+    return this.#leases.get(task);
   }
 
   /** A good voucher for the task is on the disk. False when it was not waited for. */
