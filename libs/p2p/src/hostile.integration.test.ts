@@ -114,6 +114,22 @@ describe('a coordinator among strangers', () => {
     await expectItWorks();
   });
 
+  it('serves a node one version older, and tells it nothing that it would take for a fault', async () => {
+    const { stream, keyHex, peer } = await stranger();
+    const channel = channelOf(stream);
+    await channel.send(await helloOf(keyHex, { version: 1 }));
+    await expect(channel.receive(5_000)).resolves.toMatchObject({ type: 'welcome' });
+    await eventually('it has joined', () => link.nodes().length === 1);
+    const lease = { task: '11111111-0000-4000-8000-000000000000', epoch: 1 };
+    const isTold = [
+      link.tell(peer, { type: 'yield', lease, why: 'room' }),
+      link.tell(peer, { type: 'processes', processes: [] }),
+      link.tell(peer, { type: 'drop', lease, why: 'over' }),
+    ];
+    expect(isTold).toEqual([false, false, true]);
+    await expect(channel.receive(5_000)).resolves.toMatchObject({ type: 'drop' });
+  });
+
   it('believes no offer that is forged, of another node, expired, or too long', async () => {
     const key = newKey();
     const other = await signedOffer(newKey());

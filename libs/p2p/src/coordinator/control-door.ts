@@ -145,6 +145,7 @@ export class ControlDoor {
     );
     const session = new NodeSession({
       id: peer,
+      version: hello.version,
       address,
       connection,
       control,

@@ -16,6 +16,7 @@ import {
   COORDINATOR_PROCESSES_MAX,
   LEASE_MS,
   OBJECT_PROTOCOL,
+  isKnownTo,
   PROTOCOL_VERSION,
   type CoordinatorAbout,
   type CoordinatorMessage,
@@ -132,6 +133,7 @@ export class Libp2pProviderLink extends ProviderLink {
   tell(nodeId: string, message: CoordinatorMessage): boolean {
     const session = this.#sessions.get(nodeId);
     if (session === undefined || !session.control.frames.open) return false;
+    if (!isKnownTo(session.version, message)) return false;
     if (session.control.frames.unsentBytes > this.#limits.controlBacklogBytesMax) {
       session.connection.abort(new Error('the node does not read its control stream'));
       return false;

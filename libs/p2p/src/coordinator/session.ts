@@ -9,6 +9,8 @@ export type ControlChannel = Channel<NodeMessage, CoordinatorMessage>;
 /** One node, as this process knows it while its control stream is open. */
 export class NodeSession {
   readonly id: string;
+  /** That its hello said. */
+  readonly version: number;
   readonly address: string;
   readonly connection: Connection;
   readonly control: ControlChannel;
@@ -23,6 +25,7 @@ export class NodeSession {
 
   constructor(init: {
     id: string;
+    version: number;
     address: string;
     connection: Connection;
     control: ControlChannel;
@@ -32,6 +35,7 @@ export class NodeSession {
     leases: readonly HeldLease[];
   }) {
     this.id = init.id;
+    this.version = init.version;
     this.address = init.address;
     this.connection = init.connection;
     this.control = init.control;

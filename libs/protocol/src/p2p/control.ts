@@ -102,3 +102,11 @@ export const CoordinatorMessage = z.discriminatedUnion('type', [
   }),
 ]);
 export type CoordinatorMessage = z.infer<typeof CoordinatorMessage>;
+
+/** Messages that came with a later version than the first. */
+const SINCE_VERSION: Readonly<Partial<Record<CoordinatorMessage['type'], number>>> = { processes: 2, yield: 2 };
+
+/** Whether a node of this version knows the message: one it does not know is a fault to it, and costs its control stream. */
+export function isKnownTo(version: number, { type }: Pick<CoordinatorMessage, 'type'>): boolean {
+  return version >= (SINCE_VERSION[type] ?? 1);
+}

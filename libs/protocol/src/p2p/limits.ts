@@ -5,7 +5,8 @@ export const ROWS_PROTOCOL = '/freehold/rows/1';
 export const STREAM_PROTOCOL = '/freehold/stream/1';
 export const AUDIT_PROTOCOL = '/freehold/audit/1';
 export const OBJECT_PROTOCOL = '/freehold/object/1';
-export const PROTOCOL_VERSION = 1;
+/** 2: a node may be told of processes that came later, and be asked to make room. */
+export const PROTOCOL_VERSION = 2;
 
 /** Control frames stay small, so that a heartbeat never waits behind a payload. */
 export const CONTROL_FRAME_BYTES_MAX = 65_536;
