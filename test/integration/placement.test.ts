@@ -93,7 +93,7 @@ class Scheduler {
       measured: () => undefined,
       hasRoom: () => true,
       granted: (lease) => this.granted.push(lease),
-      askToYield: (lease) => this.asked.push(lease),
+      askToYield: (lease) => this.asked.push(lease) > 0,
       report: (what, error) => this.reports.push(`${what}: ${String(error)}`),
     });
     this.placement.hold(shards, count);

@@ -59,11 +59,11 @@ describe('a node counts what it answered and nobody signed', () => {
     const told: string[] = [];
     const request: ChatCall['request'] = {
       type: 'request',
-      request: 1,
-      lease: { task: TASK, epoch: 1, nonce: `0x${'00'.repeat(16)}` },
+      id: 1,
+      lease: { task: TASK, epoch: 1 },
+      nonce: `0x${'00'.repeat(16)}`,
       model: 'words',
       digest: 'declared:words',
-      engineClass: 'tiny/1',
       rates: {},
       work: CHAT_WORK,
       deadlineMs: 1_000,
