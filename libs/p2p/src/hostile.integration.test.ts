@@ -115,7 +115,7 @@ describe('a coordinator among strangers', () => {
   });
 
   it('serves a node one version older, and tells it nothing that it would take for a fault', async () => {
-    const { stream, keyHex, peer } = await stranger();
+    const { stream, keyHex, peer, host } = await stranger();
     const channel = channelOf(stream);
     await channel.send(await helloOf(keyHex, { version: 1 }));
     await expect(channel.receive(5_000)).resolves.toMatchObject({ type: 'welcome' });
@@ -128,6 +128,8 @@ describe('a coordinator among strangers', () => {
     ];
     expect(isTold).toEqual([false, false, true]);
     await expect(channel.receive(5_000)).resolves.toMatchObject({ type: 'drop' });
+    await host.stop();
+    await eventually('it has left', () => link.nodes().length === 0);
   });
 
   it('believes no offer that is forged, of another node, expired, or too long', async () => {
