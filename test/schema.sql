@@ -387,7 +387,6 @@ CREATE TABLE job_row (
   CONSTRAINT job_row_input_length_check CHECK ((input_length >= 0)),
   CONSTRAINT job_row_input_offset_check CHECK ((input_offset >= 0)),
   CONSTRAINT job_row_job_id_custom_id_key UNIQUE (job_id, custom_id),
-  CONSTRAINT job_row_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
   CONSTRAINT job_row_pkey PRIMARY KEY (job_id, row_no),
   CONSTRAINT job_row_row_no_check CHECK ((row_no >= 0)),
   CONSTRAINT job_row_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'succeeded'::text, 'failed'::text, 'expired'::text, 'cancelled'::text])))
@@ -420,13 +419,10 @@ CREATE TABLE lease (
   swept_at timestamp with time zone,
   progressed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
   CONSTRAINT lease_checkpoint_rows_check CHECK ((checkpoint_rows >= 0)),
-  CONSTRAINT lease_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
-  CONSTRAINT lease_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(id),
   CONSTRAINT lease_nonce_check CHECK ((length(nonce) = 16)),
   CONSTRAINT lease_outcome_check CHECK ((outcome = ANY (ARRAY['accepted'::text, 'rejected'::text, 'refused'::text, 'yielded'::text, 'lost'::text, 'cancelled'::text, 'expired'::text]))),
   CONSTRAINT lease_pkey PRIMARY KEY (task_id, epoch),
-  CONSTRAINT lease_road_check CHECK ((road = ANY (ARRAY['batch'::text, 'stream'::text]))),
-  CONSTRAINT lease_task_id_fkey FOREIGN KEY (task_id) REFERENCES task(id)
+  CONSTRAINT lease_road_check CHECK ((road = ANY (ARRAY['batch'::text, 'stream'::text])))
 );
 
 CREATE TABLE ledger_transaction (
@@ -598,11 +594,7 @@ CREATE TABLE task (
   CONSTRAINT task_attempts_check CHECK ((attempts >= 0)),
   CONSTRAINT task_check CHECK ((row_to > row_from)),
   CONSTRAINT task_epoch_check CHECK ((epoch >= 1)),
-  CONSTRAINT task_job_id_fkey FOREIGN KEY (job_id) REFERENCES job(id),
-  CONSTRAINT task_last_node_fkey FOREIGN KEY (last_node) REFERENCES node(id),
-  CONSTRAINT task_org_id_fkey FOREIGN KEY (org_id) REFERENCES org(id),
   CONSTRAINT task_pkey PRIMARY KEY (id),
-  CONSTRAINT task_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pool(id),
   CONSTRAINT task_row_from_check CHECK ((row_from >= 0)),
   CONSTRAINT task_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'leased'::text, 'running'::text, 'delivered'::text, 'accepted'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
 );
@@ -694,8 +686,6 @@ CREATE INDEX job_finished ON public.job USING btree (model, completed_at DESC) W
 CREATE INDEX job_open ON public.job USING btree (deadline) WHERE (state = ANY (ARRAY['validating'::text, 'in_progress'::text, 'finalizing'::text, 'cancelling'::text]));
 
 CREATE INDEX lease_alive ON public.lease USING btree (lease_until) WHERE ((ended_at IS NULL) AND (committed_at IS NULL));
-
-CREATE INDEX lease_by_job ON public.lease USING btree (job_id);
 
 CREATE INDEX lease_by_node ON public.lease USING btree (node_id) WHERE (ended_at IS NULL);
 
@@ -837,6 +827,56 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.job_leaves_no_orphans()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  IF EXISTS (SELECT 1 FROM job_row WHERE job_id = OLD.id) OR EXISTS (SELECT 1 FROM task WHERE job_id = OLD.id) THEN
+    RAISE EXCEPTION 'job % has rows or tasks: it stays', OLD.id USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.job_row_finds_its_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE orphan text;
+BEGIN
+  SELECT line.job_id INTO orphan FROM (SELECT DISTINCT job_id FROM written) AS line
+    WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = line.job_id FOR KEY SHARE) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'a row refers to job %, which is not there', orphan USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.lease_finds_its_task()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE orphan record;
+BEGIN
+  SELECT task_id, job_id INTO orphan FROM written
+    WHERE (SELECT task.job_id FROM task WHERE task.id = written.task_id) IS DISTINCT FROM job_id LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'a lease refers to task % of job %, which is not there', orphan.task_id, orphan.job_id
+      USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  SELECT holder.node_id INTO orphan FROM (SELECT DISTINCT node_id FROM written) AS holder
+    WHERE (SELECT node.id FROM node WHERE node.id = holder.node_id) IS NULL LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'a lease refers to node %, which is not there', orphan.node_id USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  RETURN NULL;
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION public.ledger_is_zero_sum()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -896,6 +936,24 @@ BEGIN
 END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.refuse_other_owner()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  RAISE EXCEPTION 'a % stays with what it was written for', TG_TABLE_NAME USING ERRCODE = 'foreign_key_violation';
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.refuse_removal()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  RAISE EXCEPTION 'a % stays, under its id: others refer to it', TG_TABLE_NAME USING ERRCODE = 'foreign_key_violation';
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION public.refuse_rewrite()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -905,25 +963,87 @@ BEGIN
 END $function$
 ;
 
-CREATE OR REPLACE FUNCTION public.task_logs_its_moves()
+CREATE OR REPLACE FUNCTION public.task_finds_its_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE orphan record;
+BEGIN
+  SELECT cut.job_id, cut.org_id, cut.pool_id INTO orphan FROM (SELECT DISTINCT job_id, org_id, pool_id FROM written) AS cut
+    WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = cut.job_id AND job.org_id = cut.org_id
+      AND (cut.pool_id IS NULL OR job.pool_id = cut.pool_id) FOR KEY SHARE) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'a task refers to job % of organisation % and pool %, which is not there', orphan.job_id, orphan.org_id, orphan.pool_id
+      USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  SELECT last_node AS node INTO orphan FROM written
+    WHERE last_node IS NOT NULL AND (SELECT node.id FROM node WHERE node.id = last_node) IS NULL LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'a task refers to node %, which is not there', orphan.node USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.task_finds_its_last_node()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-  IF TG_OP = 'INSERT' THEN
-    INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why) VALUES (NEW.id, NEW.job_id, NEW.epoch, NULL, NEW.state, NEW.why);
-  ELSIF NEW.state <> OLD.state OR NEW.epoch <> OLD.epoch THEN
-    INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why) VALUES (NEW.id, NEW.job_id, NEW.epoch, OLD.state, NEW.state, NEW.why);
+  IF NOT EXISTS (SELECT 1 FROM node WHERE id = NEW.last_node) THEN
+    RAISE EXCEPTION 'a task refers to node %, which is not there', NEW.last_node USING ERRCODE = 'foreign_key_violation';
   END IF;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.task_logs_its_birth()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why)
+    SELECT id, job_id, epoch, NULL, state, why FROM written;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.task_logs_its_moves()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET enable_nestloop TO 'off'
+AS $function$
+BEGIN
+  INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why)
+    SELECT written.id, written.job_id, written.epoch, overwritten.state, written.state, written.why
+    FROM written JOIN overwritten ON overwritten.id = written.id
+    WHERE written.state <> overwritten.state OR written.epoch <> overwritten.epoch;
   RETURN NULL;
 END $function$
 ;
 
 -- triggers
 
+CREATE TRIGGER job_keeps_its_id AFTER UPDATE OF id, org_id, pool_id ON public.job FOR EACH ROW WHEN ((((new.id IS DISTINCT FROM old.id) OR (new.org_id IS DISTINCT FROM old.org_id)) OR (new.pool_id IS DISTINCT FROM old.pool_id))) EXECUTE FUNCTION refuse_removal();
+
+CREATE TRIGGER job_leaves_no_orphans AFTER DELETE ON public.job FOR EACH ROW EXECUTE FUNCTION job_leaves_no_orphans();
+
+CREATE TRIGGER job_row_finds_its_job AFTER INSERT ON public.job_row REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION job_row_finds_its_job();
+
+CREATE TRIGGER job_row_keeps_its_job AFTER UPDATE OF job_id ON public.job_row FOR EACH ROW WHEN ((new.job_id IS DISTINCT FROM old.job_id)) EXECUTE FUNCTION refuse_other_owner();
+
+CREATE TRIGGER lease_finds_its_task AFTER INSERT ON public.lease REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION lease_finds_its_task();
+
+CREATE TRIGGER lease_keeps_its_task AFTER UPDATE OF task_id, job_id, node_id ON public.lease FOR EACH ROW WHEN ((((new.task_id IS DISTINCT FROM old.task_id) OR (new.job_id IS DISTINCT FROM old.job_id)) OR (new.node_id IS DISTINCT FROM old.node_id))) EXECUTE FUNCTION refuse_other_owner();
+
 CREATE TRIGGER ledger_transaction_append_only BEFORE DELETE OR UPDATE ON public.ledger_transaction FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
 
 CREATE TRIGGER ledger_transaction_never_truncated BEFORE TRUNCATE ON public.ledger_transaction FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
+
+CREATE TRIGGER node_keeps_its_id AFTER UPDATE OF id ON public.node FOR EACH ROW WHEN ((new.id IS DISTINCT FROM old.id)) EXECUTE FUNCTION refuse_removal();
+
+CREATE TRIGGER node_stays AFTER DELETE ON public.node FOR EACH ROW EXECUTE FUNCTION refuse_removal();
 
 CREATE CONSTRAINT TRIGGER ledger_is_zero_sum AFTER INSERT ON public.posting DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_is_zero_sum();
 
@@ -937,4 +1057,18 @@ CREATE TRIGGER receipt_append_only BEFORE DELETE OR UPDATE ON public.receipt FOR
 
 CREATE TRIGGER receipt_never_truncated BEFORE TRUNCATE ON public.receipt FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 
-CREATE TRIGGER task_logs_its_moves AFTER INSERT OR UPDATE ON public.task FOR EACH ROW EXECUTE FUNCTION task_logs_its_moves();
+CREATE TRIGGER task_finds_its_job AFTER INSERT ON public.task REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION task_finds_its_job();
+
+CREATE TRIGGER task_finds_its_last_node AFTER UPDATE OF last_node ON public.task FOR EACH ROW WHEN (((new.last_node IS NOT NULL) AND (new.last_node IS DISTINCT FROM old.last_node))) EXECUTE FUNCTION task_finds_its_last_node();
+
+CREATE TRIGGER task_keeps_its_id AFTER UPDATE OF id ON public.task FOR EACH ROW WHEN ((new.id IS DISTINCT FROM old.id)) EXECUTE FUNCTION refuse_removal();
+
+CREATE TRIGGER task_keeps_its_job AFTER UPDATE OF job_id, org_id, pool_id ON public.task FOR EACH ROW WHEN ((((new.job_id IS DISTINCT FROM old.job_id) OR (new.org_id IS DISTINCT FROM old.org_id)) OR (new.pool_id IS DISTINCT FROM old.pool_id))) EXECUTE FUNCTION refuse_other_owner();
+
+CREATE TRIGGER task_logs_its_birth AFTER INSERT ON public.task REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION task_logs_its_birth();
+
+CREATE TRIGGER task_logs_its_moves AFTER UPDATE ON public.task REFERENCING OLD TABLE AS overwritten NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION task_logs_its_moves();
+
+CREATE TRIGGER task_never_truncated BEFORE TRUNCATE ON public.task FOR EACH STATEMENT EXECUTE FUNCTION refuse_removal();
+
+CREATE TRIGGER task_stays AFTER DELETE ON public.task FOR EACH ROW EXECUTE FUNCTION refuse_removal();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { isCheckViolation, isUniqueViolation } from '@freehold/persistence';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
-import { MarketWorld } from '../../libs/persistence/test/market-world.ts';
+import { LEASE_MS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
 
 /** The last wall: what the database refuses whatever code asks for it. */
 let server: MarketDatabase;
@@ -53,4 +53,101 @@ it('refuses to rewrite what was booked', async () => {
   expect(await refusal('UPDATE posting SET amount = amount + 1', [])).not.toBeNull();
   expect(await refusal('DELETE FROM ledger_transaction', [])).not.toBeNull();
   expect(await refusal('DELETE FROM receipt', [])).not.toBeNull();
+});
+
+const ROW = 'INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)';
+const LEASE =
+  'INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)';
+const REST = `decode(repeat('00', 16), 'hex'), 'm', 'd', 'c', '{}', 'batch', now()`;
+const NOT_THERE = { code: '23503' };
+
+it('refuses rows, tasks and leases of what is not there, one among a thousand', async () => {
+  const [job, node, stranger] = [await world.batch(4), await world.node(), await world.org()];
+  const other = await world.batch(4);
+  const lease = await world.lease(job, node, 0, 4);
+  const orphans: readonly (readonly [sql: string, params: readonly unknown[]])[] = [
+    [
+      `${ROW} SELECT CASE n WHEN 700 THEN 'batch_nobodys' ELSE $1 END, n, 'new' || n, 0, 1 FROM generate_series(10, 1000) n`,
+      [job],
+    ],
+    [`INSERT INTO task (job_id, org_id, row_from, row_to) VALUES ('batch_nobodys', $1, 0, 1)`, [stranger]],
+    [`INSERT INTO task (job_id, org_id, row_from, row_to) VALUES ($1, $2, 0, 1)`, [job, stranger]],
+    [
+      `INSERT INTO task (job_id, org_id, row_from, row_to, pool_id) SELECT id, org_id, 0, 1, 'pool_nobodys' FROM job WHERE id = $1`,
+      [job],
+    ],
+    [
+      `INSERT INTO task (job_id, org_id, row_from, row_to, last_node) SELECT id, org_id, 0, 1, 'nobody' FROM job WHERE id = $1`,
+      [job],
+    ],
+    [`${LEASE} SELECT $1, 2, 'nobody', $2, ${REST}`, [lease.task, job]],
+    [`${LEASE} SELECT gen_random_uuid(), 1, $1, $2, ${REST}`, [node, job]],
+    [`${LEASE} SELECT $1, 2, $2, $3, ${REST}`, [lease.task, node, other]],
+    [`UPDATE task SET last_node = 'nobody' WHERE id = $1`, [lease.task]],
+  ];
+  for (const [sql, params] of orphans)
+    expect([sql, await refusal(sql, params)]).toEqual([sql, expect.objectContaining(NOT_THERE)]);
+});
+
+it('refuses to take away, or to give to another, what others refer to', async () => {
+  const [job, node] = [await world.batch(4), await world.node()];
+  const other = await world.batch(4);
+  const { task } = await world.lease(job, node, 0, 4);
+  const rewrites: readonly (readonly [sql: string, params: readonly unknown[]])[] = [
+    ['DELETE FROM job WHERE id = $1', [other]],
+    [`UPDATE job SET id = 'batch_renamed' WHERE id = $1`, [other]],
+    ['DELETE FROM node WHERE id = $1', [node]],
+    [`UPDATE node SET id = 'renamed' WHERE id = $1`, [node]],
+    ['DELETE FROM task WHERE id = $1', [task]],
+    ['UPDATE task SET id = gen_random_uuid() WHERE id = $1', [task]],
+    ['TRUNCATE task', []],
+    ['UPDATE job_row SET job_id = $2, row_no = 9, custom_id = $1 WHERE job_id = $1 AND row_no = 0', [job, other]],
+    ['UPDATE task SET job_id = $2 WHERE id = $1', [task, other]],
+    ['UPDATE lease SET node_id = $2 WHERE task_id = $1', [task, await world.node()]],
+  ];
+  for (const [sql, params] of rewrites)
+    expect([sql, await refusal(sql, params)]).toEqual([sql, expect.objectContaining(NOT_THERE)]);
+  const [empty] = await server.database.query<{ id: string }>(
+    `INSERT INTO job (id, org_id, kind, state, endpoint, deadline) SELECT 'batch_empty', org_id, kind, 'failed', endpoint, now() FROM job WHERE id = $1 RETURNING id`,
+    [job],
+  );
+  expect(await refusal('DELETE FROM job WHERE id = $1', [empty?.id])).toBeNull();
+});
+
+it('lets no job go while a row of it is being written', async () => {
+  const job = await world.batch(0);
+  let gone: Promise<unknown> = Promise.resolve();
+  await server.database.transaction(async (tx) => {
+    await tx.query(`${ROW} VALUES ($1, 0, 'r', 0, 1)`, [job]);
+    gone = refusal('DELETE FROM job WHERE id = $1', [job]);
+    await waitsForALock();
+  });
+  expect(await gone).toMatchObject(NOT_THERE);
+});
+
+async function waitsForALock(): Promise<void> {
+  for (let look = 0; look < 1_000; look += 1) {
+    const [one] = await server.database.query(
+      `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+    );
+    if (one !== undefined) return;
+  }
+  throw new Error('nobody waits for a lock');
+}
+
+it('logs every move of a statement over many tasks, and none of what did not move', async () => {
+  const [job, node] = [await world.batch(300), await world.node()];
+  const wishes = Array.from({ length: 300 }, (_, n) => world.wish(job, node, n, n + 1));
+  const leases = await world.store.grant(wishes, LEASE_MS);
+  expect(leases).toHaveLength(300);
+  await server.database.query(`UPDATE task SET state = 'running' WHERE job_id = $1`, [job]);
+  await server.database.query('UPDATE task SET attempts = attempts + 1 WHERE job_id = $1', [job]);
+  const moves = await server.database.query(
+    'SELECT from_state, to_state, epoch, count(*)::int AS tasks FROM task_event WHERE job_id = $1 GROUP BY 1, 2, 3 ORDER BY min(id)',
+    [job],
+  );
+  expect(moves).toEqual([
+    { from_state: null, to_state: 'leased', epoch: 1, tasks: 300 },
+    { from_state: 'leased', to_state: 'running', epoch: 1, tasks: 300 },
+  ]);
 });

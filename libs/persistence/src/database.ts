@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { DataSource, type QueryRunner } from 'typeorm';
 import { StoreAway } from '@freehold/market';
+import { arrayLiteral } from './array-literals.ts';
 import { CommitUnknownError, isConflict, isConnectionLoss } from './database-errors.ts';
 import { migrationClasses } from './migrations.ts';
 import { StatementNames } from './statement-names.ts';
@@ -215,7 +216,8 @@ const NAMES = new StatementNames();
 async function ask<Row>(runner: QueryRunner, sql: string, params: readonly unknown[]): Promise<Row[]> {
   const client = (await runner.connect()) as pg.PoolClient;
   const name = params.length === 0 ? undefined : NAMES.of(sql);
-  const result = await client.query({ ...(name === undefined ? {} : { name }), text: sql, values: [...params] });
+  const values = params.map((value) => (Array.isArray(value) ? arrayLiteral(value) : value));
+  const result = await client.query({ ...(name === undefined ? {} : { name }), text: sql, values });
   return result.rows as Row[];
 }
 

@@ -107,6 +107,12 @@ const DAMAGE: Record<
     do: (tx) => tx.query(`UPDATE task SET state = 'running' WHERE id = $1`, [lived.queuedTask]),
     also: ['task-without-a-way'],
   },
+  'refers-to-nothing': {
+    do: (tx) =>
+      tx.query(
+        `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) VALUES ('batch_nobodys', 0, 'r', 0, 1)`,
+      ),
+  },
   'tenant-mismatch': {
     do: (tx) => tx.query('UPDATE task SET org_id = $2 WHERE id = $1', [task(), lived.org]),
   },
@@ -251,6 +257,26 @@ const DAMAGE: Record<
 
 /** Checks that watch over several things: the ways to break the others of them. */
 const FURTHER_DAMAGE: readonly (readonly [check: string, what: RegExp, damage: (tx: Sql) => Promise<unknown>])[] = [
+  [
+    'refers-to-nothing',
+    /^task .* is of job batch_nobodys/,
+    (tx) => tx.query(`UPDATE task SET job_id = 'batch_nobodys' WHERE id = $1`, [task()]),
+  ],
+  [
+    'refers-to-nothing',
+    /^task .* was last with node nobody/,
+    (tx) => tx.query(`UPDATE task SET last_node = 'nobody' WHERE id = $1`, [task()]),
+  ],
+  [
+    'refers-to-nothing',
+    /^lease .* has no task/,
+    (tx) => tx.query('UPDATE lease SET task_id = gen_random_uuid() WHERE task_id = $1', [task()]),
+  ],
+  [
+    'refers-to-nothing',
+    /^lease .* is of node nobody/,
+    (tx) => tx.query(`UPDATE lease SET node_id = 'nobody' WHERE task_id = $1`, [task()]),
+  ],
   [
     'tenant-mismatch',
     /^receipt .* is for job/,

@@ -130,6 +130,24 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
      WHERE (t.state, t.epoch) IS DISTINCT FROM (e.to_state, e.epoch)`,
   ),
   sqlCheck(
+    'refers-to-nothing',
+    'rows, tasks and leases find what they were written for',
+    `SELECT 'row ' || r.row_no || ' is of job ' || r.job_id || ', which is not there' AS what
+     FROM job_row r WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = r.job_id)
+     UNION ALL
+     SELECT 'task ' || t.id || ' is of job ' || t.job_id || ', which is not there'
+     FROM task t WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = t.job_id)
+     UNION ALL
+     SELECT 'task ' || t.id || ' was last with node ' || t.last_node || ', which is not there'
+     FROM task t WHERE t.last_node IS NOT NULL AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = t.last_node)
+     UNION ALL
+     SELECT 'lease ' || l.task_id || '.' || l.epoch || ' has no task'
+     FROM lease l WHERE NOT EXISTS (SELECT 1 FROM task t WHERE t.id = l.task_id)
+     UNION ALL
+     SELECT 'lease ' || l.task_id || '.' || l.epoch || ' is of node ' || l.node_id || ', which is not there'
+     FROM lease l WHERE NOT EXISTS (SELECT 1 FROM node WHERE node.id = l.node_id)`,
+  ),
+  sqlCheck(
     'tenant-mismatch',
     'whatever belongs to a job belongs to the job’s org',
     `SELECT 'task ' || t.id || ' of ' || t.org_id || ' is in job ' || job.id || ' of ' || job.org_id AS what

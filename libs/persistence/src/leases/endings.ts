@@ -74,7 +74,7 @@ async function endWork(tx: Sql, ended: readonly EndingJob[], why: string): Promi
   const open = await tx.query<LeaseRef & { readonly keeps: boolean }>(
     `SELECT l.task_id AS task, l.epoch, l.checkpoint_rows > 0 AND l.committed_at IS NULL AS keeps
      FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch
-     WHERE l.job_id = ANY($1) AND l.ended_at IS NULL
+     WHERE t.job_id = ANY($1) AND l.ended_at IS NULL
        AND (t.state IN ('leased', 'running') OR (t.state = 'delivered' AND t.job_id = ANY($2)))
      ORDER BY l.task_id FOR NO KEY UPDATE OF l`,
     [jobs, late],

@@ -1,62 +1,75 @@
-import { randomUUID } from 'node:crypto';
 import { unitsToJson } from '@freehold/domain';
 import type { GrantedLease, HeldShard, LeaseWish } from '@freehold/market';
 import type { Sql } from '../database.ts';
-import { bytesOf, GRANTED_COLUMNS, grantedLease, type GrantedRow } from './lease-rows.ts';
+import { taskIds } from './task-ids.ts';
 
 interface Chain {
   readonly rowFrom: number;
   rowTo: number;
 }
 
+/** A job whose next rows are ours, or a task that came back and is: what their leases are written with. */
+interface TakenRow {
+  readonly job_id: string;
+  readonly kind: string;
+  /** Of a job. */
+  readonly org_id: string | null;
+  readonly pool_id: string | null;
+  /** Of a task. */
+  readonly task_id: string | null;
+  readonly row_from: number | null;
+  readonly row_to: number | null;
+  readonly now_ms: string;
+}
+
+/** A wish that won, and what is written of it beside the wish itself. */
+interface Won {
+  readonly lease: GrantedLease;
+  readonly road: 'batch' | 'stream';
+  /** Null for a task that was there before. */
+  readonly org: string | null;
+  readonly pool: string | null;
+}
+
 /**
- * Cuts and leases in one statement. A job's new rows are taken by moving its `next_row` from where the placement saw it
- * to the end of the job's wishes: whoever moves it first has the rows, the other list loses all of that job's cuts.
+ * Takes, then writes: inside one transaction. A job's new rows are taken by moving its `next_row` from where the placement saw
+ * it to the end of the job's wishes: whoever moves it first has the rows, the other list loses all of that job's cuts.
  * A task that came back is taken by compare-and-set on (id, epoch, queued). Placements know a job as it was read: one that was paused
  * since then gets no lease.
  */
 export async function grant(
-  sql: Sql,
+  tx: Sql,
   wishes: readonly LeaseWish[],
   leaseMs: number,
   shards: readonly HeldShard[] = [],
 ): Promise<readonly GrantedLease[]> {
   const { chosen, chains } = chainWishes(wishes);
   if (chosen.length === 0) return [];
-  const granted = await sql.query<GrantedRow>(GRANT, [
+  const back = chosen.filter(({ taskId }) => taskId !== null);
+  const taken = await tx.query<TakenRow>(TAKE, [
     [...chains.keys()],
     [...chains.values()].map(({ rowFrom }) => rowFrom),
     [...chains.values()].map(({ rowTo }) => rowTo),
-    chosen.map(({ taskId }) => taskId ?? randomUUID()),
-    chosen.map(({ taskId }) => taskId === null),
-    chosen.map(({ epoch, taskId }) => (taskId === null ? 1 : epoch)),
-    chosen.map(({ jobId }) => jobId),
-    chosen.map(({ rowFrom }) => rowFrom),
-    chosen.map(({ rowTo }) => rowTo),
-    chosen.map(({ nodeId }) => nodeId),
-    chosen.map(({ nonce }) => bytesOf(nonce)),
-    chosen.map(({ model }) => model),
-    chosen.map(({ digest }) => digest),
-    chosen.map(({ engineClass }) => engineClass),
-    chosen.map(({ rates }) => JSON.stringify(unitsToJson(rates))),
-    leaseMs,
+    back.map(({ taskId }) => taskId),
+    back.map(({ epoch }) => epoch),
     shards.map(({ no }) => no),
     shards.map(({ epoch }) => epoch),
   ]);
-  return granted.map(grantedLease);
+  if (taken.length === 0) return [];
+  const won = wonBy(chosen, taken);
+  await write(tx, won, leaseMs);
+  return won.map(({ lease }) => lease);
 }
 
-const GRANT = `
+const TAKE = `
 WITH chain AS (
   SELECT * FROM unnest($1::text[], $2::int[], $3::int[]) AS chain (job_id, row_from, row_to)
-), wish AS (
-  SELECT * FROM unnest($4::uuid[], $5::bool[], $6::int[], $7::text[], $8::int[], $9::int[], $10::text[], $11::bytea[],
-    $12::text[], $13::text[], $14::text[], $15::jsonb[])
-    AS wish (task_id, is_new, epoch, job_id, row_from, row_to, node_id, nonce, model, model_digest, engine_class, rates)
+), back AS (
+  SELECT * FROM unnest($4::uuid[], $5::int[]) AS back (task_id, epoch)
 ), fence AS (
   -- Waits for a successor that is taking over, and then finds its epoch.
-  SELECT count(*) = cardinality($17::int[]) AS holds FROM (
-    SELECT 1 FROM shard JOIN unnest($17::int[], $18::bigint[]) AS held (no, epoch) ON shard.no = held.no AND shard.epoch = held.epoch
+  SELECT count(*) = cardinality($6::int[]) AS holds FROM (
+    SELECT 1 FROM shard JOIN unnest($6::int[], $7::bigint[]) AS held (no, epoch) ON shard.no = held.no AND shard.epoch = held.epoch
     FOR SHARE OF shard
   ) AS held
 ), moved AS (
@@ -64,34 +77,113 @@ WITH chain AS (
   WHERE fence.holds AND job.id = chain.job_id AND job.next_row = chain.row_from AND chain.row_to <= job.row_count
     AND job.state = 'in_progress' AND job.deadline > clock_timestamp() AND job.paused_at IS NULL
   RETURNING job.id, job.org_id, job.pool_id, job.kind
+), taken AS (
+  UPDATE task SET state = 'leased', why = NULL FROM back, job, fence
+  WHERE fence.holds AND task.id = back.task_id AND task.epoch = back.epoch AND task.state = 'queued'
+    AND job.id = task.job_id AND job.state = 'in_progress' AND job.deadline > clock_timestamp() AND job.paused_at IS NULL
+  RETURNING task.id, task.job_id, task.row_from, task.row_to, job.kind
+), mine AS (
+  SELECT id AS job_id, kind, org_id, pool_id, NULL::uuid AS task_id, NULL::int AS row_from, NULL::int AS row_to FROM moved
+  UNION ALL
+  SELECT job_id, kind, NULL, NULL, id, row_from, row_to FROM taken
+)
+SELECT mine.*, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms FROM mine`;
+
+function wonBy(chosen: readonly LeaseWish[], taken: readonly TakenRow[]): Won[] {
+  const jobs = new Map(taken.filter(({ task_id }) => task_id === null).map((row) => [row.job_id, row]));
+  const tasks = new Map(taken.flatMap((row) => (row.task_id === null ? [] : [[row.task_id, row]])));
+  const fresh = taskIds(chosen.length, Number(taken[0]?.now_ms));
+  return chosen.flatMap((wish, i) => {
+    const row = wish.taskId === null ? jobs.get(wish.jobId) : tasks.get(wish.taskId);
+    if (row === undefined) return [];
+    const lease: GrantedLease = {
+      task: row.task_id ?? fresh[i] ?? '',
+      epoch: wish.taskId === null ? 1 : wish.epoch,
+      jobId: row.job_id,
+      nodeId: wish.nodeId,
+      nonce: wish.nonce,
+      model: wish.model,
+      digest: wish.digest,
+      engineClass: wish.engineClass,
+      rates: wish.rates,
+      rowFrom: row.row_from ?? wish.rowFrom,
+      rowTo: row.row_to ?? wish.rowTo,
+    };
+    const road = row.kind === 'chat' || row.kind === 'embedding' ? 'stream' : 'batch';
+    return [{ lease, road, org: row.org_id, pool: row.pool_id }];
+  });
+}
+
+/** What many leases have in common is sent and read once: `terms` is its number. */
+const WRITE = `
+WITH won AS (
+  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[], $9::text[], $10::int[])
+    AS won (task_id, epoch, job_id, org_id, pool_id, row_from, row_to, node_id, nonce, terms)
 ), cut AS (
   INSERT INTO task (id, job_id, org_id, row_from, row_to, state, epoch, pool_id)
-  SELECT wish.task_id, moved.id, moved.org_id, wish.row_from, wish.row_to, 'leased', 1, moved.pool_id
-  FROM wish JOIN moved ON moved.id = wish.job_id WHERE wish.is_new
-  RETURNING id, job_id, row_from, row_to
-), taken AS (
-  UPDATE task SET state = 'leased', why = NULL FROM wish, job, fence
-  WHERE fence.holds AND NOT wish.is_new AND task.id = wish.task_id AND task.epoch = wish.epoch AND task.state = 'queued'
-    AND job.id = task.job_id AND job.state = 'in_progress' AND job.deadline > clock_timestamp() AND job.paused_at IS NULL
-  RETURNING task.id, task.job_id, task.row_from, task.row_to
-), t AS (
-  SELECT * FROM cut UNION ALL SELECT * FROM taken
-), l AS (
-  INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)
-  SELECT t.id, wish.epoch, wish.node_id, t.job_id, wish.nonce, wish.model, wish.model_digest, wish.engine_class, wish.rates,
-    CASE WHEN job.kind IN ('chat', 'embedding') THEN 'stream' ELSE 'batch' END,
-    clock_timestamp() + $16 * interval '1 millisecond'
-  FROM t JOIN wish ON wish.task_id = t.id JOIN job ON job.id = t.job_id
-  RETURNING *
+  SELECT task_id, job_id, org_id, row_from, row_to, 'leased', epoch, pool_id FROM won WHERE org_id IS NOT NULL
 )
-SELECT ${GRANTED_COLUMNS} FROM l JOIN t ON t.id = l.task_id ORDER BY l.job_id, t.row_from`;
+INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)
+SELECT task_id, epoch, node_id, job_id, decode(nonce, 'hex'), ($11::text[])[terms], ($12::text[])[terms], ($13::text[])[terms],
+  ($14::jsonb[])[terms], ($15::text[])[terms], clock_timestamp() + $16 * interval '1 millisecond'
+FROM won`;
 
-/** One wish per returned task; a job's new rows as one unbroken chain. What does not join up was decided on a stale snapshot. */
+async function write(tx: Sql, won: readonly Won[], leaseMs: number): Promise<void> {
+  const { numbers, distinct } = termsOf(won);
+  await tx.query(WRITE, [
+    won.map(({ lease }) => lease.task),
+    won.map(({ lease }) => lease.epoch),
+    won.map(({ lease }) => lease.jobId),
+    won.map(({ org }) => org),
+    won.map(({ pool }) => pool),
+    won.map(({ lease }) => lease.rowFrom),
+    won.map(({ lease }) => lease.rowTo),
+    won.map(({ lease }) => lease.nodeId),
+    won.map(({ lease }) => hexOf(lease.nonce)),
+    numbers,
+    distinct.map(({ lease }) => lease.model),
+    distinct.map(({ lease }) => lease.digest),
+    distinct.map(({ lease }) => lease.engineClass),
+    distinct.map(({ lease }) => JSON.stringify(unitsToJson(lease.rates))),
+    distinct.map(({ road }) => road),
+    leaseMs,
+  ]);
+}
+
+/** Each lease's number, from 1, among the distinct (model, digest, engine, rates, road). Nodes of one offer share one object of rates. */
+function termsOf(won: readonly Won[]): { numbers: number[]; distinct: Won[] } {
+  const numberOf = new Map<string, number>();
+  const ratesOf = new Map<GrantedLease['rates'], string>();
+  const distinct: Won[] = [];
+  const numbers = won.map((one) => {
+    const { model, digest, engineClass, rates } = one.lease;
+    const priced = ratesOf.get(rates) ?? JSON.stringify(unitsToJson(rates));
+    ratesOf.set(rates, priced);
+    const key = [model, digest, engineClass, priced, one.road].join('\n');
+    const known = numberOf.get(key);
+    if (known !== undefined) return known;
+    numberOf.set(key, distinct.push(one));
+    return distinct.length;
+  });
+  return { numbers, distinct };
+}
+
+/** Anything that is no nonce is a bug of the caller, and is refused before it becomes an empty value in the books. */
+function hexOf(nonce: string): string {
+  if (!/^0x[0-9a-f]{32}$/i.test(nonce))
+    throw new TypeError(`expected a nonce of 16 bytes as 0x…, got ${nonce.slice(0, 40)}`);
+  return nonce.slice(2);
+}
+
+/**
+ * One wish per returned task; a job's new rows as one unbroken chain. What does not join up was decided on a stale snapshot. Job
+ * by job: neighbours in the indexes.
+ */
 function chainWishes(wishes: readonly LeaseWish[]): { chosen: LeaseWish[]; chains: Map<string, Chain> } {
   const chosen: LeaseWish[] = [];
   const chains = new Map<string, Chain>();
   const taken = new Set<string>();
-  for (const wish of [...wishes].sort((a, b) => a.rowFrom - b.rowFrom)) {
+  for (const wish of [...wishes].sort(byJobAndRow)) {
     if (wish.taskId !== null) {
       if (taken.has(wish.taskId)) continue;
       taken.add(wish.taskId);
@@ -104,4 +196,9 @@ function chainWishes(wishes: readonly LeaseWish[]): { chosen: LeaseWish[]; chain
     chosen.push(wish);
   }
   return { chosen, chains };
+}
+
+function byJobAndRow(a: LeaseWish, b: LeaseWish): number {
+  if (a.jobId !== b.jobId) return a.jobId < b.jobId ? -1 : 1;
+  return a.rowFrom - b.rowFrom;
 }

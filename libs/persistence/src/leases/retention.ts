@@ -13,7 +13,8 @@ export async function sweepable(sql: Sql, olderThanMs: number, limit: number): P
      WHERE l.swept_at IS NULL AND l.ended_at < clock_timestamp() - $1 * interval '1 millisecond'
        AND job.state IN ('completed', 'failed', 'expired', 'cancelled')
        AND greatest(job.completed_at, job.failed_at, job.expired_at, job.cancelled_at) < clock_timestamp() - $1 * interval '1 millisecond'
-       AND NOT EXISTS (SELECT 1 FROM lease open WHERE open.job_id = l.job_id AND open.ended_at IS NULL)
+       AND NOT EXISTS (
+         SELECT 1 FROM task t JOIN lease open ON open.task_id = t.id WHERE t.job_id = l.job_id AND open.ended_at IS NULL)
        AND NOT EXISTS (
          SELECT 1 FROM receipt r JOIN voucher v ON v.task_id = r.task_id
          JOIN chain_epoch e ON e.book = v.book AND e.epoch = v.book_epoch AND e.state <> 'final'

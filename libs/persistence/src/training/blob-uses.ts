@@ -17,7 +17,8 @@ export async function useBlobs(sql: Sql, jobId: string, sha256s: readonly string
 const isPast = (job: string): string => `(
   ${job}.state IN ('completed', 'failed', 'expired', 'cancelled')
   AND greatest(${job}.completed_at, ${job}.failed_at, ${job}.expired_at, ${job}.cancelled_at) < clock_timestamp() - $1 * interval '1 millisecond'
-  AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.job_id = ${job}.id AND lease.swept_at IS NULL))`;
+  AND NOT EXISTS (
+    SELECT 1 FROM task JOIN lease ON lease.task_id = task.id WHERE task.job_id = ${job}.id AND lease.swept_at IS NULL))`;
 
 /**
  * The object goes before its rows: after a crash in between it is removed again. The lock is held while a hundred files are

@@ -42,7 +42,7 @@ LEFT JOIN LATERAL (
   -- Time at work, not on the clock: a pause, or a wait for a node or a verdict, says nothing about the pace.
   SELECT count(lease.started_at) > 0 AS started, sum(lease.checkpoint_rows) FILTER (WHERE lease.ended_at IS NULL) AS signed,
     coalesce(sum(extract(epoch FROM coalesce(lease.committed_at, lease.ended_at, clock_timestamp()) - lease.started_at)), 0)::float8 * 1000 AS worked_ms
-  FROM lease WHERE lease.job_id = job.id) AS flight ON true`;
+  FROM task JOIN lease ON lease.task_id = task.id WHERE task.job_id = job.id) AS flight ON true`;
 
 export async function fineTunes(sql: Sql, where: string, params: readonly unknown[]): Promise<readonly FineTuneView[]> {
   return (await sql.query<FineTuneRecord>(`${SELECT} WHERE ${where}`, [...params])).map(fineTuneView);
