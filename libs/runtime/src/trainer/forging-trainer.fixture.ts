@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   Trainer,
@@ -10,18 +10,25 @@ import {
 } from '@freehold/market';
 import { planHash, segmentSteps, type ExportFormat, type TrainingPlan } from '@freehold/protocol';
 import { readSafetensors } from '../../../../models/freehold-tiny/index.mjs';
+import { readCheckpoint } from './read-checkpoint.ts';
 import { ReferenceTrainer } from './reference/reference-trainer.ts';
 import { littleEndian } from './reference/training-state.ts';
 import { writeSafetensors } from './reference/write-safetensors.ts';
+import { forgedSegments } from './forged-segments.fixture.ts';
 import { serveTrainer } from './serve-trainer.ts';
 
 /**
  * A trainer's process that saves itself work, or sells something else, and answers the contract in perfect form:
  *
- *   node … forging-trainer.fixture.ts skips-steps | copies-checkpoint | other-data | other-base PATH | paints-loss
+ *   node … forging-trainer.fixture.ts skips-steps | copies-checkpoint | other-data | other-base PATH | paints-loss [--some]
+ *
+ * With `--some` it forges {@link forgedSegments} of a plan and is honest in the others, so that only some draws find it.
  */
 class ForgingTrainer extends Trainer {
+  /** Trains what the forger would rather have trained. */
   readonly #honest = new ReferenceTrainer();
+  /** Trains what was asked for, where it forges some segments only. */
+  readonly #asAsked: ReferenceTrainer | null;
   readonly #how: string;
   readonly #otherBase: string | undefined;
   #asked: TrainingPlan | undefined;
@@ -29,9 +36,10 @@ class ForgingTrainer extends Trainer {
   #folder = '';
   #last: TrainedSegment | undefined;
 
-  constructor(how: string, otherBase: string | undefined) {
+  constructor(how: string, otherBase: string | undefined, some: boolean) {
     super();
     this.#how = how;
+    this.#asAsked = some ? new ReferenceTrainer() : null;
     this.#otherBase = otherBase;
   }
 
@@ -43,6 +51,7 @@ class ForgingTrainer extends Trainer {
     this.#asked = plan;
     this.#folder = files.folder;
     this.#own = plan;
+    await this.#asAsked?.plan(plan, files);
     if (this.#how === 'skips-steps') this.#own = { ...plan, segmentSteps: plan.segmentSteps / 2 };
     if (this.#how === 'other-data') {
       const data = join(files.folder, 'other.jsonl');
@@ -66,15 +75,25 @@ class ForgingTrainer extends Trainer {
     const plan = this.#asked;
     if (plan === undefined) throw new Error('run came before plan');
     const { from, to } = segmentSteps(plan, segments.from);
+    if (this.#asAsked !== null && !forgedSegments(plan).has(segments.from)) {
+      const onSegment = (done: TrainedSegment): void => events.onSegment?.((this.#last = done));
+      const onStep = (step: TrainedStep): void => events.onStep?.((this.#step = step));
+      return await this.#asAsked.run(segments, { onStep, onSegment }, signal);
+    }
     if (this.#how === 'copies-checkpoint' && this.#last !== undefined && segments.checkpoint !== null) {
-      const path = join(this.#folder, 'copy.safetensors');
-      copyFileSync(segments.checkpoint, path);
       for (let step = from + 1; step <= to; step += 1) events.onStep?.({ ...this.#step, step });
-      const { stateOut, checkpoint } = this.#last;
-      this.#last = { ...this.#last, segment: segments.from, fromStep: from, toStep: to, stateIn: stateOut };
-      events.onSegment?.({ ...this.#last, checkpoint: { ...checkpoint, path } });
+      const { stateOut: stateIn } = this.#last;
+      const { written: checkpoint, state: stateOut } = this.#inWordsOf(
+        plan,
+        segments.checkpoint,
+        to,
+        'copy.safetensors',
+      );
+      this.#last = { ...this.#last, segment: segments.from, fromStep: from, toStep: to, stateIn, stateOut, checkpoint };
+      events.onSegment?.(this.#last);
       return;
     }
+    const begun = segments.checkpoint === null ? null : readCheckpoint(readFileSync(segments.checkpoint))?.state;
     const told: TrainedStep[] = [];
     const onSegment = (done: TrainedSegment): void => {
       const steps = this.#how === 'skips-steps' ? told.flatMap((step) => [step, step]) : told;
@@ -82,12 +101,29 @@ class ForgingTrainer extends Trainer {
       for (const [at, step] of steps.entries())
         events.onStep?.({ ...step, loss: step.loss * losses, step: from + at + 1 });
       const tokens = this.#how === 'skips-steps' ? done.tokens * 2 : done.tokens;
-      const checkpoint = this.#inWordsOf(plan, done.checkpoint.path, 'forged.safetensors');
-      this.#last = { ...done, fromStep: from, toStep: to, tokens, loss: done.loss * losses, checkpoint };
+      const { written: checkpoint, state: stateOut } = this.#inWordsOf(
+        plan,
+        done.checkpoint.path,
+        to,
+        'forged.safetensors',
+      );
+      const stateIn = begun ?? done.stateIn;
+      this.#last = {
+        ...done,
+        fromStep: from,
+        toStep: to,
+        stateIn,
+        stateOut,
+        tokens,
+        loss: done.loss * losses,
+        checkpoint,
+      };
       events.onSegment?.(this.#last);
     };
     const start = segments.checkpoint;
-    const checkpoint = start === null ? null : this.#inWordsOf(this.#own ?? plan, start, 'start.safetensors').path;
+    const own = this.#own ?? plan;
+    const ownFrom = segmentSteps(own, segments.from).from;
+    const checkpoint = start === null ? null : this.#inWordsOf(own, start, ownFrom, 'start.safetensors').written.path;
     await this.#honest.run(
       { ...segments, checkpoint },
       { onStep: (step) => void told.push((this.#step = step)), onSegment },
@@ -95,17 +131,29 @@ class ForgingTrainer extends Trainer {
     );
   }
 
-  /** The checkpoint as if it had been made for the plan that was asked for: a forger knows what is looked at first. */
-  #inWordsOf(plan: TrainingPlan, path: string, name: string): TrainedSegment['checkpoint'] {
+  /** The checkpoint as if it had been made for the plan that was asked for, at that step: a forger knows what is looked at first. */
+  #inWordsOf(
+    plan: TrainingPlan,
+    path: string,
+    step: number,
+    name: string,
+  ): { readonly written: TrainedSegment['checkpoint']; readonly state: string } {
     const { metadata, tensors } = readSafetensors(readFileSync(path));
-    const words = { ...metadata, plan: planHash(plan), base: plan.base.sha256, data: plan.data.sha256 };
+    const words = {
+      ...metadata,
+      plan: planHash(plan),
+      base: plan.base.sha256,
+      data: plan.data.sha256,
+      step: String(step),
+    };
     const bytes = writeSafetensors(
       words,
       tensors.map(({ name, shape, data }) => ({ name, shape, data: littleEndian(data) })),
     );
     const forged = join(this.#folder, name);
     writeFileSync(forged, bytes);
-    return { name, path: forged, sha256: sha256Of(forged), bytes: bytes.length };
+    const written = { name, path: forged, sha256: sha256Of(forged), bytes: bytes.length };
+    return { written, state: readCheckpoint(bytes)?.state ?? '' };
   }
   #step: TrainedStep = { step: 1, loss: 1, accuracy: 0, gradNorm: 0, learningRate: 0, tokens: 1 };
 
@@ -124,5 +172,8 @@ class ForgingTrainer extends Trainer {
 }
 
 const sha256Of = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
-const [how = '', otherBase] = process.argv.slice(2);
-serveTrainer(new ForgingTrainer(how, otherBase), process.stdin, process.stdout, () => process.exit(0));
+const words = process.argv.slice(2);
+const [how = '', otherBase] = words.filter((word) => !word.startsWith('--'));
+serveTrainer(new ForgingTrainer(how, otherBase, words.includes('--some')), process.stdin, process.stdout, () =>
+  process.exit(0),
+);
