@@ -9,7 +9,9 @@ import {
   randomFleet,
   readNodeList,
   readPodList,
+  replayColdStarts,
   runOpenb,
+  withModels,
 } from '@freehold/testing/placement';
 
 /** Floors of placement quality that are no timings. More seeds, and the targets: `npm run bench -- openb`. */
@@ -59,5 +61,39 @@ describe('the memory of placement', () => {
     const queue = new TaskQueue();
     for (let row = 0; row < 100_000; row += 1) queue.add({ job: row, row, taskClass: row % 10 }, row, row);
     expect(queue.bytes / queue.size).toBeLessThanOrEqual(BYTES_PER_QUEUED_TASK_MAX);
+  });
+});
+
+describe('cold starts', () => {
+  const setting = { nodes: 12, slots: 8, models: 8, perNode: 2, loadS: 20 };
+  const MEAN_S = 7;
+  const OFFERED = 0.8;
+  const rng = chance(3);
+  const drawn = (mean: number): number => -mean * Math.log(1 - rng.unit());
+  let atS = 0;
+  const timed = Array.from({ length: 3_000 }, () => {
+    atS += drawn(MEAN_S / (setting.nodes * setting.slots * OFFERED));
+    return { atS, serviceS: drawn(MEAN_S) };
+  });
+
+  it('wait no longer than where models stay where they are, when those are the right places', () => {
+    const work = withModels(timed, setting.models, 1);
+    const run = (policy: 'priced' | 'unpriced' | 'warm-only') => replayColdStarts({ ...setting, work, policy });
+    const [own, warm] = [run('priced'), run('warm-only')];
+    expect(own.waitP99S).toBeLessThanOrEqual(warm.waitP99S + 0.1);
+    expect(own.colds).toBeLessThanOrEqual(5);
+    // What the price is worth: without it models drive each other out.
+    expect(run('unpriced').waitP99S).toBeGreaterThan(setting.loadS / 2);
+  });
+
+  it('follow the demand when it turns over: the slowest hundredth waits for about a load', () => {
+    const turnAtS = atS / 2;
+    const work = withModels(timed, setting.models, 1, turnAtS);
+    const run = (policy: 'priced' | 'warm-only') =>
+      replayColdStarts({ ...setting, work, policy, knownUntilS: turnAtS });
+    const own = run('priced');
+    expect(own.waitP99S).toBeLessThanOrEqual(2 * setting.loadS);
+    expect(own.colds).toBeLessThanOrEqual(5 * setting.models);
+    expect(run('warm-only').waitP99S).toBeGreaterThan(5 * setting.loadS);
   });
 });

@@ -16,6 +16,7 @@ interface Why {
   readonly eliminated?: readonly { readonly requirement: string; readonly nodes: number }[];
   readonly relaxations?: readonly { readonly changes: readonly string[]; readonly nodes: number }[];
   readonly cheapestOffer?: { readonly rates: Readonly<Record<string, string>>; readonly withinCap: boolean } | null;
+  readonly warmWait?: { readonly model: string; readonly expectedS: number; readonly expiresInS: number };
   readonly lost?: readonly { readonly says: string; readonly jobs: number }[];
   readonly priceThatWouldDo?: Readonly<Record<string, string>> | null;
   readonly priceThatWouldWin?: { readonly rates: Readonly<Record<string, string>> } | null;
@@ -74,13 +75,18 @@ function render(why: Why): string {
     Object.entries(list)
       .map(([kind, rate]) => `${rate} per million of ${kind}`)
       .join(', ');
-  const { cheapestOffer, priceThatWouldDo, priceThatWouldWin } = why;
+  const { cheapestOffer, priceThatWouldDo, priceThatWouldWin, warmWait } = why;
   return [
     why.summary,
     ...(why.eliminated ?? []).map((one) => `  ${one.nodes} left out: a node must be one that ${one.requirement}`),
     ...(cheapestOffer ? [`  cheapest that would fit: ${rates(cheapestOffer.rates)}`] : []),
     ...(priceThatWouldDo ? [`  a cap that would place it: ${rates(priceThatWouldDo)}`] : []),
     ...(why.relaxations ?? []).map((one) => `  ${one.nodes} would fit: ${one.changes.join(', and ')}`),
+    ...(warmWait
+      ? [
+          `  waits about ${Math.ceil(warmWait.expectedS)} s for a slot where ${warmWait.model} is loaded; in ${Math.ceil(warmWait.expiresInS)} s at the latest it is loaded elsewhere`,
+        ]
+      : []),
     ...(why.lost ?? []).map((one) => `  ${one.jobs} lost: ${one.says}`),
     ...(priceThatWouldWin ? [`  would have won one at ${rates(priceThatWouldWin.rates)}`] : []),
   ].join('\n');

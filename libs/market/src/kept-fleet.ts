@@ -16,6 +16,8 @@ export interface KeptFleetPorts {
   readonly resting: (nodeId: string) => boolean;
   /** Rows per second measured by this process, when there is a measurement. */
   readonly measured: (nodeId: string, digest: string) => number | undefined;
+  /** The node with what loading its models costs others; absent: nobody reckons. */
+  readonly priced?: (node: Candidate) => Candidate;
 }
 
 /** What a batch of decisions counts on until Postgres has it, and until a record that was read later says so. */
@@ -43,6 +45,8 @@ export class KeptFleet {
   readonly #placer = new Placer();
   readonly #known = new Map<string, Known>();
   readonly #stale = new Set<string>();
+  /** Nodes that would have to load one of their models. */
+  readonly #cold = new Set<string>();
   readonly #promises = new Map<Placement, { readonly known: Known; readonly promised: Promised }>();
   #rereadAtMs = Number.NEGATIVE_INFINITY;
 
@@ -52,6 +56,16 @@ export class KeptFleet {
 
   get size(): number {
     return this.#placer.size;
+  }
+
+  /** Whether some node would have to load a model that it offers. */
+  get hasCold(): boolean {
+    return this.#cold.size > 0;
+  }
+
+  /** Takes in what driving models out costs now. */
+  reprice(): void {
+    for (const id of this.#cold) this.#put(id);
   }
 
   candidates(): Iterable<Candidate> {
@@ -155,6 +169,7 @@ export class KeptFleet {
       if (connected.has(id)) continue;
       this.#known.delete(id);
       this.#stale.delete(id);
+      this.#cold.delete(id);
       this.#placer.drop(id);
     }
     return changed;
@@ -170,7 +185,10 @@ export class KeptFleet {
       leasesInFlight: record.leasesInFlight + promised.size,
       rowsInFlight: record.rowsInFlight + rows,
     };
-    this.#placer.put(candidateOf({ id, offer, draining: isDraining || isResting }, loaded, this.#ports.measured));
+    const node = candidateOf({ id, offer, draining: isDraining || isResting }, loaded, this.#ports.measured);
+    if (node.models.every((model) => model.loaded)) this.#cold.delete(id);
+    else this.#cold.add(id);
+    this.#placer.put(this.#ports.priced?.(node) ?? node);
   }
 }
 

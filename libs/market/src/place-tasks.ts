@@ -6,6 +6,7 @@ import { toHex } from './hex.ts';
 import { RoomMaking } from './room-making.ts';
 import { KeptDemand } from './kept-demand.ts';
 import { KeptFleet } from './kept-fleet.ts';
+import { KeptWarmth } from './kept-warmth.ts';
 import type { GrantedLease, LeaseStore, LeaseWish } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 import type { HeldShard } from './ports/shards.ts';
@@ -48,6 +49,7 @@ export class TaskPlacement {
   readonly #fleet: KeptFleet;
   readonly #prices: ClearedPrices;
   readonly #demand: KeptDemand;
+  readonly #warmth: KeptWarmth;
   readonly #room: RoomMaking;
   readonly #inFlight = new Set<Batch>();
   readonly #commits = new Set<Promise<void>>();
@@ -61,7 +63,9 @@ export class TaskPlacement {
 
   constructor(ports: PlaceTasksPorts) {
     this.#ports = ports;
-    this.#fleet = new KeptFleet(ports);
+    const warmth = new KeptWarmth(ports.clock);
+    this.#warmth = warmth;
+    this.#fleet = new KeptFleet({ ...ports, priced: (node) => warmth.priced(node) });
     this.#prices = new ClearedPrices(ports.clock);
     this.#demand = new KeptDemand(ports);
     this.#room = new RoomMaking({ ...ports, candidate: (nodeId) => this.#fleet.candidate(nodeId) });
@@ -132,7 +136,9 @@ export class TaskPlacement {
     const open = this.#demand.next();
     await this.#fleet.refresh(this.owns, moved.nodeIds);
     if (open.length === 0) return;
-    const demands = withoutUnderWay(open.map(demandOf), underWay);
+    const waiting = withoutUnderWay(open.map(demandOf), underWay);
+    if (this.#warmth.look(() => this.#fleet.candidates(), waiting, this.#fleet.hasCold)) this.#fleet.reprice();
+    const demands = waiting.map((demand) => this.#warmth.gained(demand));
     const placements = this.#fleet.place(demands, BATCH_MAX);
     const placed = new Set([...underWay, ...placements].map(({ jobId }) => jobId));
     const left = demands.filter(({ ask }) => !placed.has(ask.jobId));
@@ -156,6 +162,7 @@ export class TaskPlacement {
       const granted = await this.#ports.leases.grant(wishes, LEASE_MS, shards);
       const rows = new Set(granted.map(keyOf));
       this.#fleet.settle(placements, (placement) => rows.has(keyOf(placement)));
+      this.#warmth.leased(placements.filter((placement) => rows.has(keyOf(placement))));
       for (const { jobId } of placements) this.#demand.touch(jobId);
       // Another scheduler had a job's rows first, or jobs are over. Nothing at all, again and again: the shards are another's.
       this.#racesLost = granted.length > 0 ? 0 : this.#racesLost + 1;

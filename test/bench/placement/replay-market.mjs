@@ -1,5 +1,6 @@
 /** A trace played against the placement: arrivals, ends, and nodes that die and come back, in the order of their times. */
 import { ANYWHERE, EMPTY_NODE, ENGINES_STAND, PlacementIndex, TaskQueue, chance } from '@freehold/domain';
+import { EventHeap } from '@freehold/testing/placement';
 
 export const SLOTS = 8;
 const MODEL = 'm';
@@ -35,7 +36,7 @@ class Market {
     this.index = new PlacementIndex(nodes, caches === null ? ENGINES_STAND : { ...ENGINES_STAND, leaseCost });
     this.task = this.index.classOf(ASK);
     this.queue = new TaskQueue();
-    this.events = new Heap();
+    this.events = new EventHeap();
     this.nodes = Array.from({ length: nodes }, (_, id) => this.#node(id));
     this.endS = work.at(-1).atS;
     this.window = [0.1 * this.endS, 0.9 * this.endS];
@@ -182,40 +183,5 @@ export class Lru {
   }
   clear() {
     this.#held.clear();
-  }
-}
-
-/** Events by their times. */
-export class Heap {
-  #items = [];
-  peek() {
-    return this.#items[0];
-  }
-  push(item) {
-    const items = this.#items;
-    let at = items.push(item) - 1;
-    for (; at > 0; at = (at - 1) >> 1) {
-      const parent = (at - 1) >> 1;
-      if (items[parent].atS <= item.atS) break;
-      items[at] = items[parent];
-      items[parent] = item;
-    }
-  }
-  pop() {
-    const items = this.#items;
-    const first = items[0];
-    const last = items.pop();
-    if (items.length === 0) return first;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= items.length) break;
-      if (child + 1 < items.length && items[child + 1].atS < items[child].atS) child += 1;
-      if (items[child].atS >= last.atS) break;
-      items[at] = items[child];
-      at = child;
-    }
-    items[at] = last;
-    return first;
   }
 }

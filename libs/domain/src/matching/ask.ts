@@ -58,6 +58,8 @@ export interface Ask extends Needs {
   readonly avoidNode?: string | null;
   /** Tokens of this task's prompt that a node has computed before and still holds, by node. */
   readonly cachedOn?: ReadonlyMap<string, number>;
+  /** Seconds of waiting saved if one more node loads the model (`warmth.ts`); absent: nobody reckoned, any node may load it. */
+  readonly loadGainS?: number;
 }
 
 /** One model that a node serves. */
@@ -72,6 +74,8 @@ export interface ServedModel {
   readonly capabilities?: readonly EngineCapability[];
   /** Seconds until a model that is not loaded answers, measured or estimated. */
   readonly loadS?: number;
+  /** Seconds of others' waiting that it costs to load it here: what has to go is wanted again (`warmth.ts`). Absent: there is room. */
+  readonly evictS?: number;
 }
 
 export interface CandidateGpu {

@@ -157,6 +157,17 @@ export const CONSTRAINTS: readonly Constraint[] = [
     holds: (ask, node) => secondsFor(ask, node, 1) * 1_000 <= ask.deadlineInMs,
   },
   {
+    name: 'warm-wait',
+    reads: 'offer',
+    lifted: 'by-waiting',
+    says: (ask) =>
+      `has ${ask.model ?? 'no model'} loaded, or room for it at less than the ${Math.round(ask.loadGainS ?? 0)} s of waiting that loading it saves`,
+    holds: (ask, node) => {
+      const model = servedModel(ask, node);
+      return model === undefined || model.loaded || ask.loadGainS === undefined || ask.loadGainS > (model.evictS ?? 0);
+    },
+  },
+  {
     name: 'room',
     reads: 'room',
     lifted: 'by-waiting',

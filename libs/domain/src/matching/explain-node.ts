@@ -22,6 +22,10 @@ export interface NodeExplanation {
 const OUTDONE: Readonly<Record<keyof ScoreTerms | 'load', { readonly reason: string; readonly says: string }>> = {
   price: { reason: 'dearer', says: 'another node is cheaper' },
   coldStart: { reason: 'colder', says: 'another node has the model loaded, or loads it sooner' },
+  eviction: {
+    reason: 'displacing',
+    says: 'another node has room for the model, or drives out one that is wanted less',
+  },
   slowness: { reason: 'slower', says: 'another node is faster, as measured' },
   unreliability: { reason: 'less-reliable', says: 'another node loses or spoils less work' },
   locality: { reason: 'farther', says: 'another node holds the prompt already' },

@@ -3,6 +3,7 @@ import type { Ask, Candidate } from './ask.ts';
 import { CONSTRAINTS, obstacle, ratesFor } from './constraints.ts';
 import { askingLess, changesOf, minimalRelaxations } from './relax.ts';
 import { unitOf } from './score.ts';
+import type { WarmWait } from './warmth.ts';
 
 /** Rates as they stand in JSON. */
 export type RatesJson = Readonly<Record<string, string>>;
@@ -24,10 +25,13 @@ export interface Explanation {
     /** False where only time helps. */
     readonly inYourHands: boolean;
   }[];
+  /** Where free nodes are left alone because a slot where the model is loaded comes sooner: until when. */
+  readonly warmWait?: WarmWait;
   readonly summary: string;
 }
 
-export function explainPlacement(ask: Ask, candidates: readonly Candidate[]): Explanation {
+/** @param warmWait What its rows wait for while nodes that would have to load the model are left alone. */
+export function explainPlacement(ask: Ask, candidates: readonly Candidate[], warmWait?: WarmWait): Explanation {
   const counts = new Map<string, number>();
   let fitting = 0;
   for (const node of candidates) {
@@ -48,6 +52,7 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[]): Ex
       inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
     };
   });
+  const isWarmWait = warmWait !== undefined && fitting === 0 && counts.has('warm-wait');
   return {
     nodes: candidates.length,
     fitting,
@@ -55,6 +60,7 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[]): Ex
     cheapestOffer: cheapestOffer(ask, candidates),
     priceThatWouldDo: priceThatWouldDo(ask, candidates),
     relaxations,
+    ...(isWarmWait ? { warmWait } : {}),
     summary: summarise(candidates.length, fitting, eliminated, relaxations[0]?.changes ?? []),
   };
 }

@@ -124,6 +124,8 @@ class Round {
   readonly placements: Placement[] = [];
   readonly #kept: Kept;
   readonly #placementsMax: number;
+  /** Models that a node has to load for what was decided: what another load of them is worth, the next decision knows. */
+  readonly #loading = new Set<string>();
 
   constructor(kept: Kept, placementsMax: number) {
     this.#kept = kept;
@@ -161,8 +163,10 @@ class Round {
     this.#take(ask.jobId, { taskId, epoch, rowFrom, rowTo }, found);
   }
 
-  #seat(ask: Ask, avoid: string | null): Seat | null {
+  #seat(wished: Ask, avoid: string | null): Seat | null {
     if (this.placements.length >= this.#placementsMax) return null;
+    const isLoading = wished.loadGainS !== undefined && this.#loading.has(wished.model ?? '');
+    const ask = isLoading ? { ...wished, loadGainS: 0 } : wished;
     const { index, nodes } = this.#kept;
     const choice = index.best(index.classOf(ask), avoid, ask.cachedOn);
     const node = choice === null ? undefined : nodes[choice.node];
@@ -176,6 +180,7 @@ class Round {
     { node, model }: Seat,
   ): void {
     this.placements.push({ jobId, taskId, epoch, rowFrom, rowTo, nodeId: node.nodeId, model });
+    if (!model.loaded) this.#loading.add(model.name);
     node.leasesActive += 1;
     node.rowsUnaccepted += rowTo - rowFrom;
     const takesMore = node.leasesActive < LEASES_AHEAD && node.rowsUnaccepted < ROWS_UNACCEPTED_MAX;

@@ -20,6 +20,8 @@ export interface ScoreTerms {
   readonly price: number;
   /** The part of the time left that loading the model eats, times what the work is worth to the requester. */
   readonly coldStart: number;
+  /** What loading the model makes others wait, who lose theirs for it, as a part of the time left and as if it were this work. */
+  readonly eviction: number;
   /** The part of the time left that the node's measured speed eats, times what the work is worth. */
   readonly slowness: number;
   /** The chance that the work is lost or voided, times what is spent by then. */
@@ -38,11 +40,13 @@ export function scoreTerms(ask: Ask, node: Candidate, cachedTokens = ask.cachedO
   const leftS = Math.max(1, ask.deadlineInMs / 1_000);
   const loadS = model === undefined ? 0 : loadSeconds(model);
   const coldStart = worth * Math.min(1, loadS / leftS);
+  const evictS = model === undefined || model.loaded ? 0 : (model.evictS ?? 0);
   const slowness = worth * Math.min(1, (secondsFor(ask, node, ROWS_WAITED_FOR) - loadS) / leftS);
   const saved = Number((rates.inputToken ?? 0n) - (rates.cachedInputToken ?? 0n));
   return {
     price,
     coldStart,
+    eviction: worth * Math.min(1, evictS / leftS),
     slowness,
     unreliability: (1 - node.reputation) * (price + slowness),
     locality: cachedTokens > 0 && saved > 0 ? -cachedTokens * saved : 0,
@@ -50,7 +54,7 @@ export function scoreTerms(ask: Ask, node: Candidate, cachedTokens = ask.cachedO
 }
 
 export function totalOf(terms: ScoreTerms): number {
-  return terms.price + terms.coldStart + terms.slowness + terms.unreliability + terms.locality;
+  return terms.price + terms.coldStart + terms.eviction + terms.slowness + terms.unreliability + terms.locality;
 }
 
 /** Every lease that a node holds puts it behind all nodes that hold fewer: rows spread, deaths cost less. */

@@ -22,6 +22,7 @@ export function factsKey(node: Candidate): string {
       model.loaded,
       model.rowsPerSecond,
       model.loadS ?? null,
+      model.evictS ?? null,
       model.capabilities ?? [],
       unitsToJson(model.rates),
     ]),
@@ -46,6 +47,8 @@ export function taskClassKey(ask: Ask): string {
     ask.isolation,
     ask.reputationFloor,
     ask.deadlineInMs,
+    // JSON has no infinity.
+    ask.loadGainS === undefined ? null : String(ask.loadGainS),
     unitsToJson(ask.rateCaps),
   ]);
 }

@@ -1,0 +1,201 @@
+import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import type { Candidate } from './ask.ts';
+import { LOAD_ASSUMED_S } from './constraints.ts';
+import type { Demand } from './demand.ts';
+import { explainPlacement } from './explain.ts';
+import { explainNode } from './explain-node.ts';
+import { askFor, candidate } from './matching.fixture.ts';
+import { evictSecondsOn, loadGainOf, modelDemands } from './model-demand.ts';
+import { placeTasks } from './place.ts';
+import {
+  carriedSlots,
+  DemandMeter,
+  evictSeconds,
+  loadGainSeconds,
+  WARM_WAIT_LOADS_MAX,
+  warmWaitOf,
+  type ModelDemand,
+} from './warmth.ts';
+
+const HOUR_S = 3_600;
+const demand = (over: Partial<ModelDemand> = {}): ModelDemand => ({
+  perSecond: 0.2,
+  serviceS: 8,
+  waiting: 0,
+  slots: 4,
+  isLoading: false,
+  loadS: 20,
+  ...over,
+});
+const anyDemand = fc.record({
+  perSecond: fc.double({ min: 0, max: 50, noNaN: true }),
+  serviceS: fc.double({ min: 0.1, max: 100, noNaN: true }),
+  waiting: fc.integer({ min: 0, max: 100 }),
+  slots: fc.integer({ min: 0, max: 64 }),
+  isLoading: fc.boolean(),
+  loadS: fc.double({ min: 0.1, max: 300, noNaN: true }),
+});
+
+describe('what loading a model costs and saves', () => {
+  it('counts busy slots as Erlang does', () => {
+    // Tables: 5 erlang on 8 lines lose 7.0 % of the calls, 1 on 1 lines half.
+    expect(carriedSlots(5, 8)).toBeCloseTo(5 * (1 - 0.07005), 3);
+    expect(carriedSlots(1, 1)).toBeCloseTo(0.5, 9);
+    expect([carriedSlots(0, 9), carriedSlots(9, 0), carriedSlots(Number.NaN, 3)]).toEqual([0, 0, 0]);
+  });
+
+  it('never names a price below nothing, and a lower one the fewer ask, the more others have it', () => {
+    fc.assert(
+      fc.property(anyDemand, fc.integer({ min: 1, max: 8 }), (model, slotsHere) => {
+        const price = evictSeconds(model, slotsHere);
+        expect(price).toBeGreaterThanOrEqual(0);
+        expect(Number.isFinite(price)).toBe(true);
+        const asked = evictSeconds({ ...model, perSecond: model.perSecond * 2 }, slotsHere);
+        if (model.slots <= slotsHere) expect(asked).toBeGreaterThanOrEqual(price - 1e-9);
+        // Far more slots than are wanted: nobody misses some of them.
+        const plenty = { ...model, waiting: 0, slots: 4_000 };
+        if (model.perSecond * model.serviceS < 1_000) expect(evictSeconds(plenty, slotsHere)).toBeLessThan(1e-6);
+      }),
+    );
+    expect(evictSeconds(demand({ perSecond: 0 }), 4)).toBe(0);
+    expect(evictSeconds(demand(), 4)).toBeGreaterThan(evictSeconds(demand({ slots: 8 }), 4));
+  });
+
+  it('saves nothing where a slot comes free sooner, and the more the longer the line', () => {
+    expect(loadGainSeconds(demand({ waiting: 1 }), 4, 0, HOUR_S)).toBe(0);
+    expect(loadGainSeconds(demand({ waiting: 0 }), 4, HOUR_S, HOUR_S)).toBe(0);
+    const gains = [20, 40, 80].map((waiting) => loadGainSeconds(demand({ waiting }), 4, 0, HOUR_S));
+    expect(gains).toEqual([...gains].sort((a, b) => a - b));
+    expect(gains[0]).toBeGreaterThan(0);
+  });
+
+  it('loads at once what nobody has, what waited for its longest, and what is short of time, whoever has to go', () => {
+    fc.assert(
+      fc.property(anyDemand, fc.double({ min: 0, max: 1_000, noNaN: true }), (model, waitedS) => {
+        const gain = loadGainSeconds(model, 4, waitedS, HOUR_S);
+        expect(gain).toBeGreaterThanOrEqual(0);
+        if (model.waiting === 0) expect(gain).toBe(0);
+        else if (model.slots === 0) expect(gain).toBe(Number.POSITIVE_INFINITY);
+        else if (waitedS >= WARM_WAIT_LOADS_MAX * model.loadS && !model.isLoading)
+          expect(gain).toBe(Number.POSITIVE_INFINITY);
+        const wait = warmWaitOf('m', model, waitedS);
+        expect(wait.expiresInS).toBeLessThanOrEqual(WARM_WAIT_LOADS_MAX * model.loadS);
+        if (wait.expiresInS === 0 && model.waiting > 0 && !model.isLoading) expect(gain).toBe(Number.POSITIVE_INFINITY);
+      }),
+    );
+    expect(loadGainSeconds(demand({ waiting: 1 }), 4, 0, 39)).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it('learns how often a model is asked for from the first minute on, and forgets it', () => {
+    const meter = new DemandMeter();
+    for (let atS = 0; atS < 60; atS += 2) meter.note('m', atS);
+    expect(meter.perSecond('m', 60)).toBeCloseTo(0.5, 1);
+    expect(meter.perSecond('m', 60 + HOUR_S)).toBeLessThan(0.001);
+    expect(meter.perSecond('other', 60)).toBe(0);
+  });
+});
+
+const node = (nodeId: string, loaded: readonly string[], over: Partial<Candidate> = {}): Candidate =>
+  candidate(nodeId, {
+    models: ['hot', 'rare', 'new'].map((name) => ({
+      name,
+      digest: `sha256:${name}`,
+      engineClass: 'c',
+      loaded: loaded.includes(name),
+      rates: { embeddingToken: 50n },
+      rowsPerSecond: 10,
+    })),
+    ...over,
+  });
+const job = (model: string, over: Partial<Demand> = {}): Demand => ({
+  ask: askFor({ jobId: `of-${model}`, model, rateCaps: { embeddingToken: 100n }, deadlineInMs: 86_400_000 }),
+  ageMs: 0,
+  nextRow: 0,
+  rowCount: 16,
+  queued: [],
+  ...over,
+});
+
+/** A decision with everything reckoned, as the scheduler makes it. */
+function decide(
+  nodes: readonly Candidate[],
+  jobs: readonly Demand[],
+  perSecond: (model: string) => number,
+  waitedS = 0,
+) {
+  const demands = modelDemands(nodes, jobs, perSecond, () => false);
+  const priced = nodes.map((one) => ({
+    ...one,
+    models: one.models.map((model) => {
+      const evictS = model.loaded ? undefined : evictSecondsOn(one, model, demands);
+      return evictS === undefined ? model : { ...model, evictS };
+    }),
+  }));
+  const gained = jobs.map((one) => {
+    const loadGainS = loadGainOf(one, demands, waitedS);
+    return loadGainS === undefined ? one : { ...one, ask: { ...one.ask, loadGainS } };
+  });
+  return { placed: placeTasks(gained, priced), asks: gained.map(({ ask }) => ask), priced, demands };
+}
+
+describe('placement where models have to be loaded', () => {
+  const wanted = (model: string): number => (model === 'hot' ? 0.2 : model === 'rare' ? 0.001 : 0);
+
+  it('waits for a slot where the model is loaded rather than drive out another, and says until when', () => {
+    const nodes = [node('a', ['hot'], { leasesActive: 2 }), node('b', ['rare'])];
+    const { placed, asks, priced, demands } = decide(nodes, [job('hot')], wanted);
+    expect(placed).toEqual([]);
+    const [ask] = asks;
+    const model = demands.get('hot');
+    if (ask === undefined || model === undefined) throw new Error('expected a demand');
+    const explanation = explainPlacement(ask, priced, warmWaitOf('hot', model, 10));
+    expect(explanation.eliminated.map(({ constraint, nodes: left }) => [constraint, left])).toEqual([
+      ['warm-wait', 1],
+      ['busy', 1],
+    ]);
+    expect(explanation.warmWait).toEqual({ model: 'hot', expectedS: 4, expiresInS: 50 });
+    // Of a job that nothing keeps waiting nothing is said.
+    expect(explainPlacement(ask, [node('a', ['hot'])], warmWaitOf('hot', model, 10)).warmWait).toBeUndefined();
+  });
+
+  it('loads it where it drives out what is missed least, when the line is long enough, once in a decision', () => {
+    const nodes = [
+      node('a', ['hot'], { leasesActive: 2 }),
+      node('b', ['rare'], { leasesActive: 0 }),
+      node('c', ['hot', 'rare'], { leasesActive: 2 }),
+      node('d', ['new']),
+      node('e', ['new']),
+    ];
+    const { placed } = decide(nodes, [job('hot', { rowCount: 100_000 })], wanted);
+    expect(placed.map(({ nodeId }) => nodeId)).toEqual(['d']);
+  });
+
+  it('loads a model that nobody has at once, and one that waited for its longest', () => {
+    const nodes = [node('a', ['hot'], { leasesActive: 2 }), node('b', ['rare'])];
+    expect(decide(nodes, [job('new')], wanted).placed.map(({ nodeId }) => nodeId)).toEqual(['b']);
+    const late = decide(nodes, [job('hot')], wanted, WARM_WAIT_LOADS_MAX * LOAD_ASSUMED_S);
+    expect(late.placed.map(({ nodeId }) => nodeId)).toEqual(['b']);
+  });
+
+  it('changes nothing where all nodes have their models loaded', () => {
+    const all = ['hot', 'rare', 'new'];
+    const nodes = [node('a', all, { leasesActive: 2 }), node('b', all)];
+    expect(modelDemands(nodes, [job('hot')], wanted, () => false).size).toBe(0);
+    expect(decide(nodes, [job('hot', { rowCount: 8 })], wanted).placed.map(({ nodeId }) => nodeId)).toEqual(['b']);
+  });
+
+  it('tells the owner of a node that another drives out what is wanted less', () => {
+    const nodes = [node('a', ['hot']), node('b', ['rare'])];
+    const { asks, priced } = decide(nodes, [job('new')], wanted);
+    const [a] = priced;
+    if (a === undefined) throw new Error('expected a node');
+    expect(explainNode(a, asks, priced).lost).toEqual([
+      {
+        reason: 'displacing',
+        says: 'another node has room for the model, or drives out one that is wanted less',
+        jobs: 1,
+      },
+    ]);
+  });
+});
