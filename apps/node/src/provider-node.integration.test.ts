@@ -414,6 +414,14 @@ describe('a node in a market', () => {
     expect(logs.filter(({ event }) => event === 'lease-of-another')).toHaveLength(4);
   });
 
+  it('writes nothing for an acceptance of work that it never did, when no voucher comes with it', async () => {
+    await start();
+    const task = '99999999-0000-4000-8000-000000000000';
+    market.link.tell(peerId, { type: 'accepted', receipt: { task, epoch: 1, charge: '9', fee: '0' }, voucher: null });
+    await eventually('it is refused', () => logs.some(({ detail }) => detail['code'] === 'RECEIPT_UNKNOWN'));
+    expect(readdirSync(join(dataDir, 'receipts'))).toEqual([]);
+  });
+
   it('caps the share of chat', async () => {
     engine.tokenMs = 50;
     await start();

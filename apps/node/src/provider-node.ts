@@ -375,16 +375,17 @@ export class ProviderNode implements NodeDuties {
   }
 
   async #accepted(peer: string, coordinator: Coordinator, accepted: Accepted): Promise<void> {
+    const { task } = accepted.receipt;
+    const lease = leaseOf(accepted);
+    const run = lease === null ? null : this.#leases.find(lease);
     const terms = {
       coordinator: coordinator.key,
       delegate: coordinator.delegate,
       payout: this.#parts.payout,
       ownPayout: this.#parts.payout === this.#parts.identity.address,
+      isKnown: run !== null || (typeof task === 'string' && this.#unsigned.knows(task, coordinator.key)),
       signatures: coordinator.signatures,
     };
-    const { task } = accepted.receipt;
-    const lease = leaseOf(accepted);
-    const run = lease === null ? null : this.#leases.find(lease);
     if (lease !== null) {
       this.#compareCharge(lease, accepted.receipt);
       // First what is paid for, then the voucher: no kept voucher is without its results, wherever the node is killed.

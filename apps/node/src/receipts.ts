@@ -19,6 +19,8 @@ import { readSettled } from './settled-file.ts';
 const HEADS_IN_HELLO_MAX = 16;
 /** Vouchers that wait for an earlier one which is still on its way. */
 const EARLY_MAX = 1_024;
+/** Vouchers that were no good, kept aside as evidence: of a coordinator that sends more of them, these many say enough. */
+const REFUSED_MAX = 10_000;
 
 const Amount = z.union([AmountText, z.int().min(0).transform(String)]);
 const ReceiptView = z.looseObject({ task: z.string(), epoch: z.int(), charge: Amount, fee: Amount });
@@ -68,6 +70,8 @@ export interface Terms {
   readonly payout: string;
   /** False when other nodes are paid at the same address: then the total also rises by their work, and only a fall is wrong. */
   readonly ownPayout: boolean;
+  /** Whether this node did the work: a word without a voucher about anything else is worth no file. */
+  readonly isKnown: boolean;
   readonly signatures: SignatureCheck;
 }
 
@@ -91,7 +95,9 @@ export class Receipts {
   readonly #early = new Map<string, { accepted: Accepted; terms: Terms }>();
   count = 0;
 
-  private constructor(dataDir: string, heads: Heads, count: number) {
+  #refusedCount: number;
+
+  private constructor(dataDir: string, heads: Heads, count: number, refusedCount: number) {
     this.#folder = join(dataDir, 'receipts');
     this.#refused = join(dataDir, 'receipts-refused');
     this.#commits = join(dataDir, 'commits');
@@ -99,14 +105,16 @@ export class Receipts {
     this.#dataDir = dataDir;
     this.#heads = heads;
     this.count = count;
+    this.#refusedCount = refusedCount;
   }
 
   static async open(dataDir: string): Promise<Receipts> {
     for (const name of ['receipts', 'receipts-refused', 'commits'])
       await mkdir(join(dataDir, name), { recursive: true, mode: FOLDER_MODE });
     const heads = Heads.parse(JSON.parse((await readIfThere(join(dataDir, 'vouchers.json'))) ?? '{}'));
-    const count = (await readdir(join(dataDir, 'receipts'))).filter((name) => name.endsWith('.json')).length;
-    return new Receipts(dataDir, heads, count);
+    const filesIn = async (folder: string): Promise<number> =>
+      (await readdir(join(dataDir, folder))).filter((name) => name.endsWith('.json')).length;
+    return new Receipts(dataDir, heads, await filesIn('receipts'), await filesIn('receipts-refused'));
   }
 
   /** Highest total kept, per book epoch of one coordinator, newest first. */
@@ -190,6 +198,8 @@ export class Receipts {
       ...digests(accepted),
     });
     const before = await readIfThere(path);
+    if (before === null && accepted.voucher === null && !terms.isKnown)
+      return { kept: false, code: 'RECEIPT_UNKNOWN', message: 'This node knows of no such task, and no voucher came.' };
     if (before !== null && (accepted.voucher === null || sameVoucher(before, accepted.voucher)))
       return { kept: true, task, fresh: false };
     if (accepted.voucher !== null) {
@@ -256,8 +266,16 @@ export class Receipts {
     fault: { code: string; message: string },
   ): Promise<Kept> {
     if (fault.code === 'VOUCHER_AHEAD' && this.#early.size < EARLY_MAX) this.#early.set(task, { accepted, terms });
-    else await writeDurably(join(this.#refused, `${task}.json`), JSON.stringify({ ...fault, ...accepted }));
+    else await this.#keepAside(task, JSON.stringify({ ...fault, ...accepted }));
     return { kept: false, ...fault };
+  }
+
+  async #keepAside(task: string, text: string): Promise<void> {
+    const path = join(this.#refused, `${task}.json`);
+    const isNew = (await readIfThere(path)) === null;
+    if (isNew && this.#refusedCount >= REFUSED_MAX) return;
+    await writeDurably(path, text);
+    if (isNew) this.#refusedCount += 1;
   }
 
   async #advance(voucher: Voucher, coordinator: string): Promise<void> {

@@ -62,6 +62,11 @@ export class UnsignedDesk {
     if (this.#add(this.#work, task, coordinator, chat.amount)) this.#write();
   }
 
+  /** Whether this node worked on the task for this coordinator, and waits for a signed word about it. */
+  knows(task: string, coordinator: string): boolean {
+    return [this.#chats, this.#work].some((work) => work.find(task)?.coordinator === coordinator);
+  }
+
   signed(task: string): void {
     this.#chats.signed(task);
     if (this.#work.signed(task)) this.#write();
