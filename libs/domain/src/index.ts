@@ -37,6 +37,7 @@ export * from './matching/placer.ts';
 export * from './matching/queue-ahead.ts';
 export * from './matching/queue-order.ts';
 export * from './matching/shards.ts';
+export * from './matching/straggler.ts';
 export * from './matching/model-demand.ts';
 export * from './matching/warmth.ts';
 export * from './verification/audit-count.ts';

@@ -61,6 +61,11 @@ export class KeptDemand {
     return this.#jobs.size;
   }
 
+  /** Whether rows of the job wait, as far as this process knows. */
+  isOpen(jobId: string): boolean {
+    return this.#jobs.has(jobId);
+  }
+
   /** Something happened to a job: it is read again before the next decision. */
   touch(jobId: string): void {
     this.#stale.add(jobId);

@@ -16,7 +16,6 @@ const REST_MS_MAX = 15_000;
 /** A grant as young as this may have reached its node while the node was writing its hello. */
 const GRANT_ON_ITS_WAY_MS = 2_000;
 const LEASES_RUNNING_MAX = 1_024;
-const MADE_ROOM = 'it made room for work of higher value';
 
 export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYielded'> {
   readonly entropy: Entropy;
@@ -45,8 +44,8 @@ export class LeaseDesk implements LinkEvents {
   readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
   readonly #speeds = new SpeedMeter();
   readonly #placement: TaskPlacement;
-  /** Leases whose nodes were asked for room. */
-  readonly #askedToYield = new Set<string>();
+  /** Leases whose nodes were asked for them, and why. */
+  readonly #askedToYield = new Map<string, string>();
   #closed = false;
 
   constructor(ports: LeaseDeskPorts) {
@@ -62,7 +61,7 @@ export class LeaseDesk implements LinkEvents {
       measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
       hasRoom: () => this.#running.size < LEASES_RUNNING_MAX,
       granted: (lease) => this.#run(lease),
-      askToYield: (lease) => this.#askToYield(lease),
+      askToYield: (lease, why) => this.#askToYield(lease, why),
       report: ports.report,
     });
   }
@@ -171,8 +170,7 @@ export class LeaseDesk implements LinkEvents {
     try {
       const measure = this.#speeds.lease(lease.nodeId, lease.digest);
       const onRows = (rows: number): void => measure(rows, this.#ports.clock.nowMs());
-      const whyYielded = (): string | null =>
-        this.#askedToYield.has(`${lease.task}.${lease.epoch}`) ? MADE_ROOM : null;
+      const whyYielded = (): string | null => this.#askedToYield.get(`${lease.task}.${lease.epoch}`) ?? null;
       const end = await runLease({ ...this.#ports, onRows, whyYielded }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
@@ -186,9 +184,9 @@ export class LeaseDesk implements LinkEvents {
   }
 
   /** The node says its last checkpoint and yields as for its owner: what it signed is kept and paid, the rest is leased again. */
-  #askToYield({ task, epoch, nodeId }: GrantedLease): boolean {
-    const isTold = this.#link.tell(nodeId, { type: 'yield', lease: { task, epoch }, why: MADE_ROOM });
-    if (isTold) this.#askedToYield.add(`${task}.${epoch}`);
+  #askToYield({ task, epoch, nodeId }: GrantedLease, why: string): boolean {
+    const isTold = this.#link.tell(nodeId, { type: 'yield', lease: { task, epoch }, why });
+    if (isTold) this.#askedToYield.set(`${task}.${epoch}`, why);
     return isTold;
   }
 

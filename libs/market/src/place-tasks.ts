@@ -30,8 +30,8 @@ export interface PlaceTasksPorts {
   /** Whether this process can take on more leases now. */
   readonly hasRoom: () => boolean;
   readonly granted: (lease: GrantedLease) => void;
-  /** Asks the node of a running lease to hand back what it has not done: something worth more waits for room. False when the node is not here. */
-  readonly askToYield: (lease: GrantedLease) => boolean;
+  /** Asks the node of a running lease to hand back what it has not done, and says why. False when the node is not here. */
+  readonly askToYield: (lease: GrantedLease, why: string) => boolean;
   readonly report: (what: string, error: unknown) => void;
 }
 
@@ -135,6 +135,10 @@ export class TaskPlacement {
     await this.#demand.refresh();
     const open = this.#demand.next();
     await this.#fleet.refresh(this.owns, moved.nodeIds);
+    this.#room.relieve(
+      (jobId) => this.#demand.isOpen(jobId),
+      () => this.#fleet.candidates(),
+    );
     if (open.length === 0) return;
     const waiting = withoutUnderWay(open.map(demandOf), underWay);
     if (this.#warmth.look(() => this.#fleet.candidates(), waiting, this.#fleet.hasCold)) this.#fleet.reprice();
