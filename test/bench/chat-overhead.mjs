@@ -2,15 +2,18 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LOCAL_MODELS } from '@freehold/wiring/models';
 import OpenAI from 'openai';
 import { heldOutItems } from '../../models/freehold-tiny/index.mjs';
-import { percentile, withHouse } from './house/market-house.mjs';
+import { cpuMsByPart, percentile, withHouse } from './house/market-house.mjs';
 
 const CHATS = 300;
 /** A process that has served a few chats runs code that is not compiled yet: 5 ms more, measured. */
 const WARM_UP = 150;
 const ROUNDS = 3;
+/** What follows the last answers (the draw's block, verdict, charge, voucher) is theirs, too. */
+const AFTERMATH_MS = 2_500;
 const FLOOR_MS = 25;
 const TARGET_MS = 5;
 
@@ -36,6 +39,8 @@ export async function run({ args = [], json = false } = {}) {
           await direct(messages);
           await market(messages);
         }
+        await sleep(AFTERMATH_MS);
+        const before = { cpu: cpuMsByPart(), commits: await commitsOf(db) };
         const times = { direct: [], market: [] };
         // A B A B: whatever else the machine does falls on both.
         for (let round = 0; round < ROUNDS; round += 1) {
@@ -50,6 +55,9 @@ export async function run({ args = [], json = false } = {}) {
             times.market.push(bought.firstMs);
           }
         }
+        await sleep(AFTERMATH_MS);
+        const cpuMs = perChat(before.cpu, cpuMsByPart(), times.market.length);
+        const commits = ((await commitsOf(db)) - before.commits) / times.market.length;
         const added = times.market.map((ms, i) => ms - times.direct[i]);
         const metrics = {
           ttftAddedMsP50: round(percentile(added, 0.5)),
@@ -58,10 +66,14 @@ export async function run({ args = [], json = false } = {}) {
           directMsP50: round(percentile(times.direct, 0.5)),
           marketMsP50: round(percentile(times.market, 0.5)),
           chats: added.length,
+          /** By part of the house: the same chats, half of them asked of the engine of the client. */
+          cpuMsPerChat: cpuMs,
+          commitsPerChat: round(commits),
         };
         say(
           `first token after ${metrics.directMsP50} ms from the engine, ${metrics.marketMsP50} ms through the market`,
         );
+        say(`processor time of a chat: ${JSON.stringify(cpuMs)}`);
         return {
           name: 'chat-overhead',
           metrics,
@@ -117,6 +129,20 @@ async function askMarket(client, messages) {
     text += piece;
   }
   return { firstMs: firstMs || performance.now() - start, text };
+}
+
+/** Of everything, the reading of rows included: what a look is, too. */
+async function commitsOf(db) {
+  const { rows } = await db.query(
+    'SELECT xact_commit::int AS n FROM pg_stat_database WHERE datname = current_database()',
+  );
+  return rows[0].n;
+}
+
+function perChat(before, after, chats) {
+  return Object.fromEntries(
+    Object.entries(after).map(([part, ms]) => [part, Number(((ms - (before[part] ?? 0)) / chats).toFixed(1))]),
+  );
 }
 
 function round(value) {

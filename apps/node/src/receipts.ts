@@ -17,6 +17,8 @@ import { readSettled } from './settled-file.ts';
 
 /** Book epochs whose highest total is presented in a hello. */
 const HEADS_IN_HELLO_MAX = 16;
+/** Commitments that wait for their verdict at one time; of more, some are written twice. */
+const COMMITTED_MAX = 4_096;
 /** Vouchers that wait for an earlier one which is still on its way. */
 const EARLY_MAX = 1_024;
 /** Vouchers that were no good, kept aside as evidence: of a coordinator that sends more of them, these many say enough. */
@@ -92,6 +94,8 @@ export class Receipts {
   readonly #headsPath: string;
   #heads: Heads;
   #queue: Promise<unknown> = Promise.resolve();
+  /** Commitments whose evidence this process has written, not to write it twice. */
+  readonly #committed = new Map<string, { readonly text: string; readonly written: Promise<void> }>();
   readonly #early = new Map<string, { accepted: Accepted; terms: Terms }>();
   count = 0;
 
@@ -149,10 +153,24 @@ export class Receipts {
 
   /** The coordinator's signed word that it has the commitment: evidence, should it fall silent afterwards. */
   async keepCommit(lease: LeaseRef, evidence: Record<string, unknown>): Promise<void> {
-    await writeDurably(join(this.#commits, `${leaseKey(lease)}.json`), JSON.stringify(evidence));
+    const key = leaseKey(lease);
+    const text = JSON.stringify(evidence);
+    const before = this.#committed.get(key);
+    // The verdict countersigns again, word for word.
+    if (before?.text === text) return await before.written;
+    // One after the other: two processes of a coordinator may say it at once.
+    const written = (before?.written ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => writeDurably(join(this.#commits, `${key}.json`), text));
+    written.catch(() => this.#committed.delete(key));
+    this.#committed.set(key, { text, written });
+    const oldest = this.#committed.keys().next();
+    if (this.#committed.size > COMMITTED_MAX && oldest.done !== true) this.#committed.delete(oldest.value);
+    await written;
   }
 
   async forgetCommit(lease: LeaseRef): Promise<void> {
+    this.#committed.delete(leaseKey(lease));
     await rm(join(this.#commits, `${leaseKey(lease)}.json`), { force: true });
   }
 

@@ -3,6 +3,7 @@ import { EngineError } from '@freehold/market';
 import { rowLeafHash, usageOf, type WorkOutput } from '@freehold/protocol';
 import { checkpointMessage, type ChatCall } from '@freehold/wiring/node';
 import type { Coordinator } from './coordinators.ts';
+import { GatheredWords } from './gathered-words.ts';
 import type { Refusal, Seat } from './seats.ts';
 
 /** How long a chat waits for a row to end before it is sent elsewhere. */
@@ -61,20 +62,21 @@ async function runOn(seat: Seat, call: ChatCall): Promise<WorkOutput> {
   if (work.kind === 'embedding') return await seat.engine.embed(model, work, call.signal);
   let sending: Promise<void> = Promise.resolve();
   let broken: Error | null = null;
-  const output = await seat.engine.chat(
-    model,
-    work,
-    ({ text, tokens }) => {
-      // Frames keep their order by themselves; only the last one's fate is looked at.
-      sending = call.send({ type: 'delta', text, tokens: [...tokens] }).catch((error: unknown) => {
-        broken ??= error instanceof Error ? error : new Error(String(error));
-      });
-    },
-    call.signal,
-  );
-  await sending;
-  throwIfBroken(broken);
-  return output;
+  const words = new GatheredWords(({ text, tokens }) => {
+    // Frames keep their order by themselves; only the last one's fate is looked at.
+    sending = call.send({ type: 'delta', text, tokens: [...tokens] }).catch((error: unknown) => {
+      broken ??= error instanceof Error ? error : new Error(String(error));
+    });
+  });
+  try {
+    const output = await seat.engine.chat(model, work, (delta) => words.push(delta), call.signal);
+    words.flush();
+    await sending;
+    throwIfBroken(broken);
+    return output;
+  } finally {
+    words.drop();
+  }
 }
 
 /** The assignment happens in a callback, which the compiler does not follow. */

@@ -46,6 +46,8 @@ const SWEEP_MS = 60_000;
 const DOCTOR_MS = 300_000;
 /** Outbox rows that are done are kept this long, for the doctor and for people. */
 const PRUNE_AFTER_MS = 600_000;
+/** How long a lease that waits for the block of its draw goes without a look: it may be voided meanwhile. */
+const BLOCK_WAIT_MS = 10_000;
 /** A node that was working when we went away gets this much longer than we were away. */
 const OUTAGE_GRACE_MS = 30_000;
 const CONCURRENCY: Readonly<Record<Topic, number>> = {
@@ -66,6 +68,8 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   /** The shards held at the last look, and their epochs. */
   #held = '';
   readonly #auditors: Auditors;
+  /** The next look at the chain, of all who wait for a block. */
+  #nextLook: Promise<void> | null = null;
 
   constructor(
     @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
@@ -223,12 +227,39 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     for (;;) {
       const verified = await verifyResult(ports, lease, signal);
       if (verified.done) {
-        if (verified.outcome === 'rejected') this.log.warn(lease, 'lease rejected by audit');
-        this.#desk?.wake();
+        if (verified.outcome === 'rejected') {
+          this.log.warn(lease, 'lease rejected by audit');
+          this.#desk?.wake();
+        } else this.#desk?.nudge();
+        if (verified.settle !== undefined) await this.#settle(lease.task, verified.settle);
         return;
       }
-      await sleep(verified.retryInMs, undefined, { signal });
+      await this.#pause(verified.retryInMs, verified.block, signal);
     }
+  }
+
+  /** While its verdict is in hand the voucher costs a statement less than by the queue; what goes wrong here the queue does again. */
+  async #settle(task: string, outboxId: string): Promise<void> {
+    try {
+      await this.useCases.issueVoucher(task);
+      await this.outbox.done([outboxId]);
+    } catch (error) {
+      this.log.warn({ task, error: String(error) }, 'issuing a voucher');
+    }
+  }
+
+  /**
+   * A look at a lease costs statements: those that wait for a block share one look at the chain instead, and go on together, so
+   * that what they write shares commits.
+   */
+  async #pause(retryInMs: number, block: bigint | undefined, signal: AbortSignal): Promise<void> {
+    if (block === undefined) return await sleep(retryInMs, undefined, { signal });
+    const untilMs = this.clock.nowMs() + BLOCK_WAIT_MS;
+    do {
+      this.#nextLook ??= sleep(retryInMs).then(() => void (this.#nextLook = null));
+      await this.#nextLook;
+      signal.throwIfAborted();
+    } while (this.clock.nowMs() < untilMs && (await this.blocks.height()) < block);
   }
 
   /** A handler that throws is asked again by the queue; one that returns marks its outbox row as done. */

@@ -11,6 +11,8 @@ const HASHES_KEPT = 512;
 export class RpcBlocks extends Blocks {
   readonly #client: PublicClient;
   readonly #hashes = new Map<bigint, string>();
+  /** Asked for and not answered yet: many leases are drawn by one block. */
+  readonly #asked = new Map<bigint, Promise<string | null>>();
   #height: { readonly at: number; readonly value: Promise<bigint> } | null = null;
 
   constructor(rpc: Rpc) {
@@ -32,6 +34,12 @@ export class RpcBlocks extends Blocks {
   override async hash(height: bigint): Promise<string | null> {
     const known = this.#hashes.get(height);
     if (known !== undefined) return known;
+    const asked = this.#asked.get(height) ?? this.#ask(height).finally(() => this.#asked.delete(height));
+    this.#asked.set(height, asked);
+    return asked;
+  }
+
+  async #ask(height: bigint): Promise<string | null> {
     try {
       const block = await this.#client.getBlock({ blockNumber: height });
       if (block.hash === null) return null;

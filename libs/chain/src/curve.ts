@@ -14,6 +14,8 @@ export const NATIVE_CURVE = 'secp256k1/bindings.js';
 /** v of a signature whose point has an even y; the other is one more. */
 const V_OF_EVEN = 27;
 const native = loadNative();
+/** Whether a signature takes 0.1 ms here, or ten times that. */
+export const isNative = native !== null;
 
 /**
  * One signature on secp256k1, in place. Of RFC 6979 with the lower s: byte for byte what viem makes of the same digest and key.

@@ -1,5 +1,6 @@
 export * from './curve.ts';
 export * from './signer.ts';
+export { typedDigest, type SigningDomain } from './typed-digest.ts';
 export * from './signing-pool.ts';
 export { RpcBlocks } from './blocks.ts';
 export * from './deploy.ts';

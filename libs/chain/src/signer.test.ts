@@ -1,11 +1,13 @@
 import { createECDH, randomBytes } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
-import { TYPES, type PrimaryType } from '@freehold/protocol';
-import { recoverAddress, verifyTypedData, type Hex } from 'viem';
+import { DOMAIN_BY_TYPE, DOMAINS, TYPES, type PrimaryType } from '@freehold/protocol';
+import fc from 'fast-check';
+import { hashTypedData, recoverAddress, verifyTypedData, type Hex } from 'viem';
 import { privateKeyToAccount, sign } from 'viem/accounts';
 import { recoverDigest, signDigest } from './curve.ts';
-import { addressOfPublicKey, createSignatureCheck, createSigner, type SigningDomain } from './signer.ts';
+import { addressOfPublicKey, createSignatureCheck, createSigner } from './signer.ts';
 import { SigningPool } from './signing-pool.ts';
+import { typedDigest, type SigningDomain } from './typed-digest.ts';
 
 const KEY: Hex = `0x${'4b'.repeat(32)}`;
 const DOMAIN: SigningDomain = {
@@ -55,6 +57,53 @@ describe('signer', () => {
       signature: signature as Hex,
     });
     expect(isValid).toBe(true);
+  });
+
+  it('hashes every message type as viem does, whatever its members are', () => {
+    const bytes = (length: number): fc.Arbitrary<Hex> =>
+      fc
+        .uint8Array({ minLength: length, maxLength: length })
+        .map((raw): Hex => `0x${Buffer.from(raw).toString('hex')}`);
+    const members: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
+      address: bytes(20),
+      bytes32: bytes(32),
+      bytes16: bytes(16),
+      bytes8: bytes(8),
+      uint16: fc.bigInt({ min: 0n, max: 0xffffn }),
+      uint32: fc.nat(0xffff_ffff),
+      uint64: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+    };
+    for (const primaryType of Object.keys(TYPES) as PrimaryType[]) {
+      const fields: readonly { name: string; type: string }[] = TYPES[primaryType];
+      const message = fc.record(
+        Object.fromEntries(fields.map(({ name, type }) => [name, members[type] ?? fc.constant(0n)])),
+      );
+      fc.assert(
+        fc.property(message, (values) => {
+          const of = DOMAIN_BY_TYPE[primaryType];
+          const domain = { ...DOMAINS[of], chainId: DOMAIN.chainId, verifyingContract: DOMAIN[of] as Hex };
+          const typed = { domain, types: { [primaryType]: fields }, primaryType, message: values };
+          expect(typedDigest(DOMAIN, primaryType, values)).toBe(
+            hashTypedData(typed as Parameters<typeof hashTypedData>[0]),
+          );
+        }),
+        { numRuns: 10 },
+      );
+    }
+  });
+
+  it.each([
+    ['total', 2n ** 64n, 'a uint64'],
+    ['total', -1n, 'a uint64'],
+    ['order', 1.5, 'a uint16'],
+    ['book', '0x12', '32 bytes'],
+    ['payee', `0x${'zz'.repeat(20)}`, '20 bytes'],
+    ['receipt', undefined, '32 bytes'],
+  ])('refuses a voucher whose %s is %s', (name, value, expected) => {
+    const broken = { ...sample('DelegateVoucher'), [name]: value };
+    expect(() => typedDigest(DOMAIN, 'DelegateVoucher', broken)).toThrow(
+      `DelegateVoucher.${name}: expected ${expected}`,
+    );
   });
 
   it('finds another address for another chain, another contract, or a message changed by one unit', async () => {

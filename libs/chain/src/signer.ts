@@ -1,17 +1,8 @@
 import { SignatureCheck, Signer, type TypedMessage } from '@freehold/market';
-import { DOMAIN_BY_TYPE, DOMAINS, isPrimaryType, TYPES, type DomainOf, type PrimaryType } from '@freehold/protocol';
-import { getAddress, hashTypedData, type Hex } from 'viem';
+import type { Hex } from 'viem';
 import { privateKeyToAccount, publicKeyToAddress } from 'viem/accounts';
 import { SigningPool } from './signing-pool.ts';
-
-/** Which chain and which contracts the signatures are for: they are worth nothing anywhere else. */
-export interface SigningDomain {
-  readonly chainId: number;
-  readonly escrow: string;
-  /** Needed only for the messages that these contracts read. */
-  readonly panel?: string;
-  readonly registry?: string;
-}
+import { typedDigest, type SigningDomain } from './typed-digest.ts';
 
 /** Half of the group's order: the contracts refuse the other of the two signatures that a message has, and so do we. */
 const S_MAX = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0n;
@@ -38,23 +29,6 @@ export function addressOfPublicKey(publicKey: Uint8Array): string {
     throw new TypeError(`expected a secp256k1 public key of 33 or 65 bytes, got ${publicKey.length}`);
   }
   return publicKeyToAddress(`0x${Buffer.from(point).toString('hex')}`).toLowerCase();
-}
-
-/** What is signed: the EIP-712 hash of a message under the domain of the contract that reads it. */
-export function typedDigest(domain: SigningDomain, primaryType: string, message: TypedMessage): Hex {
-  if (!isPrimaryType(primaryType)) {
-    throw new TypeError(`unknown message type ${primaryType}; expected one of ${Object.keys(TYPES).join(', ')}`);
-  }
-  return hashTypedData({
-    domain: {
-      ...DOMAINS[DOMAIN_BY_TYPE[primaryType]],
-      chainId: domain.chainId,
-      verifyingContract: contractOf(domain, primaryType),
-    },
-    types: { [primaryType]: TYPES[primaryType] },
-    primaryType,
-    message,
-  } as Parameters<typeof hashTypedData>[0]);
 }
 
 class Eip712Signer extends Signer {
@@ -97,17 +71,6 @@ function isCanonical(signature: string): signature is Hex {
   if (!SIGNATURE.test(signature)) return false;
   const v = Number.parseInt(signature.slice(130), 16);
   return (v === 27 || v === 28) && BigInt(`0x${signature.slice(66, 130)}`) <= S_MAX;
-}
-
-function contractOf(domain: SigningDomain, primaryType: PrimaryType): Hex {
-  const contracts: Readonly<Partial<Record<DomainOf, string>>> = { ...domain };
-  const contract = contracts[DOMAIN_BY_TYPE[primaryType]];
-  if (contract === undefined) {
-    throw new Error(
-      `${primaryType} is signed for the ${DOMAIN_BY_TYPE[primaryType]} contract, whose address is not configured.`,
-    );
-  }
-  return getAddress(contract);
 }
 
 /** y² = x³ + 7 over the field of secp256k1; its prime is 3 mod 4, so a square root is one power. */

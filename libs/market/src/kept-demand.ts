@@ -66,6 +66,11 @@ export class KeptDemand {
     return this.#jobs.has(jobId);
   }
 
+  /** False when everything was read, and at the last look nothing waited. */
+  get mayWait(): boolean {
+    return !this.#isComplete || this.#jobs.size > 0 || this.#stale.size > 0;
+  }
+
   /** Something happened to a job: it is read again before the next decision. */
   touch(jobId: string): void {
     this.#stale.add(jobId);

@@ -115,7 +115,7 @@ export class LeaseDesk implements LinkEvents {
   }
 
   heartbeat(_nodeId: string, leases: readonly HeldLease[]): void {
-    if (leases.length === 0) this.wake();
+    if (leases.length === 0) this.nudge();
   }
 
   async refuse(nodeId: string, lease: LeaseRef, code: string): Promise<void> {
@@ -145,6 +145,11 @@ export class LeaseDesk implements LinkEvents {
   /** Asks for a placement soon. Many wakes make one decision. */
   wake(): void {
     if (!this.#closed) this.#placement.wake();
+  }
+
+  /** Asks for a placement if rows are known to wait; nobody has to be read again because a chat began or ended. */
+  nudge(): void {
+    if (!this.#closed) this.#placement.nudge();
   }
 
   /** Waits until no placement is being decided or written. */

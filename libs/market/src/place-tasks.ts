@@ -98,6 +98,11 @@ export class TaskPlacement {
     this.#demand.touch(jobId);
   }
 
+  /** Asks for a decision if rows are known to wait, or leases run: what makes others wait asks by itself. */
+  nudge(): void {
+    if (this.#demand.mayWait || this.#room.hasLeases) this.wake();
+  }
+
   /** Asks for a decision soon. Many wakes make one. */
   wake(): void {
     if (this.#closed) return;
@@ -134,6 +139,8 @@ export class TaskPlacement {
     this.#cursor = moved.cursor;
     await this.#demand.refresh();
     const open = this.#demand.next();
+    // Chats move tasks by the thousand: nodes are read again when there is something to place on them, or to relieve.
+    if (open.length === 0 && !this.#room.hasLeases) return moved.nodeIds.forEach((id) => this.#fleet.touch(id));
     await this.#fleet.refresh(this.owns, moved.nodeIds);
     this.#room.relieve(
       (jobId) => this.#demand.isOpen(jobId),

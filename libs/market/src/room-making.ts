@@ -57,6 +57,11 @@ export class RoomMaking {
     this.#ports = ports;
   }
 
+  /** Whether leases run that might be asked for. */
+  get hasLeases(): boolean {
+    return this.#running.size > 0;
+  }
+
   began(lease: GrantedLease, demand: Demand | undefined): void {
     if (demand === undefined) return;
     const sinceMs = this.#ports.clock.nowMs();

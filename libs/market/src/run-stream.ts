@@ -290,10 +290,10 @@ class StreamRun {
   /** Checks the answer as every row is checked, makes it durable, and files it for verification and charge. */
   async #commit(event: Extract<StreamEvent, { type: 'done' }>): Promise<void> {
     const { output, root, signature } = event;
-    const fault = rowFault(this.#request.work, output) ?? (await this.#commitmentFault(event));
+    const leafHash = rowLeafHash(this.#lease.task, 0, this.#request.work, output);
+    const fault = rowFault(this.#request.work, output) ?? (await this.#commitmentFault(event, leafHash));
     if (fault !== null) throw this.#failed('forged_answer', `The node's answer does not hold: ${fault}.`);
     const piece = new TextEncoder().encode(JSON.stringify(output));
-    const leafHash = rowLeafHash(this.#lease.task, 0, this.#request.work, output);
     const [drawHeight] = await Promise.all([
       this.#height(),
       this.#ports.objects.append(segmentObject(this.#lease), 0, [piece]),
@@ -340,9 +340,12 @@ class StreamRun {
     }
   }
 
-  async #commitmentFault({ output, root, signature }: Extract<StreamEvent, { type: 'done' }>): Promise<string | null> {
+  async #commitmentFault(
+    { root, signature }: Extract<StreamEvent, { type: 'done' }>,
+    leafHash: Uint8Array,
+  ): Promise<string | null> {
     const tree = new GrowingTree();
-    tree.addHash(rowLeafHash(this.#lease.task, 0, this.#request.work, output));
+    tree.addHash(leafHash);
     const own = toHex(tree.root());
     if (own !== root) return `its root is ${root.slice(0, 12)}…, what it sent hashes to ${own.slice(0, 12)}…`;
     const message = { task: toHex(taskIdBytes(this.#lease.task)), epoch: BigInt(this.#lease.epoch), n: 1n, root };

@@ -37,9 +37,20 @@ export interface VerifyPorts extends AuditPorts {
 }
 
 export type Verified =
-  | { readonly done: true; readonly outcome: 'accepted' | 'rejected' | 'fenced' }
+  | {
+      readonly done: true;
+      readonly outcome: 'accepted' | 'rejected' | 'fenced';
+      /** The outbox row of the voucher, when it is ours to issue now. */
+      readonly settle?: string;
+    }
   /** Not yet: the block of the draw is not there, or no auditor answered. The queue asks again. */
-  | { readonly done: false; readonly why: string; readonly retryInMs: number };
+  | {
+      readonly done: false;
+      readonly why: string;
+      readonly retryInMs: number;
+      /** Nothing changes before this block is there: whoever follows the chain need not ask again until then. */
+      readonly block?: bigint;
+    };
 
 /**
  * Draw → audit → accept or reject. Every step is saved before the next, so that a second run of the same message goes on
@@ -50,7 +61,7 @@ export async function verifyResult(ports: VerifyPorts, ref: LeaseRef, signal: Ab
   if (lease === null || lease.state !== 'delivered' || lease.taskEpoch !== ref.epoch)
     return { done: true, outcome: 'fenced' };
   const drawn = await drawOnce(ports, lease);
-  if (drawn === null) return { done: false, why: 'waiting for the block of the draw', retryInMs: 300 };
+  if (!('rows' in drawn)) return { done: false, why: 'waiting for the block of the draw', retryInMs: 300, ...drawn };
   const delivered = await ports.leases.delivered(lease);
   const audited = await auditRows(ports, { lease, delivered, drawn: drawn.rows, seed: drawn.seed }, signal);
   if (audited === null) return { done: false, why: 'no auditor answered', retryInMs: 2_000 };
@@ -74,7 +85,7 @@ interface Drawn {
 }
 
 /** The rows to audit, as row numbers of the job. Saved before anything is audited. */
-async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | null> {
+async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | { readonly block?: bigint }> {
   const rows = lease.checkpointRows;
   const records = await ports.leases.nodeRecords([lease.nodeId]);
   const isTraining = lease.kind === 'fine-tune';
@@ -92,11 +103,12 @@ async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | n
     const seed = lease.drawSeed === null ? null : fromHex(lease.drawSeed);
     return { height, blockHash, secret, seed, rows: lease.drawRows };
   }
-  if (blockHash === null || lease.checkpointRoot === null) return null;
+  if (blockHash === null) return { block: height + 1n };
+  if (lease.checkpointRoot === null) return {};
   const seed = drawSeed(fromHex(blockHash), secret, fromHex(lease.checkpointRoot));
   const drawn = (isTraining ? drawSegments : drawRows)(seed, rows, count).map((index) => lease.rowFrom + index);
   const saved = await ports.leases.saveDraw(lease, toHex(seed), drawn);
-  return saved.moved ? { height, blockHash, secret, seed, rows: drawn } : null;
+  return saved.moved ? { height, blockHash, secret, seed, rows: drawn } : {};
 }
 
 async function rejectLease(
@@ -175,7 +187,8 @@ async function acceptLease(
       receiptDocument({ lease, delivered, drawn, countersignature, findings, usage, charge, fee }),
   });
   if (accepted.moved && lease.kind === 'fine-tune') await noteAccepted(ports, lease, delivered, audited);
-  return { done: true, outcome: accepted.moved ? 'accepted' : 'fenced' };
+  if (!accepted.moved) return { done: true, outcome: 'fenced' };
+  return { done: true, outcome: 'accepted', ...(accepted.settle === undefined ? {} : { settle: accepted.settle }) };
 }
 
 /** Whether what a fine-tune came to is what its requester asked for. Only the lease with the last segment is asked. */

@@ -49,6 +49,30 @@ describe('frames over a stream', () => {
     ).toEqual([[7, 8], [9], []]);
   });
 
+  it('opens the window again when half of it is used, not at every frame', () => {
+    const opened: number[] = [];
+    const stream = Object.assign(new HandStream(), {
+      state: 3,
+      recvWindow: 100,
+      recvWindowCapacity: 90,
+      sendWindowUpdate(): void {
+        opened.push(this.recvWindowCapacity);
+      },
+    });
+    framesOver(stream);
+    for (const [state, left] of [
+      [3, 90],
+      [3, 51],
+      [3, 50],
+      [2, 99],
+      [5, 99],
+    ] as const) {
+      Object.assign(stream, { state, recvWindowCapacity: left });
+      stream.sendWindowUpdate();
+    }
+    expect(opened).toEqual([50, 99, 99]);
+  });
+
   it('stops the sender while a whole frame waits unread', async () => {
     const stream = new HandStream();
     const frames = framesOver(stream);

@@ -33,6 +33,8 @@ export interface FrameLimits {
 const UNSENT_BYTES_MAX = 1_048_576;
 /** A longer timer would fire at once; whoever waits longer looks again. */
 const TIMER_MS_MAX = 2 ** 30;
+/** The state in which yamux's streams spend their lives. */
+const ESTABLISHED = 3;
 /** Four bytes of varint reach 2^28: above every frame limit here. */
 const LENGTH_BYTES_MAX = 4;
 
@@ -56,6 +58,7 @@ export class FrameStream {
   constructor(stream: Stream, limits: FrameLimits) {
     this.#stream = stream;
     this.#limits = limits;
+    updateWindowRarely(stream);
     stream.addEventListener('close', (event) => this.#end(event.error ?? null));
     stream.addEventListener('remoteCloseWrite', () => this.#end(null));
     stream.addEventListener('message', (event) => {
@@ -218,6 +221,28 @@ export class FrameStream {
       await onceDrained(this.#stream, leftMs);
     }
   }
+}
+
+/**
+ * libp2p's yamux answers every frame of data with a frame that opens the window again: twice the packets, and the answer
+ * leaves before anybody here has looked at what came. Half of a window is soon enough; then the sender still has the other half.
+ */
+function updateWindowRarely(stream: Stream): void {
+  const muxed = stream as unknown as Partial<MuxedStream>;
+  const { sendWindowUpdate } = muxed;
+  if (typeof sendWindowUpdate !== 'function') return;
+  muxed.sendWindowUpdate = function (this: MuxedStream) {
+    // Anything but an established stream has flags to send, or is paused.
+    if (this.state !== ESTABLISHED || this.recvWindowCapacity <= this.recvWindow / 2) sendWindowUpdate.call(this);
+  };
+}
+
+/** What is used of a stream of yamux beside its interface; a muxer without it is left as it is. */
+interface MuxedStream {
+  readonly state: number;
+  readonly recvWindow: number;
+  readonly recvWindowCapacity: number;
+  sendWindowUpdate(this: MuxedStream): void;
 }
 
 function withLength(payload: Uint8Array): Uint8Array {

@@ -1,5 +1,6 @@
 import { Outbox, type QueueMessage, type Topic } from '@freehold/market';
 import type { Database, Sql } from './database.ts';
+import { Window } from './window.ts';
 
 /** Work for the queue, to be written in the transaction of the state that causes it. */
 export interface OutboxEntry {
@@ -12,6 +13,12 @@ export interface OutboxEntry {
 
 /** How long one relay may take to hand a batch to the queue before another takes it over. Doing it twice is harmless. */
 const CLAIM_MS = 10_000;
+/**
+ * The commit does not wait for the disk. A crash that loses this mark has a message sent again, which everybody stands. That a
+ * message is done waits for the disk: the queue has forgotten it then.
+ */
+const SOON = `set_config('synchronous_commit', 'off', true)`;
+const DONE_MAX = 1_000;
 /** One statement deletes at most so many rows, so that pruning never holds locks for long. */
 const PRUNE_ROWS_MAX = 5_000;
 
@@ -39,10 +46,17 @@ interface ClaimedRow {
  */
 export class PgOutbox extends Outbox {
   readonly #database: Database;
+  readonly #done: Window<readonly string[], undefined>;
 
-  constructor(database: Database) {
+  /** @param windowMs How long a message that is done waits for others to share its commit; 0: not at all. */
+  constructor(database: Database, windowMs = 0) {
     super();
     this.#database = database;
+    this.#done = new Window((calls) => markDone(database, calls), {
+      windowMs,
+      weightMax: DONE_MAX,
+      weightOf: (outboxIds) => outboxIds.length,
+    });
   }
 
   async relay(
@@ -56,7 +70,7 @@ export class PgOutbox extends Outbox {
         await send(topic, rows.map(toMessage));
         const ids = rows.map(({ id }) => id);
         await this.#database.query(
-          'UPDATE outbox SET sent_at = clock_timestamp(), claimed_until = NULL WHERE id = ANY($1::bigint[])',
+          `UPDATE outbox SET sent_at = clock_timestamp(), claimed_until = NULL WHERE id = ANY($1::bigint[]) RETURNING ${SOON}`,
           [ids],
         );
         for (const id of ids) unsent.delete(id);
@@ -68,11 +82,7 @@ export class PgOutbox extends Outbox {
   }
 
   async done(outboxIds: readonly string[]): Promise<void> {
-    if (outboxIds.length === 0) return;
-    await this.#database.query(
-      'UPDATE outbox SET done_at = clock_timestamp() WHERE id = ANY($1::bigint[]) AND done_at IS NULL',
-      [outboxIds],
-    );
+    if (outboxIds.length > 0) await this.#done.add(outboxIds);
   }
 
   async refill(): Promise<number> {
@@ -116,7 +126,7 @@ export class PgOutbox extends Outbox {
          WHERE sent_at IS NULL AND done_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
          ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
        )
-       RETURNING id, topic, message,
+       RETURNING ${SOON}, id, topic, message,
          (greatest(0, extract(epoch FROM not_before - clock_timestamp())) * 1000)::float8 AS delay_ms`,
       [limit, CLAIM_MS],
     );
@@ -130,6 +140,18 @@ export class PgOutbox extends Outbox {
       [ids],
     );
   }
+}
+
+/** Sorted, so that two processes with the same messages never wait in a circle. */
+async function markDone(database: Database, calls: readonly (readonly string[])[]): Promise<readonly undefined[]> {
+  await database.query(
+    `WITH held AS MATERIALIZED (
+       SELECT id FROM outbox WHERE id = ANY($1::bigint[]) AND done_at IS NULL ORDER BY id FOR NO KEY UPDATE
+     )
+     UPDATE outbox SET done_at = clock_timestamp() FROM held WHERE outbox.id = held.id AND done_at IS NULL`,
+    [[...new Set(calls.flat())]],
+  );
+  return calls.map(() => undefined);
 }
 
 function byTopic(rows: readonly ClaimedRow[]): Map<Topic, ClaimedRow[]> {

@@ -187,6 +187,14 @@ export type Remembered =
 export type Fenced = { readonly moved: false; readonly why: 'moved-by-another' | 'not-found' };
 export type Moved<T = unknown> = ({ readonly moved: true } & T) | Fenced;
 
+export type Accepted = Moved<{
+  readonly charge: Amount;
+  readonly fee: Amount;
+  readonly jobDone: boolean;
+  /** The outbox row of its voucher, where it is ours to do for a moment; after that, or absent, the queue brings it. */
+  readonly settle?: string;
+}>;
+
 /** Tasks, leases and their rows. State moves by compare-and-set on (id, epoch, state); time is the database's. */
 export abstract class LeaseStore {
   /** Keeps a node's newest offer. The same offer again is accepted again; another one under the same seq never. */
@@ -276,9 +284,7 @@ export abstract class LeaseStore {
   abstract findings(lease: LeaseRef): Promise<readonly AuditFinding[]>;
   /** Nodes whose audits were proven wrong get no work and no audits for so long, with the reason. Doing it again changes nothing but the time. */
   abstract benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void>;
-  abstract accept(
-    acceptance: Acceptance,
-  ): Promise<Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>>;
+  abstract accept(acceptance: Acceptance): Promise<Accepted>;
   /** Voids the lease and every other unaccepted lease of the node; benches it. Its auditors are owed what they are due all the same. */
   abstract reject(
     lease: LeaseRef,

@@ -6,68 +6,51 @@ import {
   type EpochAmounts,
 } from '@freehold/market';
 import type { Database } from '../database.ts';
-import { bytesOfHex, hexOf } from './bytes.ts';
-
-interface AcceptanceRow {
-  readonly task_id: string;
-  readonly node_id: string;
-  readonly document: Record<string, unknown>;
-  readonly book: string | null;
-  readonly book_epoch: string;
-  readonly payee: string;
-  readonly order_index: number;
-  readonly params: Buffer;
-  readonly cumulative: string;
-  readonly total: string;
-  readonly receipt_hash: Buffer | null;
-  readonly signature: Buffer | null;
-}
-
-const ACCEPTANCE = `SELECT r.task_id, r.node_id, r.document, v.book, v.book_epoch, v.payee, v.order_index, o.params,
-    v.cumulative, v.total, v.receipt_hash, v.signature
-  FROM (SELECT task_id, node_id, document FROM receipt
-    UNION ALL SELECT id, node_id, document FROM audit_receipt WHERE paid_by IS NOT NULL) r
-  LEFT JOIN voucher v ON v.task_id = r.task_id
-  LEFT JOIN chain_order o ON o.book = v.book AND o.order_index = v.order_index`;
+import { Window } from '../window.ts';
+import {
+  ACCEPTANCE,
+  acceptanceOf,
+  acceptances,
+  markKept,
+  saveSignatures,
+  type AcceptanceRow,
+  type KeptVoucher,
+  type SignedVoucher,
+} from './acceptances.ts';
 
 /** The leases that vouchers pay, by what their nodes committed to. */
 const COMMITS = `FROM voucher v JOIN receipt r USING (task_id) JOIN lease l ON l.task_id = r.task_id AND l.epoch = r.epoch AND l.checkpoint_root IS NOT NULL`;
 
+/** Vouchers that share a statement. */
+const VOUCHERS_MAX = 64;
+
 /** Vouchers and epochs in Postgres. The vouchers themselves are written by acceptance, with the charge. */
 export class PgSettlementStore extends SettlementStore {
   readonly #database: Database;
+  readonly #asked: Window<string, AcceptanceForNode | null>;
+  readonly #signed: Window<SignedVoucher, Omit<SignedVoucher, 'task'>>;
+  readonly #kept: Window<KeptVoucher, undefined>;
 
-  constructor(database: Database) {
+  /** @param windowMs How long a voucher waits for others to share its statements and commits; 0: not at all. */
+  constructor(database: Database, windowMs = 0) {
     super();
     this.#database = database;
+    const options = { windowMs, weightMax: VOUCHERS_MAX, weightOf: (): number => 1 };
+    this.#asked = new Window((tasks) => acceptances(database, tasks), options);
+    this.#signed = new Window((vouchers) => saveSignatures(database, vouchers), options);
+    this.#kept = new Window((vouchers) => markKept(database, vouchers), options);
   }
 
-  override async acceptance(task: string): Promise<AcceptanceForNode | null> {
-    const [row] = await this.#database.query<AcceptanceRow>(`${ACCEPTANCE} WHERE r.task_id = $1`, [task]);
-    return row === undefined ? null : acceptanceOf(row);
+  override acceptance(task: string): Promise<AcceptanceForNode | null> {
+    return this.#asked.add(task);
   }
 
-  override async saveSignature(
+  override saveSignature(
     task: string,
     receipt: string,
     signature: string,
   ): Promise<{ readonly receipt: string; readonly signature: string }> {
-    return this.#database.transaction(
-      async (tx) => {
-        await tx.query(
-          'UPDATE voucher SET receipt_hash = $2, signature = $3 WHERE task_id = $1 AND signature IS NULL',
-          [task, bytesOfHex(receipt), bytesOfHex(signature)],
-        );
-        const [saved] = await tx.query<{ receipt_hash: Buffer; signature: Buffer }>(
-          'SELECT receipt_hash, signature FROM voucher WHERE task_id = $1 AND signature IS NOT NULL',
-          [task],
-        );
-        if (saved === undefined)
-          throw new Error(`Task ${task} has no voucher to sign. It was accepted without an order on chain.`);
-        return { receipt: hexOf(saved.receipt_hash), signature: hexOf(saved.signature) };
-      },
-      { durable: true },
-    );
+    return this.#signed.add({ task, receipt, signature });
   }
 
   override async unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]> {
@@ -79,12 +62,8 @@ export class PgSettlementStore extends SettlementStore {
     return rows.map(acceptanceOf);
   }
 
-  override async markKept(nodeId: string, task: string): Promise<void> {
-    await this.#database.query(
-      `UPDATE voucher SET delivered_at = clock_timestamp()
-       WHERE task_id = $1 AND node_id = $2 AND signature IS NOT NULL AND delivered_at IS NULL`,
-      [task, nodeId],
-    );
+  override markKept(nodeId: string, task: string): Promise<void> {
+    return this.#kept.add({ nodeId, task });
   }
 
   override async openEpoch(book: string): Promise<bigint | null> {
@@ -188,26 +167,4 @@ export class PgSettlementStore extends SettlementStore {
     );
     return rows.map(({ order_index }) => order_index);
   }
-}
-
-function acceptanceOf(row: AcceptanceRow): AcceptanceForNode {
-  return {
-    task: row.task_id,
-    nodeId: row.node_id,
-    document: row.document,
-    claim:
-      row.book === null
-        ? null
-        : {
-            book: row.book,
-            epoch: BigInt(row.book_epoch),
-            payee: row.payee,
-            order: row.order_index,
-            orderParams: hexOf(row.params),
-            cumulative: BigInt(row.cumulative),
-            total: BigInt(row.total),
-            receipt: row.receipt_hash === null ? null : hexOf(row.receipt_hash),
-            signature: row.signature === null ? null : hexOf(row.signature),
-          },
-  };
 }

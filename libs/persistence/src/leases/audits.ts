@@ -4,15 +4,39 @@ import type { Sql } from '../database.ts';
 import { bytesOf } from './lease-rows.ts';
 import { fencedBecause } from './progress.ts';
 
+export interface SavedDraw {
+  readonly lease: LeaseRef;
+  readonly seed: string;
+  readonly rows: readonly number[];
+}
+
 /** Written once: a second draw over the same commitment would be a second try. The same draw again is confirmed. */
-export async function saveDraw(sql: Sql, lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved> {
-  const saved = await sql.query(
-    `UPDATE lease l SET draw_seed = $3, draw_rows = $4 FROM task t
-     WHERE l.task_id = $1 AND l.epoch = $2 AND t.id = l.task_id AND t.epoch = l.epoch AND t.state = 'delivered'
-       AND l.ended_at IS NULL AND (l.draw_rows IS NULL OR (l.draw_seed = $3 AND l.draw_rows = $4)) RETURNING 1`,
-    [lease.task, lease.epoch, bytesOf(seed), rows],
+export async function saveDraws(sql: Sql, draws: readonly SavedDraw[]): Promise<readonly Moved[]> {
+  const saved = await sql.query<{ task_id: string; epoch: number }>(
+    `WITH made AS (
+       SELECT task_id, epoch, seed, rows::int[] AS rows
+       FROM unnest($1::uuid[], $2::int[], $3::bytea[], $4::text[]) AS made (task_id, epoch, seed, rows)
+     ), held AS MATERIALIZED (
+       SELECT task_id, epoch FROM lease WHERE (task_id, epoch) IN (SELECT task_id, epoch FROM made)
+       ORDER BY task_id FOR NO KEY UPDATE
+     )
+     UPDATE lease l SET draw_seed = made.seed, draw_rows = made.rows FROM made JOIN held USING (task_id, epoch), task t
+     WHERE l.task_id = made.task_id AND l.epoch = made.epoch AND t.id = l.task_id AND t.epoch = l.epoch AND t.state = 'delivered'
+       AND l.ended_at IS NULL AND (l.draw_rows IS NULL OR (l.draw_seed = made.seed AND l.draw_rows = made.rows))
+     RETURNING l.task_id, l.epoch`,
+    [
+      draws.map(({ lease }) => lease.task),
+      draws.map(({ lease }) => lease.epoch),
+      draws.map(({ seed }) => bytesOf(seed)),
+      draws.map(({ rows }) => `{${rows.join(',')}}`),
+    ],
   );
-  return saved.length > 0 ? { moved: true } : fencedBecause(sql, lease);
+  const moved = new Set(saved.map(({ task_id, epoch }) => `${task_id}.${epoch}`));
+  return Promise.all(
+    draws.map(async ({ lease }): Promise<Moved> =>
+      moved.has(`${lease.task}.${lease.epoch}`) ? { moved: true } : fencedBecause(sql, lease),
+    ),
+  );
 }
 
 /** The first height that was given for a lease without one. */
@@ -25,31 +49,45 @@ export async function fixDrawHeight(sql: Sql, lease: LeaseRef, height: bigint): 
   return BigInt(fixed.draw_height);
 }
 
-/** An auditor's first word about a row counts; a repeated message changes nothing. */
-export async function saveFindings(sql: Sql, lease: LeaseRef, findings: readonly AuditFinding[]): Promise<void> {
-  if (findings.length === 0) return;
-  await sql.query(
-    `INSERT INTO audit (task_id, epoch, row_no, auditor, auditor_kind, verdict, same_class, score)
-     SELECT $1, $2, finding.* FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::jsonb[]) AS finding
-     ON CONFLICT DO NOTHING`,
-    [
-      lease.task,
-      lease.epoch,
-      findings.map(({ rowNo }) => rowNo),
-      findings.map(({ auditor }) => auditor),
-      findings.map(({ auditorKind }) => auditorKind),
-      findings.map(({ verdict }) => verdict),
-      findings.map(({ sameClass }) => sameClass),
-      findings.map(({ score }) => JSON.stringify(score ?? null)),
-    ],
-  );
+export interface SavedFindings {
+  readonly lease: LeaseRef;
+  readonly findings: readonly AuditFinding[];
 }
 
-export async function findings(sql: Sql, lease: LeaseRef): Promise<readonly AuditFinding[]> {
-  return sql.query<AuditFinding>(
-    `SELECT row_no AS "rowNo", auditor, auditor_kind AS "auditorKind", verdict, same_class AS "sameClass", score
-     FROM audit WHERE task_id = $1 AND epoch = $2 ORDER BY row_no, created_at, auditor`,
-    [lease.task, lease.epoch],
+/** An auditor's first word about a row counts; a repeated message changes nothing. */
+export async function saveFindings(sql: Sql, calls: readonly SavedFindings[]): Promise<readonly undefined[]> {
+  const all = calls.flatMap(({ lease, findings }) => findings.map((finding) => ({ ...lease, ...finding })));
+  if (all.length > 0)
+    await sql.query(
+      `INSERT INTO audit (task_id, epoch, row_no, auditor, auditor_kind, verdict, same_class, score)
+       SELECT * FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::jsonb[]) AS finding
+         (task_id, epoch, row_no, auditor, auditor_kind, verdict, same_class, score)
+       ORDER BY task_id, epoch, row_no, auditor
+       ON CONFLICT DO NOTHING`,
+      [
+        all.map(({ task }) => task),
+        all.map(({ epoch }) => epoch),
+        all.map(({ rowNo }) => rowNo),
+        all.map(({ auditor }) => auditor),
+        all.map(({ auditorKind }) => auditorKind),
+        all.map(({ verdict }) => verdict),
+        all.map(({ sameClass }) => sameClass),
+        all.map(({ score }) => JSON.stringify(score ?? null)),
+      ],
+    );
+  return calls.map(() => undefined);
+}
+
+/** In the order asked. */
+export async function findings(sql: Sql, leases: readonly LeaseRef[]): Promise<readonly (readonly AuditFinding[])[]> {
+  const rows = await sql.query<AuditFinding & { readonly task_id: string; readonly epoch: number }>(
+    `SELECT task_id, epoch, row_no AS "rowNo", auditor, auditor_kind AS "auditorKind", verdict, same_class AS "sameClass", score
+     FROM unnest($1::uuid[], $2::int[]) AS asked (task_id, epoch) JOIN audit USING (task_id, epoch)
+     ORDER BY row_no, created_at, auditor`,
+    [leases.map(({ task }) => task), leases.map(({ epoch }) => epoch)],
+  );
+  return leases.map(({ task, epoch }) =>
+    rows.flatMap(({ task_id, epoch: of, ...finding }) => (task_id === task && of === epoch ? [finding] : [])),
   );
 }
 

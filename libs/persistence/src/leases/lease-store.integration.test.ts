@@ -1,11 +1,13 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ledger, UNCOVERED } from '@freehold/domain';
+import type { AuditFinding, GrantedLease } from '@freehold/market';
 import { leaseStoreSuite } from '@freehold/testing';
 import { OPEN_EPOCH } from '@freehold/testing/lease-world';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { BOOK, LEASE_MS, MarketWorld, ROW_PRICE } from '../../test/market-world.ts';
-import { balanceOfAccount, balanceOfOrg, PgFineTuneStore } from '../index.ts';
-import type { PgLeaseStore } from './pg-lease-store.ts';
+import { balanceOfAccount, balanceOfOrg, PgFineTuneStore, PgOutbox } from '../index.ts';
+import { PgLeaseStore } from './pg-lease-store.ts';
 
 let market: MarketDatabase;
 let world: MarketWorld;
@@ -383,6 +385,151 @@ describe('acceptance', () => {
       const cumulative = mine.filter(({ order_index }) => order_index === order).map((voucher) => voucher.cumulative);
       expect(cumulative).toEqual(['95', '190', '285']);
     }
+  });
+});
+
+describe('acceptances that come together', () => {
+  const together = (): PgLeaseStore => new PgLeaseStore(market.database, { askMs: 5, acceptMs: 40 });
+
+  async function chats(count: number, node: string, org: string): Promise<{ job: string; lease: GrantedLease }[]> {
+    const made = [];
+    for (let i = 0; i < count; i += 1) {
+      const job = await world.batch(1, { org, kind: 'chat', cap: 100n, trust: 'self-custody' });
+      const lease = await world.lease(job, node, 0, 1);
+      await world.deliver(lease);
+      made.push({ job, lease });
+    }
+    return made;
+  }
+
+  /** How many transactions wrote the receipts of these leases. */
+  async function commits(leases: readonly { readonly task: string }[]): Promise<number> {
+    const [row] = await market.database.query<{ n: number }>(
+      'SELECT count(DISTINCT xmin::text)::int AS n FROM receipt WHERE task_id = ANY($1::uuid[])',
+      [leases.map(({ task }) => task)],
+    );
+    return row?.n ?? 0;
+  }
+
+  it('of chats are one commit, with each its own receipt, charge, released hold and voucher', async () => {
+    const [node, org] = [await world.node(), await world.org(1_000n)];
+    await world.openBook(org, BOOK, 7);
+    const made = await chats(6, node, org);
+    const acceptances = await Promise.all(made.map(({ lease }) => world.acceptance(lease)));
+    const grouped = together();
+    const outcomes = await Promise.all(acceptances.map((acceptance) => grouped.accept(acceptance)));
+    expect(outcomes).toEqual(Array(6).fill({ moved: true, charge: ROW_PRICE, fee: 0n, jobDone: true }));
+    expect(await commits(made.map(({ lease }) => lease))).toBe(1);
+    for (const { job } of made) expect(await world.job(job)).toMatchObject({ state: 'completed', charged: '10' });
+    expect(await balanceOfOrg(market.database, org)).toEqual({ available: 940n, held: 0n });
+    expect((await store.nodeRecords([node])).get(node)).toMatchObject({ rowsAccepted: 6, rowsAudited: 6 });
+    const totals = await market.database.query('SELECT total, net FROM voucher WHERE node_id = $1 ORDER BY total', [
+      node,
+    ]);
+    expect(totals).toEqual(Array.from({ length: 6 }, (_, i) => ({ total: String(10 * (i + 1)), net: '10' })));
+    // Said twice, at once and together with what is new.
+    const [late] = await chats(1, node, org);
+    if (late === undefined) throw new Error('no chat was made');
+    const again = [...acceptances.slice(0, 2), await world.acceptance(late.lease), await world.acceptance(late.lease)];
+    const moved = (await Promise.all(again.map((acceptance) => grouped.accept(acceptance)))).map((one) => one.moved);
+    expect(moved).toEqual([false, false, true, false]);
+  });
+
+  it.each([
+    ['is not what was committed to', false, { root: `0x${'99'.repeat(32)}` }],
+    ['disagrees with what was delivered', 'thrown', { rowsSucceeded: 0 }],
+  ])('leave out the one that %s, and it alone', async (_, expected, wrong) => {
+    const [node, org] = [await world.node(), await world.org(1_000n)];
+    const made = await chats(3, node, org);
+    const acceptances = await Promise.all(made.map(({ lease }) => world.acceptance(lease)));
+    const grouped = together();
+    const outcomes = await Promise.allSettled(
+      acceptances.map((acceptance, i) => grouped.accept(i === 1 ? { ...acceptance, ...wrong } : acceptance)),
+    );
+    const said = outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value.moved : 'thrown'));
+    expect(said).toEqual([true, expected, true]);
+    expect(await balanceOfOrg(market.database, org)).toEqual({ available: 880n, held: 100n });
+    const later = await Promise.all(acceptances.map((acceptance) => grouped.accept(acceptance)));
+    expect(later.map(({ moved }) => moved)).toEqual([false, true, false]);
+    expect(await balanceOfOrg(market.database, org)).toEqual({ available: 970n, held: 0n });
+  });
+
+  it('leave the voucher to who accepted for a moment; when he dies the queue brings it', async () => {
+    const [node, org] = [await world.node(), await world.org()];
+    const [chat] = await chats(1, node, org);
+    const accepted = await new PgLeaseStore(market.database, { settleMs: 60_000 }).accept(
+      await world.acceptance(chat?.lease ?? { task: randomUUID(), epoch: 1 }),
+    );
+    const settle = accepted.moved ? accepted.settle : undefined;
+    const outbox = new PgOutbox(market.database);
+    const relayed = async (): Promise<boolean> => {
+      const sent: string[] = [];
+      await outbox.relay(10_000, async (_, messages) => void sent.push(...messages.map(({ outboxId }) => outboxId)));
+      return sent.includes(settle ?? '');
+    };
+    expect([typeof settle, await relayed()]).toEqual(['string', false]);
+    await market.database.query(`UPDATE outbox SET claimed_until = clock_timestamp() WHERE id = $1`, [settle]);
+    expect(await relayed()).toBe(true);
+  });
+
+  it('of one job share what is left under its cap, in the order in which they came', async () => {
+    const [node, job] = [await world.node(), await world.batch(30, { cap: 150n })];
+    const acceptances = [];
+    for (const from of [0, 10, 20]) {
+      const lease = await world.lease(job, node, from, from + 10);
+      await world.deliver(lease);
+      acceptances.push(await world.acceptance(lease));
+    }
+    const grouped = together();
+    const outcomes = await Promise.all(acceptances.map((acceptance) => grouped.accept(acceptance)));
+    expect(outcomes.map((one) => (one.moved ? one.charge : null))).toEqual([100n, 50n, 0n]);
+    expect(await commits(acceptances)).toBe(1);
+    expect(await world.job(job)).toMatchObject({ charged: '150', state: 'finalizing', rows_succeeded: 30 });
+  });
+
+  it('promise no more than their order has left, each what it covers', async () => {
+    const [node, org] = [await world.node(), await world.org(1_000n)];
+    await world.openBook(org, BOOK, 8);
+    await market.database.query('UPDATE chain_order SET reserved = spent + 25 WHERE book = $1 AND order_index = 8', [
+      BOOK,
+    ]);
+    const made = await Promise.all((await chats(3, node, org)).map(({ lease }) => world.acceptance(lease)));
+    const grouped = together();
+    await Promise.all(made.map((acceptance) => grouped.accept(acceptance)));
+    const promised = await market.database.query(
+      'SELECT order_index, count(*)::int AS n FROM voucher WHERE node_id = $1 GROUP BY order_index ORDER BY n DESC',
+      [node],
+    );
+    expect(promised).toContainEqual({ order_index: 8, n: 2 });
+  });
+
+  it('are read for, drawn and judged in statements that they share, each with its own answer', async () => {
+    const [node, org] = [await world.node(), await world.org(1_000n)];
+    const [first, second] = await chats(2, node, org);
+    if (first === undefined || second === undefined) throw new Error();
+    const grouped = together();
+    const stranger = { task: randomUUID(), epoch: 1 };
+    const asked = [first.lease, stranger, second.lease, { ...first.lease, epoch: 2 }];
+    const views = await Promise.all(asked.map((lease) => grouped.view(lease)));
+    expect(views.map((view) => view?.task ?? null)).toEqual([first.lease.task, null, second.lease.task, null]);
+    const rows = await Promise.all(asked.map((lease) => grouped.delivered(lease)));
+    expect(rows.map(({ length }) => length)).toEqual([1, 0, 1, 0]);
+    const seed = `0x${'5e'.repeat(32)}`;
+    const draws = await Promise.all(asked.map((lease) => grouped.saveDraw(lease, seed, [0])));
+    expect(draws.map(({ moved }) => moved)).toEqual([true, false, true, false]);
+    expect((await grouped.saveDraw(first.lease, `0x${'5f'.repeat(32)}`, [0])).moved).toBe(false);
+    const found = (verdict: 'good' | 'bad'): AuditFinding[] => [
+      { rowNo: 0, auditor: 'a', auditorKind: 'coordinator', verdict, sameClass: true, score: { margin: 1 } },
+    ];
+    await Promise.all([
+      grouped.saveFindings(first.lease, found('good')),
+      grouped.saveFindings(second.lease, found('bad')),
+      grouped.saveFindings(second.lease, []),
+    ]);
+    const findings = await Promise.all([first.lease, second.lease, stranger].map((lease) => grouped.findings(lease)));
+    expect(findings).toEqual([found('good'), found('bad'), []]);
+    const records = await Promise.all([grouped.nodeRecords([node]), grouped.nodeRecords(['nobody'])]);
+    expect(records.map(({ size }) => size)).toEqual([1, 0]);
   });
 });
 

@@ -1,6 +1,7 @@
 import {
   LeaseStore,
   type Acceptance,
+  type Accepted,
   type AuditFinding,
   type DeadLease,
   type DeliveredRow,
@@ -20,25 +21,67 @@ import {
 import type { AuditDue } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import type { Database } from '../database.ts';
-import { accept, type Accepted } from './accept.ts';
-import { benchAuditors, findings, fixDrawHeight, saveDraw, saveFindings } from './audits.ts';
+import { Window } from '../window.ts';
+import { acceptAll } from './accept.ts';
+import {
+  benchAuditors,
+  findings,
+  fixDrawHeight,
+  saveDraws,
+  saveFindings,
+  type SavedDraw,
+  type SavedFindings,
+} from './audits.ts';
 import { expired, forgiveOutage, heartbeatSelf } from './clock.ts';
 import { demand, demandOf, demandPage } from './demand.ts';
 import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
 import { moved, nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
-import { checkpoint, delivered, extend, inputs, missing, resume, start, view } from './progress.ts';
+import { checkpoint, delivered, extend, inputs, missing, resume, start, views } from './progress.ts';
 import { reject } from './reject.ts';
 import { markSwept, sweepable } from './retention.ts';
+
+/** Leases that share a statement. */
+const ASKED_MAX = 64;
+/** One transaction accepts at most so many: its locks are others' waits. */
+const ACCEPTED_MAX = 32;
+
+export interface VerdictWaits {
+  /** How long what a verdict reads and writes on its way waits for that of others, to share statements; 0: not at all. */
+  readonly askMs?: number;
+  /** How long an acceptance waits for others to share its commit. */
+  readonly acceptMs?: number;
+  /** How long who accepted has to see to the voucher himself, before the queue brings its message; 0: the queue brings it. */
+  readonly settleMs?: number;
+}
 
 /** {@link LeaseStore} on PostgreSQL. Each verb is a file beside this one. Locks are taken in the order job, lease, task, rows, node, account. */
 export class PgLeaseStore extends LeaseStore {
   readonly #database: Database;
+  readonly #views: Window<LeaseRef, LeaseView | null>;
+  readonly #records: Window<readonly string[], ReadonlyMap<string, NodeRecord>>;
+  readonly #delivered: Window<LeaseRef, readonly DeliveredRow[]>;
+  readonly #draws: Window<SavedDraw, Moved>;
+  readonly #findings: Window<LeaseRef, readonly AuditFinding[]>;
+  readonly #found: Window<SavedFindings, undefined>;
+  readonly #accepted: Window<Acceptance, Accepted>;
 
-  constructor(database: Database) {
+  constructor(database: Database, { askMs = 0, acceptMs = 0, settleMs = 0 }: VerdictWaits = {}) {
     super();
     this.#database = database;
+    const asked = { windowMs: askMs, weightMax: ASKED_MAX, weightOf: (): number => 1 };
+    this.#views = new Window((leases) => views(database, leases), asked);
+    this.#records = new Window((calls) => recordsOf(database, calls), asked);
+    this.#delivered = new Window((leases) => delivered(database, leases), asked);
+    this.#draws = new Window((draws) => saveDraws(database, draws), asked);
+    this.#findings = new Window((leases) => findings(database, leases), asked);
+    this.#found = new Window((calls) => saveFindings(database, calls), asked);
+    this.#accepted = new Window((acceptances) => acceptAll(database, acceptances, settleMs), {
+      windowMs: acceptMs,
+      weightMax: ACCEPTED_MAX,
+      weightOf: () => 1,
+    });
   }
 
   rememberNode(offer: SignedOffer): Promise<Remembered> {
@@ -48,7 +91,7 @@ export class PgLeaseStore extends LeaseStore {
     return rememberSpeed(this.#database, nodeId, digest, rowsPerSecond);
   }
   nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
-    return nodeRecords(this.#database, nodeIds);
+    return nodeIds.length === 0 ? Promise.resolve(new Map()) : this.#records.add(nodeIds);
   }
   moved(cursor: string | null): Promise<MovedSince> {
     return moved(this.#database, cursor);
@@ -74,7 +117,7 @@ export class PgLeaseStore extends LeaseStore {
     return inputs(this.#database, lease, from);
   }
   view(lease: LeaseRef): Promise<LeaseView | null> {
-    return view(this.#database, lease);
+    return this.#views.add(lease);
   }
   start(lease: LeaseRef): Promise<Moved> {
     return start(this.#database, lease);
@@ -101,7 +144,7 @@ export class PgLeaseStore extends LeaseStore {
     return checkpoint(this.#database, lease, rows, at);
   }
   delivered(lease: LeaseRef): Promise<readonly DeliveredRow[]> {
-    return delivered(this.#database, lease);
+    return this.#delivered.add(lease);
   }
 
   giveBack(lease: LeaseRef, event: GiveBackEvent, why: string, saidBy?: string): Promise<GivenBack> {
@@ -121,19 +164,19 @@ export class PgLeaseStore extends LeaseStore {
   }
 
   saveDraw(lease: LeaseRef, seed: string, rows: readonly number[]): Promise<Moved> {
-    return saveDraw(this.#database, lease, seed, rows);
+    return this.#draws.add({ lease, seed, rows });
   }
   saveFindings(lease: LeaseRef, found: readonly AuditFinding[]): Promise<void> {
-    return saveFindings(this.#database, lease, found);
+    return this.#found.add({ lease, findings: found });
   }
   findings(lease: LeaseRef): Promise<readonly AuditFinding[]> {
-    return findings(this.#database, lease);
+    return this.#findings.add(lease);
   }
   benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void> {
     return benchAuditors(this.#database, wrong, benchMs);
   }
   accept(acceptance: Acceptance): Promise<Accepted> {
-    return accept(this.#database, acceptance);
+    return this.#accepted.add(acceptance);
   }
   reject(
     lease: LeaseRef,
@@ -158,4 +201,12 @@ export class PgLeaseStore extends LeaseStore {
   failPoison(attemptsMax: number): Promise<number> {
     return failPoison(this.#database, attemptsMax);
   }
+}
+
+async function recordsOf(
+  database: Database,
+  calls: readonly (readonly string[])[],
+): Promise<readonly ReadonlyMap<string, NodeRecord>[]> {
+  const records = await nodeRecords(database, [...new Set(calls.flat())]);
+  return calls.map((ids) => new Map([...records].filter(([id]) => ids.includes(id))));
 }

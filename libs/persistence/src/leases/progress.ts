@@ -24,16 +24,37 @@ export async function fencedBecause(sql: Sql, lease: LeaseRef): Promise<Fenced> 
   return { moved: false, why: known.length > 0 ? 'moved-by-another' : 'not-found' };
 }
 
-export async function view(sql: Sql, lease: LeaseRef): Promise<LeaseView | null> {
-  const [row] = await sql.query<ViewRow>(
+/** In the order asked. */
+export async function views(sql: Sql, leases: readonly LeaseRef[]): Promise<readonly (LeaseView | null)[]> {
+  const rows = await sql.query<ViewRow>(
     `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, job.adapter, node.payout, node.address, l.road,
        l.checkpoint_rows, l.checkpoint_root, l.checkpoint_signature, l.committed_at IS NOT NULL AS committed,
        l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive
-     FROM lease l JOIN task t ON t.id = l.task_id JOIN job ON job.id = l.job_id JOIN node ON node.id = l.node_id
-     WHERE l.task_id = $1 AND l.epoch = $2`,
-    [lease.task, lease.epoch],
+     FROM ${ASKED} JOIN lease l USING (task_id, epoch)
+     JOIN task t ON t.id = l.task_id JOIN job ON job.id = l.job_id JOIN node ON node.id = l.node_id`,
+    refs(leases),
   );
-  return row === undefined ? null : leaseView(row);
+  const found = new Map(rows.map((row) => [keyOf(row), leaseView(row)]));
+  return leases.map(({ task, epoch }) => found.get(`${task}.${epoch}`) ?? null);
+}
+
+/** Leases that are asked about in one statement: {@link refs} are its parameters. */
+const ASKED = 'unnest($1::uuid[], $2::int[]) AS asked (task_id, epoch)';
+
+function refs(leases: readonly LeaseRef[]): [readonly string[], readonly number[]] {
+  return [leases.map(({ task }) => task), leases.map(({ epoch }) => epoch)];
+}
+
+const keyOf = (row: { readonly task_id: string; readonly epoch: number }): string => `${row.task_id}.${row.epoch}`;
+
+function byLease<T extends { readonly task_id: string; readonly epoch: number }>(rows: readonly T[]): Map<string, T[]> {
+  const found = new Map<string, T[]>();
+  for (const row of rows) {
+    const known = found.get(keyOf(row));
+    if (known === undefined) found.set(keyOf(row), [row]);
+    else known.push(row);
+  }
+  return found;
 }
 
 /** Input places of the lease's rows from index `from` on; null when the task is not this lease's any more. */
@@ -162,13 +183,15 @@ export async function missing(
   );
 }
 
-export async function delivered(sql: Sql, lease: LeaseRef): Promise<readonly DeliveredRow[]> {
-  const rows = await sql.query<DeliveredRowColumns>(
-    `SELECT row_no, segment_offset, segment_length, leaf_hash, succeeded, usage
-     FROM delivered_row WHERE task_id = $1 AND epoch = $2 ORDER BY row_no`,
-    [lease.task, lease.epoch],
+/** In the order asked. */
+export async function delivered(sql: Sql, leases: readonly LeaseRef[]): Promise<readonly (readonly DeliveredRow[])[]> {
+  const rows = await sql.query<DeliveredRowColumns & { readonly task_id: string; readonly epoch: number }>(
+    `SELECT task_id, epoch, row_no, segment_offset, segment_length, leaf_hash, succeeded, usage
+     FROM ${ASKED} JOIN delivered_row USING (task_id, epoch) ORDER BY row_no`,
+    refs(leases),
   );
-  return rows.map(deliveredRow);
+  const found = byLease(rows);
+  return leases.map(({ task, epoch }) => (found.get(`${task}.${epoch}`) ?? []).map(deliveredRow));
 }
 
 type CheckpointAt = Parameters<LeaseStore['checkpoint']>[2];

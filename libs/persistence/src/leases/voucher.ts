@@ -11,19 +11,25 @@ export interface Earned {
   readonly trust: 'self-custody' | 'operator-credits';
   readonly gross: Amount;
   readonly net: Amount;
+  /** What auditors are paid out of its fee. */
+  readonly dues: readonly PayableDue[];
 }
 
 /** Newcomers beyond this wait for another book; the rest of the escrow's limit is for those that race each other here. */
 const PAYEES_PAID_MAX = PAYEES_MAX - 48;
 
-interface ChargedOrder {
+interface OpenEpoch {
   readonly book: string;
-  readonly order_index: number;
   readonly epoch: string;
+}
+
+interface ChargedOrder extends OpenEpoch {
+  readonly order_index: number;
 }
 
 /** One line of a voucher: who may claim how much because of this acceptance. */
 interface Claim {
+  readonly order: ChargedOrder;
   readonly kind: 'work' | 'audit';
   /** The accepted task, or the audit receipt. */
   readonly task: string;
@@ -34,55 +40,96 @@ interface Claim {
 }
 
 /**
- * The acceptance as claims on an order: cumulative over (order, payee, epoch) and total over (payee, epoch), net of fee; the
+ * Acceptances as claims on orders: cumulative over (order, payee, epoch) and total over (payee, epoch), net of fee; the
  * work's, and those of the auditors that its fee pays, which take nothing more from the order. Signed later, after they are
  * saved here. Nothing is issued while no order covers the charge (no chain).
  *
- * Locks, always in this order: the epoch for share (closing it waits for us), the order, the payees by address: totals rise
+ * Locks, always in this order: the epoch for share (closing it waits for us), the orders, the payees by address: totals rise
  * one by one.
  */
-export async function issueVouchers(tx: Sql, earned: Earned, dues: readonly PayableDue[]): Promise<void> {
-  const order = await chargeOrder(tx, earned);
-  if (order === undefined) return;
-  const claims: Claim[] = [
-    { ...earned, kind: 'work' },
-    ...dues.map((due): Claim => ({ ...due, kind: 'audit', task: due.id, gross: 0n, net: due.amount })),
-  ];
-  for (const claim of claims.sort((a, b) => (a.payout < b.payout ? -1 : 1))) await issueVoucher(tx, order, claim);
+export async function issueVouchers(tx: Sql, earned: readonly Earned[]): Promise<void> {
+  if (earned.length === 0) return;
+  const epochs = await tx.query<OpenEpoch>(
+    `SELECT e.book, e.epoch FROM chain_epoch e JOIN chain_book b ON b.book = e.book AND b.state = 'alive'
+     WHERE e.state = 'open' ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
+  );
+  const claims: Claim[] = [];
+  for (const alike of groups(earned, ({ org_id, trust, payout }) => `${org_id} ${trust} ${payout}`)) {
+    const orders = await chargeOrders(tx, epochs, alike);
+    for (const [i, one] of alike.entries()) {
+      const order = orders[i];
+      if (order === undefined) continue;
+      claims.push({ ...one, order, kind: 'work' });
+      for (const due of one.dues)
+        claims.push({ ...due, order, kind: 'audit', task: due.id, gross: 0n, net: due.amount });
+    }
+  }
+  for (const alike of groups(claims, ({ order, payout }) => `${payout} ${order.book}`)) await issueAll(tx, alike);
 }
 
-async function issueVoucher(tx: Sql, order: ChargedOrder, claim: Claim): Promise<void> {
-  const total = await raiseTotal(tx, order, claim);
+/** By their keys, in the order of the keys. */
+function groups<T>(items: readonly T[], keyOf: (item: T) => string): (readonly T[])[] {
+  const byKey = new Map<string, T[]>();
+  for (const item of items) byKey.set(keyOf(item), [...(byKey.get(keyOf(item)) ?? []), item]);
+  return [...byKey].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group);
+}
+
+/** The claims of one payee in one book: each rises over the one before it. */
+async function issueAll(tx: Sql, claims: readonly Claim[]): Promise<void> {
+  const [first] = claims;
+  if (first === undefined) return;
+  const net = claims.reduce((sum, claim) => sum + claim.net, 0n);
+  let total = (await raiseTotal(tx, first.order, first.payout, net)) - net;
+  const totals = claims.map((claim) => (total += claim.net));
   await tx.query(
     `INSERT INTO voucher (task_id, node_id, book, book_epoch, payee, order_index, cumulative, total, gross, net, kind)
-     SELECT $1, $2, $3, $4, $5, $6,
-       $9::numeric + coalesce((SELECT max(cumulative) FROM voucher
-         WHERE book = $3 AND book_epoch = $4 AND order_index = $6 AND payee = $5), 0),
-       $7, $8, $9::numeric, $10`,
+     SELECT claim.task_id, claim.node_id, $1, $2, $3, claim.order_index,
+       coalesce(before.cumulative, 0) + sum(claim.net) OVER (PARTITION BY claim.order_index ORDER BY claim.total, claim.place),
+       claim.total, claim.gross, claim.net, claim.kind
+     FROM unnest($4::uuid[], $5::text[], $6::int[], $7::numeric[], $8::numeric[], $9::numeric[], $10::text[])
+       WITH ORDINALITY AS claim (task_id, node_id, order_index, total, gross, net, kind, place)
+     LEFT JOIN LATERAL (SELECT max(cumulative) AS cumulative FROM voucher
+       WHERE book = $1 AND book_epoch = $2 AND order_index = claim.order_index AND payee = $3) AS before ON true`,
     [
-      claim.task,
-      claim.node_id,
-      order.book,
-      order.epoch,
-      claim.payout,
-      order.order_index,
-      total,
-      String(claim.gross),
-      String(claim.net),
-      claim.kind,
+      first.order.book,
+      first.order.epoch,
+      first.payout,
+      claims.map(({ task }) => task),
+      claims.map(({ node_id }) => node_id),
+      claims.map(({ order }) => order.order_index),
+      totals.map(String),
+      claims.map((claim) => String(claim.gross)),
+      claims.map((claim) => String(claim.net)),
+      claims.map(({ kind }) => kind),
     ],
   );
+}
+
+/** The orders that stand behind work of one organisation for one payee: one for all of it, or each its own where none covers all. */
+async function chargeOrders(
+  tx: Sql,
+  epochs: readonly OpenEpoch[],
+  alike: readonly Earned[],
+): Promise<readonly (ChargedOrder | undefined)[]> {
+  const [first] = alike;
+  if (first === undefined) return [];
+  const gross = alike.reduce((sum, one) => sum + one.gross, 0n);
+  const forAll = await chargeOrder(tx, epochs, { ...first, gross });
+  if (forAll !== undefined || alike.length === 1) return alike.map(() => forAll);
+  const orders: (ChargedOrder | undefined)[] = [];
+  for (const one of alike) orders.push(await chargeOrder(tx, epochs, one));
+  return orders;
 }
 
 /**
  * Promises the charge on an order whose reserved lane still covers it: the org's own, else the operator's, who is the payer
  * for credits and stands in where an org's order was closed under running work.
  */
-async function chargeOrder(tx: Sql, earned: Earned): Promise<ChargedOrder | undefined> {
-  const epochs = await tx.query<{ book: string; epoch: string }>(
-    `SELECT e.book, e.epoch FROM chain_epoch e JOIN chain_book b ON b.book = e.book AND b.state = 'alive'
-     WHERE e.state = 'open' ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
-  );
+async function chargeOrder(
+  tx: Sql,
+  epochs: readonly OpenEpoch[],
+  earned: Pick<Earned, 'org_id' | 'trust' | 'payout' | 'gross'>,
+): Promise<ChargedOrder | undefined> {
   for (const { book, epoch } of epochs) {
     if (!(await isPayable(tx, book, earned.payout))) continue;
     const [charged] = await tx.query<{ order_index: number }>(
@@ -111,16 +158,16 @@ async function isPayable(tx: Sql, book: string, payout: string): Promise<boolean
   return answer?.payable === true;
 }
 
-/** The payee's total in the epoch after this acceptance; its row stays locked until we commit. */
-async function raiseTotal(tx: Sql, order: ChargedOrder, claim: Claim): Promise<string> {
+/** The payee's total in the epoch after these acceptances; its row stays locked until we commit. */
+async function raiseTotal(tx: Sql, order: ChargedOrder, payout: string, net: Amount): Promise<Amount> {
   const [payee] = await tx.query<{ total: string }>(
     `INSERT INTO chain_payee AS p (book, payee, book_epoch, total) VALUES ($1, $2, $3, $4)
      ON CONFLICT (book, payee) DO UPDATE SET book_epoch = excluded.book_epoch,
        total = excluded.total + CASE WHEN p.book_epoch = excluded.book_epoch THEN p.total ELSE 0 END
      RETURNING total`,
-    [order.book, claim.payout, order.epoch, String(claim.net)],
+    [order.book, payout, order.epoch, String(net)],
   );
   if (payee === undefined)
-    throw new Error(`No total for payee ${claim.payout} in book ${order.book}: the insert returned nothing`);
-  return payee.total;
+    throw new Error(`No total for payee ${payout} in book ${order.book}: the insert returned nothing`);
+  return BigInt(payee.total);
 }

@@ -41,6 +41,8 @@ interface Parts {
   readonly failpoints: Failpoints | null;
 }
 
+/** A voucher waits so long for others to share its statements and commits. */
+const GROUP_MS = 10;
 /** Of all processes one follows the chain at a time; the others' turns are skipped. */
 const OFFICE = 'chain';
 
@@ -81,7 +83,7 @@ class ChainSettlement implements Settlement {
       depth: BigInt(confirmations - 1),
       sameChain: () => this.#meetChain(),
     };
-    this.#settlement = guarded('SettlementStore', new PgSettlementStore(database));
+    this.#settlement = guarded('SettlementStore', new PgSettlementStore(database, GROUP_MS));
     const sender = new RpcChainSender({
       rpcUrl,
       chainId,

@@ -77,6 +77,15 @@ import { CoordinatorUseCases } from './use-cases.ts';
 const MIB = 1_048_576;
 export const COORDINATOR_CONFIG = Symbol('coordinator configuration');
 export const CATALOGUE = Symbol('catalogue of models');
+/**
+ * What follows an answer waits so long for others to share statements and commits: verdicts come in groups, after the block
+ * that draws them, and nobody waits for one while the first words of other answers do.
+ */
+const GROUP_MS = 25;
+/** What a verdict asks for on its way. */
+const ASK_MS = 2;
+/** A process that dies between an acceptance and its voucher is stood in for by the queue after this. */
+const SETTLE_MS = 5_000;
 /** Two threads sign some 10,000 times a second: more than a coordinator ever accepts. */
 const SIGNING_WORKERS_MAX = 2;
 
@@ -229,8 +238,8 @@ function stores(database: Database, log: Log): Provider[] {
     bind(QueueView, () => new PgQueueView(database)),
     bind(BooksWatch, () => new PgBooksWatch(database)),
     bind(Statements, () => new PgStatements(database)),
-    bind(LeaseStore, () => new PgLeaseStore(database)),
-    bind(Outbox, () => new PgOutbox(database)),
+    bind(LeaseStore, () => new PgLeaseStore(database, { askMs: ASK_MS, acceptMs: GROUP_MS, settleMs: SETTLE_MS })),
+    bind(Outbox, () => new PgOutbox(database, GROUP_MS)),
     bind(Shards, () => new PgShards(database)),
   ];
 }

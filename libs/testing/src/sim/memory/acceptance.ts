@@ -1,13 +1,11 @@
 import { feeOf, ledger, type Amount, type AuditDue } from '@freehold/domain';
-import type { Acceptance, Moved } from '@freehold/market';
+import type { Acceptance, Accepted } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
 import type { AuditReceiptRow, ChainOrderRow, JobRow, LeaseRow, MemoryDatabase, TaskRow } from './database.ts';
 import { post } from './ledger.ts';
 import { closeJob, endRows, fenced, leaseKey, moveTask, rowsOf } from './task-moves.ts';
 
 const DUES_PER_FEE_MAX = 8;
-
-export type Accepted = Moved<{ readonly charge: Amount; readonly fee: Amount; readonly jobDone: boolean }>;
 
 /** State, receipt, charge, rows, counters, vouchers and the next message: one transaction of its caller. */
 export function accept(db: MemoryDatabase, acceptance: Acceptance): Accepted {

@@ -2,6 +2,7 @@ import type { AuditDue } from '@freehold/domain';
 import {
   LeaseStore,
   type Acceptance,
+  type Accepted,
   type AuditFinding,
   type DeadLease,
   type DeliveredRow,
@@ -18,7 +19,7 @@ import {
   type WrongAuditor,
 } from '@freehold/market';
 import { STALL_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
-import { accept, type Accepted } from './acceptance.ts';
+import { accept } from './acceptance.ts';
 import type { LeaseRow, MemoryDatabase } from './database.ts';
 import { expired, expireJobs, failPoison, forgiveOutage, heartbeatSelf } from './endings.ts';
 import { giveBack, grant, reject } from './give-back.ts';

@@ -1,0 +1,115 @@
+import type { AcceptanceForNode } from '@freehold/market';
+import type { Database } from '../database.ts';
+import { bytesOfHex, hexOf } from './bytes.ts';
+
+export interface AcceptanceRow {
+  readonly task_id: string;
+  readonly node_id: string;
+  readonly document: Record<string, unknown>;
+  readonly book: string | null;
+  readonly book_epoch: string;
+  readonly payee: string;
+  readonly order_index: number;
+  readonly params: Buffer;
+  readonly cumulative: string;
+  readonly total: string;
+  readonly receipt_hash: Buffer | null;
+  readonly signature: Buffer | null;
+}
+
+export const ACCEPTANCE = `SELECT r.task_id, r.node_id, r.document, v.book, v.book_epoch, v.payee, v.order_index, o.params,
+    v.cumulative, v.total, v.receipt_hash, v.signature
+  FROM (SELECT task_id, node_id, document FROM receipt
+    UNION ALL SELECT id, node_id, document FROM audit_receipt WHERE paid_by IS NOT NULL) r
+  LEFT JOIN voucher v ON v.task_id = r.task_id
+  LEFT JOIN chain_order o ON o.book = v.book AND o.order_index = v.order_index`;
+
+export interface SignedVoucher {
+  readonly task: string;
+  readonly receipt: string;
+  readonly signature: string;
+}
+
+export interface KeptVoucher {
+  readonly nodeId: string;
+  readonly task: string;
+}
+
+/** In the order asked; null where nothing is accepted. */
+export async function acceptances(
+  database: Database,
+  tasks: readonly string[],
+): Promise<readonly (AcceptanceForNode | null)[]> {
+  const rows = await database.query<AcceptanceRow>(`${ACCEPTANCE} WHERE r.task_id = ANY($1::uuid[])`, [tasks]);
+  const found = new Map(rows.map((row) => [row.task_id, acceptanceOf(row)]));
+  return tasks.map((task) => found.get(task) ?? null);
+}
+
+/** The first signature of each voucher stays. One wait for the disk for all of them: what was sent must be there again after a crash. */
+export async function saveSignatures(
+  database: Database,
+  vouchers: readonly SignedVoucher[],
+): Promise<readonly Omit<SignedVoucher, 'task'>[]> {
+  const tasks = vouchers.map(({ task }) => task);
+  const saved = await database.transaction(
+    async (tx) => {
+      await tx.query(
+        `WITH held AS MATERIALIZED (
+           SELECT task_id FROM voucher WHERE task_id = ANY($1::uuid[]) AND signature IS NULL ORDER BY task_id FOR NO KEY UPDATE
+         )
+         UPDATE voucher v SET receipt_hash = made.receipt, signature = made.signature
+         FROM held JOIN unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS made (task_id, receipt, signature) USING (task_id)
+         WHERE v.task_id = held.task_id AND v.signature IS NULL`,
+        [tasks, vouchers.map(({ receipt }) => bytesOfHex(receipt)), vouchers.map((v) => bytesOfHex(v.signature))],
+      );
+      return tx.query<{ task_id: string; receipt_hash: Buffer; signature: Buffer }>(
+        'SELECT task_id, receipt_hash, signature FROM voucher WHERE task_id = ANY($1::uuid[]) AND signature IS NOT NULL',
+        [tasks],
+      );
+    },
+    { durable: true },
+  );
+  const byTask = new Map(saved.map((row) => [row.task_id, row]));
+  return tasks.map((task) => {
+    const row = byTask.get(task);
+    if (row === undefined)
+      throw new Error(`Task ${task} has no voucher to sign. It was accepted without an order on chain.`);
+    return { receipt: hexOf(row.receipt_hash), signature: hexOf(row.signature) };
+  });
+}
+
+/** Nodes say that they have stored vouchers of theirs. */
+export async function markKept(database: Database, vouchers: readonly KeptVoucher[]): Promise<readonly undefined[]> {
+  await database.query(
+    `WITH held AS MATERIALIZED (
+       SELECT v.task_id FROM voucher v JOIN unnest($1::uuid[], $2::text[]) AS said (task_id, node_id) USING (task_id, node_id)
+       WHERE v.signature IS NOT NULL AND v.delivered_at IS NULL ORDER BY v.task_id FOR NO KEY UPDATE OF v
+     )
+     UPDATE voucher v SET delivered_at = clock_timestamp() FROM held
+     WHERE v.task_id = held.task_id AND v.delivered_at IS NULL`,
+    [vouchers.map(({ task }) => task), vouchers.map(({ nodeId }) => nodeId)],
+  );
+  return vouchers.map(() => undefined);
+}
+
+export function acceptanceOf(row: AcceptanceRow): AcceptanceForNode {
+  return {
+    task: row.task_id,
+    nodeId: row.node_id,
+    document: row.document,
+    claim:
+      row.book === null
+        ? null
+        : {
+            book: row.book,
+            epoch: BigInt(row.book_epoch),
+            payee: row.payee,
+            order: row.order_index,
+            orderParams: hexOf(row.params),
+            cumulative: BigInt(row.cumulative),
+            total: BigInt(row.total),
+            receipt: row.receipt_hash === null ? null : hexOf(row.receipt_hash),
+            signature: row.signature === null ? null : hexOf(row.signature),
+          },
+  };
+}
