@@ -18,6 +18,17 @@ export interface Session extends Sql {
   release(): Promise<void>;
 }
 
+/** Ends a session that held advisory locks. Where its connection is gone already, so are they. */
+export async function releaseWithLocks(session: Session): Promise<void> {
+  try {
+    await session.query('SELECT pg_advisory_unlock_all()', []);
+  } catch (error) {
+    if (!isConnectionLoss(error)) throw error;
+  } finally {
+    await session.release();
+  }
+}
+
 export type Isolation = 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE';
 
 export interface TransactionOptions {

@@ -1,5 +1,4 @@
-import { isConnectionLoss } from '../database-errors.ts';
-import type { Database, Session } from '../database.ts';
+import { releaseWithLocks, type Database, type Session } from '../database.ts';
 
 /** Advisory lock class of processes; role and number make the second key. */
 const PROCESS_LOCK = 7_316_019;
@@ -123,14 +122,7 @@ export class PgProcessRegister {
   async #leave(): Promise<void> {
     const session = this.#session;
     this.#session = null;
-    if (session === null) return;
-    try {
-      await session.query('SELECT pg_advisory_unlock_all()', []);
-    } catch (error) {
-      if (!isConnectionLoss(error)) throw error;
-    } finally {
-      await session.release();
-    }
+    if (session !== null) await releaseWithLocks(session);
   }
 }
 

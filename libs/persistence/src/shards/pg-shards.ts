@@ -1,6 +1,5 @@
 import { Shards, type HeldShard } from '@freehold/market';
-import type { Database, Session, Sql } from '../database.ts';
-import { isConnectionLoss } from '../database-errors.ts';
+import { releaseWithLocks, type Database, type Session, type Sql } from '../database.ts';
 
 /** Advisory lock class of shards; the shard's number is the second key. */
 const SHARD_LOCK = 7_316_011;
@@ -91,13 +90,6 @@ export class PgShards extends Shards {
     const session = this.#session;
     this.#session = null;
     this.#held.clear();
-    if (session === null) return;
-    try {
-      await session.query('SELECT pg_advisory_unlock_all()', []);
-    } catch (error) {
-      if (!isConnectionLoss(error)) throw error;
-    } finally {
-      await session.release();
-    }
+    if (session !== null) await releaseWithLocks(session);
   }
 }
