@@ -169,7 +169,10 @@ export class TaskPlacement {
   async #commit({ placements, demands }: Batch, shards: readonly HeldShard[]): Promise<void> {
     try {
       const rates = this.#prices.ratesFor(placements, demands, () => this.#fleet.candidates());
-      const wishes = placements.map((placement, i) => this.#wishOf(placement, rates[i] ?? placement.model.rates));
+      const nonces = drawNonces(this.#ports.entropy, placements.length);
+      const wishes = placements.map((placement, i) =>
+        wishOf(placement, rates[i] ?? placement.model.rates, nonces[i] ?? ''),
+      );
       const granted = await this.#ports.leases.grant(wishes, LEASE_MS, shards);
       const rows = new Set(granted.map(keyOf));
       this.#fleet.settle(placements, (placement) => rows.has(keyOf(placement)));
@@ -189,22 +192,21 @@ export class TaskPlacement {
       this.#ports.report('writing leases', error);
     }
   }
+}
 
-  #wishOf({ jobId, taskId, epoch, rowFrom, rowTo, nodeId, model }: Placement, rates: Rates): LeaseWish {
-    return {
-      jobId,
-      taskId,
-      epoch,
-      rowFrom,
-      rowTo,
-      nodeId,
-      model: model.name,
-      digest: model.digest,
-      engineClass: model.engineClass,
-      rates,
-      nonce: toHex(this.#ports.entropy.bytes(NONCE_BYTES)),
-    };
-  }
+/** Nonces of leases: asked for one by one, randomness costs more than the decision. */
+export function drawNonces(entropy: Entropy, count: number): string[] {
+  const drawn = toHex(entropy.bytes(count * NONCE_BYTES));
+  return Array.from(
+    { length: count },
+    (_, i) => `0x${drawn.slice(2 + 2 * NONCE_BYTES * i, 2 + 2 * NONCE_BYTES * (i + 1))}`,
+  );
+}
+
+function wishOf(placement: Placement, rates: Rates, nonce: string): LeaseWish {
+  const { jobId, taskId, epoch, rowFrom, rowTo, nodeId, model } = placement;
+  const { name, digest, engineClass } = model;
+  return { jobId, taskId, epoch, rowFrom, rowTo, nodeId, model: name, digest, engineClass, rates, nonce };
 }
 
 /** The demand as it will be when everything under way is written. */

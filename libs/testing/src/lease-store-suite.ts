@@ -35,6 +35,23 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         expect(granted[0]).toMatchObject({ task: back.task, jobId: job, nodeId: node, nonce: wishes[2]?.nonce });
         expect(await store.grant(wishes, LEASE_MS)).toEqual([]);
       });
+
+      it('are written each on its own terms, which others may share', async () => {
+        const [one, other, job] = [await world.node(), await world.node(), await world.batch(40)];
+        const wishes = Array.from({ length: 8 }, (_, n) => ({
+          ...world.wish(job, n % 3 === 0 ? one : other, n * 5, n * 5 + 5),
+          digest: `declared:${n % 2}`,
+          rates: { embeddingToken: BigInt(n % 4) },
+        }));
+        const granted = await store.grant([...wishes].reverse(), LEASE_MS);
+        expect(new Set(granted.map(({ task }) => task)).size).toBe(8);
+        for (const [n, lease] of granted.entries()) {
+          const { nodeId, nonce, digest, rates, rowFrom, rowTo } = wishes[n] ?? lease;
+          const asWished = { nodeId, nonce, digest, rates, rowFrom, rowTo, jobId: job };
+          expect(lease).toMatchObject(asWished);
+          expect(await store.view(lease)).toMatchObject(asWished);
+        }
+      });
     });
 
     describe('a lease', () => {

@@ -1,13 +1,17 @@
 /** The house's road from accepted to leased: rows in, decisions by the index, leases by `LeaseStore.grant`, all on disk. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { ANYWHERE, EMPTY_NODE, FragmentationGauge, ledger, packingOf, PlacementIndex } from '@freehold/domain';
-import { grantCredits, migrate, openDatabase, PgLeaseStore, post } from '@freehold/persistence';
+import { ANYWHERE, EMPTY_NODE, FragmentationGauge, packingOf, PlacementIndex } from '@freehold/domain';
+import { drawNonces } from '@freehold/market';
+import { grantCredits, migrate, openDatabase, PgJobStore, PgLeaseStore } from '@freehold/persistence';
 
 /** Four tasks a GPU, and room for a hundred times what is under way. */
 const FLEET = { nodes: 500, gpus: 8, shareMilli: 250 };
 const WINDOW = 1_000;
 const LEASE_MS = 600_000;
 const ORG = 'org_bench';
+const KEY = 'key_bench';
+const FILE = 'file-00000000';
+const DAY_MS = 86_400_000;
 /** Grants on their way to the disk while the next is decided. */
 const IN_FLIGHT = 2;
 
@@ -16,6 +20,15 @@ export async function openPlacements(url, fleet = FLEET) {
   await migrate(database);
   const store = new PgLeaseStore(database);
   await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [ORG]);
+  await database.query('INSERT INTO api_key (id, org_id, hash, hint) VALUES ($1, $2, $3, $1)', [
+    KEY,
+    ORG,
+    randomBytes(32),
+  ]);
+  await database.query(
+    `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ($1, $2, 'batch', 'in', 1, $3)`,
+    [FILE, ORG, randomBytes(32)],
+  );
   await grantCredits(database, ORG, 1_000_000_000n, 'bench');
   const nodeIds = Array.from({ length: fleet.nodes }, (_, i) => `node${i}`.padEnd(24, 'x'));
   const expiresAt = Math.floor(Date.now() / 1_000) + 86_400;
@@ -24,7 +37,9 @@ export async function openPlacements(url, fleet = FLEET) {
     const offer = { v: 1, node, address, payout: address, seq: 1, expiresAt, engines: [] };
     await store.rememberNode({ offer, signature: `0x${'00'.repeat(65)}` });
   }
-  return { database, store, index: indexOf(nodeIds, fleet), fleet, close: () => database.close() };
+  // Nobody else submits at that moment: a window would only wait.
+  const jobs = new PgJobStore(database, () => undefined, 0);
+  return { database, store, jobs, index: indexOf(nodeIds, fleet), fleet, close: () => database.close() };
 }
 
 function indexOf(nodeIds, { gpus, shareMilli }) {
@@ -86,29 +101,39 @@ export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true }
   return leased;
 }
 
-/** A job and its rows in one commit, as validation writes them. */
-async function accept({ database }, rows) {
+/** A batch from its submission to its start, by the store's own three commits. */
+async function accept({ jobs }, rows) {
   const jobId = `batch_${randomUUID().replaceAll('-', '').slice(0, 24)}`;
-  const numbers = Array.from({ length: rows }, (_, i) => i);
-  await database.transaction(async (tx) => {
-    await tx.query(
-      `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline)
-       VALUES ($1, $2, 'batch', 'in_progress', '/v1/embeddings', 'm', $3::int, $3::int, now() + interval '1 day')`,
-      [jobId, ORG, rows],
-    );
-    await tx.query(
-      `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
-       SELECT $1, row_no, custom_id, row_no, 1 FROM unnest($2::int[], $3::text[]) AS line (row_no, custom_id)`,
-      [jobId, numbers, numbers.map((n) => `row-${n}`)],
-    );
-    await post(tx, [ledger.hold(ORG, jobId, BigInt(rows))]);
-  });
+  const submitted = await jobs.submitBatch(
+    {
+      id: jobId,
+      orgId: ORG,
+      keyId: KEY,
+      endpoint: '/v1/embeddings',
+      inputFileId: FILE,
+      completionWindow: '24h',
+      metadata: {},
+      verify: 'spot',
+      region: null,
+      priority: 0,
+      deadlineInMs: DAY_MS,
+    },
+    null,
+  );
+  const added = await jobs.addRows(
+    jobId,
+    Array.from({ length: rows }, (_, n) => ({ rowNo: n, customId: `row-${n}`, offset: n, length: 1 })),
+  );
+  const rateCaps = { embeddingToken: 1_000_000n };
+  const started = await jobs.start(jobId, { model: 'm', tuned: null, rowCount: rows, cap: BigInt(rows), rateCaps });
+  if (submitted.outcome !== 'made' || !added || !started.started) throw new Error('a batch was not accepted');
   return jobId;
 }
 
 function decide({ index }, task, jobId, rows, rowsPerTask) {
   const wishes = [];
   const choices = [];
+  const nonces = drawNonces({ bytes: randomBytes }, Math.ceil(rows / rowsPerTask));
   const model = { model: 'm', digest: 'declared:m', engineClass: 'bench', rates: { embeddingToken: 1_000_000n } };
   for (let rowFrom = 0; rowFrom < rows; rowFrom += rowsPerTask) {
     const choice = index.best(task);
@@ -116,7 +141,7 @@ function decide({ index }, task, jobId, rows, rowsPerTask) {
     index.take(task, choice);
     choices.push(choice);
     const rowTo = Math.min(rows, rowFrom + rowsPerTask);
-    const nonce = `0x${randomBytes(16).toString('hex')}`;
+    const nonce = nonces[wishes.length];
     wishes.push({ jobId, taskId: null, epoch: 1, rowFrom, rowTo, nodeId: index.idOf(choice.node), nonce, ...model });
   }
   return { wishes, choices };

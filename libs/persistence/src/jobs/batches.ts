@@ -122,36 +122,63 @@ export interface ReadRows {
 }
 
 /**
- * Rows follow from the file alone, so a second validation inserts nothing new. The lock keeps them from a job that is failing.
+ * Rows follow from the file alone, so a second validation inserts nothing new. The lock keeps them from a job that is failing, and
+ * from being inserted twice at once.
  *
  * @returns for each, whether its job is still validating.
  */
 export async function addRows(database: Database, read: readonly ReadRows[]): Promise<readonly boolean[]> {
   return database.transaction(async (tx) => {
     const locked = await tx.query<{ id: string }>(
-      `SELECT id FROM job WHERE id = ANY($1) AND state = 'validating' ORDER BY id FOR SHARE`,
+      `SELECT id FROM job WHERE id = ANY($1) AND state = 'validating' ORDER BY id FOR NO KEY UPDATE`,
       [read.map(({ jobId }) => jobId)],
     );
     const validating = new Set(locked.map(({ id }) => id));
     const lines = read.flatMap(({ jobId, rows }) => (validating.has(jobId) ? rows.map((row) => ({ jobId, row })) : []));
-    if (lines.length > 0) {
-      await tx.query(
-        `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
-         SELECT job_id, row_no, custom_id, input_offset, input_length
-         FROM unnest($1::text[], $2::int[], $3::text[], $4::bigint[], $5::int[])
-           AS line (job_id, row_no, custom_id, input_offset, input_length)
-         ON CONFLICT DO NOTHING`,
-        [
-          lines.map(({ jobId }) => jobId),
-          lines.map(({ row }) => row.rowNo),
-          lines.map(({ row }) => row.customId),
-          lines.map(({ row }) => row.offset),
-          lines.map(({ row }) => row.length),
-        ],
-      );
-    }
+    const last = await lastRows(tx, [...validating]);
+    const isNew = ({ jobId, row }: Line): boolean => row.rowNo > (last.get(jobId) ?? -1);
+    await insertRows(tx, lines.filter(isNew), '');
+    await insertRows(
+      tx,
+      lines.filter((line) => !isNew(line)),
+      'ON CONFLICT DO NOTHING',
+    );
     return read.map(({ jobId }) => validating.has(jobId));
   });
+}
+
+interface Line {
+  readonly jobId: string;
+  readonly row: NewRow;
+}
+
+/** The last row that each job has: a file is read from its start, so what lies behind it was never inserted. */
+async function lastRows(tx: Sql, jobIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  if (jobIds.length === 0) return new Map();
+  const rows = await tx.query<{ id: string; last: number | null }>(
+    `SELECT id, (SELECT max(row_no) FROM job_row WHERE job_id = id) AS last FROM unnest($1::text[]) AS id`,
+    [jobIds],
+  );
+  return new Map(rows.flatMap(({ id, last }) => (last === null ? [] : [[id, last]])));
+}
+
+/** Looking for a row that may be there costs as much again as inserting it. */
+async function insertRows(tx: Sql, lines: readonly Line[], onConflict: '' | 'ON CONFLICT DO NOTHING'): Promise<void> {
+  if (lines.length === 0) return;
+  await tx.query(
+    `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
+     SELECT job_id, row_no, custom_id, input_offset, input_length
+     FROM unnest($1::text[], $2::int[], $3::text[], $4::bigint[], $5::int[])
+       AS line (job_id, row_no, custom_id, input_offset, input_length)
+     ${onConflict}`,
+    [
+      lines.map(({ jobId }) => jobId),
+      lines.map(({ row }) => row.rowNo),
+      lines.map(({ row }) => row.customId),
+      lines.map(({ row }) => row.offset),
+      lines.map(({ row }) => row.length),
+    ],
+  );
 }
 
 export interface StartPlan {

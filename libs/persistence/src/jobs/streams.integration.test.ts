@@ -241,13 +241,14 @@ describe('batches that come at once', () => {
     await market.database.query(`UPDATE job SET state = 'cancelled' WHERE id = $1`, [good[7]?.id]);
     const read = await Promise.all(good.map(({ id }, i) => jobs.addRows(id, lines(i + 1))));
     expect(read).toEqual(good.map((_, i) => i !== 7));
-    // A validation that runs twice writes nothing twice.
+    // A validation that runs twice writes nothing twice, and goes on behind what is there.
     expect(await jobs.addRows(good[3]?.id ?? '', lines(4))).toBe(true);
+    expect(await jobs.addRows(good[3]?.id ?? '', lines(9).slice(2))).toBe(true);
     const written = await market.database.query<{ job_id: string; n: number }>(
       'SELECT job_id, count(*)::int AS n FROM job_row WHERE job_id = ANY($1) GROUP BY 1',
       [good.map(({ id }) => id)],
     );
     const byJob = new Map(written.map(({ job_id: id, n }) => [id, n]));
-    expect(good.map(({ id }) => byJob.get(id) ?? 0)).toEqual(good.map((_, i) => (i === 7 ? 0 : i + 1)));
+    expect(good.map(({ id }) => byJob.get(id) ?? 0)).toEqual(good.map((_, i) => ({ 3: 9, 7: 0 })[i] ?? i + 1));
   });
 });

@@ -3,6 +3,8 @@ import type { GrantedLease, HeldShard, LeaseWish } from '@freehold/market';
 import type { Sql } from '../database.ts';
 import { taskIds } from './task-ids.ts';
 
+const NONCE_BYTES = 16;
+
 interface Chain {
   readonly rowFrom: number;
   rowTo: number;
@@ -91,41 +93,39 @@ SELECT mine.*, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS no
 
 function wonBy(chosen: readonly LeaseWish[], taken: readonly TakenRow[]): Won[] {
   const jobs = new Map(taken.filter(({ task_id }) => task_id === null).map((row) => [row.job_id, row]));
-  const tasks = new Map(taken.flatMap((row) => (row.task_id === null ? [] : [[row.task_id, row]])));
+  const tasks = new Map(taken.map((row) => [row.task_id, row]));
   const fresh = taskIds(chosen.length, Number(taken[0]?.now_ms));
-  return chosen.flatMap((wish, i) => {
-    const row = wish.taskId === null ? jobs.get(wish.jobId) : tasks.get(wish.taskId);
-    if (row === undefined) return [];
+  const won: Won[] = [];
+  for (const [i, { taskId, epoch, jobId, rowFrom, rowTo, ...terms }] of chosen.entries()) {
+    const row = taskId === null ? jobs.get(jobId) : tasks.get(taskId);
+    if (row === undefined) continue;
     const lease: GrantedLease = {
-      task: row.task_id ?? fresh[i] ?? '',
-      epoch: wish.taskId === null ? 1 : wish.epoch,
+      task: taskId ?? fresh[i] ?? '',
+      epoch: taskId === null ? 1 : epoch,
       jobId: row.job_id,
-      nodeId: wish.nodeId,
-      nonce: wish.nonce,
-      model: wish.model,
-      digest: wish.digest,
-      engineClass: wish.engineClass,
-      rates: wish.rates,
-      rowFrom: row.row_from ?? wish.rowFrom,
-      rowTo: row.row_to ?? wish.rowTo,
+      rowFrom: row.row_from ?? rowFrom,
+      rowTo: row.row_to ?? rowTo,
+      ...terms,
     };
     const road = row.kind === 'chat' || row.kind === 'embedding' ? 'stream' : 'batch';
-    return [{ lease, road, org: row.org_id, pool: row.pool_id }];
-  });
+    won.push({ lease, road, org: row.org_id, pool: row.pool_id });
+  }
+  return won;
 }
 
-/** What many leases have in common is sent and read once: `terms` is its number. */
+/** What many leases have in common is sent and read once: `terms` is its number. Nonces are one value, in the order of the list. */
 const WRITE = `
 WITH won AS (
-  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[], $9::text[], $10::int[])
-    AS won (task_id, epoch, job_id, org_id, pool_id, row_from, row_to, node_id, nonce, terms)
+  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[], $9::int[])
+    WITH ORDINALITY AS won (task_id, epoch, job_id, org_id, pool_id, row_from, row_to, node_id, terms, no)
 ), cut AS (
   INSERT INTO task (id, job_id, org_id, row_from, row_to, state, epoch, pool_id)
   SELECT task_id, job_id, org_id, row_from, row_to, 'leased', epoch, pool_id FROM won WHERE org_id IS NOT NULL
 )
 INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)
-SELECT task_id, epoch, node_id, job_id, decode(nonce, 'hex'), ($11::text[])[terms], ($12::text[])[terms], ($13::text[])[terms],
-  ($14::jsonb[])[terms], ($15::text[])[terms], clock_timestamp() + $16 * interval '1 millisecond'
+SELECT task_id, epoch, node_id, job_id, substring($10::bytea FROM no::int * ${NONCE_BYTES} - ${NONCE_BYTES - 1} FOR ${NONCE_BYTES}),
+  ($11::text[])[terms], ($12::text[])[terms], ($13::text[])[terms], ($14::jsonb[])[terms], ($15::text[])[terms],
+  clock_timestamp() + $16 * interval '1 millisecond'
 FROM won`;
 
 async function write(tx: Sql, won: readonly Won[], leaseMs: number): Promise<void> {
@@ -139,8 +139,8 @@ async function write(tx: Sql, won: readonly Won[], leaseMs: number): Promise<voi
     won.map(({ lease }) => lease.rowFrom),
     won.map(({ lease }) => lease.rowTo),
     won.map(({ lease }) => lease.nodeId),
-    won.map(({ lease }) => hexOf(lease.nonce)),
     numbers,
+    noncesOf(won),
     distinct.map(({ lease }) => lease.model),
     distinct.map(({ lease }) => lease.digest),
     distinct.map(({ lease }) => lease.engineClass),
@@ -150,29 +150,47 @@ async function write(tx: Sql, won: readonly Won[], leaseMs: number): Promise<voi
   ]);
 }
 
-/** Each lease's number, from 1, among the distinct (model, digest, engine, rates, road). Nodes of one offer share one object of rates. */
+/** Each lease's number, from 1, among the distinct (model, digest, engine, rates, road). */
 function termsOf(won: readonly Won[]): { numbers: number[]; distinct: Won[] } {
   const numberOf = new Map<string, number>();
-  const ratesOf = new Map<GrantedLease['rates'], string>();
   const distinct: Won[] = [];
+  let before: Won | undefined;
+  let number = 0;
   const numbers = won.map((one) => {
-    const { model, digest, engineClass, rates } = one.lease;
-    const priced = ratesOf.get(rates) ?? JSON.stringify(unitsToJson(rates));
-    ratesOf.set(rates, priced);
-    const key = [model, digest, engineClass, priced, one.road].join('\n');
-    const known = numberOf.get(key);
-    if (known !== undefined) return known;
-    numberOf.set(key, distinct.push(one));
-    return distinct.length;
+    if (before === undefined || !isOnSameTerms(before, one)) {
+      const { model, digest, engineClass, rates } = one.lease;
+      const key = [model, digest, engineClass, JSON.stringify(unitsToJson(rates)), one.road].join('\n');
+      number = numberOf.get(key) ?? distinct.push(one);
+      numberOf.set(key, number);
+    }
+    before = one;
+    return number;
   });
   return { numbers, distinct };
 }
 
-/** Anything that is no nonce is a bug of the caller, and is refused before it becomes an empty value in the books. */
-function hexOf(nonce: string): string {
-  if (!/^0x[0-9a-f]{32}$/i.test(nonce))
-    throw new TypeError(`expected a nonce of 16 bytes as 0x…, got ${nonce.slice(0, 40)}`);
-  return nonce.slice(2);
+/** Seen without reading the rates: neighbours are often one job's, on one offer. */
+function isOnSameTerms(a: Won, b: Won): boolean {
+  const { model, digest, engineClass, rates } = b.lease;
+  return (
+    a.road === b.road &&
+    a.lease.rates === rates &&
+    a.lease.model === model &&
+    a.lease.digest === digest &&
+    a.lease.engineClass === engineClass
+  );
+}
+
+/** Anything that is no nonce is a bug of the caller, and is refused before it becomes another's in the books. */
+function noncesOf(won: readonly Won[]): Buffer {
+  const odd = won.find(({ lease }) => lease.nonce.length !== 2 + 2 * NONCE_BYTES || !lease.nonce.startsWith('0x'));
+  const nonces = Buffer.from(won.map(({ lease }) => lease.nonce.slice(2)).join(''), 'hex');
+  // What is not hexadecimal ends the reading.
+  if (odd !== undefined || nonces.length !== won.length * NONCE_BYTES) {
+    const seen = odd?.lease.nonce.slice(0, 40) ?? 'one that is not hexadecimal';
+    throw new TypeError(`expected nonces of ${NONCE_BYTES} bytes as 0x…, got ${seen}`);
+  }
+  return nonces;
 }
 
 /**

@@ -91,6 +91,10 @@ describe('demand and grants', () => {
   it('refuse rows beyond the job, jobs that are over, and cuts that leave a hole', async () => {
     const [node, job] = [await world.node(), await world.batch(10)];
     expect(await store.grant([world.wish(job, node, 0, 11)], LEASE_MS)).toEqual([]);
+    for (const nonce of ['0x12', `0x${'zz'.repeat(16)}`, '00'.repeat(17)])
+      await expect(store.grant([{ ...world.wish(job, node, 0, 1), nonce }], LEASE_MS)).rejects.toThrow(
+        'nonces of 16 bytes',
+      );
     expect(await store.grant([world.wish(job, node, 2, 4)], LEASE_MS)).toEqual([]);
     const holed = await store.grant([world.wish(job, node, 0, 2), world.wish(job, node, 3, 4)], LEASE_MS);
     expect(holed.map(({ rowFrom, rowTo }) => [rowFrom, rowTo])).toEqual([[0, 2]]);
