@@ -3,6 +3,7 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import {
   Blocks,
   chooseAuditors,
+  EarlyHands,
   Entropy,
   LeaseDesk,
   LeaseStore,
@@ -102,11 +103,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await this.#holdShards(desk);
     await this.link.listen(desk);
     await this.useCases.detectQueueLoss();
-    await this.#consume('validate', async (message, signal) => {
-      await this.useCases.validate(id(message, 'job'), signal);
-      // Its rows may go to a node of ours at once; the message to place tells the others.
-      desk.wake();
-    });
+    await this.#takeBatches(desk);
     await this.#consume('place', async () => desk.wake());
     await this.#consume('verify', (message, signal) => this.#verify(message, signal));
     await this.#consume('finalize', (message, signal) => this.useCases.finalize(id(message, 'job'), signal));
@@ -115,6 +112,26 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     });
     await this.#consume('chain', () => this.useCases.settleOnChain());
     this.#startTickers(desk);
+  }
+
+  /** New batches are read as soon as they are filed; by the queue come those for which no hand was free. */
+  async #takeBatches(desk: LeaseDesk): Promise<void> {
+    const hands = new EarlyHands({
+      outbox: this.outbox,
+      topic: 'validate',
+      handsMax: CONCURRENCY.validate,
+      // Its rows may go to a node of ours at once; the message to place tells the others.
+      handle: (message, signal) => this.useCases.validate(id(message, 'job'), signal, () => desk.wake()),
+      report: (what, error) => this.log.warn({ error: String(error) }, what),
+    });
+    this.#consumers.push(
+      await this.outbox.listen((topic) => {
+        if (topic === 'validate') hands.look();
+        else if (topic === 'place') desk.wake();
+      }),
+      hands,
+    );
+    await this.#consume('validate', (message, signal) => hands.handle(message, signal));
   }
 
   #makeAuditors(): Auditors {

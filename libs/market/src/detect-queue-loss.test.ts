@@ -54,6 +54,18 @@ class MemoryOutbox extends Outbox {
     for (const id of ids) this.rows.set(id, 'sent');
     return ids.length;
   }
+  override take(): Promise<readonly QueueMessage[]> {
+    return Promise.resolve([]);
+  }
+  override giveUp(): Promise<void> {
+    return Promise.resolve();
+  }
+  override notify(): Promise<void> {
+    return Promise.resolve();
+  }
+  override listen(): Promise<Consumer> {
+    return Promise.resolve({ close: () => Promise.resolve() });
+  }
   override done(ids: readonly string[]): Promise<void> {
     for (const id of ids) this.rows.set(id, 'done');
     return Promise.resolve();

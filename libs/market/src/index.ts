@@ -70,6 +70,7 @@ export * from './explain-offer.ts';
 export * from './create-key.ts';
 export * from './relay-outbox.ts';
 export * from './detect-queue-loss.ts';
+export * from './early-hands.ts';
 export * from './choose-stream-nodes.ts';
 export * from './run-stream.ts';
 export * from './stream-pace.ts';

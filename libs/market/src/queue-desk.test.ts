@@ -1,6 +1,6 @@
 import { expect, it } from '@jest/globals';
 import type { ConnectedNode } from './ports/provider-link.ts';
-import { paceOf } from './queue-desk.ts';
+import { paceOf, QueueDesk } from './queue-desk.ts';
 
 function node(id: string, rowsPerSecond: number, draining = false): Pick<ConnectedNode, 'id' | 'offer' | 'draining'> {
   const offer = { engines: [{ class: 'c', models: [{ name: 'm', digest: 'd', rowsPerSecond }] }] };
@@ -24,4 +24,41 @@ it('counts what was measured, and what nodes say of themselves only while nothin
   expect(paceOf(nodes, records(null, 2), 'm')).toEqual({ nodes: 2, rowsPerSecond: 4 });
   expect(paceOf(nodes, records(null, null), 'm')).toEqual({ nodes: 2, rowsPerSecond: 200 });
   expect(paceOf(nodes, records(4, 2), 'another')).toEqual({ nodes: 0, rowsPerSecond: null });
+});
+
+it('counts what waits once for the submissions of a moment, and takes no more of them than one by one', async () => {
+  let [looks, waiting, nowMs] = [0, 0, 0];
+  const queue = {
+    backlog: async () => {
+      looks += 1;
+      return { rows: waiting, ownRows: waiting, rowsAhead: waiting };
+    },
+    pastFinishes: async () => [],
+    expect: async () => undefined,
+  };
+  const desk = new QueueDesk({
+    queue,
+    leases: { nodeRecords: async () => new Map() },
+    link: { nodes: () => [] },
+    clock: { nowMs: () => nowMs },
+    limits: { rows: 100, seconds: 60, ownRows: 100, ownSeconds: 60 },
+  });
+  const admitted = async (rows: number): Promise<boolean> =>
+    desk.admit('org', { model: 'm', rows, deadlineInMs: 1_000, priority: 0 }).then(
+      () => {
+        waiting += rows;
+        return true;
+      },
+      () => false,
+    );
+  const answers: boolean[] = [];
+  for (let i = 0; i < 12; i += 1) answers.push(await admitted(10));
+  expect(answers).toEqual(Array.from({ length: 12 }, (_, i) => i < 10));
+  // One for all, and one more before somebody is refused.
+  expect(looks).toBe(3);
+  // What ended a moment ago leaves room.
+  waiting = 90;
+  expect([await admitted(20), await admitted(10)]).toEqual([false, true]);
+  nowMs = 1_000;
+  expect(await admitted(10)).toBe(false);
 });

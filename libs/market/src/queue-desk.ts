@@ -3,6 +3,7 @@ import {
   expectFinish,
   queueFull,
   SAMPLE_MAX,
+  type Backlog,
   type ExpectedFinish,
   type MarketPace,
   type QueueFull,
@@ -16,6 +17,8 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Speeds and finishes are looked at again after this long: many submissions share one look. */
 const LOOK_MS = 2_000;
+/** What waits is counted again after this long; until then what was admitted here since is added. */
+const COUNT_MS = 250;
 /** Answers kept for programs that poll. */
 const KEPT_MAX = 1_000;
 /** Rows a second that a node's own word counts for at most, where nobody has measured any node of its model. */
@@ -46,6 +49,12 @@ export interface QueueDeskPorts {
   readonly limits: QueueLimits;
 }
 
+interface Counted {
+  readonly backlog: Backlog;
+  /** Rows that were admitted since it was counted. */
+  admitted: number;
+}
+
 /** What stands before a batch and how fast it is worked off: admission, and when it will be over. */
 export class QueueDesk {
   readonly #ports: QueueDeskPorts;
@@ -57,14 +66,33 @@ export class QueueDesk {
 
   /** @throws {ApiError} 429 with the time until there is room, when the queue is beyond what the live nodes can do. */
   async admit(orgId: string, intended: IntendedRows): Promise<void> {
-    const [backlog, pace] = await Promise.all([
-      this.#ports.queue.backlog(intended.model, orgId, intended),
-      this.#pace(intended.model),
-    ]);
-    const full = queueFull(this.#ports.limits, backlog, pace, intended.rows);
-    if (full === null) return;
-    const finish = expectFinish(pace, backlog.rowsAhead, intended.rows, await this.#past(intended.model));
-    throw queueFullError(intended, full, pace, finish);
+    const { model, rows } = intended;
+    const [kept, pace] = await Promise.all([this.#counted(orgId, intended), this.#pace(model)]);
+    const { rows: all, ownRows: own } = kept.backlog;
+    const waiting = { rows: all + kept.admitted, ownRows: own + kept.admitted, rowsAhead: 0 };
+    if (queueFull(this.#ports.limits, waiting, pace, rows) === null) {
+      kept.admitted += rows;
+      return;
+    }
+    // Nobody is refused by what was a moment ago.
+    this.#kept.delete(countOf(orgId, model));
+    const counted = await this.#counted(orgId, intended);
+    const full = queueFull(this.#ports.limits, counted.backlog, pace, rows);
+    if (full === null) {
+      counted.admitted += rows;
+      return;
+    }
+    const { rowsAhead } = counted.backlog;
+    throw queueFullError(intended, full, pace, expectFinish(pace, rowsAhead, rows, await this.#past(model)));
+  }
+
+  /** One count for the submissions of a moment, with those that were admitted since it began: who comes next waits for no statement. */
+  #counted(orgId: string, intended: IntendedRows): Promise<Counted> {
+    const count = async (): Promise<Counted> => ({
+      backlog: await this.#ports.queue.backlog(intended.model, orgId, intended),
+      admitted: 0,
+    });
+    return this.#once(countOf(orgId, intended.model), count, COUNT_MS);
   }
 
   /** When rows would be over that were submitted now. */
@@ -120,19 +148,23 @@ export class QueueDesk {
     return this.#once(`past ${model}`, () => this.#ports.queue.pastFinishes(model, SAMPLE_MAX));
   }
 
-  /** One look for all who ask within {@link LOOK_MS}; a look that failed is nobody's answer twice. */
-  #once<T>(key: string, look: () => Promise<T>): Promise<T> {
+  /** One look for all who ask within `keptMs`; a look that failed is nobody's answer twice. */
+  #once<T>(key: string, look: () => Promise<T>, keptMs = LOOK_MS): Promise<T> {
     const nowMs = this.#ports.clock.nowMs();
     const known = this.#kept.get(key);
     if (known !== undefined && known.untilMs > nowMs) return known.value as Promise<T>;
     const value = look();
     this.#kept.delete(key);
-    this.#kept.set(key, { untilMs: nowMs + LOOK_MS, value });
+    this.#kept.set(key, { untilMs: nowMs + keptMs, value });
     value.catch(() => this.#kept.delete(key));
     const oldest = this.#kept.keys().next();
     if (this.#kept.size > KEPT_MAX && oldest.done !== true) this.#kept.delete(oldest.value);
     return value;
   }
+}
+
+function countOf(orgId: string, model: string): string {
+  return `count ${orgId} ${model}`;
 }
 
 /**

@@ -56,7 +56,11 @@ export async function refuseUnaffordable(
   ports: RefuseUnaffordablePorts,
   intended: Intended,
 ): Promise<IntendedWork | null> {
-  const offers = await ports.offers.offers();
+  const [offers, { balance }] = await Promise.all([
+    ports.offers.offers(),
+    // Asked for before it is known whether it matters: it does for nearly every batch, and its submitter waits.
+    ports.accounts.balance(intended.orgId),
+  ]);
   const seen = await lookInto(ports, intended, async (name) => {
     const named = await namedModel(ports.fineTunes, intended.orgId, name, (of) =>
       knownModel(of, ports.catalogue, offers),
@@ -75,7 +79,6 @@ export async function refuseUnaffordable(
       `metadata.max_cost ${formatMoney(intended.maxCost ?? 0n)} does not cover the worst case of this batch: ${formatMoney(cap.needed)} ${would}. Raise it, lower max_tokens, or send fewer rows.`,
       'metadata.max_cost',
     );
-  const { balance } = await ports.accounts.balance(intended.orgId);
   if (cap.cap > balance) throw insufficientBalance(cap.cap, balance, formatMoney);
   return { model: model.name, rows };
 }

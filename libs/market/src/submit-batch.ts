@@ -32,9 +32,12 @@ export async function submitBatch(ports: SubmitBatchPorts, submission: Submissio
   if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
   const request = parsed.value;
   const { orgId, identity } = submission;
-  await refuseUnfitFile(ports.files, orgId, request);
+  const [isRepeated] = await Promise.all([
+    identity !== null && ports.accounts.remembers(orgId, identity),
+    refuseUnfitFile(ports.files, orgId, request),
+  ]);
   // A repeated submission gets the first one's answer, whatever became of the balance since.
-  if (identity === null || !(await ports.accounts.remembers(orgId, identity))) {
+  if (!isRepeated) {
     const work = await refuseUnaffordable(ports, {
       orgId,
       fileId: request.inputFileId,

@@ -43,9 +43,15 @@ export type Validated = 'started' | 'failed' | 'not-validating';
 /**
  * Reads a batch's input file once, line by line, and either starts the batch (rows, cap, hold, all at once) or fails it with
  * the faults of its lines. Runs twice harmlessly: rows follow from the file, and the state moves once.
+ *
+ * @param known The job, where the caller has just read it.
  */
-export async function validateBatch(ports: ValidateBatchPorts, jobId: string): Promise<Validated> {
-  const job = await ports.jobs.find(jobId);
+export async function validateBatch(
+  ports: ValidateBatchPorts,
+  jobId: string,
+  known: JobView | null = null,
+): Promise<Validated> {
+  const job = known ?? (await ports.jobs.find(jobId));
   if (job === null || job.state !== 'validating' || job.inputFileId === null) return 'not-validating';
   const reading = new BatchReading(job, (await ports.offers.offers()) ?? [], ports);
   try {

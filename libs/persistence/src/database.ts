@@ -5,6 +5,7 @@ import { StoreAway } from '@freehold/market';
 import { arrayLiteral } from './array-literals.ts';
 import { CommitUnknownError, isConflict, isConnectionLoss } from './database-errors.ts';
 import { migrationClasses } from './migrations.ts';
+import { Ears } from './ears.ts';
 import { StatementNames } from './statement-names.ts';
 
 /** Something that answers SQL: the {@link Database} itself, or one open transaction of it. */
@@ -129,6 +130,15 @@ export class Database implements Sql {
   async session(): Promise<Session> {
     const runner = await this.#connected();
     return { query: (sql, params) => ask(runner, sql, params ?? []), release: () => runner.release() };
+  }
+
+  /**
+   * Hears what is notified on a channel, on a connection of its own. One that is lost is replaced; what was said meanwhile is not heard.
+   */
+  async listen(channel: string, hear: (payload: string) => void): Promise<{ close(): Promise<void> }> {
+    const ears = new Ears(() => this.#connected(), channel, hear);
+    await ears.open();
+    return ears;
   }
 
   async close(): Promise<void> {

@@ -65,6 +65,54 @@ it('refills a lost queue with everything sent and not done, and with nothing tha
   expect(sent).toEqual(first.slice(1));
 });
 
+it('gives filed work to one taker, and to the queue what nobody took, gave up, or has to wait', async () => {
+  await file(4);
+  await market.database.transaction((tx) =>
+    fileWork(tx, [
+      { topic: 'verify', ids: {}, delayMs: 5_000 },
+      { topic: 'settle', ids: {} },
+    ]),
+  );
+  const taken = (await Promise.all([outbox.take('verify', 2), outbox.take('verify', 3)])).flat();
+  const [done = '', givenUp = ''] = taken.map(({ outboxId }) => outboxId);
+  expect(new Set(taken.map(({ ids }) => ids['task']))).toEqual(new Set([0, 1, 2, 3]));
+  await outbox.done([done]);
+  await outbox.giveUp([givenUp]);
+  const sent: string[] = [];
+  await outbox.relay(
+    10,
+    async (topic, messages) =>
+      void sent.push(...messages.map(({ outboxId }) => (outboxId === givenUp ? 'given up' : topic))),
+  );
+  expect(sent.toSorted()).toEqual(['given up', 'settle', 'verify']);
+});
+
+it('is heard of by others as it is filed, also after their connection was lost, and not by who files', async () => {
+  const other = new PgOutbox(market.database);
+  const heard: string[] = [];
+  let next = (): void => undefined;
+  const hear = (topic: string): void => {
+    heard.push(topic);
+    next();
+  };
+  const soon = (): Promise<void> => new Promise((resolve) => (next = resolve));
+  const [own, ears] = [await outbox.listen((topic) => heard.push(`own ${topic}`)), await other.listen(hear)];
+  let told = soon();
+  await outbox.notify('validate');
+  await told;
+  expect(heard).toEqual(['validate']);
+  told = soon();
+  await market.database.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()`,
+  );
+  const again = setInterval(() => void outbox.notify('place'), 50);
+  await told;
+  clearInterval(again);
+  expect(heard[1]).toBe('place');
+  expect(heard.filter((one) => one.startsWith('own'))).toEqual([]);
+  await Promise.all([own.close(), ears.close()]);
+});
+
 it('carries a delay as milliseconds from now', async () => {
   await market.database.transaction((tx) => fileWork(tx, [{ topic: 'verify', ids: {}, delayMs: 5_000 }]));
   let delay = 0;

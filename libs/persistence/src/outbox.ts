@@ -1,4 +1,5 @@
-import { Outbox, type QueueMessage, type Topic } from '@freehold/market';
+import { randomUUID } from 'node:crypto';
+import { Outbox, TOPICS, type Consumer, type QueueMessage, type Topic } from '@freehold/market';
 import type { Database, Sql } from './database.ts';
 import { Window } from './window.ts';
 
@@ -19,6 +20,8 @@ const CLAIM_MS = 10_000;
  */
 const SOON = `set_config('synchronous_commit', 'off', true)`;
 const DONE_MAX = 1_000;
+/** Payloads are a topic and who says so: what was filed stands in the table. */
+const CHANNEL = 'freehold_filed';
 /** One statement deletes at most so many rows, so that pruning never holds locks for long. */
 const PRUNE_ROWS_MAX = 5_000;
 
@@ -47,6 +50,8 @@ interface ClaimedRow {
 export class PgOutbox extends Outbox {
   readonly #database: Database;
   readonly #done: Window<readonly string[], undefined>;
+  /** Who files hears nothing of it: it knows already. */
+  readonly #own = randomUUID();
 
   /** @param windowMs How long a message that is done waits for others to share its commit; 0: not at all. */
   constructor(database: Database, windowMs = 0) {
@@ -63,7 +68,7 @@ export class PgOutbox extends Outbox {
     limit: number,
     send: (topic: Topic, messages: readonly QueueMessage[]) => Promise<void>,
   ): Promise<number> {
-    const claimed = await this.#claim(limit);
+    const claimed = await this.#claim(limit, null);
     const unsent = new Set(claimed.map(({ id }) => id));
     try {
       for (const [topic, rows] of byTopic(claimed)) {
@@ -79,6 +84,28 @@ export class PgOutbox extends Outbox {
       if (unsent.size > 0) await this.#giveUpClaim([...unsent]);
     }
     return claimed.length;
+  }
+
+  async take(topic: Topic, limit: number): Promise<readonly QueueMessage[]> {
+    const claimed = await this.#claim(limit, topic);
+    return claimed.map(toMessage);
+  }
+
+  async giveUp(outboxIds: readonly string[]): Promise<void> {
+    await this.#giveUpClaim(outboxIds);
+  }
+
+  /** By itself and after the commit: notifying transactions wait for each other while they commit, and these have nothing to write. */
+  async notify(topic: Topic): Promise<void> {
+    await this.#database.query('SELECT pg_notify($1, $2)', [CHANNEL, `${topic} ${this.#own}`]);
+  }
+
+  async listen(hear: (topic: Topic) => void): Promise<Consumer> {
+    return this.#database.listen(CHANNEL, (payload) => {
+      const [said, by] = payload.split(' ');
+      const topic = TOPICS.find((one) => one === said);
+      if (topic !== undefined && by !== this.#own) hear(topic);
+    });
   }
 
   async done(outboxIds: readonly string[]): Promise<void> {
@@ -118,17 +145,18 @@ export class PgOutbox extends Outbox {
     return rows.length;
   }
 
-  async #claim(limit: number): Promise<readonly ClaimedRow[]> {
+  async #claim(limit: number, topic: Topic | null): Promise<readonly ClaimedRow[]> {
     const rows = await this.#database.query<ClaimedRow>(
       `UPDATE outbox SET claimed_until = clock_timestamp() + $2 * interval '1 millisecond'
        WHERE id IN (
          SELECT id FROM outbox
          WHERE sent_at IS NULL AND done_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+           AND ($3::text IS NULL OR (topic = $3 AND not_before IS NULL))
          ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
        )
        RETURNING ${SOON}, id, topic, message,
          (greatest(0, extract(epoch FROM not_before - clock_timestamp())) * 1000)::float8 AS delay_ms`,
-      [limit, CLAIM_MS],
+      [limit, CLAIM_MS, topic],
     );
     return rows.sort((a, b) => (BigInt(a.id) < BigInt(b.id) ? -1 : 1));
   }

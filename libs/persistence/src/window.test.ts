@@ -28,6 +28,13 @@ describe('calls within one window', () => {
     ]);
   });
 
+  it('do not wait for others when they come alone', async () => {
+    const { window, flushes } = doubling(60_000);
+    const first = window.add(1);
+    expect(await first).toBe(2);
+    expect(flushes).toEqual([[1]]);
+  });
+
   it('are several flushes when there are more than one carries', async () => {
     const { window, flushes } = doubling();
     await Promise.all(Array.from({ length: 12 }, (_, i) => window.add(i)));

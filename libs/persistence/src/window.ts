@@ -7,7 +7,7 @@ interface Waiting<T, R> {
 }
 
 export interface WindowOptions<T> {
-  /** Calls wait so long for others; 0: each is done by itself. */
+  /** Calls wait so long for others, unless none came for as long before; 0: each is done by itself. */
   readonly windowMs: number;
   /** What one flush carries at most. */
   readonly weightMax: number;
@@ -16,7 +16,8 @@ export interface WindowOptions<T> {
 
 /**
  * Calls that come within a few milliseconds are done as one, and each gets its own answer when that one is committed. While one
- * flush is under way the next gathers, so that a busy database makes larger flushes, and an idle one costs a call the window.
+ * flush is under way the next gathers, so that a busy database makes larger flushes. Who comes after a pause does not wait:
+ * others would be there already.
  *
  * When a flush fails, each of its calls is done alone: nobody's fault is another's. Not when it is unknown whether it was
  * committed: then each is told, as if it had been alone.
@@ -25,7 +26,8 @@ export class Window<T, R> {
   readonly #run: (items: readonly T[]) => Promise<readonly R[]>;
   readonly #options: WindowOptions<T>;
   #gathering: Waiting<T, R>[] = [];
-  #timer: NodeJS.Timeout | null = null;
+  #timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
+  #lastMs = Number.NEGATIVE_INFINITY;
   #isFlushing = false;
 
   constructor(run: (items: readonly T[]) => Promise<readonly R[]>, options: WindowOptions<T>) {
@@ -35,12 +37,16 @@ export class Window<T, R> {
 
   async add(item: T): Promise<R> {
     if (this.#options.windowMs <= 0) return this.#alone(item);
+    const nowMs = performance.now();
+    const isAlone = !this.#isFlushing && nowMs - this.#lastMs > this.#options.windowMs;
+    this.#lastMs = nowMs;
+    const due = (): void => {
+      this.#timer = null;
+      void this.#flush();
+    };
     return new Promise<R>((resolve, reject) => {
       this.#gathering.push({ item, resolve, reject });
-      this.#timer ??= setTimeout(() => {
-        this.#timer = null;
-        void this.#flush();
-      }, this.#options.windowMs);
+      this.#timer ??= isAlone ? setImmediate(due) : setTimeout(due, this.#options.windowMs);
     });
   }
 

@@ -17,6 +17,7 @@ import {
   type StreamLease,
   type StreamOpened,
   type TaskMove,
+  type Topic,
 } from '@freehold/market';
 import type { PastJob } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
@@ -44,7 +45,7 @@ const ROWS_MAX = 8_000;
 /** Jobs in PostgreSQL. One file per part of a job's life: batches, streams, endings. */
 export class PgJobStore extends JobStore {
   readonly #database: Database;
-  readonly #filed: () => void;
+  readonly #filed: (topic: Topic) => void;
   readonly #submitted: Window<Submitted, Once<JobView>>;
   readonly #read: Window<ReadRows, boolean>;
 
@@ -52,7 +53,7 @@ export class PgJobStore extends JobStore {
    * @param filed Called when work for the queue was committed that somebody waits for: a hint, nothing is lost without it.
    * @param windowMs How long a submission waits for others to share its commit; 0: not at all.
    */
-  constructor(database: Database, filed: () => void = () => undefined, windowMs = WINDOW_MS) {
+  constructor(database: Database, filed: (topic: Topic) => void = () => undefined, windowMs = WINDOW_MS) {
     super();
     this.#database = database;
     this.#filed = filed;
@@ -70,7 +71,7 @@ export class PgJobStore extends JobStore {
 
   async submitBatch(batch: NewBatch, identity: RequestIdentity | null): Promise<Once<JobView>> {
     const made = await this.#submitted.add({ batch, identity });
-    if (made.outcome === 'made') this.#filed();
+    if (made.outcome === 'made') this.#filed('validate');
     return made;
   }
 
@@ -106,7 +107,7 @@ export class PgJobStore extends JobStore {
   }
   async start(jobId: string, plan: StartPlan): Promise<Started> {
     const started = await startBatch(this.#database, jobId, plan);
-    if (started.started) this.#filed();
+    if (started.started) this.#filed('place');
     return started;
   }
   fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean> {

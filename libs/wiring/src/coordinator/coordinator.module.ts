@@ -62,7 +62,7 @@ import type { CoordinatorConfig } from '../config.ts';
 import { examineBooks, type Examination } from '../examine-books.ts';
 import { LOCAL_MODELS } from '../models.ts';
 import { readCatalogue } from './catalogue.ts';
-import { HurriedRelay } from './hurried-relay.ts';
+import { HurriedNotice } from './hurried-notice.ts';
 import { createLog, Log } from './log.ts';
 import { AuditorMemory } from './auditor-memory.ts';
 import { LocalBases } from './local-bases.ts';
@@ -227,10 +227,10 @@ function stores(database: Database, log: Log): Provider[] {
     bind(FileStore, () => new PgFileStore(database)),
     {
       provide: JobStore,
-      inject: [Outbox, WorkQueue],
-      useFactory: (outbox: Outbox, queue: WorkQueue) => {
-        const relay = new HurriedRelay({ outbox, queue }, (error) => log.debug({ error: String(error) }, 'relay'));
-        return new PgJobStore(database, () => relay.hurry());
+      inject: [Outbox],
+      useFactory: (outbox: Outbox) => {
+        const notice = new HurriedNotice(outbox, (error) => log.debug({ error: String(error) }, 'notice'));
+        return new PgJobStore(database, (topic) => notice.hurry(topic));
       },
     },
     bind(FineTuneStore, () => new PgFineTuneStore(database)),
@@ -254,7 +254,7 @@ function useCases(parts: {
   readonly bases: LocalBases;
   readonly blobs: StoreBlobs;
 }): FactoryProvider<CoordinatorUseCases> {
-  const { config, database, rpc, desk, bases, blobs } = parts;
+  const { config, database, log, rpc, desk, bases, blobs } = parts;
   return {
     provide: CoordinatorUseCases,
     inject: [
@@ -295,6 +295,7 @@ function useCases(parts: {
         queue,
         drawKey: config.drawKey,
         queueDesk: new QueueDesk({ queue: view, leases, link, clock: new SystemClock(), limits: config.queueLimits }),
+        report: (what, error) => log.warn({ error: String(error) }, what),
         holdsModel: (model) => engines.holds(model) || bases.holds(model),
         settlement: createSettlement({ ...parts, link, signer }),
         examine: () => examineOwnBooks({ config, database, rpc }, queue),

@@ -38,6 +38,7 @@ interface Parts extends Omit<BatchPorts, 'fineTunes'> {
   readonly settlement: Settlement;
   readonly examine: () => Promise<Examination | null>;
   readonly drawKey: Uint8Array;
+  readonly report: (what: string, error: unknown) => void;
 }
 
 /** The coordinator's use cases with their ports already in hand: what the processors of an app call. */
@@ -54,18 +55,32 @@ export class CoordinatorUseCases {
     this.training = parts.training;
   }
 
-  /** Reads the files of a job and starts it, or says what is wrong with them. */
-  async validate(jobId: string, signal: AbortSignal): Promise<void> {
-    if ((await this.#parts.jobs.find(jobId))?.kind === 'fine-tune')
-      await validateFineTune({ ...this.training, ...this.batchPorts }, jobId, signal);
-    else if ((await validateBatch(this.batchPorts, jobId)) === 'started') await this.#expect(jobId);
+  /**
+   * Reads the files of a job and starts it, or says what is wrong with them.
+   *
+   * @param over Called as soon as that is done or failed: its rows may wait for a node from now on, whatever else is noted of them.
+   */
+  async validate(jobId: string, signal: AbortSignal, over: () => void): Promise<void> {
+    let isStarted = false;
+    try {
+      const job = await this.#parts.jobs.find(jobId);
+      if (job?.kind === 'fine-tune') await validateFineTune({ ...this.training, ...this.batchPorts }, jobId, signal);
+      else isStarted = (await validateBatch(this.batchPorts, jobId, job)) === 'started';
+    } finally {
+      over();
+    }
+    if (isStarted) await this.#expect(jobId);
   }
 
   /** A job that nobody noted an expectation of is as good as any other; a process that dies here has started it all the same. */
   async #expect(jobId: string): Promise<void> {
-    const job = await this.#parts.jobs.find(jobId);
-    if (job === null || job.model === null) return;
-    await this.#parts.queueDesk.started({ id: job.id, orgId: job.orgId, model: job.model, rows: job.rowCount });
+    try {
+      const job = await this.#parts.jobs.find(jobId);
+      if (job === null || job.model === null) return;
+      await this.#parts.queueDesk.started({ id: job.id, orgId: job.orgId, model: job.model, rows: job.rowCount });
+    } catch (error) {
+      this.#parts.report('noting what is expected of a batch', error);
+    }
   }
 
   /** Writes what came of a job whose rows are all over. */

@@ -1,4 +1,4 @@
-import { Outbox, TOPICS, type QueueMessage, type Topic } from '@freehold/market';
+import { Outbox, TOPICS, type Consumer, type QueueMessage, type Topic } from '@freehold/market';
 import type { MemoryDatabase, OutboxRow } from './database.ts';
 
 const CLAIM_MS = 10_000;
@@ -17,10 +17,25 @@ export class MemoryOutbox extends Outbox {
     return relayThrough(this, limit, send);
   }
 
-  async claim(limit: number): Promise<readonly OutboxRow[]> {
+  async take(topic: Topic, limit: number): Promise<readonly QueueMessage[]> {
+    return (await this.claim(limit, topic)).map(({ id, ids }) => ({ outboxId: id, ids }));
+  }
+  giveUp(ids: readonly string[]): Promise<void> {
+    return this.giveUpClaim(ids);
+  }
+  /** Nobody listens: all goes by the queue. */
+  async notify(): Promise<void> {
+    return Promise.resolve();
+  }
+  async listen(): Promise<Consumer> {
+    return { close: () => Promise.resolve() };
+  }
+
+  async claim(limit: number, topic: Topic | null = null): Promise<readonly OutboxRow[]> {
     return this.#db.transaction(() => {
       const open = this.#db.outbox
         .where((row) => row.sentMs === null && row.doneMs === null && row.claimedUntilMs < this.#db.nowMs)
+        .filter((row) => topic === null || row.topic === topic)
         .slice(0, limit);
       for (const { id } of open) this.#db.outbox.update(id, { claimedUntilMs: this.#db.nowMs + CLAIM_MS });
       return open;

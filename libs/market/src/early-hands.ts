@@ -1,0 +1,82 @@
+import type { Outbox } from './ports/outbox.ts';
+import type { QueueMessage, Topic } from './ports/queue.ts';
+
+export interface EarlyHandsPorts {
+  readonly outbox: Pick<Outbox, 'take' | 'giveUp' | 'done'>;
+  readonly topic: Topic;
+  /** Messages at once, beside those that come by the queue. */
+  readonly handsMax: number;
+  readonly handle: (message: QueueMessage, signal: AbortSignal) => Promise<void>;
+  readonly report: (what: string, error: unknown) => void;
+}
+
+/**
+ * Takes work from the outbox as soon as it hears that some was filed, while a hand is free: the queue would bring it some tens of
+ * milliseconds later. Whatever it does not take, or does not finish, comes by the queue as if nobody had heard.
+ */
+export class EarlyHands {
+  readonly #ports: EarlyHandsPorts;
+  readonly #stop = new AbortController();
+  readonly #atWork = new Map<string, Promise<void>>();
+  #looking: Promise<void> | null = null;
+  #again = false;
+
+  constructor(ports: EarlyHandsPorts) {
+    this.#ports = ports;
+  }
+
+  /** Some work was filed. Many calls make one look, and one more for what was filed meanwhile. */
+  look(): void {
+    this.#again = true;
+    this.#looking ??= this.#lookOn().finally(() => {
+      this.#looking = null;
+    });
+  }
+
+  /** For what comes by the queue: what a hand is at already is waited for, and then handled again, which every handler stands. */
+  async handle(message: QueueMessage, signal: AbortSignal): Promise<void> {
+    await this.#atWork.get(message.outboxId);
+    await this.#ports.handle(message, signal);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#looking;
+    await Promise.all(this.#atWork.values());
+  }
+
+  async #lookOn(): Promise<void> {
+    const { outbox, topic, handsMax, report } = this.#ports;
+    while (this.#again && !this.#stop.signal.aborted) {
+      this.#again = false;
+      const free = handsMax - this.#atWork.size;
+      // Who ends looks again.
+      if (free <= 0) return;
+      try {
+        for (const message of await outbox.take(topic, free)) this.#begin(message);
+      } catch (error) {
+        report(`looking for filed work of topic ${topic}`, error);
+      }
+    }
+  }
+
+  #begin(message: QueueMessage): void {
+    const work = this.#work(message).finally(() => {
+      this.#atWork.delete(message.outboxId);
+      this.look();
+    });
+    this.#atWork.set(message.outboxId, work);
+  }
+
+  async #work(message: QueueMessage): Promise<void> {
+    const { outbox, handle, report, topic } = this.#ports;
+    try {
+      await handle(message, this.#stop.signal);
+      await outbox.done([message.outboxId]);
+    } catch (error) {
+      report(`work of topic ${topic}, taken early`, error);
+      // The claim runs out by itself where even this fails.
+      await outbox.giveUp([message.outboxId]).catch((why: unknown) => report('giving filed work up', why));
+    }
+  }
+}
