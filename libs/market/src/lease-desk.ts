@@ -174,7 +174,10 @@ export class LeaseDesk implements LinkEvents {
   async #drive(lease: GrantedLease, signal: AbortSignal): Promise<void> {
     try {
       const measure = this.#speeds.lease(lease.nodeId, lease.digest);
-      const onRows = (rows: number): void => measure(rows, this.#ports.clock.nowMs());
+      const onRows = (rows: number): void => {
+        measure(rows, this.#ports.clock.nowMs());
+        this.#placement.progressed(lease, rows);
+      };
       const whyYielded = (): string | null => this.#askedToYield.get(`${lease.task}.${lease.epoch}`) ?? null;
       const end = await runLease({ ...this.#ports, onRows, whyYielded }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);

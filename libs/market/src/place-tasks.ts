@@ -4,6 +4,7 @@ import { demandOf } from './ask-of.ts';
 import { ClearedPrices } from './cleared-prices.ts';
 import { toHex } from './hex.ts';
 import { RoomMaking } from './room-making.ts';
+import { Stragglers } from './stragglers.ts';
 import { KeptDemand } from './kept-demand.ts';
 import { KeptFleet } from './kept-fleet.ts';
 import { KeptWarmth } from './kept-warmth.ts';
@@ -51,6 +52,7 @@ export class TaskPlacement {
   readonly #demand: KeptDemand;
   readonly #warmth: KeptWarmth;
   readonly #room: RoomMaking;
+  readonly #stragglers: Stragglers;
   readonly #inFlight = new Set<Batch>();
   readonly #commits = new Set<Promise<void>>();
   #shards: readonly HeldShard[] = [];
@@ -69,6 +71,7 @@ export class TaskPlacement {
     this.#prices = new ClearedPrices(ports.clock);
     this.#demand = new KeptDemand(ports);
     this.#room = new RoomMaking({ ...ports, candidate: (nodeId) => this.#fleet.candidate(nodeId) });
+    this.#stragglers = new Stragglers(ports);
   }
 
   /** The shards held from now on, of so many in all. */
@@ -91,6 +94,12 @@ export class TaskPlacement {
   /** A lease that was granted here is over. */
   ended(lease: LeaseRef): void {
     this.#room.ended(lease);
+    this.#stragglers.ended(lease);
+  }
+
+  /** So many more rows of a lease that was granted here have come. */
+  progressed(lease: LeaseRef, rows: number): void {
+    this.#stragglers.progressed(lease, rows);
   }
 
   /** Something happened to a job. */
@@ -100,7 +109,7 @@ export class TaskPlacement {
 
   /** Asks for a decision if rows are known to wait, or leases run: what makes others wait asks by itself. */
   nudge(): void {
-    if (this.#demand.mayWait || this.#room.hasLeases) this.wake();
+    if (this.#demand.mayWait || this.#stragglers.hasLeases) this.wake();
   }
 
   /** Asks for a decision soon. Many wakes make one. */
@@ -140,9 +149,9 @@ export class TaskPlacement {
     await this.#demand.refresh();
     const open = this.#demand.next();
     // Chats move tasks by the thousand: nodes are read again when there is something to place on them, or to relieve.
-    if (open.length === 0 && !this.#room.hasLeases) return moved.nodeIds.forEach((id) => this.#fleet.touch(id));
+    if (open.length === 0 && !this.#stragglers.hasLeases) return moved.nodeIds.forEach((id) => this.#fleet.touch(id));
     await this.#fleet.refresh(this.owns, moved.nodeIds);
-    this.#room.relieve(
+    this.#stragglers.relieve(
       (jobId) => this.#demand.isOpen(jobId),
       () => this.#fleet.candidates(),
     );
@@ -184,6 +193,7 @@ export class TaskPlacement {
       const jobs = new Map(demands.map((demand) => [demand.ask.jobId, demand]));
       for (const lease of granted) {
         this.#room.began(lease, jobs.get(lease.jobId));
+        this.#stragglers.began(lease, jobs.get(lease.jobId));
         this.#ports.granted(lease);
       }
     } catch (error) {

@@ -1,15 +1,7 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import {
-  ANYWHERE,
-  EMPTY_NODE,
-  LEASES_AHEAD,
-  STRAGGLER_TIMES,
-  STRAGGLERS_MAX,
-  type Candidate,
-  type Demand,
-} from '@freehold/domain';
+import { ANYWHERE, EMPTY_NODE, LEASES_AHEAD, type Candidate, type Demand } from '@freehold/domain';
 import type { GrantedLease } from './ports/lease-store.ts';
-import { RoomMaking, STRAGGLED, WAIT_FOR_ROOM_MS, YIELD_MS } from './room-making.ts';
+import { RoomMaking, WAIT_FOR_ROOM_MS, YIELD_MS } from './room-making.ts';
 
 const HOUR_MS = 3_600_000;
 const MODEL = {
@@ -113,65 +105,5 @@ describe('room for a job that waits', () => {
     isHere = true;
     room.make([high]);
     expect(asked).toEqual(['low-1']);
-  });
-});
-
-describe('the last lease of a job', () => {
-  const FREE: Candidate = { ...NODE, nodeId: 'free', leasesActive: 0 };
-  /** Sixty rows at one a second. */
-  const LATE_MS = STRAGGLER_TIMES * 60_000;
-  let asked: string[];
-  let room: RoomMaking;
-  let nowMs: number;
-  const relieve = (open: readonly string[] = [], nodes: readonly Candidate[] = [NODE, FREE]): void =>
-    room.relieve(
-      (jobId) => open.includes(jobId),
-      () => nodes,
-    );
-
-  beforeEach(() => {
-    asked = [];
-    nowMs = 0;
-    room = new RoomMaking({
-      clock: { nowMs: () => nowMs },
-      candidate: () => NODE,
-      askToYield: ({ task }, why) => asked.push(`${task}: ${why}`) > 0,
-    });
-    room.began(lease('job', 'last'), demand('job'));
-  });
-
-  it('is asked for once, when it takes four times what it should and somebody else is free', () => {
-    nowMs = LATE_MS - 1;
-    relieve();
-    expect(asked).toEqual([]);
-    nowMs = LATE_MS;
-    relieve();
-    relieve();
-    expect(asked).toEqual([`last: ${STRAGGLED}`]);
-  });
-
-  it('is left alone while rows of its job wait, while nobody else is free, and when it is a run of segments', () => {
-    nowMs = LATE_MS;
-    relieve(['job']);
-    relieve([], [{ ...NODE, leasesActive: 0 }]);
-    relieve([], [NODE, { ...FREE, leasesActive: LEASES_AHEAD }]);
-    room.ended({ task: 'last', epoch: 1 });
-    room.began(lease('tune'), demand('tune', { isRun: true }));
-    nowMs = 2 * LATE_MS;
-    relieve();
-    expect(asked).toEqual([]);
-  });
-
-  it('is left to finish when its job was asked too often: then nobody is faster', () => {
-    for (let i = 0; i < 2 * STRAGGLERS_MAX; i += 1) {
-      nowMs += LATE_MS;
-      relieve();
-      room.ended({ task: i === 0 ? 'last' : `again-${i}`, epoch: 1 });
-      room.began(
-        lease('job', `again-${i + 1}`),
-        demand('job', { ask: { ...demand('job').ask, deadlineInMs: 1_000 * HOUR_MS } }),
-      );
-    }
-    expect(asked).toHaveLength(STRAGGLERS_MAX);
   });
 });

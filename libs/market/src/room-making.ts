@@ -1,12 +1,4 @@
-import {
-  isStraggler,
-  leaseToYield,
-  STRAGGLER_MS,
-  type Candidate,
-  type Demand,
-  type JobStanding,
-  type RunningLease,
-} from '@freehold/domain';
+import { leaseToYield, type Candidate, type Demand, type JobStanding, type RunningLease } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { GrantedLease } from './ports/lease-store.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
@@ -20,7 +12,6 @@ export const WAIT_FOR_ROOM_MS = 3_000;
 export const YIELD_MS = 15_000;
 /** Why a node was asked, in words for its owner and for the lease's record. */
 export const MADE_ROOM = 'it made room for work of higher value';
-export const STRAGGLED = 'it took far longer than its speed says, and others were free to do the rest';
 /** Jobs looked at in one decision, most urgent first, and leases asked at one time. */
 const WAITING_MAX = 16;
 const ASKED_MAX = 8;
@@ -44,7 +35,7 @@ interface Running {
 
 /**
  * Leases that run through this process, and which of them have to make room: one lease for each job that waits with nothing of it
- * running, and stragglers for whoever does their rest sooner. What is asked for ends by the normal road, or not at all: a node that does not answer keeps its lease until it is done.
+ * running. What is asked for ends by the normal road, or not at all: a node that does not answer keeps its lease until it is done.
  */
 export class RoomMaking {
   readonly #ports: RoomMakingPorts;
@@ -55,11 +46,6 @@ export class RoomMaking {
 
   constructor(ports: RoomMakingPorts) {
     this.#ports = ports;
-  }
-
-  /** Whether leases run that might be asked for. */
-  get hasLeases(): boolean {
-    return this.#running.size > 0;
   }
 
   began(lease: GrantedLease, demand: Demand | undefined): void {
@@ -101,29 +87,6 @@ export class RoomMaking {
       room -= 1;
       this.#asked.set(found.leaseId, { jobId: demand.ask.jobId, atMs: nowMs });
       this.#count(running.lease.jobId);
-    }
-  }
-
-  /**
-   * Asks the nodes of stragglers to hand back what they have not done: the rows they signed for are kept and paid, and the rest is
-   * leased to somebody else. No row is ever leased twice at one time, so nobody's work is thrown away.
-   *
-   * @param isOpen Whether rows of the job wait for a lease.
-   */
-  relieve(isOpen: (jobId: string) => boolean, nodes: () => Iterable<Candidate>): void {
-    const nowMs = this.#ports.clock.nowMs();
-    for (const [leaseId, running] of this.#running) {
-      const { lease, demand, sinceMs, lastsMs } = running;
-      const runningMs = nowMs - sinceMs;
-      // A run of segments has the node's trainer to itself, and goes on where it was given up anyway.
-      if (runningMs < STRAGGLER_MS || demand.isRun === true || this.#asked.has(leaseId) || isOpen(lease.jobId))
-        continue;
-      const { ask } = standing(demand, runningMs);
-      const yields = this.#yields.get(lease.jobId) ?? 0;
-      if (!isStraggler({ ask, nodeId: lease.nodeId, runningMs, lastsMs, yields }, nodes())) continue;
-      if (!this.#ports.askToYield(lease, STRAGGLED)) continue;
-      this.#asked.set(leaseId, { jobId: lease.jobId, atMs: nowMs });
-      this.#count(lease.jobId);
     }
   }
 

@@ -1,38 +1,34 @@
-import { obstacle } from './constraints.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { TASK_TARGET_MS } from './placer.ts';
-import type { RunningLease } from './yield-lease.ts';
+import { LEASES_AHEAD, obstacle, servedModel } from './constraints.ts';
+import { YIELD_LEFT_MS } from './yield-lease.ts';
 
-/** A lease of a job's last rows that takes so many times what it should, by its node's measured speed, is one. */
+/** A lease is one whose rows take so many times what rows of the same job take elsewhere. */
 export const STRAGGLER_TIMES = 4;
 /** And not before: leases wait behind one another on a node, and engines warm up. */
 export const STRAGGLER_MS = 30_000;
-/** Stragglers of one job that are asked: with more of them, nobody is faster. */
-export const STRAGGLERS_MAX = 8;
-/** Other nodes looked at for one straggler: it is rare, and any place will do. */
-const LOOKED_AT_MAX = 1_024;
 
-/**
- * Whether a lease keeps its job from ending although another node could do the rest: it takes far longer than it should, and some
- * node, not its own, could begin on its rows now. Only for jobs of which nothing waits any more: until then a slow node does
- * no harm, and whoever is free has other rows to do.
- */
-export function isStraggler(
-  lease: Pick<RunningLease, 'ask' | 'nodeId' | 'runningMs' | 'yields'> & { readonly lastsMs: number | null },
-  nodes: Iterable<Candidate>,
-): boolean {
-  const { runningMs, lastsMs, yields } = lease;
-  if (yields >= STRAGGLERS_MAX) return false;
-  if (runningMs < Math.max(STRAGGLER_MS, STRAGGLER_TIMES * (lastsMs ?? TASK_TARGET_MS))) return false;
-  return hasOtherSeat(lease.ask, lease.nodeId, nodes);
+export interface LeasePace {
+  readonly rows: number;
+  readonly rowsDone: number;
+  /** Since it was granted. */
+  readonly runningMs: number;
 }
 
-function hasOtherSeat(ask: Ask, nodeId: string, nodes: Iterable<Candidate>): boolean {
-  let looked = 0;
-  for (const node of nodes) {
-    if (looked >= LOOKED_AT_MAX) return false;
-    looked += 1;
-    if (node.nodeId !== nodeId && obstacle(ask, node) === null) return true;
-  }
-  return false;
+/**
+ * Whether a lease takes so long that its rest were better done elsewhere. Judged by the job's own rows, because a node's speed
+ * was measured with others' and rows may last minutes: without a lease of the job that went well elsewhere nobody can say.
+ *
+ * @param elsewhereMs Of one row of the job on other nodes, waiting for its turn included; null when none was done there yet.
+ */
+export function isStraggler({ rows, rowsDone, runningMs }: LeasePace, elsewhereMs: number | null): boolean {
+  if (elsewhereMs === null || runningMs < STRAGGLER_MS) return false;
+  // Without a row done yet, a row takes at least this.
+  const rowMs = runningMs / Math.max(1, rowsDone);
+  return rowMs >= STRAGGLER_TIMES * elsewhereMs && rowMs * (rows - rowsDone) >= YIELD_LEFT_MS;
+}
+
+/** Whether a node can begin on a task now, beside what it is promised already: with its model loaded, and a place free. */
+export function canBeginNow(ask: Ask, node: Candidate, promised: number): boolean {
+  if (node.leasesActive + promised >= LEASES_AHEAD || servedModel(ask, node)?.loaded !== true) return false;
+  return obstacle(ask, node) === null;
 }

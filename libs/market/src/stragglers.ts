@@ -1,0 +1,188 @@
+import {
+  canBeginNow,
+  isStraggler,
+  LEASES_AHEAD,
+  STRAGGLER_MS,
+  type Ask,
+  type Candidate,
+  type Demand,
+} from '@freehold/domain';
+import type { LeaseRef } from '@freehold/protocol';
+import type { GrantedLease } from './ports/lease-store.ts';
+import type { MonotonicClock } from './ports/surroundings.ts';
+
+/** Why a node was asked, in words for its owner and for the lease's record. */
+export const STRAGGLED = 'its rows took far longer than others of the job, and somebody was free to do the rest';
+/** Nodes are looked through once in so long. */
+const LOOK_EVERY_MS = 1_000;
+/** Nodes that were asked and have not ended their leases yet; after this long one is taken for deaf and counts no more. */
+const ASKED_MAX = 8;
+const DEAF_MS = 15_000;
+/** Of one look: late leases, and nodes with a place. */
+const LATE_MAX = 64;
+const FREE_MAX = 256;
+/** Jobs whose pace is known, and nodes of each; with more, the oldest are forgotten. */
+const JOBS_MAX = 10_000;
+const NODES_MAX = 16;
+
+export interface StragglersPorts {
+  readonly clock: MonotonicClock;
+  /** False when its node is not here to be told. */
+  readonly askToYield: (lease: GrantedLease, why: string) => boolean;
+}
+
+interface Running {
+  readonly lease: GrantedLease;
+  readonly demand: Demand;
+  readonly sinceMs: number;
+  rowsDone: number;
+  lastRowMs: number;
+}
+
+interface Asked {
+  readonly atMs: number;
+  /** The node whose place is meant for the rest. */
+  readonly forNode: string;
+}
+
+/** What is known of a job's rows. */
+interface JobPace {
+  /** Rows done under ended leases, and how long they took, by node. */
+  readonly byNode: Map<string, { rows: number; ms: number }>;
+  /** Rows that were handed on: once each, so that rows which are long wherever they run are not passed around. */
+  readonly handedOn: { readonly from: number; readonly to: number }[];
+}
+
+/**
+ * Leases that keep their jobs from ending although somebody else could do the rest: their nodes are asked to yield, as for work of
+ * higher value. What they signed for is kept and paid, the rest is leased again. No row is worked on twice at one time, so
+ * nobody's work is thrown away. Only for jobs of which nothing waits any more: until then a slow node does no harm.
+ */
+export class Stragglers {
+  readonly #ports: StragglersPorts;
+  readonly #running = new Map<string, Running>();
+  readonly #asked = new Map<string, Asked>();
+  readonly #jobs = new Map<string, JobPace>();
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(ports: StragglersPorts) {
+    this.#ports = ports;
+  }
+
+  /** Whether leases run that might become late. */
+  get hasLeases(): boolean {
+    return this.#running.size > 0;
+  }
+
+  began(lease: GrantedLease, demand: Demand | undefined): void {
+    // A run of segments has the node's trainer to itself, and nobody else's segments tell how long one takes.
+    if (demand === undefined || demand.isRun === true) return;
+    const sinceMs = this.#ports.clock.nowMs();
+    this.#running.set(nameOf(lease), { lease, demand, sinceMs, rowsDone: 0, lastRowMs: sinceMs });
+  }
+
+  /** So many more of its rows are here. */
+  progressed(lease: LeaseRef, rows: number): void {
+    const running = this.#running.get(nameOf(lease));
+    if (running === undefined) return;
+    running.rowsDone += rows;
+    running.lastRowMs = this.#ports.clock.nowMs();
+  }
+
+  ended(lease: LeaseRef): void {
+    const name = nameOf(lease);
+    const running = this.#running.get(name);
+    this.#running.delete(name);
+    this.#asked.delete(name);
+    if (running === undefined || running.rowsDone === 0) return;
+    const { byNode } = this.#paceOf(running.lease.jobId);
+    const { nodeId } = running.lease;
+    const known = byNode.get(nodeId) ?? { rows: 0, ms: 0 };
+    if (!byNode.has(nodeId) && byNode.size >= NODES_MAX) return;
+    const ms = known.ms + running.lastRowMs - running.sinceMs;
+    byNode.set(nodeId, { rows: known.rows + running.rowsDone, ms });
+  }
+
+  /**
+   * Asks the nodes of late leases, at most one for each free place.
+   *
+   * @param isOpen Whether rows of the job wait for a lease.
+   */
+  relieve(isOpen: (jobId: string) => boolean, nodes: () => Iterable<Candidate>): void {
+    const nowMs = this.#ports.clock.nowMs();
+    if (nowMs - this.#lookedAtMs < LOOK_EVERY_MS) return;
+    this.#lookedAtMs = nowMs;
+    const pending = [...this.#asked.values()].filter(({ atMs }) => nowMs - atMs < DEAF_MS);
+    const late = pending.length < ASKED_MAX ? this.#late(nowMs, isOpen) : [];
+    if (late.length === 0) return;
+    const free = firstOf(FREE_MAX, nodes(), ({ leasesActive }) => leasesActive < LEASES_AHEAD);
+    const promised = new Map<string, number>();
+    for (const { forNode } of pending) promised.set(forNode, (promised.get(forNode) ?? 0) + 1);
+    let room = ASKED_MAX - pending.length;
+    for (const { lease, ask } of late) {
+      if (room <= 0) return;
+      const seat = free.find(
+        (node) => node.nodeId !== lease.nodeId && canBeginNow(ask, node, promised.get(node.nodeId) ?? 0),
+      );
+      if (seat === undefined || !this.#ports.askToYield(lease, STRAGGLED)) continue;
+      room -= 1;
+      promised.set(seat.nodeId, (promised.get(seat.nodeId) ?? 0) + 1);
+      this.#asked.set(nameOf(lease), { atMs: nowMs, forNode: seat.nodeId });
+      this.#paceOf(lease.jobId).handedOn.push({ from: lease.rowFrom, to: lease.rowTo });
+    }
+  }
+
+  /** Late leases of jobs of which nothing waits, the ones that run longest first; with what is asked of a node as of now. */
+  #late(nowMs: number, isOpen: (jobId: string) => boolean): { readonly lease: GrantedLease; readonly ask: Ask }[] {
+    const late: { lease: GrantedLease; ask: Ask }[] = [];
+    for (const [name, { lease, demand, sinceMs, rowsDone }] of this.#running) {
+      const runningMs = nowMs - sinceMs;
+      // In the order in which they began: those that follow are younger.
+      if (runningMs < STRAGGLER_MS || late.length >= LATE_MAX) break;
+      if (this.#asked.has(name) || isOpen(lease.jobId) || this.#wasHandedOn(lease)) continue;
+      const pace = { rows: lease.rowTo - lease.rowFrom, rowsDone, runningMs };
+      if (!isStraggler(pace, this.#elsewhereMs(lease))) continue;
+      // What loading the model was worth when the lease was granted is of no use here: a node has it loaded, or is left alone.
+      const { loadGainS: _, ...ask } = demand.ask;
+      late.push({ lease, ask: { ...ask, deadlineInMs: ask.deadlineInMs - runningMs } });
+    }
+    return late;
+  }
+
+  /** Milliseconds of a row of this job on other nodes; null when none was done there. */
+  #elsewhereMs({ jobId, nodeId }: GrantedLease): number | null {
+    let [rows, ms] = [0, 0];
+    for (const [id, done] of this.#jobs.get(jobId)?.byNode ?? []) {
+      if (id === nodeId) continue;
+      rows += done.rows;
+      ms += done.ms;
+    }
+    return rows === 0 ? null : ms / rows;
+  }
+
+  #wasHandedOn({ jobId, rowFrom, rowTo }: GrantedLease): boolean {
+    return this.#jobs.get(jobId)?.handedOn.some(({ from, to }) => rowFrom < to && rowTo > from) ?? false;
+  }
+
+  #paceOf(jobId: string): JobPace {
+    const known = this.#jobs.get(jobId) ?? { byNode: new Map<string, { rows: number; ms: number }>(), handedOn: [] };
+    this.#jobs.delete(jobId);
+    this.#jobs.set(jobId, known);
+    const oldest = this.#jobs.keys().next();
+    if (this.#jobs.size > JOBS_MAX && oldest.done !== true) this.#jobs.delete(oldest.value);
+    return known;
+  }
+}
+
+function firstOf<T>(most: number, all: Iterable<T>, isWanted: (one: T) => boolean): T[] {
+  const found: T[] = [];
+  for (const one of all) {
+    if (found.length >= most) break;
+    if (isWanted(one)) found.push(one);
+  }
+  return found;
+}
+
+function nameOf({ task, epoch }: LeaseRef): string {
+  return `${task}.${epoch}`;
+}
