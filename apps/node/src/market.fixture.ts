@@ -79,6 +79,12 @@ export class TinyEngine extends Engine {
   /** How many rows and chats it began. */
   began = 0;
   closed = false;
+  /** Null: everything. */
+  inMemory: ReadonlySet<string> | null = null;
+
+  override loaded(): Promise<ReadonlySet<string> | null> {
+    return Promise.resolve(this.inMemory);
+  }
 
   async describe(): Promise<EngineDescription> {
     const caps = { tokens: true, logprobs: false, promptLogprobs: true, seed: true, lora: false, embeddings: false };

@@ -352,6 +352,21 @@ describe('a node in a market', () => {
     expect(sink.durable).toBeGreaterThanOrEqual(4);
   });
 
+  it('offers as loaded what its engines have in memory, and says so anew when that changes', async () => {
+    const offered = (): Record<string, boolean> =>
+      Object.fromEntries(
+        (market.link.nodes()[0]?.offer.engines ?? []).flatMap(({ models }) =>
+          models.map(({ name, loaded }) => [name, loaded]),
+        ),
+      );
+    engine.inMemory = new Set(['words']);
+    await start({ enginesLookMs: 20 });
+    expect(offered()).toEqual({ vectors: false, words: true });
+    engine.inMemory = new Set(['vectors']);
+    await eventually('the offer follows', () => offered()['vectors'] === true);
+    expect(offered()).toEqual({ vectors: true, words: false });
+  });
+
   it('lets a chat in at the next row boundary, though batch work has every slot', async () => {
     engine.rowMs = 30;
     await start({ seats: { rates: {}, slots: 1, chatSharePercent: 50, model: null } });

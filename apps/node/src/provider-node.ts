@@ -60,9 +60,12 @@ export interface ProviderNodeParts {
   readonly log: NodeLog;
   readonly link?: NodeLinkOptions['limits'];
   readonly starvedMs?: number;
+  readonly enginesLookMs?: number;
 }
 
 const EXPOSURE_LOOK_MS = 5_000;
+/** A load takes longer; and who places work takes a node that got some for a model as one that has it. */
+const ENGINES_LOOK_MS = 5_000;
 /** Epochs take minutes at least; a metered endpoint is asked four questions. */
 const SETTLED_LOOK_MS = 30_000;
 /** A stopping node lets leases finish for this share of its time, then hands the rest back. */
@@ -307,6 +310,7 @@ export class ProviderNode implements NodeDuties {
       });
     this.#timers.push(
       setInterval(() => void this.#look(), EXPOSURE_LOOK_MS),
+      setInterval(() => void this.#lookAtEngines(), this.#parts.enginesLookMs ?? ENGINES_LOOK_MS),
       setInterval(() => void this.#lookAtChain(), SETTLED_LOOK_MS),
       setInterval(() => void this.#renewed(), OFFER_RENEW_MS),
     );
@@ -324,6 +328,16 @@ export class ProviderNode implements NodeDuties {
     } catch (error) {
       // A file somebody edited: the last figure stands, and the owner is told.
       this.#parts.log('exposure-unreadable', { message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  /** What is in memory is part of the offer: a market that knows it does not have models drive each other out. */
+  async #lookAtEngines(): Promise<void> {
+    try {
+      if (await this.#seats.look()) await this.#renew();
+    } catch (error) {
+      // An engine that is away, or a full disk: the offer stands, and the next look asks again.
+      this.#parts.log('engines-unreadable', { message: error instanceof Error ? error.message : String(error) });
     }
   }
 

@@ -26,9 +26,23 @@ const KINDS = {
 /** All models of all engines. The first engine that has a (name, digest) serves it. */
 export class Seats {
   readonly all: readonly Seat[];
+  /** By engine: the models that answer without being loaded first; null: all of them. */
+  #loaded: ReadonlyMap<Engine, ReadonlySet<string> | null> = new Map();
 
   private constructor(all: readonly Seat[]) {
     this.all = all;
+  }
+
+  /** Asks the engines what they have in memory. Returns whether the offer says something else by now. */
+  async look(): Promise<boolean> {
+    const engines = [...new Set(this.all.map(({ engine }) => engine))];
+    const before = this.all.map((seat) => this.#isLoaded(seat));
+    this.#loaded = new Map(await Promise.all(engines.map(async (engine) => [engine, await engine.loaded()] as const)));
+    return this.all.some((seat, at) => this.#isLoaded(seat) !== before[at]);
+  }
+
+  #isLoaded({ engine, model }: Seat): boolean {
+    return this.#loaded.get(engine)?.has(model.name) ?? true;
   }
 
   static async describe(
@@ -61,7 +75,9 @@ export class Seats {
         });
       }
     }
-    return new Seats(seats);
+    const made = new Seats(seats);
+    await made.look();
+    return made;
   }
 
   get freeSlots(): number {
@@ -96,7 +112,8 @@ export class Seats {
   /** @param speedOf Rows a second of a model, by digest. */
   offerEngines(speedOf: (digest: string) => number): { class: string; models: OfferModel[] }[] {
     const byClass = new Map<string, OfferModel[]>();
-    for (const { description, model, slots, rates } of this.all) {
+    for (const seat of this.all) {
+      const { description, model, slots, rates } = seat;
       const models = byClass.get(description.engineClass) ?? [];
       models.push({
         name: model.name,
@@ -105,7 +122,7 @@ export class Seats {
         quantisation: model.quantisation,
         contextTokens: model.contextTokens,
         slots: slots.total,
-        loaded: true,
+        loaded: this.#isLoaded(seat),
         caps: { ...model.caps },
         rates: unitsToJson(rates),
         rowsPerSecond: speedOf(model.digest),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { chance } from '@freehold/domain';
+import { chance, PRIORITY_MAX, starvationBoundMs } from '@freehold/domain';
 import { DECISION_JOBS_MAX, KeptDemand } from './kept-demand.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
 
@@ -75,6 +75,28 @@ describe('kept demand', () => {
       expect(new Set(ids(demand.next()))).toEqual(new Set(store.jobs.keys()));
       for (const { jobId, nextRow } of demand.next()) expect(nextRow).toBe(store.jobs.get(jobId)?.nextRow);
     }
+  });
+
+  it('has a job in its decision after the starvation bound, however many newcomers of whatever priority and deadline come', async () => {
+    const store = new Store();
+    const demand = kept(store);
+    store.add('old', { deadlineInMs: 24 * HOUR_MS });
+    await demand.refresh();
+    const decided = async (): Promise<boolean> => {
+      for (let i = 0; i < DECISION_JOBS_MAX; i += 1) {
+        const id = `new-${store.nowMs}-${i}`;
+        store.add(id, { deadlineInMs: 1, priority: PRIORITY_MAX });
+        demand.touch(id);
+      }
+      await demand.refresh();
+      return ids(demand.next()).includes('old');
+    };
+    store.nowMs = starvationBoundMs(24 * HOUR_MS) - 1_000;
+    expect(await decided()).toBe(false);
+    for (const id of store.jobs.keys()) if (id !== 'old') store.jobs.delete(id);
+    for (const { jobId } of demand.next()) demand.touch(jobId);
+    store.nowMs += 1_000;
+    expect(await decided()).toBe(true);
   });
 
   it('sees what no move tells, a pause or a deadline, when its page has its turn, and asks nothing while nothing moves', async () => {

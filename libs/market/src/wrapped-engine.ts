@@ -22,6 +22,9 @@ export class WrappedEngine extends Engine {
   describe(): Promise<EngineDescription> {
     return this.inner.describe();
   }
+  override loaded(): Promise<ReadonlySet<string> | null> {
+    return this.inner.loaded();
+  }
   chat(
     model: string,
     work: ChatWork,

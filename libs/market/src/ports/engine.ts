@@ -53,6 +53,10 @@ export interface ChatDelta {
  */
 export abstract class Engine {
   abstract describe(): Promise<EngineDescription>;
+  /** Names of the models that answer now without being loaded first; null: all that it describes, always. */
+  loaded(): Promise<ReadonlySet<string> | null> {
+    return Promise.resolve(null);
+  }
   /** Runs one chat. `onDelta` sees text as it comes; the result repeats all of it. */
   abstract chat(
     model: string,

@@ -134,6 +134,7 @@ const ROUTES: Readonly<Record<Dialect, Readonly<Record<string, Route>>>> = {
           details: { quantization_level: 'Q4_K_M' },
         })),
       }),
+    'GET /api/ps': (_, response) => json(response, { models: [{ name: 'talker', size_vram: 1 }] }),
     'POST /api/show': (body, response) =>
       json(response, {
         capabilities: [body.model === 'embedder' ? 'embedding' : 'completion'],
@@ -144,8 +145,8 @@ const ROUTES: Readonly<Record<Dialect, Readonly<Record<string, Route>>>> = {
     'GET /api/v0/models': (_, response) =>
       json(response, {
         data: [
-          { id: 'talker', type: 'llm', quantization: '4bit', max_context_length: CONTEXT_TOKENS },
-          { id: 'embedder', type: 'embeddings', max_context_length: CONTEXT_TOKENS },
+          { id: 'talker', type: 'llm', state: 'loaded', quantization: '4bit', max_context_length: CONTEXT_TOKENS },
+          { id: 'embedder', type: 'embeddings', state: 'not-loaded', max_context_length: CONTEXT_TOKENS },
         ],
       }),
   },

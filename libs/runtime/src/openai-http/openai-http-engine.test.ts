@@ -76,6 +76,18 @@ describe('an engine behind HTTP', () => {
     expect((await known.describe()).models[0]).toMatchObject({ digest: `sha256:${'a'.repeat(64)}`, slots: 9 });
   });
 
+  it('tells which models are in memory, of servers that load them when they are asked for', async () => {
+    const loaded = async (dialect: Parameters<typeof serve>[0]): Promise<string[] | null> => {
+      const names = await openAiHttpEngine({ url: (await serve(dialect)).url }).loaded();
+      return names === null ? null : [...names];
+    };
+    expect([await loaded('ollama'), await loaded('lm-studio'), await loaded('vllm')]).toEqual([
+      ['talker'],
+      ['talker'],
+      null,
+    ]);
+  });
+
   it('commits to bytes where the server shows no token ids, and says so', async () => {
     const server = await serve('llama-server');
     const engine = openAiHttpEngine({ url: server.url });

@@ -14,7 +14,7 @@ import { scoreEmbedding } from '../score-embedding.ts';
 import { decodeVector, encodeVector } from '../vectors.ts';
 import { ChatGathering } from './chat-stream.ts';
 import { HttpRefusal, postJson, request, RESPONSE_BYTES_MAX, serverRoot, textOfBody, type Server } from './http.ts';
-import { detectServer, type DetectedServer } from './probes.ts';
+import { detectServer, loadedModels, type DetectedServer } from './probes.ts';
 import { scoreByPrompt } from './score-by-prompt.ts';
 import { SseReader } from './sse.ts';
 
@@ -61,6 +61,11 @@ class OpenAiHttpEngine extends Engine {
     const { dialect, version } = await this.#detect();
     const models = await this.#models();
     return { engine: 'openai-http', version: `${dialect} ${version}`, engineClass: `${dialect}/${version}`, models };
+  }
+
+  override async loaded(): Promise<ReadonlySet<string> | null> {
+    const { dialect } = await this.#detect();
+    return await loadedModels(this.#server, dialect);
   }
 
   async chat(

@@ -197,12 +197,27 @@ async function ollama(server: Server): Promise<Found | undefined> {
   return { version: version.version, details: new Map(details) };
 }
 
+const OllamaRunning = z.object({ models: z.array(z.object({ name: z.string() })).max(MODELS_MAX) });
+
+/** Models in memory, of servers that load them when they are asked for; null of all others, and of one that does not say. */
+export async function loadedModels(server: Server, dialect: Dialect): Promise<ReadonlySet<string> | null> {
+  if (dialect === 'ollama') {
+    const running = await ask(server, '/api/ps', OllamaRunning);
+    return running === undefined ? null : new Set(running.models.map(({ name }) => name));
+  }
+  if (dialect !== 'lm-studio') return null;
+  const list = await ask(server, '/api/v0/models', LmStudioModels);
+  if (list === undefined || list.data.some(({ state }) => state === undefined)) return null;
+  return new Set(list.data.filter(({ state }) => state === 'loaded').map(({ id }) => id));
+}
+
 const LmStudioModels = z.object({
   data: z
     .array(
       z.object({
         id: z.string(),
         type: z.string(),
+        state: z.string().optional(),
         quantization: z.string().optional(),
         max_context_length: z.int().min(1).optional(),
       }),
