@@ -54,7 +54,8 @@ const OUTAGE_GRACE_MS = 30_000;
 const CONCURRENCY: Readonly<Record<Topic, number>> = {
   validate: 2,
   place: 1,
-  verify: 8,
+  // A verdict waits most of its time: for its block, for auditors, for others to share a commit with.
+  verify: 32,
   finalize: 2,
   settle: 4,
   chain: 1,
@@ -248,7 +249,8 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
           this.log.warn(lease, 'lease rejected by audit');
           this.#desk?.wake();
         } else this.#desk?.nudge();
-        if (verified.settle !== undefined) await this.#settle(lease.task, verified.settle);
+        // Not in the verdict's time: whoever waits for a place here waits for nobody's voucher.
+        if (verified.settle !== undefined) void this.#settle(lease.task, verified.settle);
         return;
       }
       await this.#pause(verified.retryInMs, verified.block, signal);

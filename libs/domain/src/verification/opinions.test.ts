@@ -70,3 +70,9 @@ it('whatever is said: nobody is wrong who agrees with what is proven, and nothin
     }),
   );
 });
+
+it('an auditor that is heard twice is one voice', () => {
+  const liar = node('liar', 'bad');
+  expect(weighRow([liar, liar], 1)).toEqual({ outcome: 'open', proven: false, wrong: [] });
+  expect(weighRow([node('a', 'good'), node('a', 'good')], 2).outcome).toBe('open');
+});

@@ -55,6 +55,7 @@ export function isInDoubt(opinions: readonly Opinion[]): boolean {
   return bad > 0 && bad >= said(opinions, 'good');
 }
 
+/** Auditors that say so: who is heard twice is one voice. */
 function said(opinions: readonly Opinion[], verdict: Verdict): number {
-  return opinions.filter((opinion) => opinion.verdict === verdict).length;
+  return new Set(opinions.filter((opinion) => opinion.verdict === verdict).map(({ auditor }) => auditor)).size;
 }

@@ -28,7 +28,7 @@ interface Priced {
   readonly fee: Amount;
 }
 
-/** One of several was moved by another at the same moment: none is written, and each is done by itself. */
+/** One of several was moved, or is held, by another at the same moment: none is written, and each is done by itself. */
 class GroupBroken extends Error {}
 
 /**
@@ -37,7 +37,8 @@ class GroupBroken extends Error {}
  * the compare-and-set lets one through. `receipt` has one row per task for ever, so even a bug here cannot bill twice.
  *
  * Several leases share one transaction, and one wait for the disk. All locks of a kind are taken together and in one order
- * (jobs, leases, tasks, nodes, accounts, orders, payees), so that two groups never wait in a circle.
+ * (jobs, leases, nodes, accounts, orders, payees; a task is locked under its lease), so that two groups never wait in a circle. A
+ * group does not wait for a job that another holds: each of its leases is then done by itself.
  */
 export async function acceptAll(
   database: Database,
@@ -46,8 +47,9 @@ export async function acceptAll(
 ): Promise<readonly Accepted[]> {
   return database.transaction(
     async (tx) => {
-      const priced = priceAll(acceptances, await lockForAcceptance(tx, acceptances));
-      const done = priced.length === 0 ? null : await write(tx, priced, { isGroup: acceptances.length > 1, settleMs });
+      const isGroup = acceptances.length > 1;
+      const priced = priceAll(acceptances, await lockForAcceptance(tx, acceptances, isGroup));
+      const done = priced.length === 0 ? null : await write(tx, priced, { isGroup, settleMs });
       const outcomes: Accepted[] = [];
       for (const acceptance of acceptances) {
         const one = priced.find((candidate) => candidate.acceptance === acceptance);
@@ -66,17 +68,32 @@ function outcomeOf({ acceptance, lease, charge, fee }: Priced, { closed, filed }
 }
 
 /** Takes the jobs' locks: acceptances of one job go one after the other, because each may only charge what the others left. */
-async function lockForAcceptance(tx: Sql, acceptances: readonly Acceptance[]): Promise<readonly AcceptableLease[]> {
-  return tx.query<AcceptableLease>(
+async function lockForAcceptance(
+  tx: Sql,
+  acceptances: readonly Acceptance[],
+  isGroup: boolean,
+): Promise<readonly AcceptableLease[]> {
+  const params = [acceptances.map(({ task }) => task), acceptances.map(({ epoch }) => epoch)];
+  const free = await tx.query<AcceptableLease>(
     `SELECT t.id AS task_id, l.job_id, t.org_id, l.node_id, node.payout, job.trust, l.rates,
        greatest(0, coalesce(job.cap, 0) - job.charged) AS headroom
      FROM unnest($1::uuid[], $2::int[]) AS claim (task_id, epoch)
      JOIN task t ON t.id = claim.task_id AND t.epoch = claim.epoch
      JOIN lease l ON l.task_id = t.id AND l.epoch = t.epoch JOIN job ON job.id = t.job_id JOIN node ON node.id = l.node_id
      WHERE t.state = 'delivered' AND l.ended_at IS NULL
-     ORDER BY job.id FOR NO KEY UPDATE OF job`,
-    [acceptances.map(({ task }) => task), acceptances.map(({ epoch }) => epoch)],
+     ORDER BY job.id FOR NO KEY UPDATE OF job ${isGroup ? 'SKIP LOCKED' : ''}`,
+    params,
   );
+  if (isGroup && free.length < acceptances.length) {
+    const [open] = await tx.query<{ n: number }>(
+      `SELECT count(*)::int AS n FROM unnest($1::uuid[], $2::int[]) AS claim (task_id, epoch)
+       JOIN task t ON t.id = claim.task_id AND t.epoch = claim.epoch JOIN lease l ON l.task_id = t.id AND l.epoch = t.epoch
+       WHERE t.state = 'delivered' AND l.ended_at IS NULL`,
+      params,
+    );
+    if (free.length < (open?.n ?? 0)) throw new GroupBroken('a job of the group is held by another');
+  }
+  return free;
 }
 
 /** What each costs, in the order given: leases of one job share what is left under its cap. The same lease twice counts once. */
@@ -151,10 +168,13 @@ WITH claim AS (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::int[], $6::int[], $7::text[], $8::bytea[], $9::text[],
     $10::jsonb[], $11::jsonb[], $12::numeric[], $13::numeric[], $14::jsonb[])
     AS claim (task_id, epoch, node_id, rows, rows_succeeded, audited, payout, root, draw, usage, rates, charge, fee, document)
+), held AS MATERIALIZED (
+  SELECT l.task_id, l.epoch FROM claim JOIN lease l USING (task_id, epoch)
+  WHERE l.ended_at IS NULL AND l.committed_at IS NOT NULL AND l.checkpoint_root = claim.root
+  ORDER BY l.task_id FOR NO KEY UPDATE OF l
 ), ended AS (
-  UPDATE lease l SET ended_at = clock_timestamp(), outcome = 'accepted' FROM claim
-  WHERE l.task_id = claim.task_id AND l.epoch = claim.epoch AND l.ended_at IS NULL AND l.committed_at IS NOT NULL
-    AND l.checkpoint_root = claim.root
+  UPDATE lease l SET ended_at = clock_timestamp(), outcome = 'accepted' FROM held
+  WHERE l.task_id = held.task_id AND l.epoch = held.epoch AND l.ended_at IS NULL
   RETURNING l.task_id, l.epoch
 ), moved AS (
   UPDATE task SET state = 'accepted', ended_at = clock_timestamp() FROM ended

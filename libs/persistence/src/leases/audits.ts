@@ -2,7 +2,7 @@ import type { AuditFinding, Moved, WrongAuditor } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 import { bytesOf } from './lease-rows.ts';
-import { fencedBecause } from './progress.ts';
+import { ASKED, fencedBecause } from './progress.ts';
 
 export interface SavedDraw {
   readonly lease: LeaseRef;
@@ -82,7 +82,7 @@ export async function saveFindings(sql: Sql, calls: readonly SavedFindings[]): P
 export async function findings(sql: Sql, leases: readonly LeaseRef[]): Promise<readonly (readonly AuditFinding[])[]> {
   const rows = await sql.query<AuditFinding & { readonly task_id: string; readonly epoch: number }>(
     `SELECT task_id, epoch, row_no AS "rowNo", auditor, auditor_kind AS "auditorKind", verdict, same_class AS "sameClass", score
-     FROM unnest($1::uuid[], $2::int[]) AS asked (task_id, epoch) JOIN audit USING (task_id, epoch)
+     FROM ${ASKED} JOIN audit USING (task_id, epoch)
      ORDER BY row_no, created_at, auditor`,
     [leases.map(({ task }) => task), leases.map(({ epoch }) => epoch)],
   );

@@ -497,15 +497,45 @@ describe('acceptances that come together', () => {
     await market.database.query('UPDATE chain_order SET reserved = spent + 25 WHERE book = $1 AND order_index = 8', [
       BOOK,
     ]);
+    // The operator's covers all of it, and stands in only for what no own order covers.
+    await world.openBook(await world.org(), BOOK, 9);
+    await market.database.query('UPDATE chain_order SET is_operator = true WHERE book = $1 AND order_index = 9', [
+      BOOK,
+    ]);
     const made = await Promise.all((await chats(3, node, org)).map(({ lease }) => world.acceptance(lease)));
     const grouped = together();
     await Promise.all(made.map((acceptance) => grouped.accept(acceptance)));
     const promised = await market.database.query(
-      'SELECT order_index, count(*)::int AS n FROM voucher WHERE node_id = $1 GROUP BY order_index ORDER BY n DESC',
+      'SELECT order_index, count(*)::int AS n FROM voucher WHERE node_id = $1 GROUP BY order_index ORDER BY order_index',
       [node],
     );
-    expect(promised).toContainEqual({ order_index: 8, n: 2 });
+    await market.database.query(`UPDATE chain_order SET state = 'refunded' WHERE book = $1 AND order_index = 9`, [
+      BOOK,
+    ]);
+    expect(promised).toEqual([
+      { order_index: 8, n: 2 },
+      { order_index: 9, n: 1 },
+    ]);
   });
+
+  it('do not wait for a job that another holds: its lease alone does', async () => {
+    const [node, org] = [await world.node(), await world.org(1_000n)];
+    const [held, free] = await chats(2, node, org);
+    if (held === undefined || free === undefined) throw new Error();
+    const [first, second] = [await world.acceptance(held.lease), await world.acceptance(free.lease)];
+    const grouped = together();
+    const done: string[] = [];
+    let accepted: Promise<unknown> = Promise.resolve();
+    await market.database.transaction(async (tx) => {
+      await tx.query('SELECT 1 FROM job WHERE id = $1 FOR UPDATE', [held.job]);
+      accepted = grouped.accept(first).then(({ moved }) => done.push(`held ${moved}`));
+      expect((await grouped.accept(second)).moved).toBe(true);
+      done.push('free');
+    });
+    await accepted;
+    expect(done).toEqual(['free', 'held true']);
+    // Who waited would have waited for the lock's timeout of five seconds.
+  }, 4_500);
 
   it('are read for, drawn and judged in statements that they share, each with its own answer', async () => {
     const [node, org] = [await world.node(), await world.org(1_000n)];
@@ -518,6 +548,9 @@ describe('acceptances that come together', () => {
     expect(views.map((view) => view?.task ?? null)).toEqual([first.lease.task, null, second.lease.task, null]);
     const rows = await Promise.all(asked.map((lease) => grouped.delivered(lease)));
     expect(rows.map(({ length }) => length)).toEqual([1, 0, 1, 0]);
+    // Two handlers of one message: neither sees a row twice.
+    const twice = await Promise.all([first.lease, first.lease].map((lease) => grouped.delivered(lease)));
+    expect(twice.map(({ length }) => length)).toEqual([1, 1]);
     const seed = `0x${'5e'.repeat(32)}`;
     const draws = await Promise.all(asked.map((lease) => grouped.saveDraw(lease, seed, [0])));
     expect(draws.map(({ moved }) => moved)).toEqual([true, false, true, false]);

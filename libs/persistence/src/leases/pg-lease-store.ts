@@ -208,5 +208,12 @@ async function recordsOf(
   calls: readonly (readonly string[])[],
 ): Promise<readonly ReadonlyMap<string, NodeRecord>[]> {
   const records = await nodeRecords(database, [...new Set(calls.flat())]);
-  return calls.map((ids) => new Map([...records].filter(([id]) => ids.includes(id))));
+  return calls.map((ids) => {
+    const found = new Map<string, NodeRecord>();
+    for (const id of ids) {
+      const record = records.get(id);
+      if (record !== undefined) found.set(id, record);
+    }
+    return found;
+  });
 }

@@ -38,8 +38,9 @@ export async function views(sql: Sql, leases: readonly LeaseRef[]): Promise<read
   return leases.map(({ task, epoch }) => found.get(`${task}.${epoch}`) ?? null);
 }
 
-/** Leases that are asked about in one statement: {@link refs} are its parameters. */
-const ASKED = 'unnest($1::uuid[], $2::int[]) AS asked (task_id, epoch)';
+/** Leases that are asked about in one statement, each once whoever asks twice: {@link refs} are its parameters. */
+export const ASKED =
+  '(SELECT DISTINCT task_id, epoch FROM unnest($1::uuid[], $2::int[]) AS ref (task_id, epoch)) AS asked';
 
 function refs(leases: readonly LeaseRef[]): [readonly string[], readonly number[]] {
   return [leases.map(({ task }) => task), leases.map(({ epoch }) => epoch)];
@@ -122,9 +123,11 @@ export async function extend(
        JOIN lease l USING (task_id, epoch, node_id) JOIN task t ON t.id = l.task_id
        WHERE ${HELD} AND l.progressed_at > clock_timestamp() - $5 * interval '1 millisecond'
        ORDER BY l.task_id FOR NO KEY UPDATE OF l
+     ), nodes AS MATERIALIZED (
+       SELECT id FROM node WHERE id = ANY($1::text[]) AND last_seen_at < clock_timestamp() - interval '1 second'
+       ORDER BY id FOR NO KEY UPDATE
      ), seen AS (
-       UPDATE node SET last_seen_at = clock_timestamp() WHERE id = ANY($1::text[])
-         AND last_seen_at < clock_timestamp() - interval '1 second'
+       UPDATE node SET last_seen_at = clock_timestamp() FROM nodes WHERE node.id = nodes.id
      )
      UPDATE lease l SET lease_until = greatest(l.lease_until, clock_timestamp() + $4 * interval '1 millisecond')
      FROM held WHERE l.task_id = held.task_id AND l.epoch = held.epoch

@@ -53,6 +53,7 @@ export async function issueVouchers(tx: Sql, earned: readonly Earned[]): Promise
     `SELECT e.book, e.epoch FROM chain_epoch e JOIN chain_book b ON b.book = e.book AND b.state = 'alive'
      WHERE e.state = 'open' ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
   );
+  if (earned.length > 1) await lockOrders(tx, epochs, earned);
   const claims: Claim[] = [];
   for (const alike of groups(earned, ({ org_id, trust, payout }) => `${org_id} ${trust} ${payout}`)) {
     const orders = await chargeOrders(tx, epochs, alike);
@@ -65,6 +66,15 @@ export async function issueVouchers(tx: Sql, earned: readonly Earned[]): Promise
     }
   }
   for (const alike of groups(claims, ({ order, payout }) => `${payout} ${order.book}`)) await issueAll(tx, alike);
+}
+
+/** Every order that a group might be charged to, in the order of the key: who takes one alone never waits for a second. */
+async function lockOrders(tx: Sql, epochs: readonly OpenEpoch[], earned: readonly Earned[]): Promise<void> {
+  await tx.query(
+    `SELECT 1 FROM chain_order WHERE book = ANY($1::text[]) AND state IN ('open', 'closing') AND (is_operator OR org_id = ANY($2::text[]))
+     ORDER BY book, order_index FOR NO KEY UPDATE`,
+    [epochs.map(({ book }) => book), [...new Set(earned.map(({ org_id }) => org_id))]],
+  );
 }
 
 /** By their keys, in the order of the keys. */
@@ -114,10 +124,12 @@ async function chargeOrders(
   const [first] = alike;
   if (first === undefined) return [];
   const gross = alike.reduce((sum, one) => sum + one.gross, 0n);
-  const forAll = await chargeOrder(tx, epochs, { ...first, gross });
-  if (forAll !== undefined || alike.length === 1) return alike.map(() => forAll);
+  if (alike.length === 1) return [await chargeOrder(tx, epochs, first, true)];
+  // The operator's order is for what an own one does not cover by itself: together they may be more than that.
+  const forAll = await chargeOrder(tx, epochs, { ...first, gross }, first.trust === 'operator-credits');
+  if (forAll !== undefined) return alike.map(() => forAll);
   const orders: (ChargedOrder | undefined)[] = [];
-  for (const one of alike) orders.push(await chargeOrder(tx, epochs, one));
+  for (const one of alike) orders.push(await chargeOrder(tx, epochs, one, true));
   return orders;
 }
 
@@ -129,6 +141,7 @@ async function chargeOrder(
   tx: Sql,
   epochs: readonly OpenEpoch[],
   earned: Pick<Earned, 'org_id' | 'trust' | 'payout' | 'gross'>,
+  isOperatorAsked: boolean,
 ): Promise<ChargedOrder | undefined> {
   for (const { book, epoch } of epochs) {
     if (!(await isPayable(tx, book, earned.payout))) continue;
@@ -137,10 +150,10 @@ async function chargeOrder(
        WHERE (book, order_index) = (
          SELECT book, order_index FROM chain_order
          WHERE book = $1 AND (state = 'open' OR (state = 'closing' AND close_epoch >= $2::bigint))
-           AND (is_operator OR (org_id = $3 AND $5 = 'self-custody')) AND spent + $4::numeric <= reserved
+           AND ((is_operator AND $6) OR (org_id = $3 AND $5 = 'self-custody')) AND spent + $4::numeric <= reserved
          ORDER BY is_operator, order_index LIMIT 1 FOR NO KEY UPDATE)
        RETURNING order_index`,
-      [book, epoch, earned.org_id, String(earned.gross), earned.trust],
+      [book, epoch, earned.org_id, String(earned.gross), earned.trust, isOperatorAsked],
     );
     if (charged !== undefined) return { book, order_index: charged.order_index, epoch };
   }
