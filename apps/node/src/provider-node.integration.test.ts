@@ -429,12 +429,15 @@ describe('a node in a market', () => {
     expect(logs.filter(({ event }) => event === 'lease-of-another')).toHaveLength(4);
   });
 
-  it('writes nothing for an acceptance of work that it never did, when no voucher comes with it', async () => {
+  it('writes nothing on a bare word about work that it never did', async () => {
     await start();
     const task = '99999999-0000-4000-8000-000000000000';
     market.link.tell(peerId, { type: 'accepted', receipt: { task, epoch: 1, charge: '9', fee: '0' }, voucher: null });
+    const commitment = { height: '1', root: `0x${'00'.repeat(32)}`, signature: `0x${'00'.repeat(65)}` };
+    market.link.tell(peerId, { type: 'countersigned', lease: { task, epoch: 1 }, ...commitment });
     await eventually('it is refused', () => logs.some(({ detail }) => detail['code'] === 'RECEIPT_UNKNOWN'));
-    expect(readdirSync(join(dataDir, 'receipts'))).toEqual([]);
+    await eventually('both are', () => logs.some(({ event }) => event === 'countersigned-unknown'));
+    expect(['receipts', 'commits'].map((folder) => readdirSync(join(dataDir, folder)))).toEqual([[], []]);
   });
 
   it('caps the share of chat', async () => {

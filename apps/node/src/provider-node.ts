@@ -263,6 +263,8 @@ export class ProviderNode implements NodeDuties {
       case 'yield':
         return this.#leases.find(news.lease)?.yield();
       case 'countersigned':
+        if (!this.#worksOn(news.lease, coordinator))
+          return this.#parts.log('countersigned-unknown', { lease: `${news.lease.task}.${news.lease.epoch}` });
         return await this.#receipts.keepCommit(news.lease, { ...news, coordinator: coordinator.key });
       case 'rejected':
         this.#parts.log('lease-rejected', { lease: `${news.lease.task}.${news.lease.epoch}`, why: news.why });
@@ -397,7 +399,7 @@ export class ProviderNode implements NodeDuties {
       delegate: coordinator.delegate,
       payout: this.#parts.payout,
       ownPayout: this.#parts.payout === this.#parts.identity.address,
-      isKnown: run !== null || (typeof task === 'string' && this.#unsigned.knows(task, coordinator.key)),
+      isKnown: lease !== null && this.#worksOn(lease, coordinator),
       signatures: coordinator.signatures,
     };
     if (lease !== null) {
@@ -416,6 +418,11 @@ export class ProviderNode implements NodeDuties {
     // Without a good voucher the signed word for the commitment is all the evidence there is.
     if (lease !== null && outcomes.some((outcome) => outcome.kept && outcome.task === task))
       await this.#receipts.forgetCommit(lease);
+  }
+
+  /** Words about anything else are written nowhere: a coordinator could fill the disk with them. */
+  #worksOn(lease: LeaseRef, coordinator: Coordinator): boolean {
+    return this.#leases.find(lease) !== null || this.#unsigned.knows(lease.task, coordinator.key);
   }
 
   /** What a good voucher covers is no longer unsigned; an acceptance without one is a word alone. */

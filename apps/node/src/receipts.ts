@@ -170,7 +170,10 @@ export class Receipts {
   }
 
   async forgetCommit(lease: LeaseRef): Promise<void> {
+    const before = this.#committed.get(leaseKey(lease));
     this.#committed.delete(leaseKey(lease));
+    // Else what is being written would be there afterwards.
+    await before?.written.catch(() => undefined);
     await rm(join(this.#commits, `${leaseKey(lease)}.json`), { force: true });
   }
 
