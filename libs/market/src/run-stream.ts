@@ -146,7 +146,7 @@ class StreamRun {
   readonly #choice: Choice;
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
-  #input: Promise<unknown> = Promise.resolve();
+  #input: Promise<unknown> | null = null;
   readonly #refusals: { node: string; code: string }[] = [];
   #candidate: StreamCandidate | null = null;
   #lease: LeaseRef;
@@ -174,7 +174,6 @@ class StreamRun {
     const opened = await this.#ports.jobs.openStream(this.#newStream(candidate, nonce));
     if (opened.opened) {
       this.#open = true;
-      this.#keepInput();
       const adapter = adapterOf(this.#request.work);
       // Before the first word leaves: an audit must run with the adapter that answered.
       if (adapter !== null) await this.#ports.jobs.setAdapter(this.#request.requestId, adapter);
@@ -200,6 +199,8 @@ class StreamRun {
         if (event.text === '') continue;
         text += event.text;
         yield { type: 'delta', by, text: event.text };
+        // A failure shows where it is waited for.
+        this.#keepInput().catch(() => undefined);
         continue;
       }
       const { output } = event;
@@ -225,12 +226,11 @@ class StreamRun {
     void this.#events?.return?.().catch((error: unknown) => this.#ports.report('closing a stream', error));
   }
 
-  /** While the node works: the disk has nothing to do with the first token. Awaited before anything is billed. */
-  #keepInput(): void {
+  /** Begun when the first words have left, because the disk has nothing to do with them. Awaited before anything is billed. */
+  #keepInput(): Promise<unknown> {
     const { requestId, line } = this.#request;
-    this.#input = this.#ports.objects.append(inputObject(requestId), 0, [new TextEncoder().encode(line)]);
-    // Until then a failure must not count as unhandled.
-    this.#input.catch(() => undefined);
+    this.#input ??= this.#ports.objects.append(inputObject(requestId), 0, [new TextEncoder().encode(line)]);
+    return this.#input;
   }
 
   #send(candidate: StreamCandidate, nonce: string): void {
@@ -297,7 +297,7 @@ class StreamRun {
     const [drawHeight] = await Promise.all([
       this.#height(),
       this.#ports.objects.append(segmentObject(this.#lease), 0, [piece]),
-      this.#input,
+      this.#keepInput(),
     ]);
     const row = {
       rowNo: 0,

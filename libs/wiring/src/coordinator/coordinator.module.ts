@@ -81,7 +81,7 @@ export const CATALOGUE = Symbol('catalogue of models');
  * What follows an answer waits so long for others to share statements and commits: verdicts come in groups, after the block
  * that draws them, and nobody waits for one while the first words of other answers do.
  */
-const GROUP_MS = 25;
+const GROUP_MS = 100;
 /** What a verdict asks for on its way. */
 const ASK_MS = 2;
 /** A process that dies between an acceptance and its voucher is stood in for by the queue after this. */
