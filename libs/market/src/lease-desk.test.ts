@@ -1,22 +1,30 @@
 import { describe, expect, it } from '@jest/globals';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import { LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
+import type { OpenDemand } from './ports/lease-store.ts';
 
 const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer;
 const KEPT = { task: 'kept', epoch: 1, nonce: '0x', done: 0, committed: false };
 const OTHER = { task: 'other', epoch: 1, nonce: '0x', done: 0, committed: false };
 
 /** A desk for a node with two leases; `given` is what it gave back, `run` what it began to run and never ends. */
-function deskOfTwo(owns = true): { desk: LeaseDesk; given: string[]; run: string[] } {
+function deskOfTwo(
+  owns = true,
+  waiting: readonly OpenDemand[] = [],
+): { desk: LeaseDesk; given: string[]; run: string[]; looks: () => number } {
   const given: string[] = [];
   const run: string[] = [];
+  let looks = 0;
   const leases = {
     rememberNode: async () => ({ accepted: true }),
     resume: async (_node: string, held: readonly HeldLease[]) => held.map(({ task, epoch }) => ({ task, epoch })),
     missing: async (_node: string, held: readonly HeldLease[]) =>
       [KEPT, OTHER].filter(({ task }) => !held.some((lease) => lease.task === task)),
-    moved: async () => ({ cursor: '0', nodeIds: [], jobIds: [] }),
-    demandPage: async () => [],
+    moved: async () => {
+      looks += 1;
+      return { cursor: '0', nodeIds: [], jobIds: [] };
+    },
+    demandPage: async () => waiting,
     demandOf: async () => [],
     giveBack: async ({ task }: LeaseRef, event: string, why: string) => given.push(`${task}: ${event}, ${why}`),
     view: async (ref: LeaseRef) => {
@@ -35,7 +43,7 @@ function deskOfTwo(owns = true): { desk: LeaseDesk; given: string[]; run: string
   };
   const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts);
   desk.hold(owns ? [{ no: 0, epoch: 1 }] : [], 1);
-  return { desk, given, run };
+  return { desk, given, run, looks: () => looks };
 }
 
 describe('a hello at a scheduler', () => {
@@ -61,6 +69,26 @@ describe('a scheduler that does not hold the shard of a node', () => {
     desk.takeUpCut([{ nodeId: 'n', lease: KEPT, committed: false }]);
     await desk.close();
     expect({ given, run: desk.running, asked: run }).toEqual({ given: [], run: 0, asked: ['kept'] });
+  });
+});
+
+describe('a heartbeat of a node that has no leases', () => {
+  const waiting = {
+    ...{ jobId: 'j', orgId: 'o', kind: 'batch', model: 'm', wearsAdapter: false, region: null, poolId: null },
+    ...{ verify: 'spot', rateCaps: {}, priority: 0, deadlineInMs: 1, ageMs: 0, nextRow: 0, rowCount: 1, queued: [] },
+  } as OpenDemand;
+
+  it.each([
+    ['asks for a placement while rows wait for one', [waiting], 1],
+    ['asks for none while nothing waits: chats begin and end by the thousand', [], 0],
+  ])('%s', async (_, open, asked) => {
+    const { desk, given, looks } = deskOfTwo(true, open);
+    await desk.settled();
+    const before = looks();
+    desk.heartbeat('n', []);
+    await desk.settled();
+    expect({ asked: looks() - before, given }).toEqual({ asked, given: [] });
+    await desk.close();
   });
 });
 

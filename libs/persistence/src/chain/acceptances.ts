@@ -78,7 +78,7 @@ export async function saveSignatures(
   });
 }
 
-/** Nodes say that they have stored vouchers of theirs. */
+/** Nodes say that they have stored vouchers of theirs. Nobody waits for the disk: one that a crash forgot is sent and stored again. */
 export async function markKept(database: Database, vouchers: readonly KeptVoucher[]): Promise<readonly undefined[]> {
   await database.query(
     `WITH held AS MATERIALIZED (
@@ -86,7 +86,7 @@ export async function markKept(database: Database, vouchers: readonly KeptVouche
        WHERE v.signature IS NOT NULL AND v.delivered_at IS NULL ORDER BY v.task_id FOR NO KEY UPDATE OF v
      )
      UPDATE voucher v SET delivered_at = clock_timestamp() FROM held
-     WHERE v.task_id = held.task_id AND v.delivered_at IS NULL`,
+     WHERE v.task_id = held.task_id AND v.delivered_at IS NULL RETURNING set_config('synchronous_commit', 'off', true)`,
     [vouchers.map(({ task }) => task), vouchers.map(({ nodeId }) => nodeId)],
   );
   return vouchers.map(() => undefined);
