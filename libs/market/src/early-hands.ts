@@ -18,6 +18,8 @@ export class EarlyHands {
   readonly #ports: EarlyHandsPorts;
   readonly #stop = new AbortController();
   readonly #atWork = new Map<string, Promise<void>>();
+  /** What was handled and is being marked as done, which waits for others to share a commit: no hand waits with it. */
+  readonly #marking = new Set<Promise<void>>();
   #looking: Promise<void> | null = null;
   #again = false;
 
@@ -43,6 +45,7 @@ export class EarlyHands {
     this.#stop.abort();
     await this.#looking;
     await Promise.all(this.#atWork.values());
+    await Promise.all(this.#marking);
   }
 
   async #lookOn(): Promise<void> {
@@ -72,11 +75,21 @@ export class EarlyHands {
     const { outbox, handle, report, topic } = this.#ports;
     try {
       await handle(message, this.#stop.signal);
-      await outbox.done([message.outboxId]);
+      this.#mark(message);
     } catch (error) {
       report(`work of topic ${topic}, taken early`, error);
       // The claim runs out by itself where even this fails.
       await outbox.giveUp([message.outboxId]).catch((why: unknown) => report('giving filed work up', why));
     }
+  }
+
+  /** Where this fails the message comes by the queue, and nothing is left to do. */
+  #mark({ outboxId }: QueueMessage): void {
+    const { outbox, report } = this.#ports;
+    const marking = outbox
+      .done([outboxId])
+      .catch((error: unknown) => report('marking filed work as done', error))
+      .finally(() => this.#marking.delete(marking));
+    this.#marking.add(marking);
   }
 }
