@@ -82,6 +82,8 @@ export const CATALOGUE = Symbol('catalogue of models');
  * that draws them, and nobody waits for one while the first words of other answers do.
  */
 const GROUP_MS = 100;
+/** A message's place at its topic is taken until it is marked as done: two at a time finalise, one places. */
+const DONE_MS = 5;
 /** What a verdict asks for on its way. */
 const ASK_MS = 2;
 /** A process that dies between an acceptance and its voucher is stood in for by the queue after this. */
@@ -239,7 +241,7 @@ function stores(database: Database, log: Log): Provider[] {
     bind(BooksWatch, () => new PgBooksWatch(database)),
     bind(Statements, () => new PgStatements(database)),
     bind(LeaseStore, () => new PgLeaseStore(database, { askMs: ASK_MS, acceptMs: GROUP_MS, settleMs: SETTLE_MS })),
-    bind(Outbox, () => new PgOutbox(database, GROUP_MS)),
+    bind(Outbox, () => new PgOutbox(database, DONE_MS)),
     bind(Shards, () => new PgShards(database)),
   ];
 }
