@@ -38,6 +38,7 @@ export * from './matching/queue-ahead.ts';
 export * from './matching/queue-order.ts';
 export * from './matching/shards.ts';
 export * from './matching/straggler.ts';
+export * from './matching/loaded-models.ts';
 export * from './matching/model-demand.ts';
 export * from './matching/warmth.ts';
 export * from './verification/audit-count.ts';

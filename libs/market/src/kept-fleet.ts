@@ -16,8 +16,11 @@ export interface KeptFleetPorts {
   readonly resting: (nodeId: string) => boolean;
   /** Rows per second measured by this process, when there is a measurement. */
   readonly measured: (nodeId: string, digest: string) => number | undefined;
-  /** The node with what loading its models costs others; absent: nobody reckons. */
-  readonly priced?: (node: Candidate) => Candidate;
+  /** The node with what it has loaded by now, and what loading the rest costs others; absent: nobody reckons. */
+  readonly warmth?: {
+    readonly priced: (node: Candidate) => Candidate;
+    readonly drop: (nodeId: string) => void;
+  };
 }
 
 /** What a batch of decisions counts on until Postgres has it, and until a record that was read later says so. */
@@ -63,9 +66,14 @@ export class KeptFleet {
     return this.#cold.size > 0;
   }
 
-  /** Takes in what driving models out costs now. */
-  reprice(): void {
-    for (const id of this.#cold) this.#put(id);
+  /** Takes in what these nodes have loaded by now, and what driving these models out of any node costs. */
+  reprice({ nodes, models }: { readonly nodes: ReadonlySet<string>; readonly models: ReadonlySet<string> }): void {
+    for (const id of nodes) this.#put(id);
+    if (models.size === 0) return;
+    for (const id of this.#cold) {
+      const holds = this.#placer.candidate(id)?.models.some(({ name, loaded }) => loaded && models.has(name)) === true;
+      if (holds && !nodes.has(id)) this.#put(id);
+    }
   }
 
   candidates(): Iterable<Candidate> {
@@ -171,6 +179,7 @@ export class KeptFleet {
       this.#stale.delete(id);
       this.#cold.delete(id);
       this.#placer.drop(id);
+      this.#ports.warmth?.drop(id);
     }
     return changed;
   }
@@ -188,7 +197,7 @@ export class KeptFleet {
     const node = candidateOf({ id, offer, draining: isDraining || isResting }, loaded, this.#ports.measured);
     if (node.models.every((model) => model.loaded)) this.#cold.delete(id);
     else this.#cold.add(id);
-    this.#placer.put(this.#ports.priced?.(node) ?? node);
+    this.#placer.put(this.#ports.warmth?.priced(node) ?? node);
   }
 }
 

@@ -1,14 +1,16 @@
 import {
   DemandMeter,
-  evictSecondsOn,
+  evictPriceOf,
+  leastMissed,
+  LoadedModels,
   LOAD_ASSUMED_S,
-  loadGainOf,
-  modelDemands,
+  ModelDemands,
+  slotClassKey,
+  withEvictPrices,
+  withLoadGain,
   type Candidate,
   type Demand,
-  type ModelDemands,
   type Placement,
-  type ServedModel,
 } from '@freehold/domain';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
@@ -17,12 +19,38 @@ const REPRICE_MS = 5_000;
 /** A node that got work for a model has it loaded or is about to, for so long after, whatever its offer says. */
 const WARMED_MS = 3 * LOAD_ASSUMED_S * 1_000;
 const LOAD_MS = LOAD_ASSUMED_S * 1_000;
+/** Jobs and classes of wishes whose last lease is known; one that is forgotten has waited since it was submitted. */
+const SERVED_MAX = 16_384;
 
+/** What a node has loaded by now, as far as leases tell, where that is not what its offer says. */
 interface Warmed {
-  /** When it got the first of this work, and the last. */
-  readonly sinceMs: number;
+  /** The models that its offer says are loaded. */
+  readonly offered: string;
+  readonly came: ReadonlySet<string>;
+  readonly gone: ReadonlySet<string>;
+  /** When it got work last for one of those that came. */
+  atMs: number;
+}
+
+/** What a decision changed here, to be undone if it does not come about. */
+interface Noted {
+  readonly served: readonly Served[];
+  readonly load: { readonly before: Warmed | undefined; readonly after: Warmed } | null;
+}
+
+interface Served {
+  readonly of: string;
+  readonly beforeMs: number | undefined;
   readonly atMs: number;
 }
+
+/** What has another state or price than at the last look. */
+export interface WarmthChanges {
+  readonly nodes: ReadonlySet<string>;
+  readonly models: ReadonlySet<string>;
+}
+
+const NOTHING: WarmthChanges = { nodes: new Set(), models: new Set() };
 
 /**
  * Whether models that are not loaded are loaded, or their rows wait for a slot where they are (`warmth.ts` of the domain). What is
@@ -31,73 +59,197 @@ interface Warmed {
 export class KeptWarmth {
   readonly #clock: MonotonicClock;
   readonly #meter = new DemandMeter();
-  /** When a model's rows were leased last. */
+  readonly #loaded: LoadedModels;
+  /** When a job got a lease last, and when a node began to load a model for wishes of a class; the latest at the end. */
   readonly #servedAtMs = new Map<string, number>();
-  /** By node: the model that it loaded last, as far as leases tell. */
-  readonly #warmed = new Map<string, Warmed & { readonly model: string }>();
+  readonly #warmed = new Map<string, Warmed>();
+  readonly #noted = new Map<Placement, Noted>();
+  /** Nodes whose models are others than at the last look. */
+  #changed = new Set<string>();
+  /** What driving a model out costs, as of the last time that prices were made. */
+  readonly #prices = new Map<string, number>();
   #repriceAtMs = Number.NEGATIVE_INFINITY;
-  #demands: ModelDemands = new Map();
+  #hasCold = false;
+  #demands: ModelDemands;
 
-  constructor(clock: MonotonicClock) {
+  /** @param slotsPerNode Leases that a node holds at once. */
+  constructor(clock: MonotonicClock, slotsPerNode?: number) {
     this.#clock = clock;
+    this.#loaded = new LoadedModels(slotsPerNode);
+    this.#demands = this.#demandsOf([]);
   }
 
-  /** Takes in the fleet and the demand of this decision. Returns whether prices of driving out have to be made anew. */
-  look(candidates: () => Iterable<Candidate>, demands: readonly Demand[], hasCold: boolean): boolean {
-    if (!hasCold) {
-      this.#demands = new Map();
-      return false;
-    }
+  /** Takes in the demand of this decision. Returns what has to be put anew before it. */
+  look(demands: readonly Demand[], hasCold: boolean): WarmthChanges {
+    const nodes = this.#changed;
+    this.#changed = new Set();
+    this.#hasCold = hasCold;
+    this.#demands = this.#demandsOf(hasCold ? demands : []);
+    if (!hasCold) return nodes.size === 0 ? NOTHING : { nodes, models: NOTHING.models };
     const nowMs = this.#clock.nowMs();
-    for (const [nodeId, { atMs }] of this.#warmed) if (nowMs - atMs > WARMED_MS) this.#warmed.delete(nodeId);
-    this.#demands = modelDemands(
-      candidates(),
-      demands,
-      (model) => this.#meter.perSecond(model, nowMs / 1_000),
-      (nodeId, model) => nowMs - (this.#warmedOn(nodeId, model)?.sinceMs ?? Number.NEGATIVE_INFINITY) < LOAD_MS,
-    );
-    if (nowMs - this.#repriceAtMs < REPRICE_MS) return false;
+    for (const [nodeId, { atMs }] of this.#warmed) {
+      if (nowMs - atMs <= WARMED_MS) continue;
+      this.#warmed.delete(nodeId);
+      nodes.add(nodeId);
+    }
+    if (nowMs - this.#repriceAtMs < REPRICE_MS) return { nodes, models: NOTHING.models };
     this.#repriceAtMs = nowMs;
-    return true;
+    return { nodes, models: this.#reprice() };
   }
 
   /** The demand with what loading its model once more would save, where some node would have to. */
   gained(demand: Demand): Demand {
-    const gainS = loadGainOf(demand, this.#demands, this.#waitedS(demand));
-    return gainS === undefined ? demand : { ...demand, ask: { ...demand.ask, loadGainS: gainS } };
+    if (!this.#hasCold) return demand;
+    return withLoadGain(demand, this.#demands, this.#loaded.slotsPerNode, this.#waitedS(demand));
   }
 
   /** The node as its leases and the demand make it: the same one where that is nothing new. */
-  priced(node: Candidate): Candidate {
-    const models = node.models.map((model): ServedModel => {
-      if (model.loaded) return model;
-      if (this.#warmedOn(node.nodeId, model.name) !== undefined) return { ...model, loaded: true };
-      const evictS = evictSecondsOn(node, model, this.#demands);
-      return evictS === undefined ? model : { ...model, evictS };
-    });
-    return { ...node, models };
-  }
+  readonly priced = (offered: Candidate): Candidate => {
+    const node = this.#asWarmed(offered);
+    this.#loaded.put(node);
+    return withEvictPrices(node, this.#priceOf);
+  };
 
-  leased(placements: readonly Placement[]): void {
-    const nowMs = this.#clock.nowMs();
-    for (const { nodeId, model } of placements) {
-      this.#meter.note(model.name, nowMs / 1_000);
-      this.#servedAtMs.set(model.name, nowMs);
-      const known = this.#warmedOn(nodeId, model.name);
-      if (known === undefined && model.loaded) continue;
-      this.#warmed.set(nodeId, { model: model.name, sinceMs: known?.sinceMs ?? nowMs, atMs: nowMs });
-      if (known === undefined) this.#repriceAtMs = Number.NEGATIVE_INFINITY;
+  readonly drop = (nodeId: string): void => {
+    this.#loaded.drop(nodeId);
+    this.#warmed.delete(nodeId);
+    this.#changed.delete(nodeId);
+  };
+
+  /** Counts on what was decided from now on: the next decision is made before this one is written. */
+  decided(placements: readonly Placement[], demands: readonly Demand[]): void {
+    if (placements.length === 0) return;
+    const asks = new Map(demands.map(({ ask }) => [ask.jobId, ask]));
+    for (const placement of placements) {
+      const { jobId, nodeId, model } = placement;
+      const load = this.#noteWork(nodeId, model.name);
+      const ask = asks.get(jobId);
+      const served = [this.#noteServed(jobId)];
+      if (load !== null && ask !== undefined) served.push(this.#noteServed(slotClassKey(ask)));
+      this.#noted.set(placement, { served, load });
     }
   }
 
-  #warmedOn(nodeId: string, model: string): Warmed | undefined {
-    const known = this.#warmed.get(nodeId);
-    return known?.model === model ? known : undefined;
+  /** Undoes what did not come about. */
+  settle(placements: readonly Placement[], cameAbout: (placement: Placement) => boolean): void {
+    const nowS = this.#clock.nowMs() / 1_000;
+    for (const placement of placements) {
+      const noted = this.#noted.get(placement);
+      this.#noted.delete(placement);
+      if (cameAbout(placement)) this.#meter.note(placement.model.name, nowS);
+      else if (noted !== undefined) this.#undo(placement.nodeId, noted);
+    }
   }
 
-  /** Since it was submitted, or since something of its model was leased: what is being served does not wait in vain. */
-  #waitedS({ ask, ageMs }: Demand): number {
-    const servedAtMs = this.#servedAtMs.get(ask.model ?? '') ?? Number.NEGATIVE_INFINITY;
-    return Math.min(ageMs, this.#clock.nowMs() - servedAtMs) / 1_000;
+  #demandsOf(demands: readonly Demand[]): ModelDemands {
+    const nowMs = this.#clock.nowMs();
+    return new ModelDemands(this.#loaded, demands, {
+      perSecond: (model) => this.#meter.perSecond(model, nowMs / 1_000),
+      isLoading: (slotClass) => nowMs - (this.#servedAtMs.get(slotClass) ?? Number.NEGATIVE_INFINITY) < LOAD_MS,
+    });
   }
+
+  readonly #priceOf = (model: string): number => {
+    const known = this.#prices.get(model);
+    if (known !== undefined) return known;
+    const price = evictPriceOf(model, this.#demands, this.#loaded.slotsPerNode);
+    this.#prices.set(model, price);
+    return price;
+  };
+
+  /** Makes each price that somebody asked for anew. Returns the models whose price is another one. */
+  #reprice(): ReadonlySet<string> {
+    const changed = new Set<string>();
+    const before = [...this.#prices];
+    this.#prices.clear();
+    for (const [model, price] of before)
+      if (this.#loaded.of(model) !== undefined && this.#priceOf(model) !== price) changed.add(model);
+    return changed;
+  }
+
+  #asWarmed(offered: Candidate): Candidate {
+    const warmed = this.#warmed.get(offered.nodeId);
+    if (warmed === undefined) return offered;
+    if (loadedOf(offered) !== warmed.offered) {
+      // The node says for itself what it has now.
+      this.#warmed.delete(offered.nodeId);
+      return offered;
+    }
+    return withLoaded(offered, (name, loaded) => warmed.came.has(name) || (loaded && !warmed.gone.has(name)));
+  }
+
+  /** A node gets work for a model: if it has to load it, what is missed least goes for it. */
+  #noteWork(nodeId: string, model: string): Noted['load'] {
+    const node = this.#loaded.node(nodeId);
+    const served = node?.models.find(({ name }) => name === model);
+    if (node === undefined || served === undefined) return null;
+    const before = this.#warmed.get(nodeId);
+    const nowMs = this.#clock.nowMs();
+    if (served.loaded) {
+      if (before?.came.has(model) === true) before.atMs = nowMs;
+      return null;
+    }
+    const goes = leastMissed(node, served.engineClass, this.#priceOf)?.name;
+    const after: Warmed = {
+      offered: before?.offered ?? loadedOf(node),
+      came: new Set([...(before?.came ?? []), model].filter((name) => name !== goes)),
+      gone: new Set([...(before?.gone ?? []), ...(goes === undefined ? [] : [goes])].filter((name) => name !== model)),
+      atMs: nowMs,
+    };
+    this.#warmed.set(nodeId, after);
+    this.#changeLoaded(node, (name, loaded) => name === model || (loaded && name !== goes));
+    return { before, after };
+  }
+
+  #undo(nodeId: string, { served, load }: Noted): void {
+    for (const { of, beforeMs, atMs } of served) {
+      if (this.#servedAtMs.get(of) !== atMs) continue;
+      if (beforeMs === undefined) this.#servedAtMs.delete(of);
+      else this.#servedAtMs.set(of, beforeMs);
+    }
+    if (load === null || this.#warmed.get(nodeId) !== load.after) return;
+    if (load.before === undefined) this.#warmed.delete(nodeId);
+    else this.#warmed.set(nodeId, load.before);
+    // What it has is known again when it is put, before the next decision.
+    this.#changed.add(nodeId);
+    this.#repriceAtMs = Number.NEGATIVE_INFINITY;
+  }
+
+  #changeLoaded(node: Candidate, isLoaded: (name: string, loaded: boolean) => boolean): void {
+    this.#loaded.put(withLoaded(node, isLoaded));
+    this.#changed.add(node.nodeId);
+    this.#repriceAtMs = Number.NEGATIVE_INFINITY;
+  }
+
+  #noteServed(of: string): Served {
+    const served = { of, beforeMs: this.#servedAtMs.get(of), atMs: this.#clock.nowMs() };
+    this.#servedAtMs.delete(of);
+    this.#servedAtMs.set(of, served.atMs);
+    for (const oldest of this.#servedAtMs.keys()) {
+      if (this.#servedAtMs.size <= SERVED_MAX) break;
+      this.#servedAtMs.delete(oldest);
+    }
+    return served;
+  }
+
+  /**
+   * Since it was submitted, since it got its last lease, or since a node began to load the model for wishes of its class: the jobs
+   * of a class have their turns, else the line of one model would take all nodes at once when its wait is over.
+   */
+  #waitedS({ ask, ageMs }: Demand): number {
+    const leasedAtMs = this.#servedAtMs.get(ask.jobId) ?? Number.NEGATIVE_INFINITY;
+    const loadedAtMs = this.#servedAtMs.get(this.#demands.classOf(ask)) ?? Number.NEGATIVE_INFINITY;
+    return Math.min(ageMs, this.#clock.nowMs() - Math.max(leasedAtMs, loadedAtMs)) / 1_000;
+  }
+}
+
+function loadedOf({ models }: Candidate): string {
+  return JSON.stringify(models.map(({ name, engineClass, loaded }) => [name, engineClass, loaded]));
+}
+
+function withLoaded(node: Candidate, isLoaded: (name: string, loaded: boolean) => boolean): Candidate {
+  return {
+    ...node,
+    models: node.models.map((model) => ({ ...model, loaded: isLoaded(model.name, model.loaded) })),
+  };
 }

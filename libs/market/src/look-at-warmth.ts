@@ -1,9 +1,11 @@
 import {
-  evictSecondsOn,
-  loadGainOf,
-  modelDemands,
+  evictPriceOf,
+  LoadedModels,
+  ModelDemands,
   TASK_TARGET_MS,
   warmWaitOf,
+  withEvictPrices,
+  withLoadGain,
   type Candidate,
   type Demand,
   type WarmWait,
@@ -22,29 +24,30 @@ export interface Warmth {
  * from the leases that run now. The same where all nodes have their models loaded.
  */
 export function lookAtWarmth(candidates: readonly Candidate[], demands: readonly Demand[]): Warmth {
+  const loaded = new LoadedModels();
   const busy = new Map<string, number>();
-  for (const { models, leasesActive } of candidates) {
-    const loaded = models.filter((model) => model.loaded);
-    for (const { name } of loaded) busy.set(name, (busy.get(name) ?? 0) + leasesActive / loaded.length);
+  for (const node of candidates) {
+    loaded.put(node);
+    const warm = node.models.filter((model) => model.loaded);
+    for (const { name } of warm) busy.set(name, (busy.get(name) ?? 0) + node.leasesActive / warm.length);
   }
-  const perSecond = (model: string): number => ((busy.get(model) ?? 0) * 1_000) / TASK_TARGET_MS;
-  const wanted = modelDemands(candidates, demands, perSecond, () => false);
-  // What runs is being served: then its wait is as young as it can be.
-  const waitedS = ({ ask, ageMs }: Demand): number => ((busy.get(ask.model ?? '') ?? 0) > 0 ? 0 : ageMs / 1_000);
+  const wanted = new ModelDemands(loaded, demands, {
+    perSecond: (model) => ((busy.get(model) ?? 0) * 1_000) / TASK_TARGET_MS,
+    isLoading: () => false,
+  });
+  const prices = new Map<string, number>();
+  const priceOf = (model: string): number => {
+    const price = prices.get(model) ?? evictPriceOf(model, wanted, loaded.slotsPerNode);
+    prices.set(model, price);
+    return price;
+  };
+  // Where slots that it may use are at work, the wait is taken to be as young as it can be: so much is left of it at most.
+  const waitedS = ({ ask, ageMs }: Demand): number => (loaded.isServed(ask) ? 0 : ageMs / 1_000);
   return {
-    candidates: candidates.map((node) => ({
-      ...node,
-      models: node.models.map((model) => {
-        const evictS = model.loaded ? undefined : evictSecondsOn(node, model, wanted);
-        return evictS === undefined ? model : { ...model, evictS };
-      }),
-    })),
-    demands: demands.map((demand) => {
-      const gainS = loadGainOf(demand, wanted, waitedS(demand));
-      return gainS === undefined ? demand : { ...demand, ask: { ...demand.ask, loadGainS: gainS } };
-    }),
+    candidates: candidates.map((node) => withEvictPrices(node, priceOf)),
+    demands: demands.map((demand) => withLoadGain(demand, wanted, loaded.slotsPerNode, waitedS(demand))),
     waitOf: (demand) => {
-      const of = wanted.get(demand.ask.model ?? '');
+      const of = wanted.for(demand.ask);
       return of === undefined ? undefined : warmWaitOf(demand.ask.model ?? '', of, waitedS(demand));
     },
   };

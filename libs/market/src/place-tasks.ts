@@ -67,7 +67,7 @@ export class TaskPlacement {
     this.#ports = ports;
     const warmth = new KeptWarmth(ports.clock);
     this.#warmth = warmth;
-    this.#fleet = new KeptFleet({ ...ports, priced: (node) => warmth.priced(node) });
+    this.#fleet = new KeptFleet({ ...ports, warmth });
     this.#prices = new ClearedPrices(ports.clock);
     this.#demand = new KeptDemand(ports);
     this.#room = new RoomMaking({ ...ports, candidate: (nodeId) => this.#fleet.candidate(nodeId) });
@@ -157,9 +157,10 @@ export class TaskPlacement {
     );
     if (open.length === 0) return;
     const waiting = withoutUnderWay(open.map(demandOf), underWay);
-    if (this.#warmth.look(() => this.#fleet.candidates(), waiting, this.#fleet.hasCold)) this.#fleet.reprice();
+    this.#fleet.reprice(this.#warmth.look(waiting, this.#fleet.hasCold));
     const demands = waiting.map((demand) => this.#warmth.gained(demand));
     const placements = this.#fleet.place(demands, BATCH_MAX);
+    this.#warmth.decided(placements, demands);
     const placed = new Set([...underWay, ...placements].map(({ jobId }) => jobId));
     const left = demands.filter(({ ask }) => !placed.has(ask.jobId));
     if (placements.length < BATCH_MAX) this.#room.make([...left].sort(byUrgency));
@@ -185,7 +186,7 @@ export class TaskPlacement {
       const granted = await this.#ports.leases.grant(wishes, LEASE_MS, shards);
       const rows = new Set(granted.map(keyOf));
       this.#fleet.settle(placements, (placement) => rows.has(keyOf(placement)));
-      this.#warmth.leased(placements.filter((placement) => rows.has(keyOf(placement))));
+      this.#warmth.settle(placements, (placement) => rows.has(keyOf(placement)));
       for (const { jobId } of placements) this.#demand.touch(jobId);
       // Another scheduler had a job's rows first, or jobs are over. Nothing at all, again and again: the shards are another's.
       this.#racesLost = granted.length > 0 ? 0 : this.#racesLost + 1;
@@ -198,6 +199,7 @@ export class TaskPlacement {
       }
     } catch (error) {
       this.#fleet.settle(placements, () => false);
+      this.#warmth.settle(placements, () => false);
       for (const { jobId } of placements) this.#demand.touch(jobId);
       this.#ports.report('writing leases', error);
     }

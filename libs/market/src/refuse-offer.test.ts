@@ -13,4 +13,14 @@ describe('an offer', () => {
     expect(offerFault(offer({}, ['lab']))).toBeNull();
     expect(offerFault({ pools: [], engines: [] })).toBeNull();
   });
+
+  it('that names a model twice in one engine is refused, whoever it is for', () => {
+    const one = { name: 'm', digest: 'd', rates: { inputToken: '1' } };
+    const of = (...engines: object[][]): Pick<Offer, 'engines' | 'pools'> =>
+      ({ pools: ['lab'], engines: engines.map((models) => ({ class: 'c', models })) }) as unknown as Offer;
+    expect(offerFault(of([one, { ...one, loaded: false }]))).toMatch(
+      /names m \(d\) twice in engine c.*each model once/,
+    );
+    expect(offerFault(of([one, { ...one, digest: 'e' }], [one]))).toBeNull();
+  });
 });

@@ -6,6 +6,15 @@ import type { Offer } from '@freehold/protocol';
  * for the members of a pool: on the market it would win every clearing, and nothing would stand behind it.
  */
 export function offerFault({ engines, pools }: Pick<Offer, 'engines' | 'pools'>): string | null {
+  for (const { class: engineClass, models } of engines) {
+    const named = new Set<string>();
+    for (const { name, digest } of models) {
+      const key = JSON.stringify([name, digest]);
+      if (named.has(key))
+        return `The offer names ${name} (${digest}) twice in engine ${engineClass}: expected each model once. Take the repetition out.`;
+      named.add(key);
+    }
+  }
   if (pools.length > 0) return null;
   for (const { models } of engines) {
     for (const { name, rates } of models) {

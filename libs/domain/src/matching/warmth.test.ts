@@ -1,12 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { Candidate } from './ask.ts';
-import { LOAD_ASSUMED_S } from './constraints.ts';
+import { LEASES_AHEAD, LOAD_ASSUMED_S } from './constraints.ts';
 import type { Demand } from './demand.ts';
 import { explainPlacement } from './explain.ts';
 import { explainNode } from './explain-node.ts';
 import { askFor, candidate } from './matching.fixture.ts';
-import { evictSecondsOn, loadGainOf, modelDemands } from './model-demand.ts';
+import { LoadedModels } from './loaded-models.ts';
+import { evictPriceOf, ModelDemands, withEvictPrices, withLoadGain } from './model-demand.ts';
 import { placeTasks } from './place.ts';
 import {
   carriedSlots,
@@ -43,6 +44,9 @@ describe('what loading a model costs and saves', () => {
     expect(carriedSlots(5, 8)).toBeCloseTo(5 * (1 - 0.07005), 3);
     expect(carriedSlots(1, 1)).toBeCloseTo(0.5, 9);
     expect([carriedSlots(0, 9), carriedSlots(9, 0), carriedSlots(Number.NaN, 3)]).toEqual([0, 0, 0]);
+    // Beyond what is counted one by one nothing jumps: what more slots than that carry is what is wanted.
+    expect([carriedSlots(700, 600), carriedSlots(500, 1e9)]).toEqual([600, 500]);
+    expect(evictSeconds(demand({ perSecond: 40, slots: 513 }), 2)).toBeLessThan(1e-6);
   });
 
   it('never names a price below nothing, and a lower one the fewer ask, the more others have it', () => {
@@ -77,14 +81,14 @@ describe('what loading a model costs and saves', () => {
         expect(gain).toBeGreaterThanOrEqual(0);
         if (model.waiting === 0) expect(gain).toBe(0);
         else if (model.slots === 0) expect(gain).toBe(Number.POSITIVE_INFINITY);
-        else if (waitedS >= WARM_WAIT_LOADS_MAX * model.loadS && !model.isLoading)
-          expect(gain).toBe(Number.POSITIVE_INFINITY);
+        else if (waitedS >= WARM_WAIT_LOADS_MAX * model.loadS) expect(gain).toBe(Number.POSITIVE_INFINITY);
         const wait = warmWaitOf('m', model, waitedS);
         expect(wait.expiresInS).toBeLessThanOrEqual(WARM_WAIT_LOADS_MAX * model.loadS);
-        if (wait.expiresInS === 0 && model.waiting > 0 && !model.isLoading) expect(gain).toBe(Number.POSITIVE_INFINITY);
+        if (wait.expiresInS === 0 && model.waiting > 0) expect(gain).toBe(Number.POSITIVE_INFINITY);
       }),
     );
     expect(loadGainSeconds(demand({ waiting: 1 }), 4, 0, 39)).toBe(Number.POSITIVE_INFINITY);
+    expect(loadGainSeconds(demand({ waiting: 1, isLoading: true }), 4, 0, 39)).toBe(0);
   });
 
   it('learns how often a model is asked for from the first minute on, and forgets it', () => {
@@ -93,6 +97,16 @@ describe('what loading a model costs and saves', () => {
     expect(meter.perSecond('m', 60)).toBeCloseTo(0.5, 1);
     expect(meter.perSecond('m', 60 + HOUR_S)).toBeLessThan(0.001);
     expect(meter.perSecond('other', 60)).toBe(0);
+  });
+
+  it('forgets what was asked for longest ago, not what it saw first', () => {
+    const meter = new DemandMeter();
+    for (let i = 0; i < 2_000; i += 1) {
+      meter.note('always', i);
+      meter.note(`once-${i}`, i);
+    }
+    expect(meter.perSecond('always', 2_000)).toBeCloseTo(1, 1);
+    expect(meter.perSecond('once-0', 2_000)).toBe(0);
   });
 });
 
@@ -117,6 +131,12 @@ const job = (model: string, over: Partial<Demand> = {}): Demand => ({
   ...over,
 });
 
+function demandsOf(nodes: readonly Candidate[], jobs: readonly Demand[], perSecond: (model: string) => number) {
+  const loaded = new LoadedModels();
+  for (const one of nodes) loaded.put(one);
+  return new ModelDemands(loaded, jobs, { perSecond, isLoading: () => false });
+}
+
 /** A decision with everything reckoned, as the scheduler makes it. */
 function decide(
   nodes: readonly Candidate[],
@@ -124,18 +144,9 @@ function decide(
   perSecond: (model: string) => number,
   waitedS = 0,
 ) {
-  const demands = modelDemands(nodes, jobs, perSecond, () => false);
-  const priced = nodes.map((one) => ({
-    ...one,
-    models: one.models.map((model) => {
-      const evictS = model.loaded ? undefined : evictSecondsOn(one, model, demands);
-      return evictS === undefined ? model : { ...model, evictS };
-    }),
-  }));
-  const gained = jobs.map((one) => {
-    const loadGainS = loadGainOf(one, demands, waitedS);
-    return loadGainS === undefined ? one : { ...one, ask: { ...one.ask, loadGainS } };
-  });
+  const demands = demandsOf(nodes, jobs, perSecond);
+  const priced = nodes.map((one) => withEvictPrices(one, (model) => evictPriceOf(model, demands, LEASES_AHEAD)));
+  const gained = jobs.map((one) => withLoadGain(one, demands, LEASES_AHEAD, waitedS));
   return { placed: placeTasks(gained, priced), asks: gained.map(({ ask }) => ask), priced, demands };
 }
 
@@ -147,7 +158,7 @@ describe('placement where models have to be loaded', () => {
     const { placed, asks, priced, demands } = decide(nodes, [job('hot')], wanted);
     expect(placed).toEqual([]);
     const [ask] = asks;
-    const model = demands.get('hot');
+    const model = ask && demands.for(ask);
     if (ask === undefined || model === undefined) throw new Error('expected a demand');
     const explanation = explainPlacement(ask, priced, warmWaitOf('hot', model, 10));
     expect(explanation.eliminated.map(({ constraint, nodes: left }) => [constraint, left])).toEqual([
@@ -181,7 +192,7 @@ describe('placement where models have to be loaded', () => {
   it('changes nothing where all nodes have their models loaded', () => {
     const all = ['hot', 'rare', 'new'];
     const nodes = [node('a', all, { leasesActive: 2 }), node('b', all)];
-    expect(modelDemands(nodes, [job('hot')], wanted, () => false).size).toBe(0);
+    expect(demandsOf(nodes, [job('hot')], wanted).for(job('hot').ask)).toBeUndefined();
     expect(decide(nodes, [job('hot', { rowCount: 8 })], wanted).placed.map(({ nodeId }) => nodeId)).toEqual(['b']);
   });
 
@@ -197,5 +208,73 @@ describe('placement where models have to be loaded', () => {
         jobs: 1,
       },
     ]);
+  });
+
+  it('counts for a job the slots that it may use, and nobody else', () => {
+    const eu = Array.from({ length: 10 }, (_, i) => node(`eu${i}`, ['hot'], { leasesActive: 2 }));
+    const us = node('us', ['rare'], { region: 'us' });
+    const bound = job('hot', { ask: { ...job('hot').ask, jobId: 'us-only', regions: ['us'] } });
+    // Nobody there has it: it is loaded at once, whatever happens elsewhere.
+    expect(decide([...eu, us], [job('hot'), bound], wanted).placed.map(({ jobId }) => jobId)).toEqual(['us-only']);
+    // Where a slot of its own comes free sooner, it waits.
+    const warm = node('us-warm', ['hot'], { region: 'us', leasesActive: 2 });
+    expect(decide([...eu, us, warm], [bound], wanted).placed).toEqual([]);
+    const { demands } = decide([...eu, us, warm], [job('hot', { rowCount: 16_000 }), bound], wanted);
+    // Of those who may go anywhere, as many as there are slots of this kind.
+    expect(demands.for(bound.ask)).toMatchObject({ slots: 2, waiting: 1 + 200 / 11 });
+    expect(demands.for(job('hot').ask)).toMatchObject({ slots: 22, waiting: 201 });
+  });
+
+  it('counts a node once for a model, however often it is named, and as it stands now', () => {
+    const loaded = new LoadedModels();
+    const one = node('a', ['hot', 'rare']);
+    loaded.put({ ...one, models: [...one.models, ...one.models] });
+    expect([loaded.slotsOf('hot'), loaded.slotsFor(job('hot').ask)]).toEqual([LEASES_AHEAD, LEASES_AHEAD]);
+    for (const [now, slots] of [
+      [{ ...one, draining: true }, 0],
+      [one, LEASES_AHEAD],
+      [{ ...one, benchedForMs: 1 }, 0],
+      [node('a', ['rare']), 0],
+      [one, LEASES_AHEAD],
+    ] as const) {
+      loaded.put(now);
+      expect([loaded.slotsOf('hot'), loaded.slotsFor(job('hot').ask)]).toEqual([slots, slots]);
+    }
+    loaded.drop('a');
+    expect([loaded.slotsOf('hot'), loaded.slotsFor(job('hot').ask), loaded.of('hot')]).toEqual([0, 0, undefined]);
+  });
+
+  it('keeps its counts as a count over all nodes would have them, whatever came and went', () => {
+    const models = fc.uniqueArray(fc.constantFrom('hot', 'rare', 'new'));
+    const put = fc.record({
+      id: fc.nat(5),
+      models,
+      region: fc.constantFrom('eu', 'us'),
+      draining: fc.boolean(),
+      drop: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(put, { maxLength: 30 }), (steps) => {
+        const loaded = new LoadedModels();
+        const asks = ['eu', 'us'].map((region) => ({ ...job('hot').ask, regions: [region] }));
+        const now = new Map<string, Candidate>();
+        for (const { id, models: has, region, draining, drop } of steps) {
+          const name = String(id);
+          const stands = node(name, has, { region, draining });
+          if (drop) now.delete(name);
+          else now.set(name, stands);
+          if (drop) loaded.drop(name);
+          else loaded.put(stands);
+          const fresh = new LoadedModels();
+          for (const other of now.values()) fresh.put(other);
+          expect(asks.map((ask) => loaded.slotsFor(ask))).toEqual(asks.map((ask) => fresh.slotsFor(ask)));
+          expect([loaded.slotsOf('hot'), loaded.of('hot')?.offers]).toEqual([
+            fresh.slotsOf('hot'),
+            fresh.of('hot')?.offers,
+          ]);
+        }
+      }),
+      { numRuns: 30 },
+    );
   });
 });

@@ -11,9 +11,9 @@ export interface ModelDemand {
   readonly serviceS: number;
   /** Requests that wait for a slot now. */
   readonly waiting: number;
-  /** Slots of the nodes that have it loaded or are loading it; where a node has several models, its part. */
+  /** Slots of the nodes that have it loaded or are loading it. Those of a node with several models count whole for each of them. */
   readonly slots: number;
-  /** Whether some node is loading it now. */
+  /** Whether a node is loading it now for those who ask. */
   readonly isLoading: boolean;
   /** Seconds until it answers on a node that does not have it. */
   readonly loadS: number;
@@ -25,16 +25,17 @@ export const WANTED_AGAIN_S = 600;
 export const WARM_WAIT_LOADS_MAX = 3;
 /** With so little time left in loads, there is none to wait in. */
 const DEADLINE_LOADS = 2;
-/** More slots of one model than this are as good as any number. */
-const SLOTS_MAX = 4_096;
+/** Of more slots than this all are busy that are wanted: chance evens out. */
+const SLOTS_MAX = 512;
 
 /**
  * Slots that are busy on average when requests that would keep `wanted` busy find so many: Erlang's formula for calls that come at
  * random. At most `slots`, and as good as `wanted` when there are plenty.
  */
 export function carriedSlots(wanted: number, slots: number): number {
-  const lines = Math.min(SLOTS_MAX, Math.floor(slots));
+  const lines = Math.floor(slots);
   if (!(wanted > 0) || lines <= 0) return 0;
+  if (lines > SLOTS_MAX) return Math.min(wanted, lines);
   let blocked = 1;
   for (let line = 1; line <= lines; line += 1) blocked = (wanted * blocked) / (line + wanted * blocked);
   return wanted * (1 - blocked);
@@ -48,7 +49,10 @@ export function evictSeconds(model: ModelDemand, slotsHere: number): number {
   const { perSecond, serviceS, waiting, slots, loadS } = model;
   const left = Math.max(0, slots - slotsHere);
   const wanted = perSecond * serviceS;
-  const busyLess = carriedSlots(wanted, slots) - carriedSlots(wanted, left);
+  const busyLess =
+    slots > SLOTS_MAX
+      ? Math.min(wanted, slots) - Math.min(wanted, left)
+      : carriedSlots(wanted, slots) - carriedSlots(wanted, left);
   const displaced = serviceS > 0 ? (Math.max(0, busyLess) / serviceS) * loadS : 0;
   const next = left < 1 ? Math.min(1, perSecond * WANTED_AGAIN_S) : 0;
   const inLine = slots > 0 ? waiting * Math.min(1, slotsHere / slots) : waiting;
@@ -57,15 +61,15 @@ export function evictSeconds(model: ModelDemand, slotsHere: number): number {
 
 /**
  * Seconds of waiting that loading a model on one more node with `slotsThere` slots saves those who wait now; 0 where a slot comes
- * free sooner than it is loaded. Infinite, whatever has to go for it, where nobody has it loaded, where the first in line waited
- * for {@link WARM_WAIT_LOADS_MAX} loads and none is under way, and where its deadline is too near to wait.
+ * free sooner than it is loaded. Infinite, whatever has to go for it, where nobody has it loaded, where it was waited for through
+ * {@link WARM_WAIT_LOADS_MAX} loads, and where its deadline is too near to wait and no load is under way.
  */
 export function loadGainSeconds(model: ModelDemand, slotsThere: number, waitedS: number, leftS: number): number {
   const { serviceS, waiting, slots, loadS, isLoading } = model;
   if (waiting <= 0) return 0;
   if (slots < 1) return Number.POSITIVE_INFINITY;
-  if (!isLoading && (waitedS >= WARM_WAIT_LOADS_MAX * loadS || leftS <= DEADLINE_LOADS * loadS))
-    return Number.POSITIVE_INFINITY;
+  if (waitedS >= WARM_WAIT_LOADS_MAX * loadS) return Number.POSITIVE_INFINITY;
+  if (!isLoading && leftS <= DEADLINE_LOADS * loadS) return Number.POSITIVE_INFINITY;
   const served = Math.min(waiting, Math.max(1, slotsThere));
   // The last in line are those who would be served there: the k-th waits until k slots came free.
   const waitS = ((waiting - (served - 1) / 2) * serviceS) / slots;
@@ -104,6 +108,7 @@ export class DemandMeter {
     const meter = this.#meters.get(model) ?? { count: 0, sinceS: nowS, atS: nowS };
     meter.count = meter.count * fading(nowS - meter.atS) + requests;
     meter.atS = nowS;
+    this.#meters.delete(model);
     this.#meters.set(model, meter);
     for (const oldest of this.#meters.keys()) {
       if (this.#meters.size <= MODELS_MAX) break;

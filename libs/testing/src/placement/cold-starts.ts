@@ -116,6 +116,8 @@ class ModelMarket {
   readonly #fleet: readonly FleetNode[];
   readonly #meter = new DemandMeter();
   readonly #waits: number[] = [];
+  /** By model: when a node began to load it last. */
+  readonly #loadedAtS: number[] = [];
   #serviceS = SERVICE_ASSUMED_S;
   #colds = 0;
   #pricedAtS = Number.NEGATIVE_INFINITY;
@@ -252,8 +254,8 @@ class ModelMarket {
     const ask = { ...this.#ask, model: nameOf(model) };
     if (this.#setting.policy !== 'priced') return ask;
     const { slots, perNode } = this.#setting;
-    const waitedS = nowS - first.atS;
-    const leftS = DEADLINE_MS / 1_000 - waitedS;
+    const waitedS = nowS - Math.max(first.atS, this.#loadedAtS[model] ?? Number.NEGATIVE_INFINITY);
+    const leftS = DEADLINE_MS / 1_000 - (nowS - first.atS);
     const gainS = loadGainSeconds(this.#demandOf(model, nowS), slots / perNode, waitedS, leftS);
     return { ...ask, loadGainS: coarseSeconds(gainS) };
   }
@@ -278,6 +280,7 @@ class ModelMarket {
   #load(node: FleetNode, model: number, nowS: number): void {
     const { perNode, loadS, policy } = this.#setting;
     this.#colds += 1;
+    this.#loadedAtS[model] = nowS;
     if (node.loaded.size >= perNode) {
       const [least] = this.#idleOf(node, nowS).sort((a, b) =>
         policy === 'priced' ? a.evictS - b.evictS : a.usedS - b.usedS,
