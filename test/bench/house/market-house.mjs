@@ -53,6 +53,45 @@ export function cpuSecondsByCommand() {
   return seconds;
 }
 
+/** Milliseconds of processor time so far of each part of the house below this process; engines by whose they are. */
+export function cpuMsByPart() {
+  const processes = new Map();
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      processes.set(Number(pid), {
+        parent: Number(fields[1]),
+        ms: (Number(fields[11]) + Number(fields[12])) * 10,
+        command,
+      });
+    } catch {
+      // The process ended between the listing and the reading.
+    }
+  }
+  const parts = {};
+  for (const [pid, { ms }] of processes) {
+    const part = partOf(pid, processes);
+    if (part !== null) parts[part] = (parts[part] ?? 0) + ms;
+  }
+  return parts;
+}
+
+/** Null for what is not below this process. */
+function partOf(pid, processes) {
+  if (pid === process.pid) return 'client';
+  const known = processes.get(pid);
+  if (known === undefined || pid <= 1) return null;
+  const parent = partOf(known.parent, processes);
+  if (parent === null) return null;
+  const app = /apps\/(api|scheduler|node)\/dist/.exec(known.command)?.[1];
+  if (app !== undefined) return app;
+  if (/child-process\/child/.test(known.command)) return `engineOf${parent[0].toUpperCase()}${parent.slice(1)}`;
+  if (/postgres/.test(known.command)) return 'postgres';
+  return /anvil/.test(known.command) ? 'chain' : parent;
+}
+
 export function percentile(values, share) {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
