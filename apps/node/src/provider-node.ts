@@ -336,7 +336,9 @@ export class ProviderNode implements NodeDuties {
   /** What is in memory is part of the offer: a market that knows it does not have models drive each other out. */
   async #lookAtEngines(): Promise<void> {
     try {
-      if (await this.#seats.look()) await this.#renew();
+      if (!(await this.#seats.look())) return;
+      await this.#renew();
+      this.#seats.offered();
     } catch (error) {
       // An engine that is away, or a full disk: the offer stands, and the next look asks again.
       this.#parts.log('engines-unreadable', { message: error instanceof Error ? error.message : String(error) });

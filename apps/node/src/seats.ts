@@ -27,18 +27,34 @@ const KINDS = {
 export class Seats {
   readonly all: readonly Seat[];
   /** By engine: the models that answer without being loaded first; null: all of them. */
-  #loaded: ReadonlyMap<Engine, ReadonlySet<string> | null> = new Map();
+  readonly #loaded = new Map<Engine, ReadonlySet<string> | null>();
+  /** Of each seat, as the last offer says. */
+  #offeredLoaded: readonly boolean[] = [];
 
   private constructor(all: readonly Seat[]) {
     this.all = all;
   }
 
-  /** Asks the engines what they have in memory. Returns whether the offer says something else by now. */
+  /**
+   * Asks the engines what they have in memory. Returns whether the last offer that went out says something else: until
+   * {@link offered}. Of an engine that does not answer the last word stands, and the fault is thrown when nobody had news.
+   */
   async look(): Promise<boolean> {
     const engines = [...new Set(this.all.map(({ engine }) => engine))];
-    const before = this.all.map((seat) => this.#isLoaded(seat));
-    this.#loaded = new Map(await Promise.all(engines.map(async (engine) => [engine, await engine.loaded()] as const)));
-    return this.all.some((seat, at) => this.#isLoaded(seat) !== before[at]);
+    const answers = await Promise.allSettled(engines.map((engine) => engine.loaded()));
+    for (const [i, engine] of engines.entries()) {
+      const answer = answers[i];
+      if (answer?.status === 'fulfilled') this.#loaded.set(engine, answer.value);
+    }
+    const isNews = this.all.some((seat, at) => this.#isLoaded(seat) !== this.#offeredLoaded[at]);
+    const silent = answers.find((answer) => answer.status === 'rejected');
+    if (!isNews && silent !== undefined) throw silent.reason;
+    return isNews;
+  }
+
+  /** The offer that says what {@link look} found is out. */
+  offered(): void {
+    this.#offeredLoaded = this.all.map((seat) => this.#isLoaded(seat));
   }
 
   #isLoaded({ engine, model }: Seat): boolean {
@@ -77,6 +93,7 @@ export class Seats {
     }
     const made = new Seats(seats);
     await made.look();
+    made.offered();
     return made;
   }
 

@@ -109,7 +109,7 @@ export class TaskPlacement {
 
   /** Asks for a decision if rows are known to wait, or leases run: what makes others wait asks by itself. */
   nudge(): void {
-    if (this.#demand.mayWait || this.#stragglers.hasLeases) this.wake();
+    if (this.#demand.mayWait || this.#stragglers.isDue) this.wake();
   }
 
   /** Asks for a decision soon. Many wakes make one. */
@@ -149,7 +149,7 @@ export class TaskPlacement {
     await this.#demand.refresh();
     const open = this.#demand.next();
     // Chats move tasks by the thousand: nodes are read again when there is something to place on them, or to relieve.
-    if (open.length === 0 && !this.#stragglers.hasLeases) return moved.nodeIds.forEach((id) => this.#fleet.touch(id));
+    if (open.length === 0 && !this.#stragglers.isDue) return moved.nodeIds.forEach((id) => this.#fleet.touch(id));
     await this.#fleet.refresh(this.owns, moved.nodeIds);
     this.#stragglers.relieve(
       (jobId) => this.#demand.isOpen(jobId),

@@ -69,9 +69,9 @@ export class Stragglers {
     this.#ports = ports;
   }
 
-  /** Whether leases run that might become late. */
-  get hasLeases(): boolean {
-    return this.#running.size > 0;
+  /** Whether leases run that might be late, and were not looked at a moment ago. */
+  get isDue(): boolean {
+    return this.#running.size > 0 && this.#ports.clock.nowMs() - this.#lookedAtMs >= LOOK_EVERY_MS;
   }
 
   began(lease: GrantedLease, demand: Demand | undefined): void {

@@ -78,6 +78,8 @@ it('gives filed work to one taker, and to the queue what nobody took, gave up, o
   expect(new Set(taken.map(({ ids }) => ids['task']))).toEqual(new Set([0, 1, 2, 3]));
   await outbox.done([done]);
   await outbox.giveUp([givenUp]);
+  // Whoever failed would take it again at once, for ever.
+  expect(await outbox.take('verify', 10)).toEqual([]);
   const sent: string[] = [];
   await outbox.relay(
     10,

@@ -92,7 +92,12 @@ export class PgOutbox extends Outbox {
   }
 
   async giveUp(outboxIds: readonly string[]): Promise<void> {
-    await this.#giveUpClaim(outboxIds);
+    // With a time of its own it is the relay's, at once, and nobody takes it early again.
+    await this.#database.query(
+      `UPDATE outbox SET claimed_until = NULL, not_before = coalesce(not_before, clock_timestamp())
+       WHERE id = ANY($1::bigint[]) AND sent_at IS NULL`,
+      [outboxIds],
+    );
   }
 
   /** By itself and after the commit: notifying transactions wait for each other while they commit, and these have nothing to write. */

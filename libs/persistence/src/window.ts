@@ -80,9 +80,10 @@ export class Window<T, R> {
       for (const [i, call] of calls.entries()) call.resolve(answers[i] as R);
     } catch (error) {
       const isUnknown = error instanceof CommitUnknownError;
-      if (calls.length === 1 || isUnknown) for (const call of calls) call.reject(error);
-      // All at once: one that waits for a lock holds up nobody else.
-      else await Promise.all(calls.map(async ({ item, resolve, reject }) => this.#alone(item).then(resolve, reject)));
+      for (const call of calls) {
+        if (calls.length === 1 || isUnknown) call.reject(error);
+        else await this.#alone(call.item).then(call.resolve, call.reject);
+      }
     }
   }
 

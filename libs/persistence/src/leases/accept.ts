@@ -28,7 +28,10 @@ interface Priced {
   readonly fee: Amount;
 }
 
-/** One of several was moved, or is held, by another at the same moment: none is written, and each is done by itself. */
+/** Left out of a group, because another holds its job: it has to wait alone. */
+export const HELD = 'held';
+
+/** One of several was moved by another at the same moment: none is written, and each is done by itself. */
 class GroupBroken extends Error {}
 
 /**
@@ -38,20 +41,32 @@ class GroupBroken extends Error {}
  *
  * Several leases share one transaction, and one wait for the disk. All locks of a kind are taken together and in one order
  * (jobs, leases, nodes, accounts, orders, payees; a task is locked under its lease), so that two groups never wait in a circle. A
- * group does not wait for a job that another holds: each of its leases is then done by itself.
+ * group waits for no job that another holds: such leases are left out, and named.
  */
 export async function acceptAll(
   database: Database,
   acceptances: readonly Acceptance[],
   settleMs: number,
-): Promise<readonly Accepted[]> {
+): Promise<readonly (Accepted | typeof HELD)[]> {
   return database.transaction(
     async (tx) => {
       const isGroup = acceptances.length > 1;
-      const priced = priceAll(acceptances, await lockForAcceptance(tx, acceptances, isGroup));
+      const free = await lockForAcceptance(tx, acceptances, isGroup);
+      const priced = priceAll(acceptances, free);
+      const isFree = new Set(free.map(({ task_id }) => task_id));
+      const held = isGroup
+        ? await heldOf(
+            tx,
+            acceptances.filter(({ task }) => !isFree.has(task)),
+          )
+        : new Set<string>();
       const done = priced.length === 0 ? null : await write(tx, priced, { isGroup, settleMs });
-      const outcomes: Accepted[] = [];
+      const outcomes: (Accepted | typeof HELD)[] = [];
       for (const acceptance of acceptances) {
+        if (held.has(acceptance.task)) {
+          outcomes.push(HELD);
+          continue;
+        }
         const one = priced.find((candidate) => candidate.acceptance === acceptance);
         outcomes.push(done === null || one === undefined ? await fencedBecause(tx, acceptance) : outcomeOf(one, done));
       }
@@ -73,8 +88,7 @@ async function lockForAcceptance(
   acceptances: readonly Acceptance[],
   isGroup: boolean,
 ): Promise<readonly AcceptableLease[]> {
-  const params = [acceptances.map(({ task }) => task), acceptances.map(({ epoch }) => epoch)];
-  const free = await tx.query<AcceptableLease>(
+  return tx.query<AcceptableLease>(
     `SELECT t.id AS task_id, l.job_id, t.org_id, l.node_id, node.payout, job.trust, l.rates,
        greatest(0, coalesce(job.cap, 0) - job.charged) AS headroom
      FROM unnest($1::uuid[], $2::int[]) AS claim (task_id, epoch)
@@ -82,18 +96,24 @@ async function lockForAcceptance(
      JOIN lease l ON l.task_id = t.id AND l.epoch = t.epoch JOIN job ON job.id = t.job_id JOIN node ON node.id = l.node_id
      WHERE t.state = 'delivered' AND l.ended_at IS NULL
      ORDER BY job.id FOR NO KEY UPDATE OF job ${isGroup ? 'SKIP LOCKED' : ''}`,
-    params,
+    refsOf(acceptances),
   );
-  if (isGroup && free.length < acceptances.length) {
-    const [open] = await tx.query<{ n: number }>(
-      `SELECT count(*)::int AS n FROM unnest($1::uuid[], $2::int[]) AS claim (task_id, epoch)
-       JOIN task t ON t.id = claim.task_id AND t.epoch = claim.epoch JOIN lease l ON l.task_id = t.id AND l.epoch = t.epoch
-       WHERE t.state = 'delivered' AND l.ended_at IS NULL`,
-      params,
-    );
-    if (free.length < (open?.n ?? 0)) throw new GroupBroken('a job of the group is held by another');
-  }
-  return free;
+}
+
+/** Those that could be accepted if another did not hold their jobs. */
+async function heldOf(tx: Sql, acceptances: readonly Acceptance[]): Promise<ReadonlySet<string>> {
+  if (acceptances.length === 0) return new Set();
+  const open = await tx.query<{ task_id: string }>(
+    `SELECT t.id AS task_id FROM unnest($1::uuid[], $2::int[]) AS claim (task_id, epoch)
+     JOIN task t ON t.id = claim.task_id AND t.epoch = claim.epoch JOIN lease l ON l.task_id = t.id AND l.epoch = t.epoch
+     WHERE t.state = 'delivered' AND l.ended_at IS NULL`,
+    refsOf(acceptances),
+  );
+  return new Set(open.map(({ task_id }) => task_id));
+}
+
+function refsOf(acceptances: readonly Acceptance[]): readonly unknown[] {
+  return [acceptances.map(({ task }) => task), acceptances.map(({ epoch }) => epoch)];
 }
 
 /** What each costs, in the order given: leases of one job share what is left under its cap. The same lease twice counts once. */

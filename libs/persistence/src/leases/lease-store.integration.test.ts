@@ -518,11 +518,13 @@ describe('acceptances that come together', () => {
     ]);
   });
 
-  it('do not wait for a job that another holds: its lease alone does', async () => {
+  it('do not wait for a job that another holds: its lease alone does, and no later group either', async () => {
     const [node, org] = [await world.node(), await world.org(1_000n)];
-    const [held, free] = await chats(2, node, org);
-    if (held === undefined || free === undefined) throw new Error();
-    const [first, second] = [await world.acceptance(held.lease), await world.acceptance(free.lease)];
+    const [held, ...free] = await chats(4, node, org);
+    if (held === undefined) throw new Error();
+    const first = await world.acceptance(held.lease);
+    const [second, ...later] = await Promise.all(free.map(({ lease }) => world.acceptance(lease)));
+    if (second === undefined) throw new Error();
     const grouped = together();
     const done: string[] = [];
     let accepted: Promise<unknown> = Promise.resolve();
@@ -530,10 +532,12 @@ describe('acceptances that come together', () => {
       await tx.query('SELECT 1 FROM job WHERE id = $1 FOR UPDATE', [held.job]);
       accepted = grouped.accept(first).then(({ moved }) => done.push(`held ${moved}`));
       expect((await grouped.accept(second)).moved).toBe(true);
+      for (const { moved } of await Promise.all(later.map((one) => grouped.accept(one)))) expect(moved).toBe(true);
       done.push('free');
     });
     await accepted;
     expect(done).toEqual(['free', 'held true']);
+    expect(await commits([held.lease, ...free.map(({ lease }) => lease)])).toBe(3);
     // Who waited would have waited for the lock's timeout of five seconds.
   }, 4_500);
 

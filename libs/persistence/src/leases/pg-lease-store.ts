@@ -22,7 +22,7 @@ import type { AuditDue } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { Window } from '../window.ts';
-import { acceptAll } from './accept.ts';
+import { acceptAll, HELD } from './accept.ts';
 import {
   benchAuditors,
   findings,
@@ -46,6 +46,8 @@ import { markSwept, sweepable } from './retention.ts';
 const ASKED_MAX = 64;
 /** One transaction accepts at most so many: its locks are others' waits. */
 const ACCEPTED_MAX = 32;
+/** Connections that wait for jobs which others hold. */
+const WAITING_MAX = 2;
 
 export interface VerdictWaits {
   /** How long what a verdict reads and writes on its way waits for that of others, to share statements; 0: not at all. */
@@ -65,11 +67,16 @@ export class PgLeaseStore extends LeaseStore {
   readonly #draws: Window<SavedDraw, Moved>;
   readonly #findings: Window<LeaseRef, readonly AuditFinding[]>;
   readonly #found: Window<SavedFindings, undefined>;
-  readonly #accepted: Window<Acceptance, Accepted>;
+  readonly #accepted: Window<Acceptance, Accepted | typeof HELD>;
+  readonly #settleMs: number;
+  /** Acceptances that wait for their jobs: each takes a connection, so few do at one time. */
+  readonly #waiting: Promise<unknown>[] = Array.from({ length: WAITING_MAX }, () => Promise.resolve());
+  #lastWaiting = 0;
 
   constructor(database: Database, { askMs = 0, acceptMs = 0, settleMs = 0 }: VerdictWaits = {}) {
     super();
     this.#database = database;
+    this.#settleMs = settleMs;
     const asked = { windowMs: askMs, weightMax: ASKED_MAX, weightOf: (): number => 1 };
     this.#views = new Window((leases) => views(database, leases), asked);
     this.#records = new Window((calls) => recordsOf(database, calls), asked);
@@ -175,8 +182,21 @@ export class PgLeaseStore extends LeaseStore {
   benchAuditors(wrong: readonly WrongAuditor[], benchMs: number): Promise<void> {
     return benchAuditors(this.#database, wrong, benchMs);
   }
-  accept(acceptance: Acceptance): Promise<Accepted> {
-    return this.#accepted.add(acceptance);
+  async accept(acceptance: Acceptance): Promise<Accepted> {
+    const outcome = await this.#accepted.add(acceptance);
+    return outcome === HELD ? await this.#acceptAlone(acceptance) : outcome;
+  }
+
+  async #acceptAlone(acceptance: Acceptance): Promise<Accepted> {
+    this.#lastWaiting = (this.#lastWaiting + 1) % WAITING_MAX;
+    const place = this.#lastWaiting;
+    const mine = (this.#waiting[place] ?? Promise.resolve()).then(() =>
+      acceptAll(this.#database, [acceptance], this.#settleMs),
+    );
+    this.#waiting[place] = mine.catch(() => undefined);
+    const [outcome] = await mine;
+    if (outcome === undefined || outcome === HELD) throw new Error('a lease that came alone was told that it is held');
+    return outcome;
   }
   reject(
     lease: LeaseRef,

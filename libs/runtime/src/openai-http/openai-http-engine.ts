@@ -50,6 +50,9 @@ class OpenAiHttpEngine extends Engine {
   #detected: Promise<DetectedServer> | undefined;
   #detectedAt = 0;
 
+  /** What the server last said of its memory; null while it never did. */
+  #inMemory: ReadonlySet<string> | null = null;
+
   constructor(spec: OpenAiHttpSpec) {
     super();
     this.#spec = spec;
@@ -65,7 +68,9 @@ class OpenAiHttpEngine extends Engine {
 
   override async loaded(): Promise<ReadonlySet<string> | null> {
     const { dialect } = await this.#detect();
-    return await loadedModels(this.#server, dialect);
+    // A server that loads a model may not answer in time: what it said before is nearer to the truth than "everything".
+    this.#inMemory = (await loadedModels(this.#server, dialect)) ?? this.#inMemory;
+    return this.#inMemory;
   }
 
   async chat(
