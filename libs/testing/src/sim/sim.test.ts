@@ -6,7 +6,7 @@ const SEEDS = 200;
  * Beside the first ones: markets in which the stale word of a node meets its successor, and epochs alone tell them apart; and one
  * in which a process that lost a lease writes its rows late.
  */
-const TELLING_SEEDS = [465, 849, 701];
+const TELLING_SEEDS = [1461, 2626, 4328];
 
 it('gives the same ledger for the same seed, and another for another', async () => {
   const [once, again, other] = [await runSeed(3), await runSeed(3), await runSeed(5)];
