@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { Digest, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
+import { Digest, leaseKey, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, statIfThere, syncFolder, writeDurably } from './durable-files.ts';
 
 /** What a lease is, as long as the node holds anything of it. */
@@ -37,9 +37,6 @@ export interface Restored {
   readonly inputs: readonly Omit<JournalInput, 'type'>[];
   readonly results: readonly { readonly leaf: Uint8Array; readonly output: WorkOutput }[];
 }
-
-export const leaseKey = (lease: { readonly task: string; readonly epoch: number }): string =>
-  `${lease.task}.${lease.epoch}`;
 
 interface Piece {
   readonly offset: number;

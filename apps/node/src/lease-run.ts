@@ -3,13 +3,14 @@ import { baseOfTrainer, EngineError, type Engine, type Signer } from '@freehold/
 import {
   CHECKPOINT_MS,
   CHECKPOINT_ROWS,
+  leaseKey,
   rowLeafHash,
   usageOf,
   type HeldLease,
   type WorkOutput,
 } from '@freehold/protocol';
 import { checkpointMessage, Changes, type RowsCall } from '@freehold/wiring/node';
-import { leaseKey, type JournalInput, type LeaseHead, type LeaseJournal, type Restored } from './journal.ts';
+import { type JournalInput, type LeaseHead, type LeaseJournal, type Restored } from './journal.ts';
 import type { Release, Slots } from './slots.ts';
 
 /** A row that an engine could not run is tried again this often before the lease is given back as failed. */

@@ -1,10 +1,10 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { HeldLease, LeaseRef } from '@freehold/protocol';
+import { type HeldLease, leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { LeaseFrame, RowsCall } from '@freehold/wiring/node';
 import type { Coordinator, Coordinators } from './coordinators.ts';
 import { FOLDER_MODE } from './durable-files.ts';
-import { forgetResults, LeaseJournal, leaseFolders, leaseKey, type LeaseHead } from './journal.ts';
+import { forgetResults, LeaseJournal, leaseFolders, type LeaseHead } from './journal.ts';
 import { LeaseRun, type LeaseSurroundings } from './lease-run.ts';
 import type { Seat, Seats } from './seats.ts';
 

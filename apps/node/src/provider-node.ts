@@ -1,6 +1,5 @@
-import { dueFor, unitsFromJson } from '@freehold/domain';
 import type { Engine } from '@freehold/market';
-import type { CoordinatorAbout, LeaseRef } from '@freehold/protocol';
+import { type CoordinatorAbout, leaseKey, type LeaseRef } from '@freehold/protocol';
 import {
   NodeLink,
   type AuditCall,
@@ -20,13 +19,14 @@ import type { LeaseRun } from './lease-run.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
 import { OfferDesk, OFFER_RENEW_MS, type OfferFacts } from './offer.ts';
 import type { ObjectsAtHand } from './objects-at-hand.ts';
-import { Receipts, type Accepted, type Kept } from './receipts.ts';
+import { Receipts } from './receipts.ts';
 import { Seats, type Refusal, type Seat } from './seats.ts';
 import { serveAudit } from './serve-audit.ts';
 import { serveChat } from './serve-chat.ts';
 import { SettledWatch } from './settled-watch.ts';
 import type { Speeds } from './speeds.ts';
 import { UnsignedDesk } from './unsigned-desk.ts';
+import { leaseOf, VerdictDesk } from './verdict-desk.ts';
 
 export type NodeLog = (event: string, detail: Record<string, unknown>) => void;
 
@@ -82,6 +82,7 @@ export class ProviderNode implements NodeDuties {
   readonly #receipts: Receipts;
   readonly #offers: OfferDesk;
   readonly #unsigned: UnsignedDesk;
+  readonly #verdicts: VerdictDesk;
   readonly #settled: SettledWatch | null;
   readonly #link: NodeLink;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -110,6 +111,9 @@ export class ProviderNode implements NodeDuties {
     this.#offers = rooms.offers;
     this.#unsigned = rooms.unsigned;
     const { dataDir, rpcUrl, payout, log } = parts;
+    const { leases, receipts, unsigned } = rooms;
+    const ownPayout = payout === parts.identity.address;
+    this.#verdicts = new VerdictDesk({ leases, receipts, unsigned, payout, ownPayout, log });
     this.#settled = rpcUrl === null ? null : new SettledWatch({ dataDir, rpcUrl, payout, log });
     this.#link = new NodeLink({
       privateKeyHex: parts.privateKeyHex,
@@ -242,9 +246,9 @@ export class ProviderNode implements NodeDuties {
   }
 
   async welcomed(peer: string, welcome: Welcome): Promise<void> {
-    const resumed = new Set(welcome.resumed.map(({ task, epoch }) => `${task}.${epoch}`));
+    const resumed = new Set(welcome.resumed.map(leaseKey));
     for (const lease of this.#named.get(peer) ?? []) {
-      if (!resumed.has(`${lease.task}.${lease.epoch}`)) await this.#leases.drop(lease, 'not in the welcome');
+      if (!resumed.has(leaseKey(lease))) await this.#leases.drop(lease, 'not in the welcome');
     }
   }
 
@@ -253,25 +257,24 @@ export class ProviderNode implements NodeDuties {
     if (coordinator === null) return;
     const lease = leaseOf(news);
     const holder = lease === null ? null : this.#leases.find(lease)?.head.coordinator;
-    if (lease !== null && holder && holder !== coordinator.key) {
-      const { task, epoch } = lease;
-      return this.#parts.log('lease-of-another', { lease: `${task}.${epoch}`, told: news.type, by: coordinator.key });
-    }
+    if (lease !== null && holder && holder !== coordinator.key)
+      return this.#parts.log('lease-of-another', { lease: leaseKey(lease), told: news.type, by: coordinator.key });
     switch (news.type) {
       case 'drop':
         return await this.#leases.drop(news.lease, news.why);
       case 'yield':
         return this.#leases.find(news.lease)?.yield();
       case 'countersigned':
-        if (!this.#worksOn(news.lease, coordinator))
-          return this.#parts.log('countersigned-unknown', { lease: `${news.lease.task}.${news.lease.epoch}` });
-        return await this.#receipts.keepCommit(news.lease, { ...news, coordinator: coordinator.key });
+        return await this.#verdicts.countersigned(coordinator, news);
       case 'rejected':
-        this.#parts.log('lease-rejected', { lease: `${news.lease.task}.${news.lease.epoch}`, why: news.why });
-        await this.#receipts.forgetCommit(news.lease);
-        return await this.#leases.reject(news.lease);
-      case 'accepted':
-        return await this.#accepted(peer, coordinator, news);
+        return await this.#verdicts.rejected(news);
+      case 'accepted': {
+        const outcomes = await this.#verdicts.accepted(coordinator, news);
+        // Before it says so: whoever hears of a kept voucher may send the next lease in the same breath.
+        await this.#look();
+        for (const outcome of outcomes)
+          if (outcome.kept) await this.#link.tell(peer, { type: 'kept', task: outcome.task });
+      }
     }
   }
 
@@ -280,7 +283,7 @@ export class ProviderNode implements NodeDuties {
     if (coordinator === null) return call.abort('streams come after the welcome');
     const taken = await this.#leases.take(call, coordinator, (lease) => this.#seatOrRefusal(coordinator, lease));
     if ('code' in taken) {
-      this.#parts.log('lease-refused', { lease: `${call.lease.task}.${call.lease.epoch}`, ...taken });
+      this.#parts.log('lease-refused', { lease: leaseKey(call.lease), ...taken });
       await call.send({ type: 'refused', code: taken.code, message: taken.message.slice(0, 512) });
       await call.close();
       // The coordinator reads the refusal and closes its half; then the stream may go.
@@ -392,65 +395,6 @@ export class ProviderNode implements NodeDuties {
     );
   }
 
-  async #accepted(peer: string, coordinator: Coordinator, accepted: Accepted): Promise<void> {
-    const { task } = accepted.receipt;
-    const lease = leaseOf(accepted);
-    const run = lease === null ? null : this.#leases.find(lease);
-    const terms = {
-      coordinator: coordinator.key,
-      delegate: coordinator.delegate,
-      payout: this.#parts.payout,
-      ownPayout: this.#parts.payout === this.#parts.identity.address,
-      isKnown: lease !== null && this.#worksOn(lease, coordinator),
-      signatures: coordinator.signatures,
-    };
-    if (lease !== null) {
-      this.#compareCharge(lease, accepted.receipt);
-      // First what is paid for, then the voucher: no kept voucher is without its results, wherever the node is killed.
-      await this.#leases.accept(lease);
-    }
-    const outcomes = await this.#receipts.keep(accepted, terms);
-    this.#noteSigned(coordinator, accepted, outcomes, run);
-    // Before it says so: whoever hears of a kept voucher may send the next lease in the same breath.
-    await this.#look();
-    for (const outcome of outcomes) {
-      if (outcome.kept) await this.#link.tell(peer, { type: 'kept', task: outcome.task });
-      else this.#parts.log('voucher-refused', { ...outcome });
-    }
-    // Without a good voucher the signed word for the commitment is all the evidence there is.
-    if (lease !== null && outcomes.some((outcome) => outcome.kept && outcome.task === task))
-      await this.#receipts.forgetCommit(lease);
-  }
-
-  /** Words about anything else are written nowhere: a coordinator could fill the disk with them. */
-  #worksOn(lease: LeaseRef, coordinator: Coordinator): boolean {
-    return this.#leases.find(lease) !== null || this.#unsigned.knows(lease.task, coordinator.key);
-  }
-
-  /** What a good voucher covers is no longer unsigned; an acceptance without one is a word alone. */
-  #noteSigned(
-    coordinator: Coordinator,
-    { receipt: { task }, voucher }: Accepted,
-    outcomes: readonly Kept[],
-    run: LeaseRun | null,
-  ): void {
-    const isPaid = voucher !== null && outcomes.some((outcome) => outcome.kept && outcome.task === task);
-    if (!isPaid && run !== null) this.#unsigned.left(run, run.done);
-    else if (!isPaid && typeof task === 'string') this.#unsigned.unpaid(task, coordinator.key);
-    for (const outcome of outcomes)
-      if (outcome.kept && (outcome.task !== task || voucher !== null)) this.#unsigned.signed(outcome.task);
-  }
-
-  /** Less than the rates say can be right (the requester's cap was reached), but the owner wants to know. */
-  #compareCharge(lease: LeaseRef, receipt: Record<string, unknown>): void {
-    const run = this.#leases.find(lease);
-    const usage = run?.usageOf(run.done);
-    if (run === null || usage === null || usage === undefined) return;
-    const due = dueFor(usage, unitsFromJson(run.head.rates as Record<string, string>));
-    if (String(due) !== String(receipt['charge']))
-      this.#parts.log('charge-differs', { lease: run.key, expected: String(due), charge: String(receipt['charge']) });
-  }
-
   async #handBack(timeoutMs: number): Promise<void> {
     const running = this.#leases.all.filter((run) => run.active);
     for (const run of running) run.yield();
@@ -463,13 +407,6 @@ export class ProviderNode implements NodeDuties {
     const talking = this.#leases.all.filter((run) => run.attached);
     await Promise.all(talking.map(async (run) => await run.settled(timeoutMs)));
   }
-}
-
-/** The lease that a message is about; null when its receipt names none. */
-function leaseOf(news: CoordinatorNews | Accepted): LeaseRef | null {
-  if ('lease' in news) return news.lease;
-  const { task, epoch } = news.receipt;
-  return typeof task === 'string' && typeof epoch === 'number' ? { task, epoch } : null;
 }
 
 const nowS = (): number => Math.floor(Date.now() / 1_000);

@@ -6,13 +6,13 @@ import {
   Address,
   AmountText,
   canonicalHash,
+  leaseKey,
   receiptClaim,
   receiptDigests,
   receiptHash,
   type LeaseRef,
 } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
-import { leaseKey } from './journal.ts';
 import { readSettled } from './settled-file.ts';
 
 /** Book epochs whose highest total is presented in a hello. */

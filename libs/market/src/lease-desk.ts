@@ -1,4 +1,4 @@
-import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import { type HeldLease, leaseKey, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import { AUDIT_REST_MS } from './choose-auditor.ts';
 import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
@@ -96,7 +96,7 @@ export class LeaseDesk implements LinkEvents {
   /** A node names all it holds when it comes; what it has nothing of needs no clock to run out, which outages make longer. */
   async #takeBackMissing(nodeId: string, held: readonly HeldLease[]): Promise<void> {
     for (const lease of await this.#leases.missing(nodeId, held, GRANT_ON_ITS_WAY_MS)) {
-      if (this.#running.has(`${lease.task}.${lease.epoch}`)) continue;
+      if (this.#running.has(leaseKey(lease))) continue;
       await this.#leases.giveBack(lease, 'lose', 'the node came back without it');
     }
   }
@@ -158,7 +158,7 @@ export class LeaseDesk implements LinkEvents {
   }
 
   #run(lease: GrantedLease): void {
-    const key = `${lease.task}.${lease.epoch}`;
+    const key = leaseKey(lease);
     if (this.#closed || this.#running.has(key)) return;
     const controller = new AbortController();
     this.#running.set(key, { nodeId: lease.nodeId, controller });
@@ -178,7 +178,7 @@ export class LeaseDesk implements LinkEvents {
         measure(rows, this.#ports.clock.nowMs());
         this.#placement.progressed(lease, rows);
       };
-      const whyYielded = (): string | null => this.#askedToYield.get(`${lease.task}.${lease.epoch}`) ?? null;
+      const whyYielded = (): string | null => this.#askedToYield.get(leaseKey(lease)) ?? null;
       const end = await runLease({ ...this.#ports, onRows, whyYielded }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
@@ -192,9 +192,10 @@ export class LeaseDesk implements LinkEvents {
   }
 
   /** The node says its last checkpoint and yields as for its owner: what it signed is kept and paid, the rest is leased again. */
-  #askToYield({ task, epoch, nodeId }: GrantedLease, why: string): boolean {
+  #askToYield(granted: GrantedLease, why: string): boolean {
+    const { task, epoch, nodeId } = granted;
     const isTold = this.#link.tell(nodeId, { type: 'yield', lease: { task, epoch }, why });
-    if (isTold) this.#askedToYield.set(`${task}.${epoch}`, why);
+    if (isTold) this.#askedToYield.set(leaseKey(granted), why);
     return isTold;
   }
 
@@ -202,7 +203,7 @@ export class LeaseDesk implements LinkEvents {
   takeUpCut(held: readonly { readonly nodeId: string; readonly lease: LeaseRef; readonly committed: boolean }[]): void {
     for (const { nodeId, lease, committed } of held) {
       if (!this.#placement.owns(nodeId)) continue;
-      if (committed || this.#running.has(`${lease.task}.${lease.epoch}`) || this.#isResting(nodeId)) continue;
+      if (committed || this.#running.has(leaseKey(lease)) || this.#isResting(nodeId)) continue;
       void this.#takeUp(nodeId, [lease]);
     }
   }
@@ -220,7 +221,7 @@ export class LeaseDesk implements LinkEvents {
 
   /** Stops a lease that is no longer wanted. */
   drop(nodeId: string, lease: LeaseRef, why: string): void {
-    this.#running.get(`${lease.task}.${lease.epoch}`)?.controller.abort();
+    this.#running.get(leaseKey(lease))?.controller.abort();
     this.#link.tell(nodeId, { type: 'drop', lease, why });
   }
 

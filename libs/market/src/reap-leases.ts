@@ -1,5 +1,5 @@
 import { ATTEMPTS_MAX, type TaskState } from '@freehold/domain';
-import { LEASE_MS, STALL_MS, type LeaseRef } from '@freehold/protocol';
+import { LEASE_MS, leaseKey, STALL_MS, type LeaseRef } from '@freehold/protocol';
 import type { DeadLease, LeaseStore } from './ports/lease-store.ts';
 
 const REAP_MAX = 500;
@@ -28,9 +28,9 @@ export async function reapLeases(ports: ReapPorts): Promise<Reaped> {
   const held = ports.held();
   const { stallMs = STALL_MS } = ports;
   const alive = held.length === 0 ? [] : await ports.leases.extend(held, LEASE_MS, stallMs);
-  const aliveKeys = new Set(alive.map((lease) => `${lease.task}.${lease.epoch}`));
+  const aliveKeys = new Set(alive.map((lease) => leaseKey(lease)));
   for (const { nodeId, lease } of held) {
-    if (!aliveKeys.has(`${lease.task}.${lease.epoch}`)) await dropIfStale(ports, nodeId, lease);
+    if (!aliveKeys.has(leaseKey(lease))) await dropIfStale(ports, nodeId, lease);
   }
   let lost = 0;
   for (const dead of await ports.leases.expired(REAP_MAX, stallMs)) if (await takeBack(ports, dead, stallMs)) lost += 1;

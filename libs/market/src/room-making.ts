@@ -1,5 +1,5 @@
 import { leaseToYield, type Candidate, type Demand, type JobStanding, type RunningLease } from '@freehold/domain';
-import type { LeaseRef } from '@freehold/protocol';
+import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { GrantedLease } from './ports/lease-store.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
@@ -54,12 +54,12 @@ export class RoomMaking {
     const model = this.#ports.candidate(lease.nodeId)?.models.find(({ digest }) => digest === lease.digest);
     const rows = lease.rowTo - lease.rowFrom;
     const lastsMs = model === undefined || model.rowsPerSecond <= 0 ? null : (rows * 1_000) / model.rowsPerSecond;
-    this.#running.set(nameOf(lease), { lease, demand, sinceMs, lastsMs });
+    this.#running.set(leaseKey(lease), { lease, demand, sinceMs, lastsMs });
   }
 
   ended(lease: LeaseRef): void {
-    this.#running.delete(nameOf(lease));
-    this.#asked.delete(nameOf(lease));
+    this.#running.delete(leaseKey(lease));
+    this.#asked.delete(leaseKey(lease));
   }
 
   /** @param left Demand that found no room, most urgent first. */
@@ -119,8 +119,4 @@ export class RoomMaking {
 /** A job as it stands so long after its demand was read. */
 function standing({ ask, ageMs, priority = 0 }: Demand, passedMs: number): JobStanding {
   return { ask: { ...ask, deadlineInMs: ask.deadlineInMs - passedMs }, ageMs: ageMs + passedMs, priority };
-}
-
-function nameOf({ task, epoch }: LeaseRef): string {
-  return `${task}.${epoch}`;
 }

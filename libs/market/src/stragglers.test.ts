@@ -1,45 +1,13 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import {
-  ANYWHERE,
-  EMPTY_NODE,
-  LEASES_AHEAD,
-  STRAGGLER_MS,
-  STRAGGLER_TIMES,
-  type Candidate,
-  type Demand,
-} from '@freehold/domain';
-import type { GrantedLease } from './ports/lease-store.ts';
+import { LEASES_AHEAD, STRAGGLER_MS, STRAGGLER_TIMES, type Candidate, type Demand } from '@freehold/domain';
+import { demand, HOUR_MS, lease, MODEL, node, ROWS } from './running-leases.fixture.ts';
 import { STRAGGLED, Stragglers } from './stragglers.ts';
 
-const ROWS = 60;
 const SECOND_MS = 1_000;
-const DAY_MS = 86_400_000;
-const MODEL = {
-  name: 'm',
-  digest: 'd',
-  engineClass: 'c',
-  loaded: true,
-  rates: { embeddingToken: 1n },
-  rowsPerSecond: 1,
-};
-const node = (nodeId: string, over: Partial<Candidate> = {}): Candidate => ({
-  ...EMPTY_NODE,
-  nodeId,
-  models: [MODEL],
-  ...over,
-});
+const DAY_MS = 24 * HOUR_MS;
 const BUSY = { leasesActive: LEASES_AHEAD };
-
-function demand(jobId: string, over: Partial<Demand> = {}): Demand {
-  const caps = { rateCaps: { embeddingToken: 10n }, deadlineInMs: DAY_MS };
-  const ask = { ...ANYWHERE, jobId, model: 'm', verify: 'spot' as const, ...caps };
-  return { ask, ageMs: 0, nextRow: ROWS, rowCount: ROWS, queued: [], ...over };
-}
-
-function lease(jobId: string, task: string, nodeId: string, rowFrom = 0): GrantedLease {
-  const made = { task, epoch: 1, jobId, nodeId, nonce: '0x', model: 'm', digest: 'd', engineClass: 'c' };
-  return { ...made, rates: {}, rowFrom, rowTo: rowFrom + ROWS };
-}
+/** A job whose last rows are at work: none waits. */
+const ending = (jobId: string, over: Partial<Demand> = {}): Demand => demand(jobId, { nextRow: ROWS, ...over });
 
 describe('a lease of a job’s last rows', () => {
   let asked: string[];
@@ -59,7 +27,7 @@ describe('a lease of a job’s last rows', () => {
   };
   /** A lease of the job that went well on another node, at this pace. */
   const doneElsewhere = (jobId: string, rowMs: number): void => {
-    stragglers.began(lease(jobId, `${jobId}-done`, 'other', 1_000), demand(jobId));
+    stragglers.began(lease(jobId, { task: `${jobId}-done`, nodeId: 'other', rowFrom: 1_000 }), ending(jobId));
     const before = nowMs;
     nowMs += ROWS * rowMs;
     stragglers.progressed({ task: `${jobId}-done`, epoch: 1 }, ROWS);
@@ -77,7 +45,7 @@ describe('a lease of a job’s last rows', () => {
       askToYield: ({ task }, why) => asked.push(`${task}: ${why}`) > 0,
     });
     doneElsewhere('job', SECOND_MS);
-    stragglers.began(lease('job', 'last', 'slow'), demand('job'));
+    stragglers.began(lease('job', { task: 'last', nodeId: 'slow' }), ending('job'));
   });
 
   it('is handed on once its rows take four times those of other nodes, and asked for once', () => {
@@ -90,7 +58,8 @@ describe('a lease of a job’s last rows', () => {
 
   it('is left to finish where rows of the job last as long elsewhere, or nobody knows how long they last', () => {
     doneElsewhere('long', 60 * SECOND_MS);
-    for (const jobId of ['long', 'alone']) stragglers.began(lease(jobId, jobId, 'slow'), demand(jobId));
+    for (const jobId of ['long', 'alone'])
+      stragglers.began(lease(jobId, { task: jobId, nodeId: 'slow' }), ending(jobId));
     stragglers.ended({ task: 'last', epoch: 1 });
     expect(lookAt(STRAGGLER_TIMES * 60 * SECOND_MS - 1)).toEqual([]);
   });
@@ -101,7 +70,7 @@ describe('a lease of a job’s last rows', () => {
     open = [];
     stragglers.progressed({ task: 'last', epoch: 1 }, ROWS);
     expect(lookAt(DAY_MS / 2 + SECOND_MS)).toEqual([]);
-    stragglers.began(lease('job', 'run', 'slow', 500), demand('job', { isRun: true }));
+    stragglers.began(lease('job', { task: 'run', nodeId: 'slow', rowFrom: 500 }), ending('job', { isRun: true }));
     expect(lookAt(DAY_MS)).toEqual([]);
   });
 
@@ -117,7 +86,7 @@ describe('a lease of a job’s last rows', () => {
   it('costs a free place each: one node that comes does not make a whole market yield', () => {
     for (let i = 0; i < 50; i += 1) {
       doneElsewhere(`job-${i}`, SECOND_MS);
-      stragglers.began(lease(`job-${i}`, `late-${i}`, `slow-${i}`), demand(`job-${i}`));
+      stragglers.began(lease(`job-${i}`, { task: `late-${i}`, nodeId: `slow-${i}` }), ending(`job-${i}`));
     }
     lookAt(2 * STRAGGLER_MS);
     lookAt(2 * STRAGGLER_MS + SECOND_MS);
@@ -127,7 +96,7 @@ describe('a lease of a job’s last rows', () => {
   it('is not passed around: rows that were handed on once are left where they are', () => {
     expect(lookAt(2 * STRAGGLER_MS)).toHaveLength(1);
     stragglers.ended({ task: 'last', epoch: 1 });
-    stragglers.began(lease('job', 'rest', 'free', 20), demand('job'));
+    stragglers.began(lease('job', { task: 'rest', nodeId: 'free', rowFrom: 20 }), ending('job'));
     free = [node('slow'), node('third')];
     expect(lookAt(20 * STRAGGLER_MS)).toHaveLength(1);
   });

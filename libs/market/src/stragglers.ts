@@ -7,7 +7,7 @@ import {
   type Candidate,
   type Demand,
 } from '@freehold/domain';
-import type { LeaseRef } from '@freehold/protocol';
+import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { GrantedLease } from './ports/lease-store.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
@@ -78,19 +78,19 @@ export class Stragglers {
     // A run of segments has the node's trainer to itself, and nobody else's segments tell how long one takes.
     if (demand === undefined || demand.isRun === true) return;
     const sinceMs = this.#ports.clock.nowMs();
-    this.#running.set(nameOf(lease), { lease, demand, sinceMs, rowsDone: 0, lastRowMs: sinceMs });
+    this.#running.set(leaseKey(lease), { lease, demand, sinceMs, rowsDone: 0, lastRowMs: sinceMs });
   }
 
   /** So many more of its rows are here. */
   progressed(lease: LeaseRef, rows: number): void {
-    const running = this.#running.get(nameOf(lease));
+    const running = this.#running.get(leaseKey(lease));
     if (running === undefined) return;
     running.rowsDone += rows;
     running.lastRowMs = this.#ports.clock.nowMs();
   }
 
   ended(lease: LeaseRef): void {
-    const name = nameOf(lease);
+    const name = leaseKey(lease);
     const running = this.#running.get(name);
     this.#running.delete(name);
     this.#asked.delete(name);
@@ -127,7 +127,7 @@ export class Stragglers {
       if (seat === undefined || !this.#ports.askToYield(lease, STRAGGLED)) continue;
       room -= 1;
       promised.set(seat.nodeId, (promised.get(seat.nodeId) ?? 0) + 1);
-      this.#asked.set(nameOf(lease), { atMs: nowMs, forNode: seat.nodeId });
+      this.#asked.set(leaseKey(lease), { atMs: nowMs, forNode: seat.nodeId });
       this.#paceOf(lease.jobId).handedOn.push({ from: lease.rowFrom, to: lease.rowTo });
     }
   }
@@ -181,8 +181,4 @@ function firstOf<T>(most: number, all: Iterable<T>, isWanted: (one: T) => boolea
     if (isWanted(one)) found.push(one);
   }
   return found;
-}
-
-function nameOf({ task, epoch }: LeaseRef): string {
-  return `${task}.${epoch}`;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { checkReceipt, inputLines, rebuildBatch, type KeptLease, type ReceiptAnchor } from '@freehold/market';
 import {
   KeptReceipt,
+  leaseKey,
   LINE_BYTES_MAX,
   parseBatchLine,
   ReceiptDocument,
@@ -13,7 +14,7 @@ import {
 import { createSignatureCheck, ExitClient } from '@freehold/wiring/node';
 import { z } from 'zod';
 import { writeDurably } from '../durable-files.ts';
-import { keptResults, leaseKey } from '../journal.ts';
+import { keptResults } from '../journal.ts';
 import { OptionError } from '../options.ts';
 import { jsonOf, receiptsIn } from './receipt-files.ts';
 import { rpcUrlOf } from './rpc-url.ts';

@@ -1,4 +1,4 @@
-import { segmentSteps, type SegmentOutput } from '@freehold/protocol';
+import { leaseKey, segmentSteps, type SegmentOutput } from '@freehold/protocol';
 import type { FineTunePlan, NewFineTuneEvent } from '../ports/fine-tune-store.ts';
 import type { LeaseView } from '../ports/lease-store.ts';
 import type { RowsEnd } from '../ports/provider-link.ts';
@@ -14,7 +14,6 @@ const info = (key: string, message: string, data?: Readonly<Record<string, unkno
   ...(data === undefined ? {} : { data }),
 });
 
-const nameOf = (view: LeaseView): string => `${view.task}.${view.epoch}`;
 const shortNode = (nodeId: string): string => `…${nodeId.slice(-8)}`;
 
 /** What a requester reads about the leases of a fine-tune. Nodes by the end of their id, segments and steps by number. */
@@ -26,7 +25,7 @@ export const leaseEvents = {
     const how = from === 0 ? 'begins' : `goes on from the checkpoint after step ${from}`;
     return [
       info(
-        `lease-${nameOf(view)}-${done}`,
+        `lease-${leaseKey(view)}-${done}`,
         `Training ${how}: segments ${first} to ${view.rowTo - 1} on node ${shortNode(view.nodeId)}.`,
         { node: view.nodeId, from_segment: first, to_segment: view.rowTo - 1, step: from },
       ),
@@ -36,7 +35,7 @@ export const leaseEvents = {
   delivered(view: LeaseView, segment: number, output: SegmentOutput): readonly NewFineTuneEvent[] {
     return [
       info(
-        `delivered-${nameOf(view)}-${segment}`,
+        `delivered-${leaseKey(view)}-${segment}`,
         `Segment ${segment} delivered at step ${output.toStep}, checkpoint ${output.checkpoint.slice(0, 12)} kept; not verified yet.`,
         { segment, step: output.toStep, checkpoint: output.checkpoint },
       ),
@@ -48,7 +47,7 @@ export const leaseEvents = {
     const why = end.end === 'yielded' ? 'its owner wanted the machine' : `${end.code}: ${end.message}`;
     return [
       {
-        key: `ended-${nameOf(view)}`,
+        key: `ended-${leaseKey(view)}`,
         level: end.end === 'failed' ? 'warn' : 'info',
         type: 'message',
         message: `Node ${shortNode(view.nodeId)} stopped (${why}). Another one goes on from the last checkpoint.`,
@@ -61,7 +60,7 @@ export const leaseEvents = {
     const next = view.rowFrom + done;
     return [
       info(
-        `paused-${nameOf(view)}-${done}`,
+        `paused-${leaseKey(view)}-${done}`,
         `Node ${shortNode(view.nodeId)} stopped before segment ${next}: the job is paused. What it delivered is verified and charged; segment ${next} begins when the job is resumed.`,
         { from_segment: next },
       ),
@@ -89,7 +88,7 @@ export const leaseEvents = {
   verified(view: LeaseView, rows: number, audited: number): readonly NewFineTuneEvent[] {
     return [
       info(
-        `verified-${nameOf(view)}`,
+        `verified-${leaseKey(view)}`,
         `Segments ${view.rowFrom} to ${view.rowFrom + rows - 1} accepted: ${audited} of ${rows} were run again by others and agreed.`,
         { from_segment: view.rowFrom, to_segment: view.rowFrom + rows - 1, audited },
       ),
@@ -99,7 +98,7 @@ export const leaseEvents = {
   rejected(view: LeaseView, why: string): readonly NewFineTuneEvent[] {
     return [
       {
-        key: `rejected-${nameOf(view)}`,
+        key: `rejected-${leaseKey(view)}`,
         level: 'warn',
         type: 'message',
         message: `Segments ${view.rowFrom} to ${view.rowTo - 1} of node ${shortNode(view.nodeId)} are void (${why}) and cost nothing. They are trained again.`,

@@ -1,5 +1,5 @@
 import type { AuditFinding, Moved, WrongAuditor } from '@freehold/market';
-import type { LeaseRef } from '@freehold/protocol';
+import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 import { bytesOf } from './lease-rows.ts';
 import { ASKED, fencedBecause } from './progress.ts';
@@ -34,7 +34,7 @@ export async function saveDraws(sql: Sql, draws: readonly SavedDraw[]): Promise<
   const moved = new Set(saved.map(({ task_id, epoch }) => `${task_id}.${epoch}`));
   return Promise.all(
     draws.map(async ({ lease }): Promise<Moved> =>
-      moved.has(`${lease.task}.${lease.epoch}`) ? { moved: true } : fencedBecause(sql, lease),
+      moved.has(leaseKey(lease)) ? { moved: true } : fencedBecause(sql, lease),
     ),
   );
 }

@@ -1,6 +1,6 @@
 import { DomainError, unitsToJson } from '@freehold/domain';
 import type { DeliveredRow, Fenced, LeaseInputs, LeaseStore, LeaseView, Moved } from '@freehold/market';
-import { STALL_MS, type HeldLease, type LeaseRef } from '@freehold/protocol';
+import { leaseKey, STALL_MS, type HeldLease, type LeaseRef } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 import {
   bytesOf,
@@ -35,7 +35,7 @@ export async function views(sql: Sql, leases: readonly LeaseRef[]): Promise<read
     refs(leases),
   );
   const found = new Map(rows.map((row) => [keyOf(row), leaseView(row)]));
-  return leases.map(({ task, epoch }) => found.get(`${task}.${epoch}`) ?? null);
+  return leases.map((lease) => found.get(leaseKey(lease)) ?? null);
 }
 
 /** Leases that are asked about in one statement, each once whoever asks twice: {@link refs} are its parameters. */
@@ -194,7 +194,7 @@ export async function delivered(sql: Sql, leases: readonly LeaseRef[]): Promise<
     refs(leases),
   );
   const found = byLease(rows);
-  return leases.map(({ task, epoch }) => (found.get(`${task}.${epoch}`) ?? []).map(deliveredRow));
+  return leases.map((lease) => (found.get(leaseKey(lease)) ?? []).map(deliveredRow));
 }
 
 type CheckpointAt = Parameters<LeaseStore['checkpoint']>[2];

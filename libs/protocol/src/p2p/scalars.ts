@@ -30,3 +30,8 @@ export const humanText = (charsMax: number) =>
 
 export const LeaseRef = z.strictObject({ task: Uuid, epoch: z.int().min(1) });
 export type LeaseRef = z.infer<typeof LeaseRef>;
+
+/** One lease in one word, for maps, folders and logs. */
+export function leaseKey({ task, epoch }: LeaseRef): string {
+  return `${task}.${epoch}`;
+}

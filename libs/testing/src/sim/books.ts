@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { feeOf, isJobFinal } from '@freehold/domain';
 import { fileObject } from '@freehold/market';
-import { canonicalJson, type Work } from '@freehold/protocol';
+import { canonicalJson, leaseKey, type Work } from '@freehold/protocol';
 import { rightAnswer, unitsOf } from './row-truth.ts';
 import type { JobRowRow, MemoryDatabase, ReceiptRow } from './memory/database.ts';
 import { FEE_BPS, OPERATOR_DEPOSIT, type SimWorld } from './sim-world.ts';
@@ -53,7 +53,7 @@ function* work(db: MemoryDatabase): Generator<Finding> {
   }
   for (const { jobId, rowNo, result } of db.rows.all()) {
     if (result === null) continue;
-    const lease = db.leases.get(`${result.task}.${result.epoch}`);
+    const lease = db.leases.get(leaseKey(result));
     const task = db.tasks.must(result.task);
     if (lease?.outcome !== 'accepted' || rowNo < task.rowFrom || rowNo >= task.rowTo)
       yield ['row-under-its-lease', `row ${rowNo} of ${jobId} has its result from ${result.task}.${result.epoch}`];
@@ -88,7 +88,7 @@ function* receipts(db: MemoryDatabase): Generator<Finding> {
 
 function* receiptFaults(db: MemoryDatabase, receipt: ReceiptRow): Generator<Finding> {
   const { task, epoch, root, audited } = receipt;
-  const lease = db.leases.must(`${task}.${epoch}`);
+  const lease = db.leases.must(leaseKey({ task, epoch }));
   const { epoch: won, state } = db.tasks.must(task);
   if (won !== epoch || state !== 'accepted' || lease.outcome !== 'accepted' || lease.checkpointRoot !== root)
     yield ['receipt-of-the-winner', `receipt ${task} is for epoch ${epoch}; the task is ${state} in epoch ${won}`];
@@ -124,7 +124,7 @@ function* chargeFaults(
   db: MemoryDatabase,
   { task, jobId, payout, charge, fee, usage, nodeId, epoch }: ReceiptRow,
 ): Generator<Finding> {
-  const { rates } = db.leases.must(`${task}.${epoch}`);
+  const { rates } = db.leases.must(leaseKey({ task, epoch }));
   const micro = (usage.embeddingToken ?? 0n) * (rates.embeddingToken ?? 0n);
   const due = micro > 0n && micro < 1_000_000n ? 1n : micro / 1_000_000n;
   if (charge > due) yield ['one-rounding', `task ${task} costs ${charge} where its units at its rates are ${due}`];

@@ -8,14 +8,15 @@ import {
   type RowSink,
   type StreamEvent,
 } from '@freehold/market';
-import type {
-  AuditFromNode,
-  CoordinatorMessage,
-  HeldLease,
-  RowScore,
-  SignedOffer,
-  Work,
-  WorkOutput,
+import {
+  type AuditFromNode,
+  type CoordinatorMessage,
+  type HeldLease,
+  leaseKey,
+  type RowScore,
+  type SignedOffer,
+  type Work,
+  type WorkOutput,
 } from '@freehold/protocol';
 import type { Dice } from './dice.ts';
 import type { VirtualTime } from './virtual-time.ts';
@@ -107,8 +108,8 @@ export class SimLink extends ProviderLink {
     const connection = new Connection();
     this.cut(node.id);
     const known = await events.hello(node.offer, held, []);
-    const kept = new Set(known.map(({ task, epoch }) => `${task}.${epoch}`));
-    node.keepOnly(held, (lease) => kept.has(`${lease.task}.${lease.epoch}`));
+    const kept = new Set(known.map(leaseKey));
+    node.keepOnly(held, (lease) => kept.has(leaseKey(lease)));
     if (this.#events === null) return null;
     this.#lines.set(node.id, { node, connection });
     return connection;

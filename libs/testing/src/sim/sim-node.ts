@@ -1,6 +1,7 @@
 import { GrowingTree, UnsignedWork } from '@freehold/domain';
 import { toHex, type LeaseGrant, type RowsEnd } from '@freehold/market';
 import {
+  leaseKey,
   rowLeafHash,
   taskIdBytes,
   type CoordinatorMessage,
@@ -179,14 +180,14 @@ export class SimNode implements LinkedNode {
 
   /** What the coordinator does not know any more is dropped. */
   keepOnly(asked: readonly HeldLease[], isKept: (lease: HeldLease) => boolean): void {
-    for (const lease of asked) if (!isKept(lease)) this.#held.delete(`${lease.task}.${lease.epoch}`);
+    for (const lease of asked) if (!isKept(lease)) this.#held.delete(leaseKey(lease));
   }
 
   async work({ grant, from, inputs, sink, signal, line, link }: LeaseWork): Promise<RowsEnd> {
     if (!line.isUp || !this.#isUp) return CUT;
     if (this.conduct.refuses?.(this.#dice) === true)
       return { end: 'refused', code: 'BUSY', message: 'the owner said no' };
-    const key = `${grant.task}.${grant.epoch}`;
+    const key = leaseKey(grant);
     if (!this.#held.has(key) && this.unsigned >= UNSIGNED_MAX)
       return { end: 'refused', code: 'UNSIGNED', message: 'too much is delivered and not signed' };
     const held = this.#held.get(key) ?? this.#taken(grant.nonce);
@@ -288,8 +289,7 @@ export class SimNode implements LinkedNode {
   }
 
   hear(message: CoordinatorMessage, link: SimLink): void {
-    if (message.type === 'drop' || message.type === 'rejected')
-      this.#held.delete(`${message.lease.task}.${message.lease.epoch}`);
+    if (message.type === 'drop' || message.type === 'rejected') this.#held.delete(leaseKey(message.lease));
     if (message.type !== 'accepted') return;
     const task = String(message.receipt['task']);
     for (const key of [...this.#held.keys()]) if (key.startsWith(`${task}.`)) this.#held.delete(key);

@@ -1,9 +1,9 @@
 import { feeOf, ledger, type Amount, type AuditDue } from '@freehold/domain';
 import type { Acceptance, Accepted } from '@freehold/market';
-import type { LeaseRef } from '@freehold/protocol';
+import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { AuditReceiptRow, ChainOrderRow, JobRow, LeaseRow, MemoryDatabase, TaskRow } from './database.ts';
 import { post } from './ledger.ts';
-import { closeJob, endRows, fenced, leaseKey, moveTask, rowsOf } from './task-moves.ts';
+import { closeJob, endRows, fenced, moveTask, rowsOf } from './task-moves.ts';
 
 const DUES_PER_FEE_MAX = 8;
 

@@ -1,11 +1,11 @@
 import { coveredBy, isJobFinal, ledger, UNCOVERED, type Amount } from '@freehold/domain';
 import type { DeadLease } from '@freehold/market';
-import { STALL_MS } from '@freehold/protocol';
+import { leaseKey, STALL_MS } from '@freehold/protocol';
 import { failQueued } from './acceptance.ts';
 import type { JobRow, MemoryDatabase } from './database.ts';
 import { commitAtCheckpoint } from './give-back.ts';
 import { balanceOf } from './ledger.ts';
-import { closeJob, endRows, enter, leaseKey, moveTask, openTasks, rowsOf } from './task-moves.ts';
+import { closeJob, endRows, enter, moveTask, openTasks, rowsOf } from './task-moves.ts';
 
 const VERDICT_GRACE_MS = 600_000;
 const AWAY_MS = 10_000;

@@ -1,9 +1,9 @@
 import type { AuditDue, TaskEvent, TaskState } from '@freehold/domain';
 import type { LeaseWish, Moved } from '@freehold/market';
-import type { LeaseRef } from '@freehold/protocol';
+import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import { oweAuditors } from './acceptance.ts';
 import type { LeaseRow, MemoryDatabase } from './database.ts';
-import { addTask, fenced, leaseKey, moveTask } from './task-moves.ts';
+import { addTask, fenced, moveTask } from './task-moves.ts';
 
 type GiveBackEvent = 'refuse' | 'yield' | 'lose';
 const OUTCOMES = { refuse: 'refused', yield: 'yielded', lose: 'lost' } as const;

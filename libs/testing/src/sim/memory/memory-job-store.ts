@@ -1,3 +1,4 @@
+import { leaseKey } from '@freehold/protocol';
 import { addUsage, ledger, type PastJob, type Usage } from '@freehold/domain';
 import {
   JobStore,
@@ -140,7 +141,7 @@ export class MemoryJobStore extends JobStore {
     const job = this.#db.jobs.must(jobId);
     return rowsOf(jobId, fromRow, Math.min(job.rowCount, fromRow + limit)).map(([key]) => {
       const row = this.#db.rows.must(key);
-      const lease = row.result === null ? undefined : this.#db.leases.must(`${row.result.task}.${row.result.epoch}`);
+      const lease = row.result === null ? undefined : this.#db.leases.must(leaseKey(row.result));
       const from = { digest: lease?.digest ?? '', engineClass: lease?.engineClass ?? '', endedAtMs: this.#db.nowMs };
       const { rowNo, customId, state, errorCode, errorMessage } = row;
       const input = { inputOffset: row.offset, inputLength: row.length };

@@ -18,12 +18,12 @@ import {
   type SweepableLease,
   type WrongAuditor,
 } from '@freehold/market';
-import { STALL_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
+import { leaseKey, STALL_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import { accept } from './acceptance.ts';
 import type { LeaseRow, MemoryDatabase } from './database.ts';
 import { expired, expireJobs, failPoison, forgiveOutage, heartbeatSelf } from './endings.ts';
 import { giveBack, grant, reject } from './give-back.ts';
-import { fenced, heldLease, leaseKey, moveTask, openTasks, rowsOf } from './task-moves.ts';
+import { fenced, heldLease, moveTask, openTasks, rowsOf } from './task-moves.ts';
 
 const NEWBORN = {
   ...{ rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0, benchedUntilMs: 0, benchedWhy: null },

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { ledger, type Amount, type PayingOrder } from '@freehold/domain';
 import type { Trust } from '@freehold/market';
-import type { LeaseRef } from '@freehold/protocol';
+import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import { LeaseWorld, OPEN_EPOCH, ROW_PRICE, type BatchOptions } from '../../lease-world.ts';
 import { MemoryDatabase } from './database.ts';
 import { post } from './ledger.ts';
 import { MemoryLeaseStore } from './memory-lease-store.ts';
-import { leaseKey } from './task-moves.ts';
+import {} from './task-moves.ts';
 
 /** The simulator's store under the same demands as PostgreSQL's. */
 export class MemoryLeaseWorld extends LeaseWorld {

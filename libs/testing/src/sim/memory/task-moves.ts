@@ -1,12 +1,8 @@
 import { countsAsAttempt, nextState, type TaskEvent } from '@freehold/domain';
 import type { Fenced } from '@freehold/market';
-import type { LeaseRef } from '@freehold/protocol';
+import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { JobRow, LeaseRow, MemoryDatabase, TaskRow } from './database.ts';
 import { releaseHold } from './ledger.ts';
-
-export function leaseKey(lease: LeaseRef): string {
-  return `${lease.task}.${lease.epoch}`;
-}
 
 /** A new task, and its first line in the log of moves. */
 export function addTask(db: MemoryDatabase, task: TaskRow): void {
