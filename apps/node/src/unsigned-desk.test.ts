@@ -45,6 +45,17 @@ describe('a node counts what it answered and nobody signed', () => {
     await expect(written()).resolves.toBe('nothing');
   });
 
+  it('and what is worth nothing without owing for it: words about it are words about its work, once and from who had it', async () => {
+    desk.answered(TASK, 'c', { embeddingToken: 30n }, { embeddingToken: '0' });
+    expect([desk.owed('c'), desk.knows(TASK, 'c'), desk.knows(TASK, 'another')]).toEqual([0n, true, false]);
+    desk.unpaid(TASK, 'c');
+    expect([desk.owed('c'), desk.knows(TASK, 'c')]).toEqual([0n, false]);
+    desk.answered(TASK, 'c', { embeddingToken: 30n }, { embeddingToken: '0' });
+    desk.unanswered(TASK);
+    expect(desk.knows(TASK, 'c')).toBe(false);
+    await expect(written()).resolves.toBe('nothing');
+  });
+
   it.each(['sent', 'cut'] as const)('before the answer is %s: a voucher may be faster', async (fate) => {
     const key = newKey();
     const coordinators = new Coordinators(signingWith(key), { chainId: null, escrow: null });

@@ -21,6 +21,8 @@ export class UnsignedDesk {
   readonly #work: UnsignedWork;
   /** Chats wait for seconds and come by the thousand: they are not written down, and a restart forgives them. */
   readonly #chats = new UnsignedWork();
+  /** Chats that are worth nothing, in a pool without prices: nothing is owed for them, and words about them are words about work done. */
+  readonly #free = new Map<string, string>();
   /** Coordinators whose limit was reached when it was last asked for. */
   readonly #over = new Set<string>();
   #writing: Promise<void> = Promise.resolve();
@@ -43,12 +45,15 @@ export class UnsignedDesk {
 
   /** A chat's answer is about to leave: its voucher may be here before the answer is known to have left. */
   answered(task: string, coordinator: string, usage: Usage, rates: LeaseFrame['rates']): void {
-    this.#add(this.#chats, task, coordinator, worthOf(usage, rates));
+    const worth = worthOf(usage, rates);
+    if (worth > 0n) this.#add(this.#chats, task, coordinator, worth);
+    else this.#noteFree(task, coordinator);
   }
 
   /** The answer did not leave. */
   unanswered(task: string): void {
     this.#chats.signed(task);
+    this.#free.delete(task);
   }
 
   /**
@@ -56,6 +61,7 @@ export class UnsignedDesk {
    * is worth. What the coordinator says of it counts for nothing: neither a charge of zero nor a task this node never saw.
    */
   unpaid(task: string, coordinator: string): void {
+    this.#free.delete(task);
     const chat = this.#chats.find(task);
     if (chat?.coordinator !== coordinator) return;
     this.#chats.signed(task);
@@ -64,7 +70,8 @@ export class UnsignedDesk {
 
   /** Whether this node worked on the task for this coordinator, and waits for a signed word about it. */
   knows(task: string, coordinator: string): boolean {
-    return [this.#chats, this.#work].some((work) => work.find(task)?.coordinator === coordinator);
+    const holder = (this.#chats.find(task) ?? this.#work.find(task))?.coordinator ?? this.#free.get(task);
+    return holder === coordinator;
   }
 
   signed(task: string): void {
@@ -99,6 +106,12 @@ export class UnsignedDesk {
   /** Resolves when what was told until now is on the disk. */
   async kept(): Promise<void> {
     await this.#writing;
+  }
+
+  #noteFree(task: string, coordinator: string): void {
+    this.#free.set(task, coordinator);
+    const oldest = this.#free.keys().next();
+    if (this.#free.size > UNSIGNED_LEASES_MAX && oldest.done !== true) this.#free.delete(oldest.value);
   }
 
   #add(work: UnsignedWork, task: string, coordinator: string, amount: Amount): boolean {
