@@ -1,11 +1,13 @@
 import {
   expectedSeconds,
   expectFinish,
+  marketPace,
   queueFull,
   SAMPLE_MAX,
   type Backlog,
   type ExpectedFinish,
   type MarketPace,
+  type NodeSpeed,
   type QueueFull,
   type QueueLimits,
 } from '@freehold/domain';
@@ -21,8 +23,6 @@ const LOOK_MS = 2_000;
 const COUNT_MS = 250;
 /** Answers kept for programs that poll. */
 const KEPT_MAX = 1_000;
-/** Rows a second that a node's own word counts for at most, where nobody has measured any node of its model. */
-const CLAIM_MAX = 100;
 /** What a client is told to wait when nobody knows. */
 const UNKNOWN_RETRY_S = 60;
 
@@ -167,30 +167,20 @@ function countOf(orgId: string, model: string): string {
   return `count ${orgId} ${model}`;
 }
 
-/**
- * Live nodes that serve a model, and their measured speeds added up. A node that nobody has measured counts as the mean of those
- * that are; what nodes say of themselves counts only while none is, and within bounds: else one of them empties every queue.
- */
+/** What the live nodes that serve a model can do. */
 export function paceOf(
   nodes: readonly Pick<ConnectedNode, 'id' | 'offer' | 'draining'>[],
   records: ReadonlyMap<string, Pick<NodeRecord, 'benchedForMs' | 'speed'>>,
   model: string,
 ): MarketPace {
-  let serving = 0;
-  const measured: number[] = [];
-  const claimed: number[] = [];
+  const speeds: NodeSpeed[] = [];
   for (const { id, offer, draining } of nodes) {
     const record = records.get(id);
     const served = offer.engines.flatMap(({ models }) => models).find(({ name }) => name === model);
     if (record === undefined || served === undefined || draining || record.benchedForMs > 0) continue;
-    serving += 1;
-    const speed = record.speed[served.digest] ?? 0;
-    if (speed > 0) measured.push(speed);
-    else if (served.rowsPerSecond > 0) claimed.push(Math.min(CLAIM_MAX, served.rowsPerSecond));
+    speeds.push({ measured: record.speed[served.digest] ?? 0, claimed: served.rowsPerSecond });
   }
-  const known = measured.length > 0 ? measured : claimed;
-  const mean = known.reduce((sum, speed) => sum + speed, 0) / known.length;
-  return { nodes: serving, rowsPerSecond: known.length === 0 ? null : mean * serving };
+  return marketPace(speeds);
 }
 
 function queueFullError(

@@ -1,11 +1,26 @@
 import { describe, expect, it } from '@jest/globals';
 import { chance } from './chance.ts';
-import { expectedSeconds, expectFinish, queueFull, type PastFinish, type QueueLimits } from './queue-ahead.ts';
+import { expectedSeconds, expectFinish, marketPace, queueFull, type PastFinish, type QueueLimits } from './queue-ahead.ts';
 
 const LIMITS: QueueLimits = { rows: 1_000, seconds: 100, ownRows: 500, ownSeconds: 50 };
 const PACE = { nodes: 2, rowsPerSecond: 10 };
 const WINDOW_S = 86_400;
 const TICK_S = 10;
+
+describe('the pace of a market', () => {
+  const node = (measured: number, claimed = 0): { measured: number; claimed: number } => ({ measured, claimed });
+
+  it('is what was measured; a node that nobody measured counts as the mean of the others, whatever it says', () => {
+    expect(marketPace([node(4), node(2)])).toEqual({ nodes: 2, rowsPerSecond: 6 });
+    expect(marketPace([node(4), node(2), node(0, 1e300)])).toEqual({ nodes: 3, rowsPerSecond: 9 });
+  });
+
+  it('is what nodes say, within bounds, while nothing is measured, and unknown when they say nothing', () => {
+    expect(marketPace([node(0, 5), node(0, 1e300)])).toEqual({ nodes: 2, rowsPerSecond: 105 });
+    expect(marketPace([node(0)])).toEqual({ nodes: 1, rowsPerSecond: null });
+    expect(marketPace([])).toEqual({ nodes: 0, rowsPerSecond: null });
+  });
+});
 
 describe('a queue', () => {
   it('takes rows up to its limits, of the requester and of the market, in rows and in seconds', () => {

@@ -7,6 +7,27 @@ export interface MarketPace {
   readonly rowsPerSecond: number | null;
 }
 
+/** Rows a second of one live node; 0: not measured, or nothing said. */
+export interface NodeSpeed {
+  readonly measured: number;
+  readonly claimed: number;
+}
+
+/** Rows a second that a node's own word counts for at most, where nobody has measured any node of its model. */
+const CLAIM_MAX = 100;
+
+/**
+ * The measured speeds of a market's nodes added up. A node that nobody has measured counts as the mean of those that are; what
+ * nodes say of themselves counts only while none is, and within bounds: else one of them empties every queue.
+ */
+export function marketPace(nodes: readonly NodeSpeed[]): MarketPace {
+  const measured = nodes.flatMap((node) => (node.measured > 0 ? [node.measured] : []));
+  const claimed = nodes.flatMap((node) => (node.claimed > 0 ? [Math.min(CLAIM_MAX, node.claimed)] : []));
+  const known = measured.length > 0 ? measured : claimed;
+  const mean = known.reduce((sum, speed) => sum + speed, 0) / known.length;
+  return { nodes: nodes.length, rowsPerSecond: known.length === 0 ? null : mean * nodes.length };
+}
+
 /** Rows that were taken and have no answer yet. */
 export interface Backlog {
   /** Of the whole market. */
