@@ -83,4 +83,18 @@ describe('hands that take filed work early', () => {
     await settled();
     expect([begun, filed]).toEqual([['a'], ['b']]);
   });
+
+  it('hear what is filed at any moment of a look, also at its very end', async () => {
+    for (let moment = 0; moment < 12; moment += 1) {
+      hands.look();
+      for (let i = 0; i < moment; i += 1) await Promise.resolve();
+      filed = [`at ${moment}`];
+      hands.look();
+      await settled();
+      // Before anything else makes them look.
+      expect(begun.at(-1)).toBe(`at ${moment}`);
+      ends.get(`at ${moment}`)?.resolve();
+      await settled();
+    }
+  });
 });

@@ -32,6 +32,8 @@ export class EarlyHands {
     this.#again = true;
     this.#looking ??= this.#lookOn().finally(() => {
       this.#looking = null;
+      // Asked for between the end of the last look and now.
+      if (this.#again && !this.#stop.signal.aborted) this.look();
     });
   }
 

@@ -25,6 +25,20 @@ describe('a notice in a hurry', () => {
     expect(turns).toHaveLength(4);
   });
 
+  it('is given for what is filed at any moment of another, also at its very end', async () => {
+    for (let moment = 0; moment < 12; moment += 1) {
+      const told: number[] = [];
+      let filed = 1;
+      const { notice } = noticeOver(async () => void told.push(filed));
+      notice.hurry('place');
+      for (let i = 0; i < moment; i += 1) await Promise.resolve();
+      filed = 2;
+      notice.hurry('place');
+      await new Promise(setImmediate);
+      expect({ moment, last: told.at(-1) }).toEqual({ moment, last: 2 });
+    }
+  });
+
   it('leaves what fails to the queue, and goes on with the next', async () => {
     let turns = 0;
     const { notice, reports } = noticeOver(() => {

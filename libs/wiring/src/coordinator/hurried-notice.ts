@@ -21,7 +21,11 @@ export class HurriedNotice {
     if (this.#turns.has(topic)) return;
     this.#turns.set(
       topic,
-      this.#run(topic).finally(() => this.#turns.delete(topic)),
+      this.#run(topic).finally(() => {
+        this.#turns.delete(topic);
+        // Filed between the end of the last turn and now.
+        if (this.#again.has(topic)) this.hurry(topic);
+      }),
     );
   }
 
