@@ -17,13 +17,13 @@ export class MemoryOutbox extends Outbox {
     return relayThrough(this, limit, send);
   }
 
-  async take(topic: Topic, limit: number): Promise<readonly QueueMessage[]> {
-    return (await this.claim(limit, topic)).map(({ id, ids }) => ({ outboxId: id, ids }));
+  /** Nobody listens and nobody takes: all goes by the queue. */
+  async take(): Promise<readonly QueueMessage[]> {
+    return [];
   }
-  giveUp(ids: readonly string[]): Promise<void> {
-    return this.giveUpClaim(ids);
+  async giveUp(): Promise<void> {
+    return Promise.resolve();
   }
-  /** Nobody listens: all goes by the queue. */
   async notify(): Promise<void> {
     return Promise.resolve();
   }
@@ -31,11 +31,10 @@ export class MemoryOutbox extends Outbox {
     return { close: () => Promise.resolve() };
   }
 
-  async claim(limit: number, topic: Topic | null = null): Promise<readonly OutboxRow[]> {
+  async claim(limit: number): Promise<readonly OutboxRow[]> {
     return this.#db.transaction(() => {
       const open = this.#db.outbox
         .where((row) => row.sentMs === null && row.doneMs === null && row.claimedUntilMs < this.#db.nowMs)
-        .filter((row) => topic === null || row.topic === topic)
         .slice(0, limit);
       for (const { id } of open) this.#db.outbox.update(id, { claimedUntilMs: this.#db.nowMs + CLAIM_MS });
       return open;
