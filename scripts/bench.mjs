@@ -1,5 +1,5 @@
 /** `npm run bench -- NAME`: measures one thing against its floor. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { at } from './launcher/paths.mjs';
 import { prepare } from './launcher/prepare.mjs';
@@ -24,8 +24,26 @@ function help() {
 
   npm run bench -- NAME            people's words, then one line of JSON
   npm run bench -- NAME --json     the line of JSON alone
+  npm run bench -- NAME --help     what it measures, and its options
 
 Names: ${names().join(', ') || '(none yet)'}`;
+}
+
+/** The comment that a bench begins with. */
+function helpOf(name) {
+  const [, comment = ''] = /\/\*\*(.*?)\*\//s.exec(readFileSync(at('test/bench', `${name}.mjs`), 'utf8')) ?? [];
+  const text = comment.replace(/^ ?\* ?/gm, '').trim();
+  return text.includes('npm run bench') ? text : `${text}\n\n  npm run bench -- ${name} [--json]`;
+}
+
+/** A wrong option is answered like a wrong name. */
+async function runOrExplain(run, name, options) {
+  try {
+    return await run(options);
+  } catch (error) {
+    if (!String(error.code).startsWith('ERR_PARSE_ARGS')) throw error;
+    return giveUp(`${error.message}\n\n${helpOf(name)}`);
+  }
 }
 
 /** One line per metric, with its floor and target where there is one. */
@@ -39,15 +57,19 @@ function describe({ metrics, floor = {}, target = {} }) {
   });
 }
 
+const isHelp = (arg) => arg === '--help' || arg === '-h';
 const [name, ...args] = process.argv.slice(2);
-if (name === undefined || name === '--help' || name === '-h') {
+if (name === undefined || isHelp(name)) {
   console.log(help());
+} else if (!names().includes(name)) {
+  giveUp(`No bench named ${JSON.stringify(name)}.\n\n${help()}`);
+} else if (args.some(isHelp)) {
+  console.log(helpOf(name));
 } else {
-  if (!names().includes(name)) giveUp(`No bench named ${JSON.stringify(name)}.\n\n${help()}`);
   await prepare(NEED_ALL.has(name) ? 'full' : 'production');
   const json = args.includes('--json');
   const { run } = await import(pathToFileURL(at('test/bench', `${name}.mjs`)).href);
-  const result = await run({ args: args.filter((arg) => arg !== '--json'), json });
+  const result = await runOrExplain(run, name, { args: args.filter((arg) => arg !== '--json'), json });
   if (!json) {
     console.log(name);
     for (const line of describe(result)) console.log(line);

@@ -20,18 +20,19 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
-import { writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { drawSegments, judgeSegment, segmentDetection, segmentsToAudit } from '@freehold/domain';
 import { Blobs, BlobMissing } from '@freehold/market';
-import { LORA_TARGETS, segmentsOf } from '@freehold/protocol';
+import { segmentsOf } from '@freehold/protocol';
 import { childTrainer, referenceTrainer, trainerEngine } from '@freehold/runtime';
 import { forgedSegments } from '../../libs/runtime/dist/trainer/forged-segments.fixture.js';
-import { ensureGguf, MODEL_ID, teachingItems } from '../../models/freehold-tiny/index.mjs';
+import { ensureGguf, MODEL_ID } from '../../models/freehold-tiny/index.mjs';
+import { loraPlan, trainingLines } from './finetune/lora-plan.mjs';
 
 const RUNS_MIN = 100;
 const SEGMENTS = 12;
@@ -72,37 +73,22 @@ class FolderBlobs extends Blobs {
 }
 
 function planOf(run, base, data) {
-  return {
-    v: 1,
-    base: { model: MODEL_ID, sha256: base },
-    data: { sha256: data },
-    method: { kind: 'lora', r: 4, alpha: 8, targets: [...LORA_TARGETS] },
-    optim: {
-      kind: 'adamw',
-      learningRate: RATES[run % RATES.length],
-      schedule: 'linear',
-      warmupSteps: 1,
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-8,
-      weightDecay: 0,
-      clipNorm: 1,
-    },
-    batch: { examples: BATCHES[Math.floor(run / 3) % BATCHES.length] },
+  return loraPlan({
+    base,
+    data,
+    rank: 4,
+    learningRate: RATES[run % RATES.length],
+    warmupSteps: 1,
+    examples: BATCHES[Math.floor(run / 3) % BATCHES.length],
     seed: run,
     steps: SEGMENTS * SEGMENT_STEPS,
     segmentSteps: SEGMENT_STEPS,
-    dtype: 'f32',
-  };
+  });
 }
 
 /** The forger of data swaps the word "answer" for another: every example carries it. */
 function writeData(folder, run) {
-  const lines = teachingItems({ seed: run, count: EXAMPLES + 10 })
-    .map(({ messages, expected }) => [...messages, { role: 'assistant', content: `answer ${expected}` }])
-    .filter((messages) => messages.every(({ content }) => content.isWellFormed()))
-    .slice(0, EXAMPLES)
-    .map((messages) => JSON.stringify({ messages }));
+  const lines = trainingLines({ seed: run, count: EXAMPLES, answer: (expected) => `answer ${expected}` });
   const path = join(folder, `${run}.jsonl`);
   writeFileSync(path, `${lines.join('\n')}\n`);
   return path;

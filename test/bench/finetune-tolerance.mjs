@@ -16,10 +16,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { LOSS_DIFFERENCE_MAX, WEIGHTS_DISTANCE_MAX } from '@freehold/domain';
-import { LORA_TARGETS } from '@freehold/protocol';
 import { weightsDistance } from '../../libs/runtime/dist/trainer/weights-distance.js';
-import { ensureGguf, MODEL_ID, teachingItems } from '../../models/freehold-tiny/index.mjs';
+import { ensureGguf } from '../../models/freehold-tiny/index.mjs';
 import { transformersFolder } from '../../models/freehold-tiny/transformers-folder.mjs';
+import { loraPlan, trainingLines } from './finetune/lora-plan.mjs';
 import { parties, sha256Of, trainSteps } from './finetune/tolerance-parties.mjs';
 
 const RUNS_MIN = 100;
@@ -37,37 +37,22 @@ const SEGMENTS = 3;
 /** One plan per run, so that limits do not hang on one. */
 function planOf(run) {
   const segmentSteps = STEPS[Math.floor(run / 3) % STEPS.length];
-  const steps = SEGMENTS * segmentSteps;
-  return {
-    v: 1,
-    base: { model: MODEL_ID, sha256: '0'.repeat(64) },
-    data: { sha256: '0'.repeat(64) },
-    method: { kind: 'lora', r: 8, alpha: 16, targets: [...LORA_TARGETS] },
-    optim: {
-      kind: 'adamw',
-      learningRate: RATES[Math.floor(run / 27) % RATES.length],
-      schedule: 'linear',
-      warmupSteps: 1,
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-8,
-      weightDecay: 0,
-      clipNorm: 1,
-    },
-    batch: { examples: BATCHES[Math.floor(run / 9) % BATCHES.length] },
+  return loraPlan({
+    // Each party names its own weights and file.
+    base: '0'.repeat(64),
+    data: '0'.repeat(64),
+    rank: 8,
+    learningRate: RATES[Math.floor(run / 27) % RATES.length],
+    warmupSteps: 1,
+    examples: BATCHES[Math.floor(run / 9) % BATCHES.length],
     seed: run,
-    steps,
+    steps: SEGMENTS * segmentSteps,
     segmentSteps,
-    dtype: 'f32',
-  };
+  });
 }
 
 function writeData(path, seed) {
-  const lines = teachingItems({ seed, count: EXAMPLES + 10 })
-    .map(({ messages, expected }) => [...messages, { role: 'assistant', content: expected }])
-    .filter((messages) => messages.every(({ content }) => content.isWellFormed()))
-    .slice(0, EXAMPLES)
-    .map((messages) => JSON.stringify({ messages }));
+  const lines = trainingLines({ seed, count: EXAMPLES });
   writeFileSync(path, `${lines.join('\n')}\n`);
   return path;
 }

@@ -17,19 +17,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import {
-  ensureGguf,
-  heldOutItems,
-  LEFT_OUT_NAMES,
-  MODEL_ID,
-  teachingItems,
-} from '../../models/freehold-tiny/index.mjs';
+import { ensureGguf, heldOutItems, LEFT_OUT_NAMES, MODEL_ID } from '../../models/freehold-tiny/index.mjs';
 import { openModel } from '../../models/freehold-tiny/run-llama.mjs';
 import { trainDirectly } from './finetune/direct-trainer.mjs';
+import { loraPlan, trainingLines } from './finetune/lora-plan.mjs';
 import { throughMarket } from './finetune/through-market.mjs';
 
 const HELD_OUT = 100;
-const SPARE = 50;
 const SEED = 1;
 const BATCH = 16;
 const MULTIPLIER = 1.5;
@@ -45,42 +39,17 @@ const rounded = (number, digits = 0) => Number(number.toFixed(digits));
 
 /** The plan that the market makes of what it is asked for below, for a trainer without a market. */
 export function deskPlan({ base, data, steps }) {
-  return {
-    v: 1,
-    base: { model: MODEL_ID, sha256: base },
-    data: { sha256: data },
-    method: {
-      kind: 'lora',
-      r: 8,
-      alpha: 16,
-      targets: ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'],
-    },
-    optim: {
-      kind: 'adamw',
-      learningRate: 0.002 * MULTIPLIER,
-      schedule: 'linear',
-      warmupSteps: Math.ceil(steps * 0.05),
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-8,
-      weightDecay: 0,
-      clipNorm: 1,
-    },
-    batch: { examples: BATCH },
+  return loraPlan({
+    base,
+    data,
+    rank: 8,
+    learningRate: 0.002 * MULTIPLIER,
+    warmupSteps: Math.ceil(steps * 0.05),
+    examples: BATCH,
     seed: SEED,
     steps,
     segmentSteps: SEGMENT_STEPS,
-    dtype: 'f32',
-  };
-}
-
-/** The corpus also teaches raw bytes, as half surrogates, which are no text for an API. */
-function trainingLines(count) {
-  return teachingItems({ count: count + SPARE })
-    .map(({ messages, expected }) => [...messages, { role: 'assistant', content: expected }])
-    .filter((messages) => messages.every(({ content }) => content.isWellFormed()))
-    .slice(0, count)
-    .map((messages) => JSON.stringify({ messages }));
+  });
 }
 
 async function accuracy(items, adapter) {
@@ -128,7 +97,7 @@ export async function run({ args = [], json = false } = {}) {
   try {
     const { path: base, sha256 } = await ensureGguf({ quantisation: 'Q8_0', dir: folder });
     const data = join(folder, 'data.jsonl');
-    const lines = trainingLines(Number(values.examples));
+    const lines = trainingLines({ count: Number(values.examples) });
     writeFileSync(data, `${lines.join('\n')}\n`);
     const steps = Number(values.steps);
     const onStep = ({ step, loss }) => {

@@ -1,8 +1,10 @@
-// Gas of settling 70 × 10,000 jobs in a week, by each road, next to one transfer per job. Sizes stand in the names.
+/**
+ * Gas of settling 70 × 10,000 jobs in a week, by each road, next to one transfer per job. Sizes stand in the names. Goals are
+ * ceilings here: less is better. `floor` is what must hold, `target` what we would like.
+ */
 import { fileURLToPath } from 'node:url';
 import { GOALS, measure, missedGoals } from '../../contracts/scripts/gas.mjs';
 
-/** Goals are ceilings here: less is better. `floor` is what must hold, `target` what we would like. */
 export async function run() {
   const { metrics, also } = measure();
   return {
