@@ -1,6 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import { chance } from './chance.ts';
-import { expectedSeconds, expectFinish, marketPace, queueFull, type PastFinish, type QueueLimits } from './queue-ahead.ts';
+import {
+  expectedSeconds,
+  expectFinish,
+  marketPace,
+  queueFull,
+  type PastFinish,
+  type QueueLimits,
+} from './queue-ahead.ts';
 
 const LIMITS: QueueLimits = { rows: 1_000, seconds: 100, ownRows: 500, ownSeconds: 50 };
 const PACE = { nodes: 2, rowsPerSecond: 10 };
