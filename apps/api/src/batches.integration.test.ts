@@ -626,3 +626,118 @@ describe('a queue that is as long as the live nodes may be given', () => {
     });
   });
 });
+
+describe('a small batch', () => {
+  const jobOf = async (id: string): Promise<Record<string, unknown>> => {
+    const [job] = await house.database.query(
+      `SELECT org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, completion_window, metadata,
+         verify, region, trust, cap, charged, rate_caps, row_count, next_row, priority, errors,
+         round(extract(epoch FROM deadline - created_at))::int AS seconds, in_progress_at IS NOT NULL AS began,
+         (SELECT json_agg(json_build_array(row_no, custom_id, input_offset, input_length, state) ORDER BY row_no)
+          FROM job_row WHERE job_id = job.id) AS rows,
+         (SELECT balance FROM account WHERE kind = 'hold' AND owner = job.id) AS hold
+       FROM job WHERE id = $1`,
+      [id],
+    );
+    return job ?? {};
+  };
+  const messagesOf = async (id: string): Promise<string[]> => {
+    const sql = `SELECT topic FROM outbox WHERE message ->> 'job' = $1 ORDER BY id`;
+    return (await house.database.query<{ topic: string }>(sql, [id])).map(({ topic }) => topic);
+  };
+  const atOnce = async <T>(work: () => Promise<T>): Promise<T> => {
+    house.begin.bytesMax = 4_096;
+    try {
+      return await work();
+    } finally {
+      house.begin.bytesMax = 0;
+    }
+  };
+
+  it('begins in the commit that takes it, as if it had been validated, and with what is expected of it', async () => {
+    const tenant = await house.org();
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from([chatLine('a'), '', chatLine('b', 'other words')].join('\n')), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const post = (): Promise<Batch> =>
+      tenant.client.batches.create({
+        input_file_id: file.id,
+        endpoint: '/v1/chat/completions',
+        completion_window: '2h',
+        metadata: { priority: '1', max_cost: '5' },
+      });
+    const long = await post();
+    expect(await validate(long.id)).toBe('started');
+    const begun = await atOnce(post);
+    expect({ ...begun, id: '', created_at: 0, expires_at: 0 }).toEqual({
+      ...long,
+      id: '',
+      created_at: 0,
+      expires_at: 0,
+    });
+    expect(await jobOf(begun.id)).toEqual(await jobOf(long.id));
+    expect(await jobOf(begun.id)).toMatchObject({ state: 'in_progress', began: true, row_count: 2, seconds: 7_200 });
+    expect([await messagesOf(long.id), await messagesOf(begun.id)]).toEqual([['validate', 'place'], ['place']]);
+    expect(await validate(begun.id)).toBe('not-validating');
+    const expected = await house.database.query('SELECT 1 FROM job WHERE id = $1 AND expected_s > 0', [begun.id]);
+    expect(expected).toHaveLength(1);
+    expect((await tenant.client.batches.retrieve(begun.id)).status).toBe('in_progress');
+  });
+
+  it('is taken once for one key, however many ask at once', async () => {
+    const tenant = await house.org();
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(chatLine('a')), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const post = (completion_window: '24h'): Promise<Batch> =>
+      tenant.client.batches.create(
+        { input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window },
+        { headers: { 'idempotency-key': 'the same' } },
+      );
+    const answers = await atOnce(() => Promise.all([post('24h'), post('24h'), post('24h')]));
+    expect(new Set(answers.map(({ id }) => id)).size).toBe(1);
+    expect((await post('24h')).id).toBe(answers[0]?.id);
+    await expect(atOnce(() => post('2h' as '24h'))).rejects.toMatchObject({ status: 422 });
+    expect((await tenant.client.batches.list()).data).toHaveLength(1);
+  });
+
+  it('goes the long way where anything is wrong with it, and leaves nothing behind of the short one', async () => {
+    const poor = await house.org(1n);
+    await expect(atOnce(() => submit(poor, chatLine('a')))).rejects.toMatchObject({ status: 402 });
+    const marks = await house.database.query('SELECT 1 FROM idempotency WHERE org_id = $1 AND route LIKE $2', [
+      poor.orgId,
+      '%batches%',
+    ]);
+    expect([marks, (await poor.client.batches.list()).data]).toEqual([[], []]);
+    const tenant = await house.org();
+    const capped = await tenant.addKey({ dailyCap: 1n });
+    const over = await atOnce(() => submit({ ...tenant, ...capped }, chatLine('a')));
+    expect([await messagesOf(over.id), await validate(over.id)]).toEqual([['validate'], 'failed']);
+    const odd = await atOnce(() => submit(tenant, `${chatLine('a')}\n${chatLine('a')}`));
+    expect([await messagesOf(odd.id), await validate(odd.id)]).toEqual([['validate'], 'failed']);
+    const large = await atOnce(() => submit(tenant, chatLine('a', 'x'.repeat(5_000))));
+    expect([await messagesOf(large.id), await validate(large.id)]).toEqual([['validate'], 'started']);
+    const theirs = await atOnce(() =>
+      tenant.client.batches
+        .create({
+          input_file_id: (odd.input_file_id ?? '').replace(/.$/, 'z'),
+          endpoint: '/v1/chat/completions',
+          completion_window: '24h',
+        })
+        .catch((error: unknown) => error),
+    );
+    expect(theirs).toMatchObject({ status: 404, code: 'file_not_found' });
+    const other = await house.org();
+    await expect(
+      atOnce(() =>
+        other.client.batches.create({
+          input_file_id: over.input_file_id ?? '',
+          endpoint: '/v1/chat/completions',
+          completion_window: '24h',
+        }),
+      ),
+    ).rejects.toMatchObject({ status: 404 });
+  });
+});

@@ -2,7 +2,7 @@ import 'reflect-metadata';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { INestApplication } from '@nestjs/common';
-import { ProviderLink } from '@freehold/market';
+import { BEGIN_BYTES_MAX, ProviderLink } from '@freehold/market';
 import {
   CoordinatorModule,
   createLog,
@@ -37,6 +37,7 @@ async function main(): Promise<void> {
       requestsPerMinute: REQUESTS_PER_MINUTE_DEFAULT,
       queueLimits: config.queueLimits,
       holdsModel: (name) => app.get(OwnEngines).holds(name) || app.get(LocalBases).holds(name),
+      begin: { bytesMax: BEGIN_BYTES_MAX },
       disk: new DiskRoom(config.dataDir, config.diskFreeMibMin),
       notReady: () => (draining ? ['this process is shutting down'] : []),
     },

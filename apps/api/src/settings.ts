@@ -12,6 +12,8 @@ export interface ApiSettings {
   readonly queueLimits: QueueLimits;
   /** Whether the coordinator's own engine can run a model's rows again. */
   readonly holdsModel: HoldsModel;
+  /** Batches with files of at most so many bytes begin as they are submitted; 0: the scheduler reads all. */
+  readonly begin: { readonly bytesMax: number };
   /** Says why this process should get no requests now; empty when it should. */
   readonly notReady: () => readonly string[];
   /** The disk on which objects and, mostly, the database lie. */

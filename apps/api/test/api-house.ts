@@ -184,6 +184,8 @@ export interface ApiHouse {
   readonly offers: OfferBook;
   readonly chain: { isAway: boolean };
   readonly holdsModel: HoldsModel;
+  /** Read with each submission: a test may change it. At first every batch waits to be validated. */
+  readonly begin: { bytesMax: number };
   /** Read with each submission: a test may change them. */
   readonly queueLimits: { -readonly [K in keyof QueueLimits]: QueueLimits[K] };
   /** Everything the api said, to look for what it must not say. */
@@ -244,6 +246,7 @@ export async function apiHouse(
     objects,
   };
   const entropy = new Chance();
+  const begin = { bytesMax: 0 };
   const queueLimits = { rows: 1e6, seconds: 1e6, ownRows: 1e6, ownSeconds: 1e6 };
   const chain = new NoChain();
   const said: string[] = [];
@@ -276,6 +279,7 @@ export async function apiHouse(
       requestsPerMinute: options.requestsPerMinute ?? 100_000,
       queueLimits,
       holdsModel,
+      begin,
       notReady: () => [],
       disk: new DiskRoom(folder, minMib),
     },
@@ -291,6 +295,7 @@ export async function apiHouse(
     link,
     chain,
     holdsModel,
+    begin,
     queueLimits,
     said,
     org: (credit = 1_000_000_000n) => newTenant(parts.accounts, entropy, url, credit),

@@ -19,8 +19,12 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Speeds and finishes are looked at again after this long: many submissions share one look. */
 const LOOK_MS = 2_000;
+/** From this age on who asks waits for new speeds; before, they are looked at again while nobody waits. */
+const LOOK_LATE_MS = 6_000;
 /** What waits is counted again after this long; until then what was admitted here since is added. */
 const COUNT_MS = 250;
+/** From this age on a submission waits for the new count: so late do processes see at most what others admitted. */
+const COUNT_LATE_MS = 1_000;
 /** Answers kept for programs that poll. */
 const KEPT_MAX = 1_000;
 /** What a client is told to wait when nobody knows. */
@@ -55,44 +59,61 @@ interface Counted {
   admitted: number;
 }
 
+interface Kept {
+  readonly atMs: number;
+  readonly value: Promise<unknown>;
+  /** Whether it is being looked at again. */
+  isRenewed: boolean;
+}
+
+/** How long an answer is given again. */
+interface Keeping {
+  /** From this age on it is looked at again by whoever asks. */
+  readonly freshMs: number;
+  /** From this age on who asks waits for it. */
+  readonly lateMs: number;
+}
+
+const LOOK: Keeping = { freshMs: LOOK_MS, lateMs: LOOK_MS };
+
 /** What stands before a batch and how fast it is worked off: admission, and when it will be over. */
 export class QueueDesk {
   readonly #ports: QueueDeskPorts;
-  readonly #kept = new Map<string, { readonly untilMs: number; readonly value: Promise<unknown> }>();
+  readonly #kept = new Map<string, Kept>();
 
   constructor(ports: QueueDeskPorts) {
     this.#ports = ports;
   }
 
-  /** @throws {ApiError} 429 with the time until there is room, when the queue is beyond what the live nodes can do. */
-  async admit(orgId: string, intended: IntendedRows): Promise<void> {
+  /**
+   * @returns how many seconds after their start the rows are expected to be over; null while nobody's speed is known.
+   * @throws {ApiError} 429 with the time until there is room, when the queue is beyond what the live nodes can do.
+   */
+  async admit(orgId: string, intended: IntendedRows): Promise<number | null> {
     const { model, rows } = intended;
     const [kept, pace] = await Promise.all([this.#counted(orgId, intended), this.#pace(model)]);
     const { rows: all, ownRows: own } = kept.backlog;
     const waiting = { rows: all + kept.admitted, ownRows: own + kept.admitted, rowsAhead: 0 };
-    if (queueFull(this.#ports.limits, waiting, pace, rows) === null) {
-      kept.admitted += rows;
-      return;
-    }
+    if (queueFull(this.#ports.limits, waiting, pace, rows) === null) return expectedAfter(kept, pace, rows);
     // Nobody is refused by what was a moment ago.
     this.#kept.delete(countOf(orgId, model));
     const counted = await this.#counted(orgId, intended);
     const full = queueFull(this.#ports.limits, counted.backlog, pace, rows);
-    if (full === null) {
-      counted.admitted += rows;
-      return;
-    }
+    if (full === null) return expectedAfter(counted, pace, rows);
     const { rowsAhead } = counted.backlog;
     throw queueFullError(intended, full, pace, expectFinish(pace, rowsAhead, rows, await this.#past(model)));
   }
 
   /** One count for the submissions of a moment, with those that were admitted since it began: who comes next waits for no statement. */
   #counted(orgId: string, intended: IntendedRows): Promise<Counted> {
-    const count = async (): Promise<Counted> => ({
-      backlog: await this.#ports.queue.backlog(intended.model, orgId, intended),
-      admitted: 0,
-    });
-    return this.#once(countOf(orgId, intended.model), count, COUNT_MS);
+    const count = async (before: Promise<Counted> | null): Promise<Counted> => {
+      const known = await before;
+      const seen = known?.admitted ?? 0;
+      const backlog = await this.#ports.queue.backlog(intended.model, orgId, intended);
+      // What was admitted while it was counted may be in it or not.
+      return { backlog, admitted: (known?.admitted ?? 0) - seen };
+    };
+    return this.#once(countOf(orgId, intended.model), count, { freshMs: COUNT_MS, lateMs: COUNT_LATE_MS });
   }
 
   /** When rows would be over that were submitted now. */
@@ -135,7 +156,10 @@ export class QueueDesk {
   }
 
   async #pace(model: string): Promise<MarketPace> {
-    const { nodes, records } = await this.#once('nodes', () => this.#fleet());
+    const { nodes, records } = await this.#once('nodes', () => this.#fleet(), {
+      freshMs: LOOK_MS,
+      lateMs: LOOK_LATE_MS,
+    });
     return paceOf(nodes, records, model);
   }
 
@@ -148,19 +172,55 @@ export class QueueDesk {
     return this.#once(`past ${model}`, () => this.#ports.queue.pastFinishes(model, SAMPLE_MAX));
   }
 
-  /** One look for all who ask within `keptMs`; a look that failed is nobody's answer twice. */
-  #once<T>(key: string, look: () => Promise<T>, keptMs = LOOK_MS): Promise<T> {
+  /** One look for all who ask within its time; a look that failed is nobody's answer twice. */
+  #once<T>(
+    key: string,
+    look: (before: Promise<T> | null) => Promise<T>,
+    { freshMs, lateMs }: Keeping = LOOK,
+  ): Promise<T> {
     const nowMs = this.#ports.clock.nowMs();
     const known = this.#kept.get(key);
-    if (known !== undefined && known.untilMs > nowMs) return known.value as Promise<T>;
-    const value = look();
-    this.#kept.delete(key);
-    this.#kept.set(key, { untilMs: nowMs + keptMs, value });
-    value.catch(() => this.#kept.delete(key));
-    const oldest = this.#kept.keys().next();
-    if (this.#kept.size > KEPT_MAX && oldest.done !== true) this.#kept.delete(oldest.value);
+    const ageMs = known === undefined ? Number.POSITIVE_INFINITY : nowMs - known.atMs;
+    if (known !== undefined && ageMs < lateMs) {
+      const value = known.value as Promise<T>;
+      if (ageMs >= freshMs && !known.isRenewed) this.#renew(key, known, look(value));
+      return value;
+    }
+    const value = look(null);
+    this.#keep(key, { atMs: nowMs, value, isRenewed: false });
     return value;
   }
+
+  #keep(key: string, kept: Kept): void {
+    this.#kept.delete(key);
+    this.#kept.set(key, kept);
+    kept.value.catch(() => {
+      if (this.#kept.get(key) === kept) this.#kept.delete(key);
+    });
+    const oldest = this.#kept.keys().next();
+    if (this.#kept.size > KEPT_MAX && oldest.done !== true) this.#kept.delete(oldest.value);
+  }
+
+  /** Who asks meanwhile gets what is known. Where it fails the next one who asks waits, and is told. */
+  #renew(key: string, known: Kept, value: Promise<unknown>): void {
+    known.isRenewed = true;
+    const atMs = this.#ports.clock.nowMs();
+    value.then(
+      () => {
+        if (this.#kept.get(key) === known) this.#keep(key, { atMs, value, isRenewed: false });
+      },
+      () => {
+        if (this.#kept.get(key) === known) this.#kept.delete(key);
+      },
+    );
+  }
+}
+
+/** Counts rows that are taken, and says when they will be over. */
+function expectedAfter(counted: Counted, pace: MarketPace, rows: number): number | null {
+  const seconds = expectedSeconds(pace, counted.backlog.rowsAhead + counted.admitted, rows);
+  counted.admitted += rows;
+  return seconds;
 }
 
 function countOf(orgId: string, model: string): string {

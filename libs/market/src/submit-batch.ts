@@ -1,7 +1,8 @@
 import { ApiError, invalidRequest, notFound, parseBatchRequest, type BatchRequest } from '@freehold/protocol';
+import { beginBatch, type BeginBatchPorts } from './begin-batch.ts';
 import type { FileStore } from './ports/file-store.ts';
-import type { JobStore, JobView } from './ports/job-store.ts';
-import type { RequestIdentity } from './ports/once.ts';
+import type { JobStore, JobView, NewBatch } from './ports/job-store.ts';
+import type { Once, RequestIdentity } from './ports/once.ts';
 import type { Entropy } from './ports/surroundings.ts';
 import { toHex } from './hex.ts';
 import type { IntendedRows } from './queue-desk.ts';
@@ -13,7 +14,9 @@ export interface SubmitBatchPorts extends RefuseUnaffordablePorts {
   readonly files: FileStore;
   readonly entropy: Entropy;
   /** Refuses what the queue has no room for; absent: everything is taken. */
-  readonly admit?: (orgId: string, intended: IntendedRows) => Promise<void>;
+  readonly admit?: (orgId: string, intended: IntendedRows) => Promise<number | null>;
+  /** What small files are read with while their submitters wait; absent: none is. */
+  readonly begin?: BeginBatchPorts;
 }
 
 export interface Submission {
@@ -31,7 +34,34 @@ export async function submitBatch(ports: SubmitBatchPorts, submission: Submissio
   const parsed = parseBatchRequest(submission.body, submission.nowMs);
   if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
   const request = parsed.value;
-  const { orgId, identity } = submission;
+  const { orgId, keyId, identity } = submission;
+  const batch: NewBatch = {
+    id: `batch_${toHex(ports.entropy.bytes(ID_BYTES)).slice(2)}`,
+    orgId,
+    keyId,
+    endpoint: request.endpoint,
+    inputFileId: request.inputFileId,
+    completionWindow: request.completionWindow,
+    metadata: request.metadata,
+    verify: request.terms.verify,
+    region: request.terms.region,
+    priority: request.terms.priority,
+    deadlineInMs: request.deadlineInMs,
+  };
+  const begun = ports.begin === undefined ? null : await beginBatch(ports.begin, batch, identity);
+  const made = begun ?? (await fileBatch(ports, batch, request, identity));
+  if (made.outcome === 'key-reused') throw keyReused();
+  return made.value;
+}
+
+/** To be validated by the scheduler: what is known to be refused there is refused here. */
+async function fileBatch(
+  ports: SubmitBatchPorts,
+  batch: NewBatch,
+  request: BatchRequest,
+  identity: RequestIdentity | null,
+): Promise<Once<JobView>> {
+  const { orgId } = batch;
   const [isRepeated] = await Promise.all([
     identity !== null && ports.accounts.remembers(orgId, identity),
     refuseUnfitFile(ports.files, orgId, request),
@@ -47,24 +77,7 @@ export async function submitBatch(ports: SubmitBatchPorts, submission: Submissio
     const { deadlineInMs, terms } = request;
     if (work !== null) await ports.admit?.(orgId, { ...work, deadlineInMs, priority: terms.priority });
   }
-  const made = await ports.jobs.submitBatch(
-    {
-      id: `batch_${toHex(ports.entropy.bytes(ID_BYTES)).slice(2)}`,
-      orgId: submission.orgId,
-      keyId: submission.keyId,
-      endpoint: request.endpoint,
-      inputFileId: request.inputFileId,
-      completionWindow: request.completionWindow,
-      metadata: request.metadata,
-      verify: request.terms.verify,
-      region: request.terms.region,
-      priority: request.terms.priority,
-      deadlineInMs: request.deadlineInMs,
-    },
-    submission.identity,
-  );
-  if (made.outcome === 'key-reused') throw keyReused();
-  return made.value;
+  return ports.jobs.submitBatch(batch, identity);
 }
 
 async function refuseUnfitFile(files: FileStore, orgId: string, request: BatchRequest): Promise<void> {

@@ -7,10 +7,13 @@ import {
   FineTuneStore,
   identityOf,
   JobStore,
+  KeptOffers,
+  MonotonicClock,
   ObjectStore,
   OfferBook,
   QueueDesk,
   submitBatch,
+  type BeginBatchPorts,
   type JobView,
   type KeyRecord,
   type SubmitBatchPorts,
@@ -43,12 +46,15 @@ export class BatchesController {
     offers: OfferBook,
     fineTunes: FineTuneStore,
     queue: QueueDesk,
-    @Inject(API_SETTINGS) { catalogue }: ApiSettings,
+    clock: MonotonicClock,
+    @Inject(API_SETTINGS) { catalogue, holdsModel, begin: limits }: ApiSettings,
   ) {
     this.#jobs = jobs;
     this.#queue = queue;
-    const admit: SubmitBatchPorts['admit'] = (orgId, intended) => queue.admit(orgId, intended);
-    this.#ports = { jobs, files, entropy, accounts, objects, offers, catalogue, fineTunes, admit };
+    const admit: BeginBatchPorts['admit'] = (orgId, intended) => queue.admit(orgId, intended);
+    const shared = { jobs, objects, catalogue, fineTunes, admit };
+    const begin = { ...shared, holdsModel, limits, offers: new KeptOffers(offers, clock) };
+    this.#ports = { ...shared, files, entropy, accounts, offers, begin };
   }
 
   @Post()

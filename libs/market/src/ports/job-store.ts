@@ -78,6 +78,27 @@ export interface NewRow {
   readonly length: number;
 }
 
+/** What a batch starts with, as its file says. */
+export interface StartPlan {
+  readonly model: string;
+  readonly tuned: JobView['tuned'];
+  readonly rowCount: number;
+  readonly cap: Amount;
+  readonly rateCaps: Rates;
+}
+
+/** A batch that was read before it was filed. */
+export interface ReadBatch extends NewBatch {
+  readonly plan: StartPlan;
+  /** All of them. */
+  readonly rows: readonly NewRow[];
+  /** From its start to its last row; null where nobody's speed is known. */
+  readonly expectedS: number | null;
+}
+
+/** `refused`: nothing was written. */
+export type Begun = Once<JobView> | { readonly outcome: 'refused' };
+
 /** Money was asked for and not given. */
 export type NoMoney = { readonly why: 'insufficient-balance' | 'daily-cap'; readonly balance: Amount };
 
@@ -180,6 +201,11 @@ export interface ReceiptView {
 export abstract class JobStore {
   /** The job in state `validating`, its `validate` message and the request's identity commit together. */
   abstract submitBatch(batch: NewBatch, identity: RequestIdentity | null): Promise<Once<JobView>>;
+  /**
+   * The job in state `in_progress` with its rows, its hold, its `place` message and the request's identity, all at once; or nothing,
+   * where its file is not there or the money is not: what is submitted to be validated is told why.
+   */
+  abstract beginBatch(batch: ReadBatch, identity: RequestIdentity | null): Promise<Begun>;
   abstract get(orgId: string, jobId: string): Promise<JobView | null>;
   abstract list(orgId: string, page: Page): Promise<Listed<JobView> | null>;
   /** For handlers of the queue, which have an id and no caller. */
@@ -190,13 +216,7 @@ export abstract class JobStore {
   /** validating → in_progress with hold and `place` message. */
   abstract start(
     jobId: string,
-    plan: {
-      readonly model: string;
-      readonly tuned: JobView['tuned'];
-      readonly rowCount: number;
-      readonly cap: Amount;
-      readonly rateCaps: Rates;
-    },
+    plan: StartPlan,
   ): Promise<Started>;
   /** validating → failed; the rows go. */
   abstract fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean>;

@@ -1,5 +1,15 @@
-import { unitsToJson, type Amount, type Rates } from '@freehold/domain';
-import type { BatchFault, JobView, NewBatch, NewRow, NoMoney, Once, RequestIdentity, Started } from '@freehold/market';
+import { unitsToJson } from '@freehold/domain';
+import type {
+  BatchFault,
+  JobView,
+  NewBatch,
+  NewRow,
+  NoMoney,
+  Once,
+  RequestIdentity,
+  Started,
+  StartPlan,
+} from '@freehold/market';
 import { claimRequest, type Claim } from '../accounts/request-claims.ts';
 import { reserve } from '../accounts/reserve.ts';
 import type { Database, Sql } from '../database.ts';
@@ -80,7 +90,7 @@ async function answerTo(
   return { outcome: 'made', value: jobView(job) };
 }
 
-async function earlier(tx: Sql, orgId: string, jobId: string): Promise<Once<JobView>> {
+export async function earlier(tx: Sql, orgId: string, jobId: string): Promise<Once<JobView>> {
   const [job] = await tx.query<JobRecord>(`SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND org_id = $2`, [
     jobId,
     orgId,
@@ -179,14 +189,6 @@ async function insertRows(tx: Sql, lines: readonly Line[], onConflict: '' | 'ON 
       lines.map(({ row }) => row.length),
     ],
   );
-}
-
-export interface StartPlan {
-  readonly model: string;
-  readonly tuned: JobView['tuned'];
-  readonly rowCount: number;
-  readonly cap: Amount;
-  readonly rateCaps: Rates;
 }
 
 export async function startBatch(database: Database, jobId: string, plan: StartPlan): Promise<Started> {

@@ -1,6 +1,7 @@
 import {
   JobStore,
   type BatchFault,
+  type Begun,
   type JobView,
   type Listed,
   type NewBatch,
@@ -9,10 +10,12 @@ import {
   type Once,
   type OutputFile,
   type Page,
+  type ReadBatch,
   type ReceiptView,
   type RequestIdentity,
   type ResultRow,
   type Started,
+  type StartPlan,
   type StreamAnswer,
   type StreamLease,
   type StreamOpened,
@@ -23,16 +26,8 @@ import type { PastJob } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { Window } from '../window.ts';
-import {
-  addRows,
-  cancelJob,
-  failBatch,
-  startBatch,
-  submitBatches,
-  type ReadRows,
-  type StartPlan,
-  type Submitted,
-} from './batches.ts';
+import { addRows, cancelJob, failBatch, startBatch, submitBatches, type ReadRows, type Submitted } from './batches.ts';
+import { beginBatch } from './begin-batch.ts';
 import { finish, results } from './endings.ts';
 import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
 import { failStream, moveStream, openStream, streamAnswer } from './streams.ts';
@@ -73,6 +68,12 @@ export class PgJobStore extends JobStore {
     const made = await this.#submitted.add({ batch, identity });
     if (made.outcome === 'made') this.#filed('validate');
     return made;
+  }
+
+  async beginBatch(batch: ReadBatch, identity: RequestIdentity | null): Promise<Begun> {
+    const begun = await beginBatch(this.#database, batch, identity);
+    if (begun.outcome === 'made') this.#filed('place');
+    return begun;
   }
 
   async get(orgId: string, jobId: string): Promise<JobView | null> {

@@ -3,6 +3,7 @@ import { addUsage, ledger, type PastJob, type Usage } from '@freehold/domain';
 import {
   JobStore,
   type BatchFault,
+  type Begun,
   type JobView,
   type Listed,
   type NewBatch,
@@ -57,6 +58,11 @@ export class MemoryJobStore extends JobStore {
       this.#db.file('validate', { job: id });
       return { outcome: 'made', value: this.#view(job) };
     });
+  }
+
+  /** Never at once: batches of a simulated market are read by its schedulers. */
+  async beginBatch(): Promise<Begun> {
+    return { outcome: 'refused' };
   }
 
   /** What an earlier request of this identity is answered with, or null when this one is the first. */

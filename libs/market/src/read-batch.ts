@@ -1,0 +1,223 @@
+import { addUsage, type Usage } from '@freehold/domain';
+import {
+  BATCH_ROWS_MAX,
+  formatMoney,
+  LINE_BYTES_MAX,
+  parseBatchLine,
+  parseMoney,
+  printable,
+  worstUsage,
+  type BatchEndpoint,
+  type BatchLine,
+  type Catalogue,
+  type Offer,
+} from '@freehold/protocol';
+import { capFor } from './batch-cap.ts';
+import { inputLines, type InputLine } from './input-lines.ts';
+import { knownModel, type KnownModel } from './known-models.ts';
+import { namedModel, type NamedModel } from './named-model.ts';
+import type { FineTuneStore } from './ports/fine-tune-store.ts';
+import type { BatchFault, JobView, NewRow, StartPlan } from './ports/job-store.ts';
+import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from './verifiable-by.ts';
+
+/** A requester mends a hundred lines, or the program that wrote them. */
+export const FAULTS_MAX = 100;
+const FAULT_CHARS_MAX = 1_000;
+/** Rows per INSERT: large enough for ~100k rows a second, small enough to hold no lock for long. */
+const ROWS_PER_INSERT = 2_000;
+
+export interface ReadBatchPorts {
+  readonly catalogue: Catalogue;
+  readonly holdsModel: HoldsModel;
+  readonly fineTunes: Pick<FineTuneStore, 'model'>;
+}
+
+/** What of a batch decides how its file is read, and whether it can start. */
+export type ReadableBatch = Pick<JobView, 'orgId' | 'endpoint' | 'metadata' | 'verify' | 'region'>;
+
+/** False when the rows are not wanted any more: the batch was cancelled, say. */
+export type WriteRows = (rows: readonly NewRow[]) => Promise<boolean>;
+
+/** What a batch starts with, or why it cannot. */
+export type Planned =
+  { readonly ok: true; readonly plan: StartPlan } | { readonly ok: false; readonly fault: Omit<BatchFault, 'line'> };
+
+/** What one reading of an input file finds. */
+export class BatchReading {
+  readonly faults: BatchFault[] = [];
+  /** What answers every row: what the first row names. */
+  named: NamedModel | null = null;
+  rows = 0;
+  worst: Usage = {};
+  readonly #batch: ReadableBatch;
+  readonly #offers: readonly Offer[];
+  readonly #ports: ReadBatchPorts;
+  readonly #write: WriteRows;
+  readonly #seen = new Map<string, number>();
+  #modelName: string | null = null;
+  #pending: NewRow[] = [];
+
+  constructor(batch: ReadableBatch, offers: readonly Offer[], ports: ReadBatchPorts, write: WriteRows) {
+    this.#batch = batch;
+    this.#offers = offers;
+    this.#ports = ports;
+    this.#write = write;
+  }
+
+  /** False when its rows are not wanted any more. */
+  async read(body: AsyncIterable<Uint8Array>): Promise<boolean> {
+    for await (const line of inputLines(body, LINE_BYTES_MAX)) {
+      if (this.rows === BATCH_ROWS_MAX) {
+        this.fault(
+          'too_many_requests',
+          `The file has more than ${BATCH_ROWS_MAX} requests: split it.`,
+          null,
+          line.line,
+        );
+        break;
+      }
+      await this.#take(line);
+      if (this.faults.length >= FAULTS_MAX) break;
+      if (this.#pending.length >= ROWS_PER_INSERT && !(await this.#flush())) return false;
+    }
+    if (this.rows === 0 && this.faults.length === 0)
+      this.fault('empty_file', 'The input file is empty: expected one JSON request per line.', null, null);
+    return this.#flush();
+  }
+
+  /** What the batch starts with, where its lines have no fault. */
+  plan(): Planned {
+    const { worst, rows } = this;
+    const { metadata, verify, region } = this.#batch;
+    const model = this.named?.model;
+    if (model === undefined) throw new Error('a batch without a fault names a model');
+    const verifiable = verifiableBy(
+      { level: verify, model: model.name, region },
+      model.offered.map(({ offer }) => offer),
+      this.#ports.holdsModel,
+    );
+    if (!verifiable.possible) return refused(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
+    const maxCost = parseMoney(metadata['max_cost'] ?? '');
+    const posted = model.offered.map(({ rates }) => rates);
+    const cap = capFor(worst, maxCost, posted, model.ceiling);
+    if (cap.ok) {
+      const { name } = model;
+      const { cap: amount, rateCaps } = cap;
+      return {
+        ok: true,
+        plan: { model: name, tuned: this.named?.tuned ?? null, rowCount: rows, cap: amount, rateCaps },
+      };
+    }
+    if (cap.why === 'no-price')
+      return refused(
+        'no_price',
+        `Nobody posts a price for '${model.name}' now, and the catalogue has no ceiling for it: submit again when a node offers it.`,
+        'model',
+      );
+    return refused(
+      'cap_too_low',
+      `metadata.max_cost ${formatMoney(maxCost ?? 0n)} does not cover the worst case of these ${rows} rows: ${formatMoney(cap.needed)} would do. Raise it, lower max_tokens, or send fewer rows.`,
+      'metadata.max_cost',
+    );
+  }
+
+  fault(code: string, message: string, param: string | null, line: number | null): void {
+    if (this.faults.length >= FAULTS_MAX) return;
+    // Messages quote names from the file, which may hold what no column takes.
+    this.faults.push({
+      code,
+      message: printable(message, FAULT_CHARS_MAX),
+      param: param === null ? null : printable(param, FAULT_CHARS_MAX),
+      line,
+    });
+  }
+
+  async #take(line: InputLine): Promise<void> {
+    if (line.fault === 'too-long')
+      return this.fault(
+        'line_too_long',
+        `This line has ${line.length} bytes: at most ${LINE_BYTES_MAX} are read.`,
+        null,
+        line.line,
+      );
+    if (line.text === null) return this.fault('invalid_encoding', 'This line is not valid UTF-8.', null, line.line);
+    const parsed = parseBatchLine(line.text, this.#batch.endpoint as BatchEndpoint);
+    if (!parsed.ok) return this.fault(parsed.problem.code, parsed.problem.message, parsed.problem.param, line.line);
+    const first = this.#seen.get(parsed.value.customId);
+    if (first !== undefined) {
+      return this.fault(
+        'duplicate_custom_id',
+        `This custom_id was used on line ${first}: each request needs its own.`,
+        'custom_id',
+        line.line,
+      );
+    }
+    this.#seen.set(parsed.value.customId, line.line);
+    if (this.#modelName === null) await this.#find(parsed.value.model);
+    if (!this.#isServed(parsed.value, line.line)) return;
+    this.worst = addUsage(this.worst, worstUsage(parsed.value.work, this.named?.model.contextTokens ?? null));
+    this.#pending.push({ rowNo: this.rows, customId: parsed.value.customId, offset: line.offset, length: line.length });
+    this.rows += 1;
+  }
+
+  async #find(name: string): Promise<void> {
+    const { fineTunes, catalogue } = this.#ports;
+    this.#modelName = name;
+    this.named = await namedModel(fineTunes, this.#batch.orgId, name, (of) => knownModel(of, catalogue, this.#offers));
+  }
+
+  #isServed(row: BatchLine, line: number): boolean {
+    if (row.model !== this.#modelName) {
+      this.fault(
+        'mismatched_model',
+        `Every request of a batch names the same model: expected '${this.#modelName}' as on the first line, got '${row.model}'.`,
+        'body.model',
+        line,
+      );
+      return false;
+    }
+    if (this.named === null) {
+      this.fault(
+        'model_not_found',
+        `The model '${row.model}' is not served here: GET /v1/models lists those that are.`,
+        'body.model',
+        line,
+      );
+      return false;
+    }
+    const { model } = this.named;
+    if (model.kind !== row.work.kind) {
+      this.fault(
+        'model_not_supported',
+        `The model '${row.model}' does not serve ${row.url}: it makes ${model.kind === 'chat' ? 'text' : 'vectors'}.`,
+        'body.model',
+        line,
+      );
+      return false;
+    }
+    if (row.dimensions !== null && row.dimensions !== model.listed?.dimensions) {
+      this.fault('unsupported_value', dimensionsMessage(model), 'body.dimensions', line);
+      return false;
+    }
+    return true;
+  }
+
+  async #flush(): Promise<boolean> {
+    const rows = this.#pending;
+    this.#pending = [];
+    // A batch with a fault will not start: its rows need no writing.
+    if (rows.length === 0 || this.faults.length > 0) return true;
+    return this.#write(rows);
+  }
+}
+
+export function dimensionsMessage(model: KnownModel): string {
+  const own = model.listed?.dimensions;
+  return own === undefined
+    ? `'dimensions' is not served for '${model.name}': leave it out.`
+    : `The vectors of '${model.name}' have ${own} dimensions and are not meant to be cut: leave 'dimensions' out.`;
+}
+
+function refused(code: string, message: string, param: string): Planned {
+  return { ok: false, fault: { code, message, param } };
+}
