@@ -62,3 +62,38 @@ it('counts what waits once for the submissions of a moment, and takes no more of
   nowMs = 1_000;
   expect(await admitted(10)).toBe(false);
 });
+
+it('counts again while nobody waits for it, and keeps what was admitted meanwhile', async () => {
+  let [looks, nowMs] = [0, 0];
+  let counted = Promise.resolve(0);
+  const queue = {
+    backlog: async () => {
+      looks += 1;
+      const rows = await counted;
+      return { rows, ownRows: rows, rowsAhead: rows };
+    },
+    pastFinishes: async () => [],
+    expect: async () => undefined,
+  };
+  const desk = new QueueDesk({
+    queue,
+    leases: { nodeRecords: async () => new Map([['n', { benchedForMs: 0, speed: { d: 2 } } as never]]) },
+    link: { nodes: () => [node('n', 2) as ConnectedNode] },
+    clock: { nowMs: () => nowMs },
+    limits: { rows: 1_000, seconds: 1_000, ownRows: 1_000, ownSeconds: 1_000 },
+  });
+  const expectedS = (priority = 0): Promise<number | null> =>
+    desk.admit('org', { model: 'm', rows: 10, deadlineInMs: 1_000, priority });
+  // Two rows a second, and five seconds for every job. What stands before another turn was not counted.
+  expect([await expectedS(), await expectedS(), await expectedS(1)]).toEqual([10, 15, null]);
+  nowMs = 300;
+  let come = (_rows: number): void => undefined;
+  counted = new Promise((resolve) => (come = resolve));
+  expect([await expectedS(), looks]).toEqual([25, 2]);
+  expect([await expectedS(), looks]).toEqual([30, 2]);
+  come(20);
+  await counted;
+  await new Promise(setImmediate);
+  // The twenty of the new count, and the two that came while it was made.
+  expect([await expectedS(), looks]).toEqual([30, 2]);
+});

@@ -12,6 +12,7 @@ import {
   type QueueLimits,
 } from '@freehold/domain';
 import { ApiError } from '@freehold/protocol';
+import { KeptAnswers, type Keeping } from './kept-answers.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 import type { QueueView, Turn } from './ports/queue-view.ts';
@@ -19,12 +20,14 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Speeds and finishes are looked at again after this long: many submissions share one look. */
 const LOOK_MS = 2_000;
-/** From this age on who asks waits for new speeds; before, they are looked at again while nobody waits. */
-const LOOK_LATE_MS = 6_000;
-/** What waits is counted again after this long; until then what was admitted here since is added. */
-const COUNT_MS = 250;
-/** From this age on a submission waits for the new count: so late do processes see at most what others admitted. */
-const COUNT_LATE_MS = 1_000;
+const LOOK: Keeping = { freshMs: LOOK_MS, lateMs: LOOK_MS };
+/** Who submits does not wait for new speeds, unless they are as old as this. */
+const FLEET: Keeping = { freshMs: LOOK_MS, lateMs: 6_000 };
+/**
+ * What waits is counted again after this long, until then what was admitted here since is added. A submission waits for the new
+ * count only where the last one is a second old: so late do processes see at most what others admitted.
+ */
+const COUNT: Keeping = { freshMs: 250, lateMs: 1_000 };
 /** Answers kept for programs that poll. */
 const KEPT_MAX = 1_000;
 /** What a client is told to wait when nobody knows. */
@@ -55,51 +58,37 @@ export interface QueueDeskPorts {
 
 interface Counted {
   readonly backlog: Backlog;
+  /** Whose turn the rows ahead stand before. */
+  readonly turn: Pick<IntendedRows, 'deadlineInMs' | 'priority'>;
   /** Rows that were admitted since it was counted. */
   admitted: number;
 }
 
-interface Kept {
-  readonly atMs: number;
-  readonly value: Promise<unknown>;
-  /** Whether it is being looked at again. */
-  isRenewed: boolean;
-}
-
-/** How long an answer is given again. */
-interface Keeping {
-  /** From this age on it is looked at again by whoever asks. */
-  readonly freshMs: number;
-  /** From this age on who asks waits for it. */
-  readonly lateMs: number;
-}
-
-const LOOK: Keeping = { freshMs: LOOK_MS, lateMs: LOOK_MS };
-
 /** What stands before a batch and how fast it is worked off: admission, and when it will be over. */
 export class QueueDesk {
   readonly #ports: QueueDeskPorts;
-  readonly #kept = new Map<string, Kept>();
+  readonly #kept: KeptAnswers;
 
   constructor(ports: QueueDeskPorts) {
     this.#ports = ports;
+    this.#kept = new KeptAnswers(ports.clock, KEPT_MAX);
   }
 
   /**
-   * @returns how many seconds after their start the rows are expected to be over; null while nobody's speed is known.
+   * @returns how many seconds after their start the rows are expected to be over; null where that is not known.
    * @throws {ApiError} 429 with the time until there is room, when the queue is beyond what the live nodes can do.
    */
   async admit(orgId: string, intended: IntendedRows): Promise<number | null> {
     const { model, rows } = intended;
-    const [kept, pace] = await Promise.all([this.#counted(orgId, intended), this.#pace(model)]);
+    const [kept, lastPace] = await Promise.all([this.#counted(orgId, intended), this.#pace(model, FLEET)]);
     const { rows: all, ownRows: own } = kept.backlog;
     const waiting = { rows: all + kept.admitted, ownRows: own + kept.admitted, rowsAhead: 0 };
-    if (queueFull(this.#ports.limits, waiting, pace, rows) === null) return expectedAfter(kept, pace, rows);
+    if (queueFull(this.#ports.limits, waiting, lastPace, rows) === null) return expectedAfter(kept, lastPace, intended);
     // Nobody is refused by what was a moment ago.
-    this.#kept.delete(countOf(orgId, model));
-    const counted = await this.#counted(orgId, intended);
+    this.#kept.forget(countOf(orgId, model));
+    const [counted, pace] = await Promise.all([this.#counted(orgId, intended), this.#pace(model)]);
     const full = queueFull(this.#ports.limits, counted.backlog, pace, rows);
-    if (full === null) return expectedAfter(counted, pace, rows);
+    if (full === null) return expectedAfter(counted, pace, intended);
     const { rowsAhead } = counted.backlog;
     throw queueFullError(intended, full, pace, expectFinish(pace, rowsAhead, rows, await this.#past(model)));
   }
@@ -111,9 +100,9 @@ export class QueueDesk {
       const seen = known?.admitted ?? 0;
       const backlog = await this.#ports.queue.backlog(intended.model, orgId, intended);
       // What was admitted while it was counted may be in it or not.
-      return { backlog, admitted: (known?.admitted ?? 0) - seen };
+      return { backlog, turn: intended, admitted: (known?.admitted ?? 0) - seen };
     };
-    return this.#once(countOf(orgId, intended.model), count, { freshMs: COUNT_MS, lateMs: COUNT_LATE_MS });
+    return this.#kept.once(countOf(orgId, intended.model), count, COUNT);
   }
 
   /** When rows would be over that were submitted now. */
@@ -128,7 +117,11 @@ export class QueueDesk {
     readonly model: string;
     readonly pending: number;
   }): Promise<QueueOutlook> {
-    return this.#once(`job ${job.id}`, () => this.#outlook(job.model, job.orgId, { jobId: job.id }, job.pending));
+    return this.#kept.once(
+      `job ${job.id}`,
+      () => this.#outlook(job.model, job.orgId, { jobId: job.id }, job.pending),
+      LOOK,
+    );
   }
 
   /** Notes what is expected of a job that has just started, so that later expectations learn from it. */
@@ -155,11 +148,8 @@ export class QueueDesk {
     return { rowsAhead, pace, finish: expectFinish(pace, rowsAhead, rows, past) };
   }
 
-  async #pace(model: string): Promise<MarketPace> {
-    const { nodes, records } = await this.#once('nodes', () => this.#fleet(), {
-      freshMs: LOOK_MS,
-      lateMs: LOOK_LATE_MS,
-    });
+  async #pace(model: string, keeping: Keeping = LOOK): Promise<MarketPace> {
+    const { nodes, records } = await this.#kept.once('nodes', () => this.#fleet(), keeping);
     return paceOf(nodes, records, model);
   }
 
@@ -169,58 +159,16 @@ export class QueueDesk {
   }
 
   #past(model: string): ReturnType<QueueView['pastFinishes']> {
-    return this.#once(`past ${model}`, () => this.#ports.queue.pastFinishes(model, SAMPLE_MAX));
-  }
-
-  /** One look for all who ask within its time; a look that failed is nobody's answer twice. */
-  #once<T>(
-    key: string,
-    look: (before: Promise<T> | null) => Promise<T>,
-    { freshMs, lateMs }: Keeping = LOOK,
-  ): Promise<T> {
-    const nowMs = this.#ports.clock.nowMs();
-    const known = this.#kept.get(key);
-    const ageMs = known === undefined ? Number.POSITIVE_INFINITY : nowMs - known.atMs;
-    if (known !== undefined && ageMs < lateMs) {
-      const value = known.value as Promise<T>;
-      if (ageMs >= freshMs && !known.isRenewed) this.#renew(key, known, look(value));
-      return value;
-    }
-    const value = look(null);
-    this.#keep(key, { atMs: nowMs, value, isRenewed: false });
-    return value;
-  }
-
-  #keep(key: string, kept: Kept): void {
-    this.#kept.delete(key);
-    this.#kept.set(key, kept);
-    kept.value.catch(() => {
-      if (this.#kept.get(key) === kept) this.#kept.delete(key);
-    });
-    const oldest = this.#kept.keys().next();
-    if (this.#kept.size > KEPT_MAX && oldest.done !== true) this.#kept.delete(oldest.value);
-  }
-
-  /** Who asks meanwhile gets what is known. Where it fails the next one who asks waits, and is told. */
-  #renew(key: string, known: Kept, value: Promise<unknown>): void {
-    known.isRenewed = true;
-    const atMs = this.#ports.clock.nowMs();
-    value.then(
-      () => {
-        if (this.#kept.get(key) === known) this.#keep(key, { atMs, value, isRenewed: false });
-      },
-      () => {
-        if (this.#kept.get(key) === known) this.#kept.delete(key);
-      },
-    );
+    return this.#kept.once(`past ${model}`, () => this.#ports.queue.pastFinishes(model, SAMPLE_MAX), LOOK);
   }
 }
 
-/** Counts rows that are taken, and says when they will be over. */
-function expectedAfter(counted: Counted, pace: MarketPace, rows: number): number | null {
-  const seconds = expectedSeconds(pace, counted.backlog.rowsAhead + counted.admitted, rows);
+/** Counts rows that are taken, and says when they will be over, where what stands before them was counted. */
+function expectedAfter(counted: Counted, pace: MarketPace, { rows, ...turn }: IntendedRows): number | null {
+  const { backlog, turn: known, admitted } = counted;
   counted.admitted += rows;
-  return seconds;
+  const isTheirs = known.priority === turn.priority && known.deadlineInMs === turn.deadlineInMs;
+  return isTheirs ? expectedSeconds(pace, backlog.rowsAhead + admitted, rows) : null;
 }
 
 function countOf(orgId: string, model: string): string {
