@@ -664,7 +664,7 @@ describe('a small batch', () => {
       tenant.client.batches.create({
         input_file_id: file.id,
         endpoint: '/v1/chat/completions',
-        completion_window: '2h',
+        completion_window: '24h',
         metadata: { priority: '1', max_cost: '5' },
       });
     const long = await post();
@@ -677,7 +677,7 @@ describe('a small batch', () => {
       expires_at: 0,
     });
     expect(await jobOf(begun.id)).toEqual(await jobOf(long.id));
-    expect(await jobOf(begun.id)).toMatchObject({ state: 'in_progress', began: true, row_count: 2, seconds: 7_200 });
+    expect(await jobOf(begun.id)).toMatchObject({ state: 'in_progress', began: true, row_count: 2, seconds: 86_400 });
     expect([await messagesOf(long.id), await messagesOf(begun.id)]).toEqual([['validate', 'place'], ['place']]);
     expect(await validate(begun.id)).toBe('not-validating');
     const expected = await house.database.query('SELECT 1 FROM job WHERE id = $1 AND expected_s > 0', [begun.id]);

@@ -214,10 +214,7 @@ export abstract class JobStore {
   /** Adds rows while the job is validating; rows that are there already are left alone. False when it is not validating any more. */
   abstract addRows(jobId: string, rows: readonly NewRow[]): Promise<boolean>;
   /** validating → in_progress with hold and `place` message. */
-  abstract start(
-    jobId: string,
-    plan: StartPlan,
-  ): Promise<Started>;
+  abstract start(jobId: string, plan: StartPlan): Promise<Started>;
   /** validating → failed; the rows go. */
   abstract fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean>;
   /** in_progress → cancelling (or validating → cancelled at once); the lease clock then ends what runs. Null when there is no such batch; what is over stays as it is. */
