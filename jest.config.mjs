@@ -1,5 +1,5 @@
 const base = {
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/test/forgetful-environment.mjs',
   // 'source' makes workspace packages resolve to their TypeScript; adding 'import' here breaks jest itself.
   testEnvironmentOptions: { customExportConditions: ['source', 'node', 'node-addons'] },
   extensionsToTreatAsEsm: ['.ts'],

@@ -6,6 +6,15 @@ import Sequencer from '@jest/test-sequencer';
  * order holds: by what it measured here before, on a fresh clone by size.
  */
 const SECONDS = {
+  'sim.test.ts': 20,
+  'attack-table.test.ts': 12,
+  'launcher.test.ts': 12,
+  'placement-floors.test.ts': 9,
+  'placement-index.test.ts': 7,
+  'clear.test.ts': 6,
+  'freehold-tiny.test.ts': 6,
+  'openai-http-engine.test.ts': 5,
+  'batch-files.test.ts': 3,
   'bull-work-queue.integration.test.ts': 26,
   'fine-tune.test.ts': 25,
   'hostile.integration.test.ts': 17,
