@@ -18,6 +18,17 @@ describe('capFor', () => {
       rateCaps: { inputToken: 4n, outputToken: 2n },
     });
   });
+  it('is not moved by a few who ask a million times as much, nor by pools that ask nothing', () => {
+    const usual = [cheap, { inputToken: 4n, outputToken: 8n }, cheap, cheap];
+    const absurd = [{ inputToken: 1_000_000n }, { outputToken: 13n }];
+    expect(capFor(worst, null, [...absurd, ...usual, {}, {}, {}], null)).toEqual({
+      ok: true,
+      cap: 12n,
+      rateCaps: { inputToken: 4n, outputToken: 8n },
+    });
+    expect(capFor(worst, 1_000_000n, [...absurd, ...usual], null)).toMatchObject({ ok: true, rateCaps: absurd[0] });
+    expect(capFor(worst, null, [{}], null)).toEqual({ ok: true, cap: 0n, rateCaps: {} });
+  });
   it('admits only price lists that the cap covers in the worst case', () => {
     expect(capFor(worst, 13n, [cheap], dear)).toEqual({ ok: true, cap: 13n, rateCaps: cheap });
   });

@@ -6,24 +6,42 @@ export type Cap =
   | { readonly ok: false; readonly why: 'cap-too-low'; readonly needed: Amount }
   | { readonly ok: false; readonly why: 'no-price' };
 
+/** Without a ceiling in the catalogue, a price list is usual while it costs at most this many times what the one in the middle does. */
+export const USUAL_TIMES = 4n;
+
 /**
  * What a job may cost at most, and the rates it admits.
  *
- * Without a cap of the requester's: the worst case at the market's ceiling (the catalogue's, or else the highest posted
+ * Without a cap of the requester's: the worst case at the market's ceiling (the catalogue's, or else the highest usual
  * rates), so that every node within the ceiling may serve it. With one: the dearest price list whose worst case the cap
  * still covers. Price lists are taken whole: mixing the highest rate of each kind could cost more than any of them.
  */
 export function capFor(worst: Usage, maxCost: Amount | null, posted: readonly Rates[], ceiling: Rates | null): Cap {
   const all = ceiling === null ? posted : [...posted, ceiling];
   if (all.length === 0) return { ok: false, why: 'no-price' };
-  const highest = ceiling === null ? highestOf(posted) : { ...highestOf(posted), ...ceiling };
+  const listed = ceiling === null ? null : { ...highestOf(posted), ...ceiling };
+  if (maxCost === null) {
+    const rateCaps = listed ?? highestOf(usualOf(worst, posted));
+    return { ok: true, cap: holdFor(worst, rateCaps), rateCaps };
+  }
+  const highest = listed ?? highestOf(posted);
   const atHighest = holdFor(worst, highest);
-  if (maxCost === null) return { ok: true, cap: atHighest, rateCaps: highest };
   if (atHighest <= maxCost) return { ok: true, cap: maxCost, rateCaps: highest };
   const lists = all.map((rates) => ({ rates, cost: holdFor(worst, rates) })).sort((a, b) => (a.cost < b.cost ? -1 : 1));
   const dearest = lists.findLast(({ cost }) => cost <= maxCost);
   if (dearest === undefined) return { ok: false, why: 'cap-too-low', needed: lists[0]?.cost ?? atHighest };
   return { ok: true, cap: maxCost, rateCaps: dearest.rates };
+}
+
+/**
+ * The price lists that cost about what others do: of a node that asks a million times as much, every job of this model would hold a
+ * million times as much. By the list in the middle, which a few nodes cannot move; lists that cost nothing are a pool's.
+ */
+function usualOf(worst: Usage, posted: readonly Rates[]): readonly Rates[] {
+  const costs = posted.map((rates) => holdFor(worst, rates));
+  const priced = costs.filter((cost) => cost > 0n).sort((a, b) => (a < b ? -1 : Number(a > b)));
+  const middle = priced[(priced.length - 1) >> 1];
+  return middle === undefined ? posted : posted.filter((_, i) => (costs[i] ?? 0n) <= USUAL_TIMES * middle);
 }
 
 /** The highest rate of each kind. */

@@ -3,7 +3,14 @@ import type { Offer } from '@freehold/protocol';
 import { chooseStreamNodes, type StreamAsk } from './choose-stream-nodes.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 
-const ask: StreamAsk = { model: 'm', kind: 'chat', region: null, maxCost: null, worst: { inputToken: 1_000_000n } };
+const ask: StreamAsk = {
+  model: 'm',
+  kind: 'chat',
+  region: null,
+  maxCost: null,
+  ceiling: null,
+  worst: { inputToken: 1_000_000n },
+};
 
 function node(
   id: string,
@@ -14,6 +21,7 @@ function node(
     region?: string;
     model?: string;
     draining?: boolean;
+    pools?: string[];
   } = {},
 ): ConnectedNode {
   const model = {
@@ -28,7 +36,11 @@ function node(
     rates: { inputToken: change.rate ?? '5' },
     rowsPerSecond: 1,
   };
-  const offer = { region: change.region ?? 'eu', engines: [{ class: 'c', models: [model] }] } as unknown as Offer;
+  const offer = {
+    region: change.region ?? 'eu',
+    pools: change.pools ?? [],
+    engines: [{ class: 'c', models: [model] }],
+  } as unknown as Offer;
   return {
     id,
     address: `0x${id}`,
@@ -85,8 +97,24 @@ describe('choosing nodes for a stream', () => {
       candidates: [],
       nodes: 6,
       eliminated: { model: 1, region: 1, benched: 1, draining: 1, price: 2 },
+      cap: 3n,
       priceThatWouldDo: 7n,
     });
+  });
+
+  it('holds a request without a cap to the catalogue’s ceiling, or to what is usual: nobody else’s price is paid', () => {
+    const nodes = [node('a'), node('b', { rate: '8' }), node('absurd', { rate: '1000000000000' })];
+    expect(ids(nodes).sort()).toEqual(['a', 'b']);
+    expect(ids(nodes, { ceiling: { inputToken: 6n } })).toEqual(['a']);
+    expect(ids(nodes, { maxCost: 10n ** 12n })).toHaveLength(3);
+    const above = chooseStreamNodes({ ...ask, ceiling: { inputToken: 4n } }, nodes, () => false, first);
+    expect(above).toMatchObject({ candidates: [], eliminated: { price: 3 }, cap: 4n, priceThatWouldDo: 5n });
+  });
+
+  it('leaves what a pool’s node does for nothing to the pool', () => {
+    const nodes = [node('free', { rate: '0', pools: ['lab'] }), node('sold', { pools: ['lab'] })];
+    const choice = chooseStreamNodes(ask, nodes, () => false, first);
+    expect([choice.candidates.map(({ nodeId }) => nodeId), choice.eliminated]).toEqual([['sold'], { pool: 1 }]);
   });
 
   it('spreads evenly over equals', () => {

@@ -1,5 +1,6 @@
 import { holdFor, unitsFromJson, type Rates, type Usage } from '@freehold/domain';
 import type { ConnectedNode } from './ports/provider-link.ts';
+import { capFor } from './batch-cap.ts';
 import type { StreamLease } from './ports/job-store.ts';
 
 /** What a request of the stream road asks of a node. */
@@ -7,8 +8,10 @@ export interface StreamAsk {
   readonly model: string;
   readonly kind: 'chat' | 'embedding';
   readonly region: string | null;
-  /** Smallest token units the request may cost; null: whatever is posted. */
+  /** Smallest token units the request may cost; null: what is usual, or the catalogue's ceiling. */
   readonly maxCost: bigint | null;
+  /** The catalogue's; null where it has none for the model. */
+  readonly ceiling: Rates | null;
   /** Answered by an adapter: only engines that load them fit. */
   readonly adapter?: boolean;
   readonly worst: Usage;
@@ -29,11 +32,13 @@ export interface Choice {
   /** How many nodes each requirement left out, in the order in which they are asked. */
   readonly eliminated: Readonly<Partial<Record<Obstacle, number>>>;
   readonly nodes: number;
+  /** Smallest token units that the request may cost: the requester's cap, or else the market's. */
+  readonly cap: bigint;
   /** The smallest cap that would admit a node which only the cap keeps away. */
   readonly priceThatWouldDo: bigint | null;
 }
 
-export type Obstacle = 'model' | 'region' | 'benched' | 'draining' | 'price';
+export type Obstacle = 'model' | 'region' | 'benched' | 'draining' | 'pool' | 'price';
 
 /** Nodes that are tried one after the other before the requester is told that none took it. */
 export const STREAM_ATTEMPTS_MAX = 3;
@@ -51,18 +56,26 @@ export function chooseStreamNodes(
   below: (bound: number) => number,
 ): Choice {
   const eliminated: Partial<Record<Obstacle, number>> = {};
-  const fitting: StreamCandidate[] = [];
-  let priceThatWouldDo: bigint | null = null;
+  const admitted: StreamCandidate[] = [];
   for (const node of nodes) {
     const candidate = candidateFor(ask, node);
     const obstacle = obstacleOf(ask, node, candidate, isBenched);
-    if (obstacle === null && candidate !== null) fitting.push(candidate);
-    if (obstacle === null) continue;
-    eliminated[obstacle] = (eliminated[obstacle] ?? 0) + 1;
-    if (obstacle === 'price' && candidate !== null && (priceThatWouldDo === null || candidate.cost < priceThatWouldDo))
-      priceThatWouldDo = candidate.cost;
+    if (obstacle !== null) eliminated[obstacle] = (eliminated[obstacle] ?? 0) + 1;
+    else if (candidate !== null) admitted.push(candidate);
   }
-  return { candidates: drawn(fitting, below), eliminated, nodes: nodes.length, priceThatWouldDo };
+  const cap = ask.maxCost ?? usualCap(ask, admitted);
+  const fitting = admitted.filter(({ cost }) => cost <= cap);
+  const dear = admitted.filter(({ cost }) => cost > cap).map(({ cost }) => cost);
+  if (dear.length > 0) eliminated.price = dear.length;
+  const priceThatWouldDo = dear.length === 0 ? null : dear.reduce((a, b) => (a < b ? a : b));
+  return { candidates: drawn(fitting, below), eliminated, nodes: nodes.length, cap, priceThatWouldDo };
+}
+
+/** As for a batch that names no cap. */
+function usualCap({ worst, ceiling }: StreamAsk, admitted: readonly StreamCandidate[]): bigint {
+  const posted = admitted.map(({ rates }) => rates);
+  const cap = capFor(worst, null, posted, ceiling);
+  return cap.ok ? cap.cap : 0n;
 }
 
 function obstacleOf(
@@ -75,7 +88,8 @@ function obstacleOf(
   if (ask.region !== null && node.offer.region !== ask.region) return 'region';
   if (isBenched(node.id)) return 'benched';
   if (node.draining) return 'draining';
-  return ask.maxCost !== null && candidate.cost > ask.maxCost ? 'price' : null;
+  // What costs nothing is a pool's, for its members; requests of this road belong to none.
+  return candidate.cost === 0n && node.offer.pools.length > 0 ? 'pool' : null;
 }
 
 function candidateFor(ask: StreamAsk, node: ConnectedNode): StreamCandidate | null {

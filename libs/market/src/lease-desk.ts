@@ -2,7 +2,7 @@ import { type HeldLease, leaseKey, type LeaseRef, type SignedOffer } from '@free
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import { AUDIT_REST_MS } from './choose-auditor.ts';
 import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
-import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
+import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
 import type { HeldShard } from './ports/shards.ts';
@@ -88,7 +88,7 @@ export class LeaseDesk implements LinkEvents {
 
   async #remember(node: SignedOffer): Promise<void> {
     const fault = offerFault(node.offer);
-    if (fault !== null) throw new Error(fault);
+    if (fault !== null) throw new OfferRefused(fault);
     const known = await this.#leases.rememberNode(node);
     if (!known.accepted) throw new Error(known.why);
   }

@@ -3,19 +3,22 @@ import type { Offer } from '@freehold/protocol';
 import { offerFault } from './refuse-offer.ts';
 
 const offer = (rates: Record<string, string>, pools: string[] = []): Pick<Offer, 'engines' | 'pools'> =>
-  ({ pools, engines: [{ class: 'c', models: [{ name: 'm', rates }] }] }) as unknown as Offer;
+  ({ pools, engines: [{ class: 'c', models: [{ name: 'm', kind: 'chat', rates }] }] }) as unknown as Offer;
 
 describe('an offer', () => {
   it('of work without a price is refused with the reason, unless it is for a pool', () => {
     expect(offerFault(offer({}))).toMatch(/asks nothing for m.*expected a rate above 0.*--rate/);
     expect(offerFault(offer({ inputToken: '0', outputToken: '0' }))).toMatch(/asks nothing for m/);
     expect(offerFault(offer({ inputToken: '0', outputToken: '1' }))).toBeNull();
+    expect(offerFault(offer({ image: '1', embeddingToken: '5' }))).toMatch(
+      /asks nothing for m.*inputToken or outputToken/,
+    );
     expect(offerFault(offer({}, ['lab']))).toBeNull();
     expect(offerFault({ pools: [], engines: [] })).toBeNull();
   });
 
   it('that names a model twice in one engine is refused, whoever it is for', () => {
-    const one = { name: 'm', digest: 'd', rates: { inputToken: '1' } };
+    const one = { name: 'm', digest: 'd', kind: 'chat', rates: { inputToken: '1' } };
     const of = (...engines: object[][]): Pick<Offer, 'engines' | 'pools'> =>
       ({ pools: ['lab'], engines: engines.map((models) => ({ class: 'c', models })) }) as unknown as Offer;
     expect(offerFault(of([one, { ...one, loaded: false }]))).toMatch(

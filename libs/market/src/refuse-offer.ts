@@ -1,5 +1,12 @@
-import { UNIT_KINDS, unitsFromJson } from '@freehold/domain';
-import type { Offer } from '@freehold/protocol';
+import { unitsFromJson, type UnitKind } from '@freehold/domain';
+import type { Offer, OfferModel } from '@freehold/protocol';
+
+/** What work of a model is counted in: a price of anything else is none. */
+const UNITS_OF: Readonly<Record<OfferModel['kind'], readonly UnitKind[]>> = {
+  chat: ['inputToken', 'outputToken'],
+  embedding: ['embeddingToken'],
+  'fine-tune': ['trainingToken'],
+};
 
 /**
  * What makes an offer impossible though each of its fields may be as it is; null when nothing does. Work without a price is
@@ -17,10 +24,10 @@ export function offerFault({ engines, pools }: Pick<Offer, 'engines' | 'pools'>)
   }
   if (pools.length > 0) return null;
   for (const { models } of engines) {
-    for (const { name, rates } of models) {
+    for (const { name, kind, rates } of models) {
       const asked = unitsFromJson(rates);
-      if (UNIT_KINDS.some((kind) => (asked[kind] ?? 0n) > 0n)) continue;
-      return `The offer asks nothing for ${name}: outside of a pool expected a rate above 0. Set one with --rate, or offer it to a pool.`;
+      if (UNITS_OF[kind].some((unit) => (asked[unit] ?? 0n) > 0n)) continue;
+      return `The offer asks nothing for ${name}: outside of a pool expected a rate above 0 for ${UNITS_OF[kind].join(' or ')}. Set one with --rate, or offer it to a pool.`;
     }
   }
   return null;

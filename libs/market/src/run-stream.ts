@@ -1,4 +1,4 @@
-import { AUDITORS_NEEDED, GrowingTree, type Amount } from '@freehold/domain';
+import { AUDITORS_NEEDED, GrowingTree, type Amount, type Rates } from '@freehold/domain';
 import {
   ApiError,
   formatMoney,
@@ -67,6 +67,8 @@ export interface StreamRequest {
   readonly endpoint: BatchEndpoint;
   readonly model: string;
   readonly contextTokens: number | null;
+  /** The catalogue's, for the model; null where it has none. */
+  readonly ceiling: Rates | null;
   readonly work: RequestWork;
   /** What is kept of the input, for audits: a line that reads back to the same work. */
   readonly line: string;
@@ -106,6 +108,7 @@ export async function* runStream(
     kind: request.kind,
     region: request.terms.region,
     maxCost: request.terms.maxCost,
+    ceiling: request.ceiling,
     adapter: adapterOf(request.work) !== null,
     worst,
   };
@@ -425,7 +428,7 @@ function noCapacity(
   refusals: readonly { node: string; code: string }[],
   freeInS: number | null,
 ): ApiError {
-  const { eliminated, nodes, priceThatWouldDo } = choice;
+  const { eliminated, nodes, cap, priceThatWouldDo } = choice;
   const detail = {
     nodes,
     eliminated,
@@ -437,7 +440,7 @@ function noCapacity(
       status: 400,
       type: 'invalid_request_error',
       code: 'cap_too_low',
-      message: `metadata.max_cost ${formatMoney(request.terms.maxCost ?? 0n)} does not cover the worst case of this request on any node: ${formatMoney(priceThatWouldDo)} would do.`,
+      message: `${request.terms.maxCost === null ? `The market's ceiling of ${formatMoney(cap)}` : `metadata.max_cost ${formatMoney(cap)}`} does not cover the worst case of this request on any node: metadata.max_cost "${formatMoney(priceThatWouldDo)}" would do.`,
       param: 'metadata.max_cost',
       detail,
     });

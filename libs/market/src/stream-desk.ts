@@ -1,6 +1,6 @@
 import { LEASE_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import type { LeaseStore } from './ports/lease-store.ts';
-import type { LinkEvents, ProviderLink } from './ports/provider-link.ts';
+import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 import { offerFault } from './refuse-offer.ts';
 
@@ -34,7 +34,7 @@ export class StreamDesk implements LinkEvents {
 
   async renewed(node: SignedOffer): Promise<void> {
     const fault = offerFault(node.offer);
-    if (fault !== null) throw new Error(fault);
+    if (fault !== null) throw new OfferRefused(fault);
     const known = await this.#ports.leases.rememberNode(node);
     // One whose next offer overtook this one on its way to another process: nothing is wrong with it.
     if (!known.accepted && known.code !== 'overtaken') throw new Error(known.why);

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Libp2p, Stream } from '@libp2p/interface';
 import { CONTROL_FRAME_BYTES_MAX, CONTROL_PROTOCOL, CoordinatorMessage, type NodeMessage } from '@freehold/protocol';
 import { generateKeyPair } from '@libp2p/crypto/keys';
+import { OfferRefused } from '@freehold/market';
 import { multiaddr } from '@multiformats/multiaddr';
 import { Channel } from './channel.ts';
 import type { Libp2pProviderLink } from './coordinator/libp2p-provider-link.ts';
@@ -151,6 +152,36 @@ describe('a coordinator among strangers', () => {
     }
     expect(link.nodes()).toEqual([]);
     expect(events.hellos.filter((peer) => peer === own.offer.node)).toEqual([]);
+  });
+
+  it('places nothing on an offer that nobody may make, in a hello or later, and says so', async () => {
+    const refused = { type: 'goodbye', message: expect.stringContaining('asks nothing'), retryAfterMs: null };
+    const usual = events.renewed;
+    const refusing = async (): Promise<never> => Promise.reject(new OfferRefused('The offer asks nothing for m.'));
+    const [key, later] = [newKey(), newKey()];
+    const hello = events.hello;
+    events.hello = refusing;
+    await expect(goodbyeTo(await helloOf(key), key)).resolves.toMatchObject({ ...refused, code: 'OFFER_REFUSED' });
+    events.hello = hello;
+    const { stream, host } = await stranger(later);
+    const channel = channelOf(stream);
+    const good = await signedOffer(later);
+    await channel.send(await helloOf(later, { offer: good }));
+    await expect(channel.receive(5_000)).resolves.toMatchObject({ type: 'welcome' });
+    await eventually('it has joined', () => link.nodes().length === 1);
+    const seen: string[] = [];
+    events.renewed = async (node) => {
+      seen.push(...link.nodes().map(({ offer }) => offer.region));
+      return node.offer.region === 'free' ? await refusing() : undefined;
+    };
+    for (const [i, region] of ['moved', 'free'].entries())
+      await channel.send({ type: 'offer', offer: await signedOffer(later, { seq: good.offer.seq + i + 1, region }) });
+    await expect(channel.receive(5_000)).resolves.toMatchObject({
+      message: expect.stringMatching(/OFFER_REFUSED.*nothing/),
+    });
+    events.renewed = usual;
+    await eventually('it is disconnected', () => host.getConnections().length === 0);
+    expect([seen, link.nodes()]).toEqual([[good.offer.region, 'moved'], []]);
   });
 
   it('cuts off malformed JSON, messages of no schema, and a first frame that is no hello', async () => {

@@ -172,6 +172,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
         endpoint,
         model: model.name,
         contextTokens: model.contextTokens,
+        ceiling: model.ceiling,
         work,
         line: lineOfWork(requestId, endpoint, model.name, work),
         metadata: market.value.metadata,

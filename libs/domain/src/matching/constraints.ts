@@ -41,6 +41,12 @@ export function withinCaps(rates: Rates, caps: Rates): boolean {
   return capped.length > 0 && capped.every((kind) => (rates[kind] ?? 0n) <= (caps[kind] ?? 0n));
 }
 
+/** Whether none of the kinds of unit that a job counts has a price at a node. */
+function costsNothing(ask: Ask, node: Candidate): boolean {
+  const rates = ratesFor(ask, node);
+  return UNIT_KINDS.every((kind) => ask.rateCaps[kind] === undefined || (rates[kind] ?? 0n) === 0n);
+}
+
 /** Seconds until a node has done `rows` rows of an ask, from a cold start if it must. A node nobody has measured counts as fast. */
 export function secondsFor(ask: Ask, node: Candidate, rows: number): number {
   const model = servedModel(ask, node);
@@ -125,8 +131,10 @@ export const CONSTRAINTS: readonly Constraint[] = [
     name: 'pool',
     reads: 'offer',
     lifted: 'by-asking-less',
-    says: (ask) => `belongs to pool ${anyOf(ask.pools)}`,
-    holds: (ask, node) => allows(ask.pools, node.pools),
+    says: (ask) => (ask.pools.length === 0 ? 'works for others than its pool' : `belongs to pool ${anyOf(ask.pools)}`),
+    // What a pool's node does for nothing, it does for the pool's members: on the market nothing would stand behind it.
+    holds: (ask, node) =>
+      ask.pools.length === 0 ? node.pools.length === 0 || !costsNothing(ask, node) : allows(ask.pools, node.pools),
   },
   {
     name: 'isolation',

@@ -46,6 +46,15 @@ describe('placeTasks', () => {
     expect(placed.map(({ jobId }) => jobId)).toEqual(['job']);
   });
 
+  it('leaves what a pool’s node does for nothing to the members of the pool', () => {
+    const nodes = [node('free', { pools: ['lab'] }, 0n), node('sold', { pools: ['lab'] }, 60n), node('other', {}, 70n)];
+    const seats = (over: Partial<Ask>): readonly string[] =>
+      placeTasks([demand({ ask: ask(over), rowCount: 1_000 })], nodes).map(({ nodeId }) => nodeId);
+    expect(new Set(seats({}))).toEqual(new Set(['sold', 'other']));
+    expect(new Set(seats({ pools: ['lab'] }))).toEqual(new Set(['free', 'sold']));
+    expect(seats({ pools: ['another'] })).toEqual([]);
+  });
+
   it('prefers the cheaper node, then the warm one', () => {
     const placed = placeTasks(
       [demand({ rowCount: 8 })],

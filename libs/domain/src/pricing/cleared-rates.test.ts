@@ -114,6 +114,8 @@ describe('the rates that a batch is charged', () => {
     const price = clearingPrice(of, [wanted], [plain], TICK_MS);
     expect(clearingPrice(of, [wanted], [plain, { ...dear, benchedForMs: 1 }], TICK_MS)).toBe(price);
     expect(clearingPrice(of, [wanted], [plain, { ...dear, draining: true }], TICK_MS)).toBe(price);
+    const free = node('d', { rates: {}, rowsPerSecond: 1 });
+    expect(clearingPrice(of, [wanted], [plain, { ...free, pools: ['lab'] }], TICK_MS)).toBe(price);
     const odd = node('c', { rates: { inputToken: 10n, outputToken: 10n, image: 10n ** 9n }, rowsPerSecond: 1 });
     expect(clearingPrice(of, [wanted], [plain, odd], TICK_MS)).toBe(price);
     expect(clearedRates(of, askedBy(odd), wanted.ask.rateCaps, price && 2n * price)).toEqual({

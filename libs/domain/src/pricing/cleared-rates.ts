@@ -44,8 +44,11 @@ export function clearingPrice(
     if (node.draining || node.benchedForMs > 0) continue;
     const served = node.models.find(({ name }) => name === of.model);
     if (served === undefined || !of.capabilities.every((one) => served.capabilities?.includes(one))) continue;
+    const price = priceOf(of, served.rates);
+    // For its pool's members alone (constraint `pool`): no supply of the market's.
+    if (price === 0n && node.pools.length > 0) continue;
     const units = rowsInTick(node, served, tickMs);
-    if (units > 0) asks.push({ nodeId: node.nodeId, price: priceOf(of, served.rates), units });
+    if (units > 0) asks.push({ nodeId: node.nodeId, price, units });
   }
   const waiting: WaitingDemand[] = demands
     .filter(({ ask }) => priceClassOf(ask)?.key === of.key)

@@ -81,6 +81,14 @@ export class StreamRefused extends Error {
   }
 }
 
+/** An offer that nobody may make: the node's to mend. Whatever else fails at a hello or a renewal is our own trouble. */
+export class OfferRefused extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'OfferRefused';
+  }
+}
+
 export interface LinkEvents {
   /** A hello whose offer's signature, address and expiry hold. Returns the leases that are still the node's. */
   hello(

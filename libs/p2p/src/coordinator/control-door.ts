@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Connection, Stream } from '@libp2p/interface';
-import type { LinkEvents, SignatureCheck } from '@freehold/market';
+import { OfferRefused, type LinkEvents, type SignatureCheck } from '@freehold/market';
 import {
   CONTROL_FRAME_BYTES_MAX,
   NodeMessage,
@@ -206,9 +206,15 @@ export class ControlDoor {
   async #renew(session: NodeSession, signed: Hello['offer']): Promise<void> {
     const fault = await this.#offerFault(signed, session.id, session.address);
     if (fault !== null) throw new ChannelError('MESSAGE_UNEXPECTED', `${fault.code}: ${fault.message}`);
+    try {
+      await this.#house.events().renewed(signed);
+    } catch (error) {
+      if (error instanceof OfferRefused) throw new ChannelError('MESSAGE_UNEXPECTED', `OFFER_REFUSED: ${error.message}`);
+      this.#noteFailure(session, error);
+    }
+    // Not before it is known to be one that may be made: what is placed, is placed on this.
     this.#rememberSeq(session.id, signed.offer.seq);
     session.offer = signed.offer;
-    await this.#quietly(session, this.#house.events().renewed(signed));
   }
 
   /** Our own trouble with a message is not the node's fault: it is noted, and the node stays. */
@@ -216,13 +222,17 @@ export class ControlDoor {
     try {
       await work;
     } catch (error) {
-      this.#house.note({
-        event: 'failed',
-        peer: session.id,
-        code: 'HANDLER',
-        message: error instanceof Error ? error.message : String(error),
-      });
+      this.#noteFailure(session, error);
     }
+  }
+
+  #noteFailure(session: NodeSession, error: unknown): void {
+    this.#house.note({
+      event: 'failed',
+      peer: session.id,
+      code: 'HANDLER',
+      message: error instanceof Error ? error.message : String(error),
+    });
   }
 
   async #offerFault(signed: Hello['offer'], peerId: string, address: string): Promise<TurnedAway | null> {
@@ -278,8 +288,10 @@ export class ControlDoor {
   }
 }
 
-/** Our own failure at a hello: the node is asked to come again soon. */
+/** An offer that has to be mended first, or our own failure at a hello: then the node is asked to come again soon. */
 function refusalOf(error: unknown): TurnedAway {
   const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof OfferRefused)
+    return { code: 'OFFER_REFUSED', message: message.slice(0, 512), retryAfterMs: null };
   return { code: 'HELLO_REFUSED', message: message.slice(0, 512), retryAfterMs: HELLO_FAILED_RETRY_MS };
 }
