@@ -136,6 +136,17 @@ describe('a chat', () => {
     ]);
   });
 
+  it('is not run above the ceiling of its model unless its requester says so, and learns what would do', async () => {
+    const tenant = await house.org();
+    const dear = await house.link.connect(1, 'answers', { inputToken: '1000000000000', outputToken: '1000000000000' });
+    const refusal = await tenant.client.chat.completions.create(BODY).catch((error: unknown) => error);
+    expect(refusal).toMatchObject({ status: 400, code: 'cap_too_low', param: 'metadata.max_cost' });
+    expect(String(refusal)).toMatch(/The market's ceiling of [0-9.]+ does not cover .*max_cost "[0-9.]+" would do/);
+    await house.link.connect(2, 'answers');
+    await tenant.client.chat.completions.create(BODY);
+    expect(dear.seen.requests).toBe(0);
+  });
+
   it.each([
     ['every node refuses', ['refuses', 'refuses-in-nuls'], 429, 'no_capacity', 'rate_limit_error'],
     ['no node is there', [], 503, 'no_capacity', 'server_error'],
