@@ -115,7 +115,8 @@ describe('the rates that a batch is charged', () => {
     expect(clearingPrice(of, [wanted], [plain, { ...dear, benchedForMs: 1 }], TICK_MS)).toBe(price);
     expect(clearingPrice(of, [wanted], [plain, { ...dear, draining: true }], TICK_MS)).toBe(price);
     const free = node('d', { rates: {}, rowsPerSecond: 1 });
-    expect(clearingPrice(of, [wanted], [plain, { ...free, pools: ['lab'] }], TICK_MS)).toBe(price);
+    const few = job('few', { rates: { inputToken: 900n, outputToken: 900n }, rows: 2 });
+    expect(clearingPrice(of, [few], [plain, { ...free, pools: ['lab'] }], TICK_MS)).toBe(price);
     const odd = node('c', { rates: { inputToken: 10n, outputToken: 10n, image: 10n ** 9n }, rowsPerSecond: 1 });
     expect(clearingPrice(of, [wanted], [plain, odd], TICK_MS)).toBe(price);
     expect(clearedRates(of, askedBy(odd), wanted.ask.rateCaps, price && 2n * price)).toEqual({
