@@ -209,7 +209,8 @@ export class ControlDoor {
     try {
       await this.#house.events().renewed(signed);
     } catch (error) {
-      if (error instanceof OfferRefused) throw new ChannelError('MESSAGE_UNEXPECTED', `OFFER_REFUSED: ${error.message}`);
+      if (error instanceof OfferRefused)
+        throw new ChannelError('MESSAGE_UNEXPECTED', `OFFER_REFUSED: ${error.message}`);
       this.#noteFailure(session, error);
     }
     // Not before it is known to be one that may be made: what is placed, is placed on this.
