@@ -518,6 +518,40 @@ describe('acceptances that come together', () => {
     ]);
   });
 
+  it('lock orders as one that comes alone does, in the order of their keys', async () => {
+    const [node, org] = [await world.node(), await world.org(1_000n)];
+    const [operator, own] = [30, 31];
+    await world.openBook(await world.org(), BOOK, operator);
+    await world.openBook(org, BOOK, own);
+    const orders = (what: string): string => `UPDATE chain_order SET ${what} WHERE book = $1 AND order_index = $2`;
+    await market.database.query(orders('is_operator = true'), [BOOK, operator]);
+    const [alone, ...group] = await Promise.all(
+      (await chats(3, node, org)).map(({ lease }) => world.acceptance(lease)),
+    );
+    if (alone === undefined) throw new Error('no chat was made');
+    const grouped = together();
+    for (const accept of [
+      () => store.accept(alone),
+      async () => (await Promise.all(group.map((one) => grouped.accept(one))))[0],
+    ]) {
+      let accepting: Promise<{ readonly moved: boolean } | undefined> = Promise.resolve(undefined);
+      let isDone = false;
+      await market.database.transaction(async (tx) => {
+        await tx.query('SELECT 1 FROM chain_order WHERE book = $1 AND order_index = $2 FOR UPDATE', [BOOK, operator]);
+        accepting = accept().finally(() => (isDone = true));
+        const waiting = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+        while (!isDone && (await market.database.query(waiting)).length === 0);
+        expect(isDone).toBe(false);
+        // Nothing is held of what comes behind the lock that is waited for.
+        await tx.query('SELECT 1 FROM chain_order WHERE book = $1 AND order_index = $2 FOR UPDATE NOWAIT', [BOOK, own]);
+      });
+      expect((await accepting)?.moved).toBe(true);
+    }
+    const charged = 'SELECT DISTINCT order_index FROM voucher WHERE node_id = $1';
+    expect(await market.database.query(charged, [node])).toEqual([{ order_index: own }]);
+    await market.database.query(orders(`state = 'refunded'`), [BOOK, operator]);
+  });
+
   it('do not wait for a job that another holds: its lease alone does, and no later group either', async () => {
     const [node, org] = [await world.node(), await world.org(1_000n)];
     const [held, ...free] = await chats(4, node, org);

@@ -53,7 +53,8 @@ export async function issueVouchers(tx: Sql, earned: readonly Earned[]): Promise
     `SELECT e.book, e.epoch FROM chain_epoch e JOIN chain_book b ON b.book = e.book AND b.state = 'alive'
      WHERE e.state = 'open' ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
   );
-  if (earned.length > 1) await lockOrders(tx, epochs, earned);
+  if (epochs.length === 0) return;
+  await lockOrders(tx, epochs, earned);
   const claims: Claim[] = [];
   for (const alike of groups(earned, ({ org_id, trust, payout }) => `${org_id} ${trust} ${payout}`)) {
     const orders = await chargeOrders(tx, epochs, alike);
@@ -68,7 +69,10 @@ export async function issueVouchers(tx: Sql, earned: readonly Earned[]): Promise
   for (const alike of groups(claims, ({ order, payout }) => `${payout} ${order.book}`)) await issueAll(tx, alike);
 }
 
-/** Every order that a group might be charged to, in the order of the key: who takes one alone never waits for a second. */
+/**
+ * Every order that may be charged, in the order of the key, for one as for a group: whoever finds his own order spent when he has
+ * waited for it would else hold it, and wait for the operator's, which a group holds that waits for his.
+ */
 async function lockOrders(tx: Sql, epochs: readonly OpenEpoch[], earned: readonly Earned[]): Promise<void> {
   await tx.query(
     `SELECT 1 FROM chain_order WHERE book = ANY($1::text[]) AND state IN ('open', 'closing') AND (is_operator OR org_id = ANY($2::text[]))
