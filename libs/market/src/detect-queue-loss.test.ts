@@ -57,6 +57,9 @@ class MemoryOutbox extends Outbox {
   override take(): Promise<readonly QueueMessage[]> {
     return Promise.resolve([]);
   }
+  override keep(): Promise<void> {
+    return Promise.resolve();
+  }
   override giveUp(): Promise<void> {
     return Promise.resolve();
   }

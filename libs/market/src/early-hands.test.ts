@@ -6,6 +6,7 @@ describe('hands that take filed work early', () => {
   let filed: string[];
   let done: string[];
   let givenUp: string[];
+  let kept: string[];
   let begun: string[];
   let reports: string[];
   let ends: Map<string, { readonly resolve: () => void; readonly reject: (error: Error) => void }>;
@@ -17,11 +18,12 @@ describe('hands that take filed work early', () => {
   };
 
   beforeEach(() => {
-    [filed, done, givenUp, begun, reports, ends] = [[], [], [], [], [], new Map()];
+    [filed, done, givenUp, kept, begun, reports, ends] = [[], [], [], [], [], [], new Map()];
     hands = new EarlyHands({
       outbox: {
         take: async (_topic, limit) => filed.splice(0, limit).map(message),
         done: async (ids) => void done.push(...ids),
+        keep: async (ids) => void kept.push(...ids),
         giveUp: async (ids) => void givenUp.push(...ids),
       },
       topic: 'validate',
@@ -52,6 +54,27 @@ describe('hands that take filed work early', () => {
     ends.get('a')?.reject(new Error('no such file'));
     await settled();
     expect([givenUp, done, reports]).toEqual([['a'], [], ['work of topic validate, taken early']]);
+  });
+
+  it('keep what takes them long from coming by the queue, and nothing that is done', async () => {
+    await hands.renew();
+    filed = ['a', 'b'];
+    hands.look();
+    await settled();
+    ends.get('a')?.resolve();
+    await settled();
+    await hands.renew();
+    expect(kept).toEqual(['b']);
+  });
+
+  it('do not look again where there was nothing more', async () => {
+    filed = ['a'];
+    hands.look();
+    await settled();
+    filed = ['b'];
+    ends.get('a')?.resolve();
+    await settled();
+    expect([done, begun]).toEqual([['a'], ['a']]);
   });
 
   it('are waited for by the queue, whose message comes while they are at it', async () => {

@@ -2,7 +2,7 @@ import type { Outbox } from './ports/outbox.ts';
 import type { QueueMessage, Topic } from './ports/queue.ts';
 
 export interface EarlyHandsPorts {
-  readonly outbox: Pick<Outbox, 'take' | 'giveUp' | 'done'>;
+  readonly outbox: Pick<Outbox, 'take' | 'keep' | 'giveUp' | 'done'>;
   readonly topic: Topic;
   /** Messages at once, beside those that come by the queue. */
   readonly handsMax: number;
@@ -22,6 +22,8 @@ export class EarlyHands {
   readonly #marking = new Set<Promise<void>>();
   #looking: Promise<void> | null = null;
   #again = false;
+  /** Whether there may be more than there were hands for: who ends looks again. */
+  #wasFull = false;
 
   constructor(ports: EarlyHandsPorts) {
     this.#ports = ports;
@@ -43,6 +45,11 @@ export class EarlyHands {
     await this.#ports.handle(message, signal);
   }
 
+  /** To be called well within the time of a claim: what takes longer would come by the queue beside it. */
+  async renew(): Promise<void> {
+    if (this.#atWork.size > 0) await this.#ports.outbox.keep([...this.#atWork.keys()]);
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#looking;
@@ -55,10 +62,12 @@ export class EarlyHands {
     while (this.#again && !this.#stop.signal.aborted) {
       this.#again = false;
       const free = handsMax - this.#atWork.size;
-      // Who ends looks again.
-      if (free <= 0) return;
+      this.#wasFull = free <= 0;
+      if (this.#wasFull) return;
       try {
-        for (const message of await outbox.take(topic, free)) this.#begin(message);
+        const taken = await outbox.take(topic, free);
+        this.#wasFull = taken.length >= free;
+        for (const message of taken) this.#begin(message);
       } catch (error) {
         report(`looking for filed work of topic ${topic}`, error);
       }
@@ -68,7 +77,7 @@ export class EarlyHands {
   #begin(message: QueueMessage): void {
     const work = this.#work(message).finally(() => {
       this.#atWork.delete(message.outboxId);
-      this.look();
+      if (this.#wasFull) this.look();
     });
     this.#atWork.set(message.outboxId, work);
   }

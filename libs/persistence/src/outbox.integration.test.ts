@@ -89,6 +89,20 @@ it('gives filed work to one taker, and to the queue what nobody took, gave up, o
   expect([...sent].sort()).toEqual(['given up', 'settle', 'verify']);
 });
 
+it('leaves work with who is still at it when its claim has run out, and not with who gave it up', async () => {
+  await file(3);
+  const taken = (await outbox.take('verify', 3)).map(({ outboxId }) => outboxId);
+  const [kept = '', givenUp = ''] = taken;
+  await outbox.giveUp([givenUp]);
+  await market.database.query(
+    `UPDATE outbox SET claimed_until = clock_timestamp() - interval '1 ms' WHERE claimed_until IS NOT NULL`,
+  );
+  await outbox.keep([kept, givenUp]);
+  const sent: string[] = [];
+  await outbox.relay(10, async (_, messages) => void sent.push(...messages.map(({ outboxId }) => outboxId)));
+  expect(sent.sort()).toEqual(taken.slice(1).sort());
+});
+
 it('is heard of by others as it is filed, also after their connection was lost, and not by who files', async () => {
   const other = new PgOutbox(market.database);
   const heard: string[] = [];

@@ -21,7 +21,7 @@ const CLAIM_MS = 10_000;
 const SOON = `set_config('synchronous_commit', 'off', true)`;
 const DONE_MAX = 1_000;
 /** Payloads are a topic and who says so: what was filed stands in the table. */
-const CHANNEL = 'freehold_filed';
+export const CHANNEL = 'freehold_filed';
 /** One statement deletes at most so many rows, so that pruning never holds locks for long. */
 const PRUNE_ROWS_MAX = 5_000;
 
@@ -89,6 +89,15 @@ export class PgOutbox extends Outbox {
   async take(topic: Topic, limit: number): Promise<readonly QueueMessage[]> {
     const claimed = await this.#claim(limit, topic);
     return claimed.map(toMessage);
+  }
+
+  async keep(outboxIds: readonly string[]): Promise<void> {
+    // What was given up has no claim any more, and gets none.
+    await this.#database.query(
+      `UPDATE outbox SET claimed_until = clock_timestamp() + $2 * interval '1 millisecond'
+       WHERE id = ANY($1::bigint[]) AND claimed_until IS NOT NULL AND sent_at IS NULL AND done_at IS NULL RETURNING ${SOON}`,
+      [outboxIds, CLAIM_MS],
+    );
   }
 
   async giveUp(outboxIds: readonly string[]): Promise<void> {

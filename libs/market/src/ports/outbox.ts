@@ -11,6 +11,8 @@ export abstract class Outbox {
    * after a while goes by the queue.
    */
   abstract take(topic: Topic, limit: number): Promise<readonly QueueMessage[]>;
+  /** What was taken and is still being handled does not go by the queue for as long again. */
+  abstract keep(outboxIds: readonly string[]): Promise<void>;
   /** What was taken goes by the queue, at once. */
   abstract giveUp(outboxIds: readonly string[]): Promise<void>;
   /** Tells whoever listens in other processes that rows of a topic were committed: a hint, nothing is lost without it. */

@@ -21,6 +21,9 @@ export class MemoryOutbox extends Outbox {
   async take(): Promise<readonly QueueMessage[]> {
     return [];
   }
+  async keep(): Promise<void> {
+    return Promise.resolve();
+  }
   async giveUp(): Promise<void> {
     return Promise.resolve();
   }
