@@ -37,6 +37,10 @@ import { Ticker } from './ticker.ts';
 const REAP_MS = 1_000;
 const RELAY_MS = 50;
 const RELAY_ROWS_MAX = 1_000;
+/** A third of a claim on filed work: one look may be late, and one may fail. */
+const RENEW_MS = 3_000;
+/** Messages to place of one look: they ask for one decision together. */
+const PLACED_MAX = 64;
 /** A shard of a scheduler that died is another's after so long, or two of it. */
 const SHARDS_MS = 1_000;
 const QUEUE_CHECK_MS = 2_000;
@@ -115,24 +119,30 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     this.#startTickers(desk);
   }
 
-  /** New batches are read as soon as they are filed; by the queue come those for which no hand was free. */
+  /** New batches are read, and placed, as soon as that is filed; by the queue comes what nobody heard of, or had no hand free for. */
   async #takeBatches(desk: LeaseDesk): Promise<void> {
-    const hands = new EarlyHands({
-      outbox: this.outbox,
-      topic: 'validate',
-      handsMax: CONCURRENCY.validate,
-      // Its rows may go to a node of ours at once; the message to place tells the others.
-      handle: (message, signal) => this.useCases.validate(id(message, 'job'), signal, () => desk.wake()),
-      report: (what, error) => this.log.warn({ error: String(error) }, what),
+    const report = (what: string, error: unknown): void => this.log.warn({ error: String(error) }, what);
+    const { outbox } = this;
+    // What it asks for is done when it is taken: a decision that began after it was filed.
+    const placed = new EarlyHands({
+      ...{ outbox, topic: 'place', handsMax: PLACED_MAX, report },
+      handle: async () => desk.nudge(),
     });
-    this.#consumers.push(
-      await this.outbox.listen((topic) => {
-        if (topic === 'validate') hands.look();
-        else if (topic === 'place') desk.wake();
-      }),
-      hands,
-    );
-    await this.#consume('validate', (message, signal) => hands.handle(message, signal));
+    const place = (): void => {
+      desk.wake();
+      void desk.settled().then(() => placed.look());
+    };
+    const read = new EarlyHands({
+      ...{ outbox, topic: 'validate', handsMax: CONCURRENCY.validate, report },
+      handle: (message, signal) => this.useCases.validate(id(message, 'job'), signal, place),
+    });
+    const ears = await outbox.listen((topic) => {
+      if (topic === 'validate') read.look();
+      else if (topic === 'place') place();
+    });
+    this.#consumers.push(ears, read, placed);
+    this.#every(RENEW_MS, 'keeping filed work', () => read.renew());
+    await this.#consume('validate', (message, signal) => read.handle(message, signal));
   }
 
   #makeAuditors(): Auditors {
