@@ -129,7 +129,7 @@ describe('npm start', () => {
       input_file_id: file.id,
       endpoint: '/v1/embeddings',
       completion_window: '24h',
-      metadata: { region: 'nowhere', verify: 'off' },
+      metadata: { region: 'nowhere', wait: 'true', verify: 'off' },
     });
     while ((await client.batches.retrieve(id)).status === 'validating') await new Promise(setImmediate);
     const [elsewhere] = freehold<Why>('why', id);

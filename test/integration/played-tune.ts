@@ -280,7 +280,9 @@ export class PlayedTune {
     );
     const tune = new PlayedTune(id, orgId, where, auditors);
     const offers = new PgOfferBook(where.world.database);
-    await validateFineTune({ ...where, offers, catalogue: CATALOGUE, holdsModel: () => true }, id, never);
+    const { store: leases } = where.world;
+    const link = { nodes: () => [] };
+    await validateFineTune({ ...where, offers, leases, link, catalogue: CATALOGUE, holdsModel: () => true }, id, never);
     return tune;
   }
 

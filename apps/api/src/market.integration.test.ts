@@ -10,7 +10,9 @@ let house: ApiHouse;
 let tenant: Tenant;
 beforeAll(async () => {
   house = await apiHouse();
-  await house.link.connect(1, 'answers', { inputToken: '100000', outputToken: '200000' });
+  const gpu = { model: 'A10', vramMib: 24_576, computeCapability: '8.6', driver: '550', milli: 1_000 };
+  const facts = { gpus: [gpu], isolation: 'container' as const };
+  await house.link.connect(1, 'answers', { inputToken: '100000', outputToken: '200000' }, facts);
   await house.link.connect(2, 'answers');
   tenant = await house.org();
 }, 60_000);
@@ -34,6 +36,70 @@ const line = (id: string): string =>
     url: '/v1/chat/completions',
     body: { model: 'freehold-tiny', messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 },
   });
+
+describe('what is asked of the node itself', () => {
+  const submitted = async (metadata: Record<string, string>): Promise<{ id: string; validated: string }> => {
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(line('a')), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const { id } = await tenant.client.batches.create({
+      input_file_id: file.id,
+      endpoint: '/v1/chat/completions',
+      completion_window: '24h',
+      metadata,
+    });
+    return { id, validated: await validateBatch({ ...house, catalogue: CATALOGUE }, id) };
+  };
+
+  it('leaves out who does not offer it, in a batch and in a chat', async () => {
+    const needs = { gpu_model: 'A10,L4', gpus: '1', vram_mib: '20000', isolation: 'bwrap', reputation_floor: '0.9' };
+    const { id, validated } = await submitted({ ...needs, region: 'elsewhere,test' });
+    expect(validated).toBe('started');
+    expect(await house.leases.demandOf([id], 1)).toMatchObject([
+      {
+        region: 'elsewhere,test',
+        needs: { gpuModels: ['A10', 'L4'], gpus: 1, vramMib: 20_000, isolation: 'bwrap', reputationFloor: 0.9 },
+      },
+    ]);
+    expect(await call('GET', `/market/v1/jobs/${id}/explain`)).toMatchObject({
+      nodes: 2,
+      fitting: 1,
+      eliminated: [{ constraint: 'gpu-model', nodes: 1 }],
+    });
+    await tenant.client.batches.cancel(id);
+    const body = { model: 'freehold-tiny', messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 };
+    const chat = (metadata: object): Promise<unknown> => call('POST', '/v1/chat/completions', { ...body, metadata });
+    expect(await chat(needs)).toMatchObject({ object: 'chat.completion' });
+    expect(await chat({ isolation: 'gvisor' })).toMatchObject({
+      error: { code: 'no_capacity', message: expect.stringContaining('2 by isolation') },
+    });
+  });
+
+  it.each<[Record<string, string>, RegExp]>([
+    [
+      { region: 'nowhere' },
+      /2 of 2 left out because .* region nowhere\. What would place it: .* region nowhere or test\./,
+    ],
+    [{ vram_mib: '80000' }, /80000 MiB.* What would place it: ask only for one that has 24576 MiB/],
+    [{ gpus: '2' }, /has 2 GPUs or more.* ask only for one that has 1 GPUs/],
+    [{ isolation: 'cvm' }, /isolates work by cvm.* isolates work by container/],
+    [{ reputation_floor: '0.99' }, /reputation of 0.99.* reputation of 0.9 /],
+  ])('refuses a batch that no node could ever run, with the smallest change: %j', async (metadata, message) => {
+    const { id, validated } = await submitted(metadata);
+    expect(validated).toBe('failed');
+    const { status, errors } = await tenant.client.batches.retrieve(id);
+    expect(status).toBe('failed');
+    const param = `metadata.${Object.keys(metadata)[0] ?? ''}`;
+    expect(errors?.data).toMatchObject([{ code: 'no_node_fits', param, message: expect.stringMatching(message) }]);
+  });
+
+  it('lets a batch wait for nodes to come that means to', async () => {
+    const { id, validated } = await submitted({ region: 'nowhere', wait: 'true' });
+    expect(validated).toBe('started');
+    await tenant.client.batches.cancel(id);
+  });
+});
 
 describe('a quote', () => {
   it('of an uploaded file is the cap that the batch then gets, and its smallest cap is accepted', async () => {

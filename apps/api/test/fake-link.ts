@@ -58,9 +58,10 @@ export class FakeLink extends ProviderLink {
     number: number,
     behaviour: Behaviour,
     rates: Partial<Record<'inputToken' | 'outputToken' | 'embeddingToken', string>> = {},
+    facts: Partial<Offer> = {},
   ): Promise<FakeNode> {
     const signer = createSigner(`0x${String(number).padStart(64, '0')}`, DOMAIN);
-    const offer = offerOf(number, signer.address, rates);
+    const offer = { ...offerOf(number, signer.address, rates), ...facts };
     const signed: SignedOffer = { offer, signature: `0x${'00'.repeat(65)}` };
     await this.#events?.hello(signed, [], []);
     const node = {

@@ -37,6 +37,10 @@ async function main(): Promise<void> {
     .option('--rate <kind=amount>', 'price in smallest token units per million units; repeatable', each, [])
     .option('--payout <address>', "where to be paid, instead of the node's own address")
     .option('--region <name>', 'where the machine stands', 'local')
+    .option(
+      '--isolation <kind>',
+      'what keeps the work away from the rest of the machine (none, bwrap, container, gvisor, kata, cvm), instead of what it shows',
+    )
     .option('--slots <n>', 'concurrent sequences per model, instead of what the engine says')
     .option('--chat-share <percent>', 'of the slots, at most this much for chat', '50')
     .option('--exposure-max <amount>', 'stop serving above this much uncashed work', String(DEFAULT_EXPOSURE_MAX))

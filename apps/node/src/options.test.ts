@@ -32,6 +32,7 @@ describe('the command line of a node', () => {
     ['a payout that is no address', { payout: '0x12' }, '40 hexadecimal digits'],
     ['a limit that is no amount', { unsignedMax: '1e9' }, '--unsigned-max 1e9'],
     ['a mode that is none', { mode: 'evil' }, 'honest, cheat, flapper, slow'],
+    ['an isolation that is none', { isolation: 'a wall' }, 'none, bwrap, container, gvisor, kata, cvm'],
     ['too many slots', { slots: '5000' }, 'from 1 to 1024'],
     ['a share above all', { chatShare: '101' }, 'from 0 to 100'],
   ])('says what to write instead of %s', (_what, change, text) => {

@@ -1,5 +1,5 @@
 import { isAbsolute, resolve } from 'node:path';
-import { UNIT_KINDS, type Rates, type UnitKind } from '@freehold/domain';
+import { ISOLATIONS, UNIT_KINDS, type Isolation, type Rates, type UnitKind } from '@freehold/domain';
 import { MODES, type Mode } from './modes.ts';
 
 /** What `node up` was asked for, checked. */
@@ -12,6 +12,8 @@ export interface NodeOptions {
   readonly rates: Rates;
   readonly payout: string | null;
   readonly region: string;
+  /** Null: what the machine shows. */
+  readonly isolation: Isolation | null;
   /** Null: what each engine can take. */
   readonly slots: number | null;
   readonly chatSharePercent: number;
@@ -35,6 +37,7 @@ export interface RawOptions {
   readonly rate: readonly string[];
   readonly payout?: string;
   readonly region: string;
+  readonly isolation?: string;
   readonly slots?: string;
   readonly chatShare: string;
   readonly exposureMax: string;
@@ -82,6 +85,7 @@ export function nodeOptions(raw: RawOptions): NodeOptions {
     rates: ratesFrom(raw.rate),
     payout: raw.payout === undefined ? null : addressFrom(raw.payout),
     region: checkedText('--region', raw.region, /^[\w.-]{1,32}$/, 'up to 32 letters, digits, dots and dashes'),
+    isolation: raw.isolation === undefined ? null : isolationFrom(raw.isolation),
     slots: raw.slots === undefined ? null : wholeNumber('--slots', raw.slots, 1, 1_024),
     chatSharePercent: wholeNumber('--chat-share', raw.chatShare, 0, 100),
     exposureMax: amountFrom('--exposure-max', raw.exposureMax),
@@ -126,6 +130,12 @@ function modeFrom(text: string): Mode {
   const mode = MODES.find((known) => known === text);
   if (mode === undefined) throw new OptionError(`--mode ${text}: expected one of ${MODES.join(', ')}.`);
   return mode;
+}
+
+function isolationFrom(text: string): Isolation {
+  const isolation = ISOLATIONS.find((known) => known === text);
+  if (isolation === undefined) throw new OptionError(`--isolation ${text}: expected one of ${ISOLATIONS.join(', ')}.`);
+  return isolation;
 }
 
 function urlFrom(flag: string, text: string): string {

@@ -54,7 +54,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
   );
   const speeds = await Speeds.open(options.dataDir);
   await speeds.benchmark(engines);
-  const { gpus, cpu, memoryMib, diskFreeMib } = await machine(options.dataDir);
+  const { gpus, cpu, memoryMib, diskFreeMib, isolation } = await machine(options.dataDir);
   const flapper = options.mode === 'flapper' ? new Flapper(join(options.dataDir, 'flapper-deaths')) : null;
   return await ProviderNode.start({
     dataDir: options.dataDir,
@@ -77,7 +77,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
       cpuMilli: cpu.threads * 1_000,
       memoryMib,
       diskMib: diskFreeMib,
-      isolation: 'none',
+      isolation: options.isolation ?? isolation,
     },
     region: options.region,
     noticeS: options.noticeS,

@@ -1,4 +1,6 @@
 import { ANYWHERE, type Ask, type Demand } from '@freehold/domain';
+import { nodeNeedsOf, regionsOf } from '@freehold/protocol';
+import type { JobView } from './ports/job-store.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
 
 export function demandOf(open: OpenDemand): Demand {
@@ -15,19 +17,31 @@ export function demandOf(open: OpenDemand): Demand {
 
 /** What a job asks of a node, from what the market knows of it. */
 export function askOf(
-  job: Pick<OpenDemand, 'jobId' | 'region' | 'poolId' | 'verify' | 'rateCaps' | 'deadlineInMs' | 'wearsAdapter'> & {
-    readonly model: string;
-  },
+  job: Pick<
+    OpenDemand,
+    'jobId' | 'region' | 'needs' | 'poolId' | 'verify' | 'rateCaps' | 'deadlineInMs' | 'wearsAdapter'
+  > & { readonly model: string },
 ): Ask {
   return {
     ...ANYWHERE,
+    ...job.needs,
     jobId: job.jobId,
     model: job.model,
     capabilities: job.wearsAdapter ? ['lora'] : [],
-    regions: job.region === null ? [] : [job.region],
+    regions: regionsOf(job.region),
     pools: job.poolId === null ? [] : [job.poolId],
     verify: job.verify,
     rateCaps: job.rateCaps,
     deadlineInMs: job.deadlineInMs,
   };
+}
+
+/** The same of a job as its requester sees it, which may have no model of its own yet. */
+export function askOfJob(
+  job: Pick<JobView, 'id' | 'region' | 'poolId' | 'verify' | 'rateCaps' | 'metadata' | 'tuned'>,
+  model: string,
+  deadlineInMs: number,
+): Ask {
+  const wearsAdapter = job.tuned !== null;
+  return askOf({ ...job, jobId: job.id, needs: nodeNeedsOf(job.metadata), model, deadlineInMs, wearsAdapter });
 }

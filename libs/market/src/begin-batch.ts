@@ -6,6 +6,7 @@ import { ObjectMissing, type ObjectStore } from './ports/object-store.ts';
 import type { Once, RequestIdentity } from './ports/once.ts';
 import type { IntendedRows } from './queue-desk.ts';
 import { BatchReading, type ReadBatchPorts } from './read-batch.ts';
+import { isPossible } from './refuse-impossible.ts';
 
 /** Some hundred rows, read and checked in about 3 ms: a submitter does not wait longer for it than for another process to do it. */
 export const BEGIN_BYTES_MAX = 65_536;
@@ -45,6 +46,7 @@ export async function beginBatch(
   const planned = reading.faults.length > 0 ? null : reading.plan();
   if (planned === null || !planned.ok) return null;
   const { plan } = planned;
+  if (!isPossible(offers, { ...batch, plan, windowMs: batch.deadlineInMs })) return null;
   const expectedS = await admitted(ports, batch, plan);
   if (expectedS === 'refused') return null;
   const begun = await ports.jobs.beginBatch({ ...batch, plan, rows, expectedS }, identity);

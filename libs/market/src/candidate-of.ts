@@ -1,4 +1,5 @@
 import { ENGINE_CAPABILITIES, reputationOf, unitsFromJson, type Candidate } from '@freehold/domain';
+import type { Offer } from '@freehold/protocol';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 
@@ -20,6 +21,11 @@ export async function candidatesOf(
   });
 }
 
+/** What an offer lists of GPUs. Nobody takes parts of them from a node yet: its engines hold them. */
+export function gpusOf({ gpus }: Pick<Offer, 'gpus'>): Candidate['gpus'] {
+  return gpus.map(({ model, vramMib, milli }) => ({ model, vramMib, milli, freeMilli: milli }));
+}
+
 /** A connected node and what the market remembers of it, as the placement sees them. */
 export function candidateOf(
   node: Pick<ConnectedNode, 'id' | 'offer' | 'draining'>,
@@ -30,8 +36,7 @@ export function candidateOf(
     nodeId: node.id,
     region: node.offer.region,
     pools: node.offer.pools,
-    // Nobody takes parts of a GPU from a node yet: its engines hold them.
-    gpus: node.offer.gpus.map(({ model, vramMib, milli }) => ({ model, vramMib, milli, freeMilli: milli })),
+    gpus: gpusOf(node.offer),
     cpuFreeMilli: node.offer.cpuMilli,
     memoryFreeMib: node.offer.memoryMib,
     isolation: node.offer.isolation,

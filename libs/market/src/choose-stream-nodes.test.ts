@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
+import { ANY_NODE, type NodeNeeds } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
-import { chooseStreamNodes, type StreamAsk } from './choose-stream-nodes.ts';
+import { chooseStreamNodes, type Standing, type StreamAsk } from './choose-stream-nodes.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 
 const ask: StreamAsk = {
@@ -52,13 +53,16 @@ function node(
     lastHeardMs: 0,
   };
 }
+const standing: Standing = {
+  isBenched: (id) => id === 'bad',
+  reputation: (id) => (id === 'new' ? 0.9 : 0.99),
+};
 const first = (): number => 0;
 const ids = (
   nodes: ConnectedNode[],
   more: Partial<StreamAsk> = {},
   below: (bound: number) => number = first,
-): string[] =>
-  chooseStreamNodes({ ...ask, ...more }, nodes, (id) => id === 'bad', below).candidates.map(({ nodeId }) => nodeId);
+): string[] => chooseStreamNodes({ ...ask, ...more }, nodes, standing, below).candidates.map(({ nodeId }) => nodeId);
 
 describe('choosing nodes for a stream', () => {
   it('takes warm and free first, then warm, then cold', () => {
@@ -90,7 +94,7 @@ describe('choosing nodes for a stream', () => {
         node('dear', { rate: '9' }),
         node('less', { rate: '7' }),
       ],
-      (id) => id === 'bad',
+      standing,
       first,
     );
     expect(choice).toEqual({
@@ -107,14 +111,50 @@ describe('choosing nodes for a stream', () => {
     expect(ids(nodes).sort()).toEqual(['a', 'b']);
     expect(ids(nodes, { ceiling: { inputToken: 6n } })).toEqual(['a']);
     expect(ids(nodes, { maxCost: 10n ** 12n })).toHaveLength(3);
-    const above = chooseStreamNodes({ ...ask, ceiling: { inputToken: 4n } }, nodes, () => false, first);
+    const above = chooseStreamNodes({ ...ask, ceiling: { inputToken: 4n } }, nodes, standing, first);
     expect(above).toMatchObject({ candidates: [], eliminated: { price: 3 }, cap: 4n, priceThatWouldDo: 5n });
   });
 
   it('leaves what a pool’s node does for nothing to the pool', () => {
     const nodes = [node('free', { rate: '0', pools: ['lab'] }), node('sold', { pools: ['lab'] })];
-    const choice = chooseStreamNodes(ask, nodes, () => false, first);
+    const choice = chooseStreamNodes(ask, nodes, standing, first);
     expect([choice.candidates.map(({ nodeId }) => nodeId), choice.eliminated]).toEqual([['sold'], { pool: 1 }]);
+  });
+
+  it('takes only nodes that meet what is asked of the node itself', () => {
+    const gpu = { model: 'T4', vramMib: 16_384, computeCapability: '7.5', driver: '550', milli: 1_000 };
+    const having = (id: string, facts: Partial<Offer>): ConnectedNode => {
+      const made = node(id);
+      return { ...made, offer: { ...made.offer, isolation: 'none', gpus: [gpu], ...facts } };
+    };
+    const nodes = [
+      having('old', {}),
+      having('new', {}),
+      having('walled', { isolation: 'gvisor' }),
+      having('none', { gpus: [] }),
+      having('two', { gpus: [gpu, gpu] }),
+      having('large', { gpus: [{ ...gpu, model: 'A10', vramMib: 24_576 }] }),
+    ];
+    const fit = (needs: Partial<NodeNeeds>): string[] =>
+      nodes
+        .map((one) => one.id)
+        .filter(
+          (id) =>
+            ids(
+              nodes.filter((one) => one.id === id),
+              { needs: { ...ANY_NODE, ...needs } },
+            ).length > 0,
+        );
+    expect(fit({})).toHaveLength(6);
+    expect(fit({ gpuModels: ['T4', 'L4'] })).toEqual(['old', 'new', 'walled', 'two']);
+    expect(fit({ gpus: 2 })).toEqual(['two']);
+    expect(fit({ vramMib: 20_000 })).toEqual(['large']);
+    expect(fit({ isolation: 'container' })).toEqual(['walled']);
+    expect(fit({ reputationFloor: 0.95, gpus: 1 })).toEqual(['old', 'walled', 'two', 'large']);
+    expect(ids([node('a'), node('b', { region: 'us' }), node('c', { region: 'ap' })], { region: 'us,ap' })).toEqual([
+      'b',
+      'c',
+    ]);
   });
 
   it('spreads evenly over equals', () => {

@@ -1,13 +1,17 @@
-import { holdFor, unitsFromJson, type Rates, type Usage } from '@freehold/domain';
+import { ANY_NODE, holdFor, unitsFromJson, type NodeNeeds, type Rates, type Usage } from '@freehold/domain';
+import { isInRegion } from '@freehold/protocol';
 import type { ConnectedNode } from './ports/provider-link.ts';
 import { capFor } from './batch-cap.ts';
 import type { StreamLease } from './ports/job-store.ts';
+import { unmetNeed, type UnmetNeed } from './unmet-need.ts';
 
 /** What a request of the stream road asks of a node. */
 export interface StreamAsk {
   readonly model: string;
   readonly kind: 'chat' | 'embedding';
   readonly region: string | null;
+  /** What it asks of the node itself; absent: nothing. */
+  readonly needs?: NodeNeeds;
   /** Smallest token units the request may cost; null: what is usual, or the catalogue's ceiling. */
   readonly maxCost: bigint | null;
   /** The catalogue's; null where it has none for the model. */
@@ -38,7 +42,14 @@ export interface Choice {
   readonly priceThatWouldDo: bigint | null;
 }
 
-export type Obstacle = 'model' | 'region' | 'benched' | 'draining' | 'pool' | 'price';
+export type Obstacle = 'model' | 'region' | UnmetNeed | 'benched' | 'draining' | 'pool' | 'price';
+
+/** What the market thinks of nodes. */
+export interface Standing {
+  readonly isBenched: (nodeId: string) => boolean;
+  /** 0..1 */
+  readonly reputation: (nodeId: string) => number;
+}
 
 /** Nodes that are tried one after the other before the requester is told that none took it. */
 export const STREAM_ATTEMPTS_MAX = 3;
@@ -52,14 +63,14 @@ export const STREAM_ATTEMPTS_MAX = 3;
 export function chooseStreamNodes(
   ask: StreamAsk,
   nodes: readonly ConnectedNode[],
-  isBenched: (nodeId: string) => boolean,
+  standing: Standing,
   below: (bound: number) => number,
 ): Choice {
   const eliminated: Partial<Record<Obstacle, number>> = {};
   const admitted: StreamCandidate[] = [];
   for (const node of nodes) {
     const candidate = candidateFor(ask, node);
-    const obstacle = obstacleOf(ask, node, candidate, isBenched);
+    const obstacle = obstacleOf(ask, node, candidate, standing);
     if (obstacle !== null) eliminated[obstacle] = (eliminated[obstacle] ?? 0) + 1;
     else if (candidate !== null) admitted.push(candidate);
   }
@@ -82,11 +93,14 @@ function obstacleOf(
   ask: StreamAsk,
   node: ConnectedNode,
   candidate: StreamCandidate | null,
-  isBenched: (nodeId: string) => boolean,
+  standing: Standing,
 ): Obstacle | null {
   if (candidate === null) return 'model';
-  if (ask.region !== null && node.offer.region !== ask.region) return 'region';
-  if (isBenched(node.id)) return 'benched';
+  if (!isInRegion(ask.region, node.offer.region)) return 'region';
+  const { needs = ANY_NODE } = ask;
+  const unmet = needs === ANY_NODE ? null : unmetNeed(needs, node.offer, standing.reputation(node.id));
+  if (unmet !== null) return unmet;
+  if (standing.isBenched(node.id)) return 'benched';
   if (node.draining) return 'draining';
   // What costs nothing is a pool's, for its members; requests of this road belong to none.
   return candidate.cost === 0n && node.offer.pools.length > 0 ? 'pool' : null;

@@ -2,7 +2,7 @@ import { explainPlacement, type Explanation } from '@freehold/domain';
 import type { JobView } from './ports/job-store.ts';
 import type { LeaseStore } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
-import { askOf, demandOf } from './ask-of.ts';
+import { askOfJob, demandOf } from './ask-of.ts';
 import { candidatesOf } from './candidate-of.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import { lookAtWarmth } from './look-at-warmth.ts';
@@ -15,7 +15,7 @@ export async function explainJob(
 ): Promise<Explanation | null> {
   if (job.model === null) return null;
   const candidates = await candidatesOf(ports.leases, ports.link.nodes());
-  const ask = askOf({ ...job, jobId: job.id, model: job.model, deadlineInMs, wearsAdapter: job.tuned !== null });
+  const ask = askOfJob(job, job.model, deadlineInMs);
   // Where everybody has everything loaded, nobody waits for it.
   if (candidates.every(({ models }) => models.every(({ loaded }) => loaded))) return explainPlacement(ask, candidates);
   const open = await ports.leases.demand(DECISION_JOBS_MAX, 1);

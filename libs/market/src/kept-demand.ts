@@ -184,9 +184,10 @@ function asOf({ open, readAtMs }: Kept, nowMs: number): OpenDemand {
 
 /** Everything that a node is chosen by, but for the time left. */
 function groupName(open: OpenDemand): string {
-  const { orgId, kind, model, wearsAdapter, region, poolId, verify, rateCaps } = open;
+  const { orgId, kind, model, wearsAdapter, region, needs, poolId, verify, rateCaps } = open;
   const caps = Object.entries(rateCaps).map(([unit, rate]) => `${unit}=${String(rate)}`);
-  return [orgId, kind, model, wearsAdapter, region ?? '', poolId ?? '', verify, ...caps.sort()].join(' ');
+  const asked = needs === undefined ? '' : JSON.stringify(needs);
+  return [orgId, kind, model, wearsAdapter, region ?? '', asked, poolId ?? '', verify, ...caps.sort()].join(' ');
 }
 
 function keyOf({ jobs }: Group): number {

@@ -16,7 +16,7 @@ import {
 } from '@freehold/protocol';
 import { highestOf } from './batch-cap.ts';
 import { rowFault } from './check-row.ts';
-import { chooseStreamNodes, type Choice, type StreamCandidate } from './choose-stream-nodes.ts';
+import { chooseStreamNodes, type Choice, type Standing, type StreamCandidate } from './choose-stream-nodes.ts';
 import { outputOf } from './finalize-batch.ts';
 import { toHex } from './hex.ts';
 import type { ObjectDesk } from './object-desk.ts';
@@ -50,7 +50,7 @@ export interface RunStreamPorts {
   readonly entropy: Entropy;
   /** Needed for requests that name an adapter. */
   readonly desk?: ObjectDesk;
-  readonly isBenched: (nodeId: string) => boolean;
+  readonly standing: Standing;
   readonly holdsModel: HoldsModel;
   /** How long requests hold a slot; absent: a refused one is told to try again in a second. */
   readonly pace?: StreamPace;
@@ -107,13 +107,14 @@ export async function* runStream(
     model: request.model,
     kind: request.kind,
     region: request.terms.region,
+    needs: request.terms.needs,
     maxCost: request.terms.maxCost,
     ceiling: request.ceiling,
     adapter: adapterOf(request.work) !== null,
     worst,
   };
   refuseUnverifiable(ports, request);
-  const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.isBenched, (bound) => below(ports.entropy, bound));
+  const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.standing, (bound) => below(ports.entropy, bound));
   const [first] = choice.candidates;
   if (first === undefined) throw noCapacity(request, choice, [], null);
   const run = new StreamRun(ports, request, choice, signal);
@@ -133,7 +134,7 @@ export async function* runStream(
 /** Before any money is held. A level that takes what there is needs no look: it would cost every chat a walk over all nodes. */
 function refuseUnverifiable(ports: RunStreamPorts, { model, terms }: StreamRequest): void {
   if (AUDITORS_NEEDED[terms.verify] === 0) return;
-  const offers = ports.link.nodes().flatMap(({ id, offer }) => (ports.isBenched(id) ? [] : [offer]));
+  const offers = ports.link.nodes().flatMap(({ id, offer }) => (ports.standing.isBenched(id) ? [] : [offer]));
   const found = verifiableBy({ level: terms.verify, model, region: terms.region }, offers, ports.holdsModel);
   if (!found.possible) throw notVerifiable(found);
 }

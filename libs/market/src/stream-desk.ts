@@ -1,4 +1,6 @@
+import { reputationOf } from '@freehold/domain';
 import { LEASE_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
+import type { Standing } from './choose-stream-nodes.ts';
 import type { LeaseStore } from './ports/lease-store.ts';
 import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
@@ -7,6 +9,8 @@ import { offerFault } from './refuse-offer.ts';
 /** A node that was just proven a cheat is left out of the stream road after this long at most. */
 const STANDING_MS = 1_000;
 
+const NEWCOMER_REPUTATION = reputationOf({ rowsAccepted: 0, rowsBad: 0, leasesLost: 0 });
+
 export interface StreamDeskPorts {
   readonly leases: LeaseStore;
   readonly link: ProviderLink;
@@ -14,10 +18,11 @@ export interface StreamDeskPorts {
   readonly report: (what: string, error: unknown) => void;
 }
 
-/** The nodes of an api process: who they are, and who of them is benched. Batch leases belong to the scheduler's processes. */
-export class StreamDesk implements LinkEvents {
+/** The nodes of an api process: who they are, who of them is benched, and what became of their work. Batch leases belong to the scheduler's processes. */
+export class StreamDesk implements LinkEvents, Standing {
   readonly #ports: StreamDeskPorts;
   #benched: ReadonlySet<string> = new Set();
+  #reputations: ReadonlyMap<string, number> = new Map();
   #askedAtMs = Number.NEGATIVE_INFINITY;
   #asking: Promise<void> | null = null;
 
@@ -61,7 +66,7 @@ export class StreamDesk implements LinkEvents {
     // Requests on the broken connection end by themselves.
   }
 
-  /** What `isBenched` knows, renewed in the background; the first time it is waited for. */
+  /** What is known of the nodes, renewed in the background; the first time it is waited for. */
   async refreshed(): Promise<void> {
     const isFirst = this.#askedAtMs === Number.NEGATIVE_INFINITY;
     if (this.#ports.clock.nowMs() - this.#askedAtMs > STANDING_MS && this.#asking === null) {
@@ -70,9 +75,10 @@ export class StreamDesk implements LinkEvents {
     if (isFirst && this.#asking !== null) await this.#asking;
   }
 
-  isBenched(nodeId: string): boolean {
-    return this.#benched.has(nodeId);
-  }
+  readonly isBenched = (nodeId: string): boolean => this.#benched.has(nodeId);
+
+  /** Whom the market does not know yet has a newcomer's. */
+  readonly reputation = (nodeId: string): number => this.#reputations.get(nodeId) ?? NEWCOMER_REPUTATION;
 
   async #ask(): Promise<void> {
     try {
@@ -80,6 +86,7 @@ export class StreamDesk implements LinkEvents {
       this.#benched = new Set(
         [...records.values()].filter((record) => record.benchedForMs > 0).map((record) => record.nodeId),
       );
+      this.#reputations = new Map([...records.values()].map((record) => [record.nodeId, reputationOf(record)]));
       this.#askedAtMs = this.#ports.clock.nowMs();
     } catch (error) {
       // The last answer stands; the next request asks again.

@@ -1,5 +1,5 @@
 import { verifiability, type Stand, type Verifiability, type VerifyLevel } from '@freehold/domain';
-import { ApiError, type Offer, type OfferModel } from '@freehold/protocol';
+import { ApiError, isInRegion, type Offer, type OfferModel } from '@freehold/protocol';
 
 /** Whether the coordinator's own engine holds a model within its memory limit. */
 export type HoldsModel = (model: string) => boolean;
@@ -14,7 +14,7 @@ export function verifiableBy(
   for (const offer of offers) {
     for (const model of offer.engines.flatMap((engine) => engine.models)) {
       if (model.name !== ask.model) continue;
-      const works = ask.region === null || offer.region === ask.region;
+      const works = isInRegion(ask.region, offer.region);
       const stand = { payout: offer.payout, works, audits: runsRowsAgain(model) };
       const before = stands.get(model.digest);
       if (before === undefined) stands.set(model.digest, [stand]);

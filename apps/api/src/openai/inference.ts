@@ -59,7 +59,7 @@ export abstract class Reporter {
 /** The stream road as the controllers see it. */
 @Injectable()
 export class Inference implements OnApplicationBootstrap, OnApplicationShutdown {
-  readonly #ports: Omit<Parameters<typeof runStream>[0], 'isBenched' | 'report'>;
+  readonly #ports: Omit<Parameters<typeof runStream>[0], 'standing' | 'report'>;
   readonly #offers: OfferBook;
   readonly #fineTunes: FineTuneStore;
   readonly #settings: ApiSettings;
@@ -161,7 +161,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
       {
         ...this.#ports,
         pace: this.#pace,
-        isBenched: (nodeId) => this.#desk.isBenched(nodeId),
+        standing: this.#desk,
         report: (what, error) => this.#note(what, error),
       },
       {

@@ -29,6 +29,9 @@ export interface Needs {
   readonly reputationFloor: number;
 }
 
+/** What a requester may ask of the node itself, beside where it stands. */
+export type NodeNeeds = Pick<Needs, 'gpuModels' | 'gpus' | 'vramMib' | 'isolation' | 'reputationFloor'>;
+
 /** Work that runs anywhere. */
 export const ANYWHERE: Needs = {
   gpuModels: [],
@@ -43,6 +46,9 @@ export const ANYWHERE: Needs = {
   isolation: 'none',
   reputationFloor: 0,
 };
+
+/** Nothing is asked of the node. */
+export const ANY_NODE: NodeNeeds = { gpuModels: [], gpus: 0, vramMib: 0, isolation: 'none', reputationFloor: 0 };
 
 /** What a job asks of a node, for one task. */
 export interface Ask extends Needs {

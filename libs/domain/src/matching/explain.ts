@@ -65,6 +65,28 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[], war
   };
 }
 
+/** Whether a node could run it with nothing else to do. */
+export function couldRun(ask: Ask, node: Candidate): boolean {
+  return obstacle(ask, idleNode(node)) === null;
+}
+
+/** Why no node could ever run it, even with nothing else to do and nobody away; null when one could. */
+export function explainNever(ask: Ask, candidates: readonly Candidate[]): Explanation | null {
+  return candidates.some((node) => couldRun(ask, node)) ? null : explainPlacement(ask, candidates.map(idleNode));
+}
+
+/** A node as it is when all that only time lifts is over. */
+function idleNode(node: Candidate): Candidate {
+  return {
+    ...node,
+    gpus: node.gpus.map((gpu) => ({ ...gpu, freeMilli: gpu.milli })),
+    draining: false,
+    benchedForMs: 0,
+    leasesActive: 0,
+    rowsUnaccepted: 0,
+  };
+}
+
 function cheapestOffer(ask: Ask, candidates: readonly Candidate[]): Explanation['cheapestOffer'] {
   const meets = CONSTRAINTS.filter(({ name, lifted }) => name !== 'price' && lifted !== 'by-waiting');
   const [cheapest] = byPrice(

@@ -1,4 +1,4 @@
-import type { Amount, AuditDue, JobKind, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
+import type { Amount, AuditDue, JobKind, NodeNeeds, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import type { HeldShard } from './shards.ts';
 
@@ -11,6 +11,8 @@ export interface OpenDemand {
   /** Whether its rows are answered by an adapter over the model. */
   readonly wearsAdapter: boolean;
   readonly region: string | null;
+  /** What it asks of the node itself; absent: nothing. */
+  readonly needs?: NodeNeeds;
   readonly poolId: string | null;
   readonly verify: VerifyLevel;
   readonly rateCaps: Rates;

@@ -10,12 +10,13 @@ import type { ObjectStore } from '../ports/object-store.ts';
 import type { OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
+import { whyImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
 import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
 import { planFor, plannedTokens, type DecidedPlan } from './plan-for.ts';
 import { readExamples } from './read-examples.ts';
 import { trainerModel } from './trainer-model.ts';
 
-export interface ValidateFineTunePorts {
+export interface ValidateFineTunePorts extends RefuseImpossiblePorts {
   readonly jobs: JobStore;
   readonly fineTunes: FineTuneStore;
   readonly objects: ObjectStore;
@@ -138,7 +139,7 @@ async function start(
   const trainer = knownTrainer(tune.asked.base, ports.catalogue, offers);
   const maxCost = parseMoney(tune.job.metadata['max_cost'] ?? '');
   const cap = capFor(usage, maxCost, trainer.posted, trainer.ceiling);
-  const failWith = (code: string, message: string, param: string): Promise<'failed' | 'not-validating'> =>
+  const failWith = (code: string, message: string, param: string | null): Promise<'failed' | 'not-validating'> =>
     fail(ports, tune, [{ code, message, param, line: null }]);
   const { verify: level, region } = tune.job;
   const verifiable = verifiableBy({ level, model: trainerModel(tune.asked.base), region }, offers, ports.holdsModel);
@@ -156,13 +157,17 @@ async function start(
       'metadata.max_cost',
     );
   }
-  const started = await ports.jobs.start(tune.job.id, {
+  const plan = {
     model: trainerModel(tune.asked.base),
     tuned: null,
     rowCount: segmentsOf(decided.plan),
     cap: cap.cap,
     rateCaps: cap.rateCaps,
-  });
+  };
+  const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
+  const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs });
+  if (impossible !== null) return failWith(impossible.code, impossible.message, impossible.param);
+  const started = await ports.jobs.start(tune.job.id, plan);
   if (started.started) {
     await noteStart(ports, tune, decided, counted);
     return 'started';

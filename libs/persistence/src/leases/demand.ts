@@ -1,5 +1,6 @@
 import { unitsFromJson, type VerifyLevel } from '@freehold/domain';
 import type { OpenDemand } from '@freehold/market';
+import { NODE_NEEDS, nodeNeedsOf } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 
 interface DemandRow {
@@ -9,6 +10,8 @@ interface DemandRow {
   readonly model: string;
   readonly adapter: string | null;
   readonly region: string | null;
+  /** Null: it asks nothing of the node itself. */
+  readonly asks: Record<string, string> | null;
   readonly pool_id: string | null;
   readonly verify: VerifyLevel;
   readonly rate_caps: Record<string, string>;
@@ -29,7 +32,8 @@ const IS_OPEN = `state = 'in_progress' AND kind IN ('batch', 'fine-tune') AND mo
 
 /** What is to be known of jobs open; $1: the most tasks of each that came back. */
 const READ = `
-SELECT open.id, org_id, kind, model, adapter, region, pool_id, verify, rate_caps, priority, next_row, row_count,
+SELECT open.id, org_id, kind, model, adapter, region, pool_id, verify,
+  CASE WHEN metadata ?| ARRAY['${NODE_NEEDS.join("','")}'] THEN metadata END AS asks, rate_caps, priority, next_row, row_count,
   (extract(epoch FROM deadline - clock_timestamp()) * 1000)::float8 AS deadline_in_ms,
   (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8 AS age_ms,
   back.queued
@@ -91,6 +95,7 @@ function openDemand(row: DemandRow): OpenDemand {
     model: row.model,
     wearsAdapter: row.adapter !== null,
     region: row.region,
+    ...(row.asks === null ? {} : { needs: nodeNeedsOf(row.asks) }),
     poolId: row.pool_id,
     verify: row.verify,
     rateCaps: unitsFromJson(row.rate_caps),

@@ -9,6 +9,7 @@ export * from './batch-line.ts';
 export * from './batch-request.ts';
 export * from './list-prices.ts';
 export * from './market-metadata.ts';
+export * from './node-needs.ts';
 export * from './worst-usage.ts';
 export * from './answer-bodies.ts';
 export * from './catalogue.ts';

@@ -1,7 +1,8 @@
-import type { VerifyLevel } from '@freehold/domain';
+import type { NodeNeeds, VerifyLevel } from '@freehold/domain';
 import { PRIORITY_MAX, VERIFY_LEVELS } from '@freehold/domain';
 import { z } from 'zod';
 import { parseMoney } from './money.ts';
+import { parseNodeNeeds } from './node-needs.ts';
 import { isStorable, problemOf, refused, type Parsed } from './problem.ts';
 
 /** As OpenAI: sixteen pairs of strings. Some of them steer the market. */
@@ -20,7 +21,11 @@ export interface MarketTerms {
   readonly maxCost: bigint | null;
   /** Milliseconds from submission; null: the completion window alone. */
   readonly deadlineInMs: number | null;
+  /** Where the node may stand: one name, or several with commas between, see {@link regionsOf}. */
   readonly region: string | null;
+  readonly needs: NodeNeeds;
+  /** Whether it waits for nodes to come where none that are there could ever run it. */
+  readonly waits: boolean;
   readonly verify: VerifyLevel;
   /** 0 is usual; each level is worth ten minutes of another batch's slack. */
   readonly priority: number;
@@ -30,7 +35,19 @@ const DURATION_PATTERN = /^([1-9][0-9]{0,4})(m|h)$/;
 const MINUTE_MS = 60_000;
 /** A week: longer windows hold money for longer than anyone wants. */
 export const WINDOW_MINUTES_MAX = 7 * 24 * 60;
-const REGION_PATTERN = /^[a-z0-9-]{1,32}$/;
+/** As a node's `--region` may be. */
+const REGION_PATTERN = /^[\w.-]{1,32}$/;
+const REGIONS_MAX = 16;
+
+/** The regions that `metadata.region` names; none: all. */
+export function regionsOf(region: string | null): readonly string[] {
+  return region === null ? [] : region.split(',').map((name) => name.trim());
+}
+
+/** Whether a node that stands in `stands` may do what was asked for `region`. */
+export function isInRegion(region: string | null, stands: string): boolean {
+  return region === null || regionsOf(region).includes(stands);
+}
 
 /** "90m", "24h" in milliseconds; null when it is none, or longer than a week. */
 export function parseDuration(text: string): number | null {
@@ -40,11 +57,14 @@ export function parseDuration(text: string): number | null {
   return minutes <= WINDOW_MINUTES_MAX ? minutes * MINUTE_MS : null;
 }
 
-/** Reads `max_cost, deadline, region, verify, priority`; other keys are the requester's own. `nowMs` is needed for absolute deadlines. */
+/**
+ * Reads `max_cost, deadline, region, verify, priority, wait` and what {@link parseNodeNeeds} reads; other keys are the requester's
+ * own. `nowMs` is needed for absolute deadlines.
+ */
 export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ metadata: Metadata; terms: MarketTerms }> {
   const pairs = Metadata.safeParse(metadata ?? {});
   if (!pairs.success) return { ok: false, problem: problemOf(pairs.error, 'metadata') };
-  const { max_cost: maxCostText, deadline, region, verify, priority } = pairs.data;
+  const { max_cost: maxCostText, deadline, region, verify, priority, wait } = pairs.data;
   const maxCost = maxCostText === undefined ? null : parseMoney(maxCostText);
   if (maxCostText !== undefined && maxCost === null) {
     return refused(
@@ -61,10 +81,11 @@ export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ met
       'metadata.deadline',
     );
   }
-  if (region !== undefined && !REGION_PATTERN.test(region)) {
+  const regions = region === undefined ? [] : regionsOf(region);
+  if (regions.length > REGIONS_MAX || !regions.every((name) => REGION_PATTERN.test(name))) {
     return refused(
       'invalid_value',
-      `metadata.region '${region.slice(0, 40)}': expected lower-case letters, digits and dashes, such as "eu-west".`,
+      `metadata.region '${(region ?? '').slice(0, 40)}': expected up to ${REGIONS_MAX} names of letters, digits, dots and dashes with commas between, such as "eu-west" or "eu-west,eu-north".`,
       'metadata.region',
     );
   }
@@ -83,8 +104,30 @@ export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ met
       'metadata.priority',
     );
   }
-  const terms = { maxCost, deadlineInMs, region: region ?? null, verify: level, priority: Number(priority ?? 0) };
+  if (wait !== undefined && wait !== 'true' && wait !== 'false') {
+    return refused(
+      'invalid_value',
+      `metadata.wait '${wait.slice(0, 40)}': expected "true" or "false".`,
+      'metadata.wait',
+    );
+  }
+  const needs = parseNodeNeeds(pairs.data);
+  if (!needs.ok) return needs;
+  const terms = {
+    maxCost,
+    deadlineInMs,
+    region: region === undefined ? null : [...new Set(regions)].join(','),
+    needs: needs.value,
+    waits: waitsForNodes(pairs.data),
+    verify: level,
+    priority: Number(priority ?? 0),
+  };
   return { ok: true, value: { metadata: pairs.data, terms } };
+}
+
+/** Whether a job with this metadata waits for nodes to come. */
+export function waitsForNodes(metadata: Readonly<Record<string, string>>): boolean {
+  return metadata['wait'] === 'true';
 }
 
 const ISO_PATTERN = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})$/;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
+import { ANY_NODE } from '@freehold/domain';
 import { ChatWork, EmbeddingWork } from '../work.ts';
 import { lineOfWork, parseBatchLine, workOfBatchLine, workOfLineBytes } from './batch-line.ts';
 import { parseBatchRequest } from './batch-request.ts';
@@ -281,7 +282,28 @@ describe('a batch request', () => {
       value: { deadlineInMs: 7_200_000 },
     });
     expect(batch({ metadata: { deadline: '48h' } })).toMatchObject({ value: { deadlineInMs: 24 * 3_600_000 } });
-    expect(batch({ metadata: null })).toMatchObject({ ok: true, value: { terms: { maxCost: null, verify: 'spot' } } });
+    expect(batch({ metadata: null })).toMatchObject({
+      ok: true,
+      value: { terms: { maxCost: null, verify: 'spot', region: null, needs: ANY_NODE, waits: false } },
+    });
+    const ofNode = { gpu_model: 'NVIDIA A100, T4', gpus: '2', vram_mib: '24576', isolation: 'gvisor' };
+    expect(
+      batch({ metadata: { ...ofNode, reputation_floor: '0.95', region: 'eu-west, us', wait: 'true' } }),
+    ).toMatchObject({
+      value: {
+        terms: {
+          region: 'eu-west,us',
+          waits: true,
+          needs: {
+            gpuModels: ['NVIDIA A100', 'T4'],
+            gpus: 2,
+            vramMib: 24_576,
+            isolation: 'gvisor',
+            reputationFloor: 0.95,
+          },
+        },
+      },
+    });
   });
 
   it.each([
@@ -295,6 +317,15 @@ describe('a batch request', () => {
     [{ metadata: { deadline: 'soon' } }, 'metadata.deadline'],
     [{ metadata: { verify: 'maybe' } }, 'metadata.verify'],
     [{ metadata: { region: 'EU West' } }, 'metadata.region'],
+    [{ metadata: { region: 'eu,' } }, 'metadata.region'],
+    [{ metadata: { gpu_model: ',' } }, 'metadata.gpu_model'],
+    [{ metadata: { gpus: '1000000000' } }, 'metadata.gpus'],
+    [{ metadata: { gpus: '0' } }, 'metadata.gpus'],
+    [{ metadata: { vram_mib: 'NaN' } }, 'metadata.vram_mib'],
+    [{ metadata: { vram_mib: '-1' } }, 'metadata.vram_mib'],
+    [{ metadata: { isolation: 'a wall' } }, 'metadata.isolation'],
+    [{ metadata: { reputation_floor: '1.1' } }, 'metadata.reputation_floor'],
+    [{ metadata: { wait: 'maybe' } }, 'metadata.wait'],
     [{ metadata: { a: 1 } }, 'metadata.a'],
     [{ metadata: { a: 'x\u0000' } }, 'metadata'],
     [{ metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) }, 'metadata'],

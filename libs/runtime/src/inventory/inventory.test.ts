@@ -6,7 +6,7 @@ import { inventory } from './inventory.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'freehold-inventory-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-const nothing = { nvidiaSmi: join(folder, 'none'), drmFolder: join(folder, 'none') };
+const nothing = { nvidiaSmi: join(folder, 'none'), drmFolder: join(folder, 'none'), containerMarks: [] };
 
 function program(name: string, script: string): string {
   const path = join(folder, name);
@@ -18,10 +18,14 @@ function program(name: string, script: string): string {
 describe('the inventory of a machine', () => {
   it('is of class cpu where there is no GPU, and counts what is there', async () => {
     const found = await inventory(folder, nothing);
-    expect(found).toMatchObject({ class: 'cpu', gpus: [] });
+    expect(found).toMatchObject({ class: 'cpu', gpus: [], isolation: 'none' });
     expect(found.cpu.threads).toBeGreaterThan(0);
     expect(found.memoryMib).toBeGreaterThan(found.memoryFreeMib);
     expect(found.diskFreeMib).toBeGreaterThan(0);
+  });
+
+  it('sees that it stands in a container', async () => {
+    expect(await inventory(folder, { ...nothing, containerMarks: [folder] })).toMatchObject({ isolation: 'container' });
   });
 
   it('asks an old driver again for less', async () => {

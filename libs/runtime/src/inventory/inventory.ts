@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { amdGpus } from './amd-sysfs.ts';
@@ -20,13 +20,20 @@ export interface Inventory {
   readonly memoryFreeMib: number;
   /** Of the file system that holds `folder`. */
   readonly diskFreeMib: number;
+  /** Whether this process and its engines stand in a container. What is stronger shows nowhere: its owner says so. */
+  readonly isolation: 'none' | 'container';
 }
 
 export interface InventorySources {
   /** A program that answers as nvidia-smi does. */
   readonly nvidiaSmi?: string;
   readonly drmFolder?: string;
+  /** Files that only containers have. */
+  readonly containerMarks?: readonly string[];
 }
+
+/** As Docker and Podman leave them in every container. */
+const CONTAINER_MARKS = ['/.dockerenv', '/run/.containerenv'];
 
 /** Looks at the machine. Never throws for a missing GPU or driver: then there is none. */
 export async function inventory(folder: string, sources: InventorySources = {}): Promise<Inventory> {
@@ -40,6 +47,7 @@ export async function inventory(folder: string, sources: InventorySources = {}):
     memoryMib: Math.floor(totalmem() / MIB),
     memoryFreeMib: freeMemoryMib(),
     diskFreeMib: Math.floor((disk.bavail * disk.bsize) / MIB),
+    isolation: (sources.containerMarks ?? CONTAINER_MARKS).some((mark) => existsSync(mark)) ? 'container' : 'none',
   };
 }
 

@@ -290,6 +290,8 @@ function useCases(parts: {
       new CoordinatorUseCases({
         training: { jobs, fineTunes, objects, desk, bases, blobs },
         jobs,
+        leases,
+        link,
         objects,
         offers,
         catalogue,

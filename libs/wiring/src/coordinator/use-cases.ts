@@ -11,6 +11,7 @@ import {
   validateBatch,
   validateFineTune,
   type JobStore,
+  type RefuseImpossiblePorts,
   type ObjectStore,
   type OfferBook,
   type Outbox,
@@ -21,7 +22,7 @@ import {
 import type { Examination } from '../examine-books.ts';
 import type { Settlement } from './settlement.ts';
 
-export interface BatchPorts {
+export interface BatchPorts extends RefuseImpossiblePorts {
   readonly jobs: JobStore;
   readonly objects: ObjectStore;
   readonly offers: OfferBook;
@@ -50,8 +51,9 @@ export class CoordinatorUseCases {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    const { jobs, objects, offers, catalogue, holdsModel } = parts;
-    this.batchPorts = { jobs, objects, offers, catalogue, holdsModel, fineTunes: parts.training.fineTunes };
+    const { jobs, objects, offers, catalogue, holdsModel, leases, link } = parts;
+    const { fineTunes } = parts.training;
+    this.batchPorts = { jobs, objects, offers, catalogue, holdsModel, leases, link, fineTunes };
     this.training = parts.training;
   }
 

@@ -18,7 +18,7 @@ import {
   type SweepableLease,
   type WrongAuditor,
 } from '@freehold/market';
-import { leaseKey, STALL_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
+import { leaseKey, nodeNeedsOf, STALL_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import { accept } from './acceptance.ts';
 import type { LeaseRow, MemoryDatabase } from './database.ts';
 import { expired, expireJobs, failPoison, forgiveOutage, heartbeatSelf } from './endings.ts';
@@ -136,6 +136,7 @@ export class MemoryLeaseStore extends LeaseStore {
         model: job.model ?? '',
         wearsAdapter: false,
         region,
+        needs: nodeNeedsOf(job.metadata),
         poolId: null,
         verify,
         rateCaps,

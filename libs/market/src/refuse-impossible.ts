@@ -1,0 +1,95 @@
+import { couldRun, explainNever, type Ask, type Candidate, type Explanation } from '@freehold/domain';
+import { waitsForNodes, type Offer } from '@freehold/protocol';
+import { askOfJob } from './ask-of.ts';
+import { candidateOf } from './candidate-of.ts';
+import type { BatchFault, JobView, StartPlan } from './ports/job-store.ts';
+import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
+import type { ProviderLink } from './ports/provider-link.ts';
+
+export interface RefuseImpossiblePorts {
+  readonly leases: Pick<LeaseStore, 'nodeRecords'>;
+  readonly link: Pick<ProviderLink, 'nodes'>;
+}
+
+/** What of a job decides whether a node could ever run it. */
+export type PlannedJob = Pick<JobView, 'region' | 'verify' | 'metadata'> & {
+  readonly plan: Pick<StartPlan, 'model' | 'tuned' | 'rateCaps'>;
+  /** From its submission to its deadline. */
+  readonly windowMs: number;
+};
+
+export const NO_NODE_FITS = 'no_node_fits';
+
+/** Smallest changes that a refusal names. */
+const CHANGES_TOLD_MAX = 3;
+
+/** What of `metadata`, or else of the request, a requester would change. */
+const PARAMS: Readonly<Record<string, string>> = {
+  model: 'model',
+  capability: 'model',
+  'gpu-model': 'metadata.gpu_model',
+  'gpu-count': 'metadata.gpus',
+  vram: 'metadata.vram_mib',
+  region: 'metadata.region',
+  isolation: 'metadata.isolation',
+  reputation: 'metadata.reputation_floor',
+  price: 'metadata.max_cost',
+  deadline: 'metadata.deadline',
+};
+
+/**
+ * Why a job would wait for its whole window in vain: no offer that stands could ever run a row of it, be its node idle. Null where
+ * one could, where the requester means to wait for nodes to come, and while no node is there at all: an empty market is no answer.
+ */
+export async function whyImpossible(
+  ports: RefuseImpossiblePorts,
+  offers: readonly Offer[],
+  job: PlannedJob,
+): Promise<Omit<BatchFault, 'line'> | null> {
+  if (isPossible(offers, job) || ports.link.nodes().length === 0) return null;
+  const ask = askOfPlanned(job);
+  const records = await ports.leases.nodeRecords(offers.map(({ node }) => node));
+  const candidates = offers.map((offer) => candidateOfOffer(offer, records.get(offer.node) ?? newcomer(offer)));
+  const never = explainNever(ask, candidates);
+  return never === null ? null : faultOf(never);
+}
+
+/** Whether nothing speaks against it, without a look at records: only a yes may rest on this. */
+export function isPossible(offers: readonly Offer[], job: PlannedJob): boolean {
+  if (offers.length === 0 || waitsForNodes(job.metadata)) return true;
+  const ask = askOfPlanned(job);
+  return ask.reputationFloor === 0 && offers.some((offer) => couldRun(ask, candidateOfOffer(offer, newcomer(offer))));
+}
+
+function askOfPlanned({ plan, windowMs, ...job }: PlannedJob): Ask {
+  return askOfJob({ ...job, ...plan, id: '', poolId: null }, plan.model, windowMs);
+}
+
+function candidateOfOffer(offer: Offer, record: NodeRecord): Candidate {
+  return candidateOf({ id: offer.node, offer, draining: false }, record);
+}
+
+function newcomer({ node: nodeId, payout }: Offer): NodeRecord {
+  const nothing = { rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0, rowsInFlight: 0, leasesInFlight: 0 };
+  return { nodeId, payout, ...nothing, benchedForMs: 0, benchedWhy: null, speed: {} };
+}
+
+function faultOf(never: Explanation): Omit<BatchFault, 'line'> {
+  const { nodes, eliminated, relaxations, cheapestOffer } = never;
+  const counts = eliminated.map(
+    (one) => `${one.nodes} of ${nodes} left out because a node must be one that ${one.requirement}`,
+  );
+  const changes = relaxations.slice(0, CHANGES_TOLD_MAX).map((one) => one.changes.join(' and '));
+  const rates = Object.entries(cheapestOffer?.rates ?? {}).map(([kind, rate]) => `${rate} per million of ${kind}`);
+  const [constraint] = relaxations[0]?.constraints ?? [eliminated[0]?.constraint ?? ''];
+  return {
+    code: NO_NODE_FITS,
+    message: [
+      `No node could run this, not even an idle one: ${counts.join('; ')}.`,
+      ...(changes.length === 0 ? [] : [`What would place it: ${changes.join('; or ')}.`]),
+      ...(rates.length === 0 ? [] : [`The cheapest offer that fits otherwise asks ${rates.join(', ')}.`]),
+      `To wait for other nodes to come, set metadata.wait to "true".`,
+    ].join(' '),
+    param: PARAMS[constraint ?? ''] ?? null,
+  };
+}

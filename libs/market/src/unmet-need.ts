@@ -1,0 +1,21 @@
+import { ANYWHERE, CONSTRAINTS, EMPTY_NODE, type Ask, type NodeNeeds } from '@freehold/domain';
+import type { Offer } from '@freehold/protocol';
+import { gpusOf } from './candidate-of.ts';
+
+const UNMET = ['gpu-model', 'gpu-count', 'vram', 'isolation', 'reputation'] as const;
+export type UnmetNeed = (typeof UNMET)[number];
+
+const NOTHING_ELSE: Ask = { ...ANYWHERE, jobId: '', model: null, verify: 'off', rateCaps: {}, deadlineInMs: 0 };
+
+/** The first of what is asked of a node itself that it does not meet: by the constraints of the placement, for who has no snapshot. */
+export function unmetNeed(
+  needs: NodeNeeds,
+  offer: Pick<Offer, 'node' | 'gpus' | 'isolation'>,
+  reputation: number,
+): UnmetNeed | null {
+  const ask = { ...NOTHING_ELSE, ...needs };
+  const { node: nodeId, isolation } = offer;
+  const node = { ...EMPTY_NODE, nodeId, gpus: gpusOf(offer), isolation, reputation };
+  const failing = CONSTRAINTS.filter((constraint) => !constraint.holds(ask, node)).map(({ name }) => name);
+  return UNMET.find((name) => failing.includes(name)) ?? null;
+}
