@@ -297,8 +297,10 @@ describe('a quote for a fine-tune', () => {
       return [tune?.job.state, tune?.job.cap, tune?.planned?.plan.steps, tune?.job.rowCount];
     };
     const job = ['in_progress', 1_080n, quote['steps'], quote['segments']];
-    expect(await start({})).toEqual(job);
-    expect(await start({ max_cost: String(quote['smallest_max_cost']) })).toEqual(job);
+    expect(await start({ wait: 'true' })).toEqual(job);
+    expect(await start({ max_cost: String(quote['smallest_max_cost']), wait: 'true' })).toEqual(job);
+    // Nodes are there, and none of them trains.
+    expect((await start({})) as string[]).toContain('failed');
     expect((await start({ max_cost: '0.00107' })) as string[]).toContain('failed');
   });
 
@@ -350,6 +352,7 @@ describe('a fine-tuned model', () => {
         input_file_id: await upload(tenant, rows, 'batch'),
         endpoint: '/v1/chat/completions',
         completion_window: '24h',
+        metadata: { wait: 'true' },
       });
       await validateBatch({ ...house, catalogue: CATALOGUE }, id);
       return id;
