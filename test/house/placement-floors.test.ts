@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { sharedFile } from '@freehold/testing';
-import { chance, TaskQueue } from '@freehold/domain';
+import { chance, LEASES_AHEAD, TaskQueue } from '@freehold/domain';
 import {
   FLEET_ECONOMY,
   fleetAsks,
@@ -65,35 +65,36 @@ describe('the memory of placement', () => {
 });
 
 describe('cold starts', () => {
-  const setting = { nodes: 12, slots: 8, models: 8, perNode: 2, loadS: 20 };
+  const setting = { nodes: 24, models: 8, perNode: 2, loadS: 20 };
   const MEAN_S = 7;
   const OFFERED = 0.8;
   const rng = chance(3);
   const drawn = (mean: number): number => -mean * Math.log(1 - rng.unit());
   let atS = 0;
-  const timed = Array.from({ length: 3_000 }, () => {
-    atS += drawn(MEAN_S / (setting.nodes * setting.slots * OFFERED));
+  const timed = Array.from({ length: 2_000 }, () => {
+    atS += drawn(MEAN_S / (setting.nodes * LEASES_AHEAD * OFFERED));
     return { atS, serviceS: drawn(MEAN_S) };
   });
 
-  it('wait no longer than where models stay where they are, when those are the right places', () => {
+  it('wait no longer than where models stay where they are, when those are the right places', async () => {
     const work = withModels(timed, setting.models, 1);
-    const run = (policy: 'priced' | 'unpriced' | 'warm-only') => replayColdStarts({ ...setting, work, policy });
-    const [own, warm] = [run('priced'), run('warm-only')];
+    const run = (policy: 'priced' | 'unpriced' | 'warm-only', requests = timed.length) =>
+      replayColdStarts({ ...setting, work: work.slice(0, requests), policy });
+    const [own, warm] = [await run('priced'), await run('warm-only')];
     expect(own.waitP99S).toBeLessThanOrEqual(warm.waitP99S + 0.1);
     expect(own.colds).toBeLessThanOrEqual(5);
     // What the price is worth: without it models drive each other out.
-    expect(run('unpriced').waitP99S).toBeGreaterThan(setting.loadS / 2);
+    expect((await run('unpriced', 500)).waitP99S).toBeGreaterThan(setting.loadS / 2);
   });
 
-  it('follow the demand when it turns over: the slowest hundredth waits for about a load', () => {
+  it('follow the demand when it turns over: the slowest hundredth waits for about a load', async () => {
     const turnAtS = atS / 2;
     const work = withModels(timed, setting.models, 1, turnAtS);
     const run = (policy: 'priced' | 'warm-only') =>
       replayColdStarts({ ...setting, work, policy, knownUntilS: turnAtS });
-    const own = run('priced');
+    const own = await run('priced');
     expect(own.waitP99S).toBeLessThanOrEqual(2 * setting.loadS);
     expect(own.colds).toBeLessThanOrEqual(5 * setting.models);
-    expect(run('warm-only').waitP99S).toBeGreaterThan(5 * setting.loadS);
+    expect((await run('warm-only')).waitP99S).toBeGreaterThan(5 * setting.loadS);
   });
 });

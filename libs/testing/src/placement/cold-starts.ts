@@ -1,34 +1,22 @@
+import { Placer, type Rates } from '@freehold/domain';
 import {
-  ANYWHERE,
-  chance,
-  coarseSeconds,
-  DemandMeter,
-  EMPTY_NODE,
-  ENGINES_STAND,
-  evictSeconds,
-  loadGainSeconds,
-  PlacementIndex,
-  type Ask,
-  type ModelDemand,
-  type ServedModel,
-} from '@freehold/domain';
+  candidateOf,
+  demandOf,
+  TaskPlacement,
+  type ConnectedNode,
+  type GrantedLease,
+  type LeaseWish,
+  type OpenDemand,
+} from '@freehold/market';
 import { EventHeap } from './event-heap.ts';
-
-export interface TimedRequest {
-  readonly atS: number;
-  /** Seconds that it holds a slot. */
-  readonly serviceS: number;
-}
-
-export interface ModelRequest extends TimedRequest {
-  readonly model: number;
-}
+import { ModelNode, nameOf } from './model-node.ts';
+import { heldAtFirst, type ModelRequest } from './model-requests.ts';
 
 export interface ColdStartsSetting {
-  /** By arrival. */
+  /** By arrival: each is a job of one row. */
   readonly work: readonly ModelRequest[];
+  /** Each holds `LEASES_AHEAD` leases at once. */
   readonly nodes: number;
-  readonly slots: number;
   readonly models: number;
   /** Models that a node holds at once. */
   readonly perNode: number;
@@ -36,8 +24,8 @@ export interface ColdStartsSetting {
   /** Nodes hold at first what is right for the requests until then; absent: for all of them. */
   readonly knownUntilS?: number;
   /**
-   * `priced`: as the market places, a model is loaded where that saves more waiting than it costs. `unpriced`: wherever a slot is
-   * free. `warm-only`: nowhere, as routers do that know no cold starts; nodes hold what they held from the start.
+   * `priced`: by the scheduler's own placement, warmth and all. `unpriced`: by what it was without warmth, which loads wherever a slot
+   * is free. `warm-only`: by the same, on nodes that offer only what they hold from the start and load nothing.
    */
   readonly policy: 'priced' | 'unpriced' | 'warm-only';
 }
@@ -49,269 +37,211 @@ export interface ColdStarts {
   readonly colds: number;
 }
 
-const RATES = { inputToken: 1_000_000n, outputToken: 1_000_000n };
-/** A chat that has not begun after a minute is given up. */
-const DEADLINE_MS = 60_000;
-/** A request beside another slows both; a tenth of what a minute's wait is worth spreads them, and no more. */
-const LEASE_COST = 4e6;
-/** Prices of driving out follow the demand this often, and whenever a model comes or goes. */
-const REPRICE_S = 5;
-/** Weight of the newest request in how long one takes, and what is assumed before there was one. */
-const SERVICE_WEIGHT = 0.02;
-const SERVICE_ASSUMED_S = 8;
+const RATES: Rates = { inputToken: 1_000_000n, outputToken: 1_000_000n };
+const DEADLINE_MS = 86_400_000;
+const MS_PER_SECOND = 1_000;
+/** Nodes ask their engines this often what they have in memory, the scheduler looks at what time alone has changed. */
+const NODE_LOOKS_S = 5;
+const SCHEDULER_LOOKS_S = 1;
 
-/** Each request's model, the k-th most wanted k times less than the first; from `turnAtS` on in the opposite order. */
-export function withModels(
-  work: readonly TimedRequest[],
-  count: number,
-  seed: number,
-  turnAtS = Number.POSITIVE_INFINITY,
-): readonly ModelRequest[] {
-  const rng = chance(seed);
-  const weights = Array.from({ length: count }, (_, k) => 1 / (k + 1));
-  const whole = weights.reduce((sum, weight) => sum + weight, 0);
-  return work.map((one) => {
-    let left = rng.unit() * whole;
-    const drawn = Math.max(
-      0,
-      weights.findIndex((weight) => (left -= weight) < 0),
-    );
-    return { atS: one.atS, serviceS: one.serviceS, model: one.atS < turnAtS ? drawn : count - 1 - drawn };
-  });
+/**
+ * Requests for many models on nodes that hold a few each: the scheduler's own placement (`TaskPlacement`, so also what it keeps of
+ * warmth), on a clock, a store and nodes that are played. The same on any machine.
+ */
+export function replayColdStarts(setting: ColdStartsSetting): Promise<ColdStarts> {
+  return new PlayedMarket(setting).run();
 }
 
-/** Requests for many models on nodes that hold a few each, through the placement's own index. The same on any machine. */
-export function replayColdStarts(setting: ColdStartsSetting): ColdStarts {
-  return new ModelMarket(setting).run();
-}
-
-interface Held {
-  /** Since when it answers. */
-  readyS: number;
-  usedS: number;
-  running: number;
-}
-
-interface FleetNode {
-  readonly id: string;
-  readonly loaded: Map<number, Held>;
-  running: number;
-}
-
-interface Ending {
+/** Null: the scheduler looks by itself. */
+interface Event {
   readonly atS: number;
-  readonly node: FleetNode;
-  /** Null: a model is loaded now, nothing ends. */
-  readonly model: number | null;
+  readonly node: ModelNode | null;
+  readonly looks: boolean;
 }
 
-const nameOf = (model: number): string => `m${model}`;
-
-class ModelMarket {
-  readonly #setting: ColdStartsSetting;
-  readonly #index: PlacementIndex;
-  readonly #ask: Ask;
-  readonly #waiting: ModelRequest[][];
-  readonly #events = new EventHeap<Ending>();
-  readonly #fleet: readonly FleetNode[];
-  readonly #meter = new DemandMeter();
+class PlayedMarket {
+  readonly #work: readonly ModelRequest[];
+  readonly #fleet: ReadonlyMap<string, ModelNode>;
+  readonly #events = new EventHeap<Event>();
+  /** Jobs whose row has no lease yet, by arrival; their ids are in that order. */
+  readonly #open = new Map<string, ModelRequest>();
+  readonly #movedJobs = new Set<string>();
+  readonly #movedNodes = new Set<string>();
   readonly #waits: number[] = [];
-  /** By model: when a node began to load it last. */
-  readonly #loadedAtS: number[] = [];
-  #serviceS = SERVICE_ASSUMED_S;
-  #colds = 0;
-  #pricedAtS = Number.NEGATIVE_INFINITY;
+  readonly #decide: () => Promise<void>;
+  readonly #scheduler: TaskPlacement;
+  #nowS = 0;
 
   constructor(setting: ColdStartsSetting) {
-    this.#setting = setting;
-    const { nodes, models } = setting;
-    this.#index = new PlacementIndex(nodes, { ...ENGINES_STAND, leaseCost: LEASE_COST });
-    this.#ask = { ...ANYWHERE, jobId: '', model: null, verify: 'off', rateCaps: RATES, deadlineInMs: DEADLINE_MS };
-    this.#waiting = Array.from({ length: models }, () => []);
-    this.#fleet = heldAtFirst(setting).map((held, id) => ({
-      id: String(id).padStart(6, '0'),
-      loaded: new Map(held.map((model) => [model, { readyS: 0, usedS: 0, running: 0 }])),
-      running: 0,
-    }));
-    for (const node of this.#fleet) this.#put(node, 0);
+    const { work, nodes, models, perNode, loadS, policy, knownUntilS = Number.POSITIVE_INFINITY } = setting;
+    this.#work = work;
+    const all = Array.from({ length: models }, (_, model) => model);
+    const fleet = heldAtFirst(work, nodes, models, perNode, knownUntilS).map(
+      (held, i) =>
+        new ModelNode(String(i).padStart(6, '0'), held, policy === 'warm-only' ? held : all, { perNode, loadS }),
+    );
+    this.#fleet = new Map(fleet.map((node) => [node.id, node]));
+    this.#scheduler = this.#placement();
+    this.#decide = policy === 'priced' ? () => this.#asTheScheduler() : this.#withoutWarmth();
+    for (const [i, node] of fleet.entries())
+      this.#events.push({ atS: (NODE_LOOKS_S * i) / nodes, node, looks: true });
+    this.#events.push({ atS: 0, node: null, looks: true });
   }
 
-  run(): ColdStarts {
-    const { work } = this.#setting;
-    for (let next = 0; next < work.length || this.#events.peek() !== undefined;) {
+  async run(): Promise<ColdStarts> {
+    for (let next = 0; this.#waits.length < this.#work.length;) {
       const event = this.#events.peek();
-      const request = work[next];
+      const request = this.#work[next];
       if (request !== undefined && (event === undefined || request.atS <= event.atS)) {
-        this.#waiting[request.model]?.push(request);
-        this.#meter.note(nameOf(request.model), request.atS);
+        this.#nowS = request.atS;
+        this.#arrive(String(next).padStart(9, '0'), request);
         next += 1;
-        this.#place(request.atS);
+        await this.#decide();
       } else if (event !== undefined) {
         this.#events.pop();
-        this.#end(event);
-        this.#place(event.atS);
+        this.#nowS = event.atS;
+        if (this.#happened(event)) await this.#decide();
       }
     }
-    if (this.#waits.length !== work.length)
-      throw new Error(`${work.length - this.#waits.length} requests were never served`);
     const waits = this.#waits.sort((a, b) => a - b);
     return {
       waitP99S: waits[Math.floor(0.99 * waits.length)] ?? 0,
       waitMaxS: waits.at(-1) ?? 0,
-      colds: this.#colds,
+      colds: [...this.#fleet.values()].reduce((sum, { loads }) => sum + loads, 0),
     };
   }
 
-  #end({ atS, node, model }: Ending): void {
-    const held = model === null ? undefined : node.loaded.get(model);
-    if (held !== undefined) {
-      node.running -= 1;
-      held.running -= 1;
+  #arrive(jobId: string, request: ModelRequest): void {
+    this.#open.set(jobId, request);
+    this.#movedJobs.add(jobId);
+  }
+
+  /** Whether the scheduler hears of it. */
+  #happened({ node, looks, atS }: Event): boolean {
+    if (node === null) {
+      this.#events.push({ atS: atS + SCHEDULER_LOOKS_S, node, looks });
+      return this.#open.size > 0;
     }
-    this.#put(node, atS);
-  }
-
-  #demandOf(model: number, nowS: number): ModelDemand {
-    let [slots, isLoading] = [0, false];
-    for (const { loaded } of this.#fleet) {
-      const held = loaded.get(model);
-      if (held === undefined) continue;
-      slots += this.#setting.slots / loaded.size;
-      isLoading ||= held.readyS > nowS;
+    if (looks) {
+      this.#events.push({ atS: atS + NODE_LOOKS_S, node, looks });
+      return node.look(atS);
     }
-    return {
-      perSecond: this.#meter.perSecond(nameOf(model), nowS),
-      serviceS: this.#serviceS,
-      waiting: this.#waiting[model]?.length ?? 0,
-      slots,
-      isLoading,
-      loadS: this.#setting.loadS,
-    };
+    const { ended, changes } = node.pass(atS);
+    this.#expect(node, changes);
+    if (ended > 0) this.#movedNodes.add(node.id);
+    return ended > 0;
   }
 
-  /** What runs here is not thrown out; a model that is not loaded is offered where there is, or can be, room for it. */
-  #put(node: FleetNode, nowS: number): void {
-    const { models, policy, slots } = this.#setting;
-    const evictS = policy === 'warm-only' ? null : this.#evictSeconds(node, nowS);
-    const offered: ServedModel[] = [];
-    for (let model = 0; model < models; model += 1) {
-      const held = node.loaded.get(model);
-      if (held === undefined && evictS === null) continue;
-      const leftS = held === undefined ? this.#setting.loadS : Math.max(0, held.readyS - nowS);
-      offered.push({
-        name: nameOf(model),
-        digest: 'd',
-        engineClass: 'c',
-        loaded: leftS === 0,
-        loadS: Math.ceil(leftS),
-        rates: RATES,
-        rowsPerSecond: 1,
-        ...(held === undefined && evictS !== null && evictS > 0 ? { evictS } : {}),
-      });
-    }
-    const number = this.#index.put({ ...EMPTY_NODE, nodeId: node.id, models: offered });
-    this.#index.setLoad(number, node.running, node.running < slots);
+  #expect(node: ModelNode, changes: readonly number[]): void {
+    for (const atS of changes) if (atS > this.#nowS) this.#events.push({ atS, node, looks: false });
   }
 
-  /** Of whatever idle model is missed least; 0 with room for one more, null where every model runs. */
-  #evictSeconds(node: FleetNode, nowS: number): number | null {
-    if (node.loaded.size < this.#setting.perNode) return 0;
-    const idle = this.#idleOf(node, nowS);
-    if (idle.length === 0) return null;
-    return this.#setting.policy === 'priced' ? coarseSeconds(Math.min(...idle.map(({ evictS }) => evictS))) : 0;
+  #placement(): TaskPlacement {
+    const placement = new TaskPlacement({
+      leases: {
+        demandOf: async (ids) => ids.flatMap((id) => this.#demandOf(id)),
+        demandPage: async (after, limit) => this.#page(after, limit),
+        nodeRecords: async (ids) =>
+          new Map(ids.flatMap((id) => this.#fleet.get(id)?.record ?? []).map((record) => [record.nodeId, record])),
+        moved: async () => this.#moved(),
+        grant: async (wishes) => wishes.flatMap((wish) => this.#grant(wish)),
+      },
+      link: { nodes: () => [...this.#fleet.values()].map(({ connected }) => connected) },
+      entropy: { bytes: (length) => new Uint8Array(length) },
+      clock: { nowMs: () => this.#nowS * MS_PER_SECOND },
+      resting: () => false,
+      measured: () => undefined,
+      hasRoom: () => true,
+      // Work is handed back by nobody here: what runs is nothing to make room with.
+      granted: (lease) => placement.ended(lease),
+      askToYield: () => false,
+      report: (what, error) => {
+        throw new Error(what, { cause: error });
+      },
+    });
+    placement.hold([{ no: 0, epoch: 1 }], 1);
+    return placement;
   }
 
-  #idleOf({ loaded }: FleetNode, nowS: number): { model: number; usedS: number; evictS: number }[] {
-    return [...loaded].flatMap(([model, { running, usedS, readyS }]) =>
-      running > 0 || readyS > nowS
-        ? []
-        : [{ model, usedS, evictS: evictSeconds(this.#demandOf(model, nowS), this.#setting.slots / loaded.size) }],
-    );
+  async #asTheScheduler(): Promise<void> {
+    this.#scheduler.wake();
+    await this.#scheduler.settled();
   }
 
-  #place(nowS: number): void {
-    if (this.#setting.policy === 'priced' && nowS - this.#pricedAtS >= REPRICE_S) this.#reprice(nowS);
-    const inOrder = [...this.#waiting.entries()]
-      .filter(([, queue]) => queue.length > 0)
-      .sort(([, [a]], [, [b]]) => (a?.atS ?? 0) - (b?.atS ?? 0));
-    for (const [model, queue] of inOrder) {
-      for (let [first] = queue; first !== undefined; [first] = queue) {
-        const choice = this.#index.best(this.#index.classOf(this.#askFor(model, first, nowS)));
-        const node = choice === null ? undefined : this.#fleet[Number(this.#index.idOf(choice.node))];
-        if (node === undefined) break;
-        queue.shift();
-        this.#serve(first, node, nowS);
+  /** What the market did before it knew what a load drives out. */
+  #withoutWarmth(): () => Promise<void> {
+    const placer = new Placer();
+    const put = new Map<ModelNode, ConnectedNode>();
+    return async () => {
+      for (const [id, node] of this.#fleet) {
+        if (put.get(node) === node.connected && !this.#movedNodes.has(id)) continue;
+        put.set(node, node.connected);
+        placer.put(candidateOf(node.connected, node.record));
       }
+      this.#movedNodes.clear();
+      for (let more = true; more;) {
+        const placements = placer.place(this.#oldestOfEach().flatMap((id) => this.#demandOf(id)).map(demandOf));
+        more = placements.length > 0;
+        for (const { model, ...placement } of placements)
+          this.#grant({ ...placement, ...model, model: model.name, nonce: '' });
+      }
+    };
+  }
+
+  #oldestOfEach(): readonly string[] {
+    const oldest = new Map<number, string>();
+    for (const [id, { model }] of this.#open) if (!oldest.has(model)) oldest.set(model, id);
+    return [...oldest.values()];
+  }
+
+  #demandOf(jobId: string): OpenDemand[] {
+    const request = this.#open.get(jobId);
+    if (request === undefined) return [];
+    const ageMs = (this.#nowS - request.atS) * MS_PER_SECOND;
+    return [{ ...ONE_ROW, jobId, model: nameOf(request.model), ageMs, deadlineInMs: DEADLINE_MS - ageMs }];
+  }
+
+  #page(after: string | null, limit: number): OpenDemand[] {
+    const page: OpenDemand[] = [];
+    for (const jobId of this.#open.keys()) {
+      if (page.length >= limit) break;
+      if (after === null || jobId > after) page.push(...this.#demandOf(jobId));
     }
+    return page;
   }
 
-  #reprice(nowS: number): void {
-    this.#pricedAtS = nowS;
-    for (const node of this.#fleet) this.#put(node, nowS);
+  #moved(): { cursor: string; nodeIds: string[]; jobIds: string[] } {
+    const moved = { cursor: '', nodeIds: [...this.#movedNodes], jobIds: [...this.#movedJobs] };
+    this.#movedNodes.clear();
+    this.#movedJobs.clear();
+    return moved;
   }
 
-  #askFor(model: number, first: ModelRequest, nowS: number): Ask {
-    const ask = { ...this.#ask, model: nameOf(model) };
-    if (this.#setting.policy !== 'priced') return ask;
-    const { slots, perNode } = this.#setting;
-    const waitedS = nowS - Math.max(first.atS, this.#loadedAtS[model] ?? Number.NEGATIVE_INFINITY);
-    const leftS = DEADLINE_MS / 1_000 - (nowS - first.atS);
-    const gainS = loadGainSeconds(this.#demandOf(model, nowS), slots / perNode, waitedS, leftS);
-    return { ...ask, loadGainS: coarseSeconds(gainS) };
-  }
-
-  #serve(request: ModelRequest, node: FleetNode, nowS: number): void {
+  #grant(wish: LeaseWish): GrantedLease[] {
+    const request = this.#open.get(wish.jobId);
+    const node = this.#fleet.get(wish.nodeId);
+    if (request === undefined || node === undefined) return [];
+    this.#open.delete(wish.jobId);
+    this.#movedJobs.add(wish.jobId);
+    this.#movedNodes.add(node.id);
+    const lease = { ...wish, task: wish.jobId };
     const { model, serviceS } = request;
-    const isCold = !node.loaded.has(model);
-    if (isCold) this.#load(node, model, nowS);
-    const held = node.loaded.get(model);
-    if (held === undefined) throw new Error(`model ${model} was loaded and is not there`);
-    const startS = Math.max(nowS, held.readyS);
-    held.usedS = startS;
-    held.running += 1;
-    node.running += 1;
-    this.#serviceS += SERVICE_WEIGHT * (serviceS - this.#serviceS);
-    this.#waits.push(startS - request.atS);
-    this.#events.push({ atS: startS + serviceS, node, model });
-    if (isCold && this.#setting.policy === 'priced') this.#reprice(nowS);
-    else this.#put(node, nowS);
-  }
-
-  #load(node: FleetNode, model: number, nowS: number): void {
-    const { perNode, loadS, policy } = this.#setting;
-    this.#colds += 1;
-    this.#loadedAtS[model] = nowS;
-    if (node.loaded.size >= perNode) {
-      const [least] = this.#idleOf(node, nowS).sort((a, b) =>
-        policy === 'priced' ? a.evictS - b.evictS : a.usedS - b.usedS,
-      );
-      if (least === undefined) throw new Error(`node ${node.id} has no room for model ${model}`);
-      node.loaded.delete(least.model);
-    }
-    node.loaded.set(model, { readyS: nowS + loadS, usedS: nowS, running: 0 });
-    this.#events.push({ atS: nowS + loadS, node, model: null });
+    const began = (atS: number): void => void this.#waits.push(atS - request.atS);
+    this.#expect(node, node.take({ model, serviceS, began }, this.#nowS));
+    return [lease];
   }
 }
 
-/** Models on nodes as their requests ask for them, each on one node at least: the best that is possible without knowing when. */
-function heldAtFirst(setting: ColdStartsSetting): readonly (readonly number[])[] {
-  const { work, nodes, models, perNode, knownUntilS = Number.POSITIVE_INFINITY } = setting;
-  const wanted = Array.from({ length: models }, () => 0);
-  for (const { atS, model, serviceS } of work) if (atS < knownUntilS) wanted[model] = (wanted[model] ?? 0) + serviceS;
-  const held = Array.from({ length: nodes }, (): number[] => []);
-  const copies = Array.from({ length: models }, () => 0);
-  const need = (model: number): number => {
-    const have = copies[model] ?? 0;
-    return have === 0 ? Number.POSITIVE_INFINITY : (wanted[model] ?? 0) / have;
-  };
-  for (let at = 0; at < nodes * perNode; at += 1) {
-    const node = held[at % nodes];
-    let best = -1;
-    for (let model = 0; model < models; model += 1)
-      if (node?.includes(model) === false && (best === -1 || need(model) > need(best))) best = model;
-    if (best === -1) continue;
-    node?.push(best);
-    copies[best] = (copies[best] ?? 0) + 1;
-  }
-  return held;
-}
+const ONE_ROW: Omit<OpenDemand, 'jobId' | 'model' | 'ageMs' | 'deadlineInMs'> = {
+  orgId: 'o',
+  kind: 'batch',
+  wearsAdapter: false,
+  region: null,
+  poolId: null,
+  verify: 'off',
+  rateCaps: RATES,
+  priority: 0,
+  nextRow: 0,
+  rowCount: 1,
+  queued: [],
+};

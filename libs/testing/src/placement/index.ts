@@ -2,4 +2,5 @@ export { PUBLISHED, runOpenb, type OpenbRun } from './openb-run.ts';
 export { readNodeList, readPodList, type TraceFile, type TraceNode, type TracePod } from './openb-trace.ts';
 export { FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from './random-fleet.ts';
 export { EventHeap } from './event-heap.ts';
-export { replayColdStarts, withModels, type ColdStarts, type ColdStartsSetting } from './cold-starts.ts';
+export { replayColdStarts, type ColdStarts, type ColdStartsSetting } from './cold-starts.ts';
+export { withModels, type ModelRequest, type TimedRequest } from './model-requests.ts';
