@@ -11,7 +11,9 @@ import {
   readPodList,
   replayColdStarts,
   runOpenb,
+  withBursts,
   withModels,
+  type TimedRequest,
 } from '@freehold/testing/placement';
 
 /** Floors of placement quality that are no timings. More seeds, and the targets: `npm run bench -- openb`. */
@@ -65,36 +67,50 @@ describe('the memory of placement', () => {
 });
 
 describe('cold starts', () => {
-  const setting = { nodes: 24, models: 8, perNode: 2, loadS: 20 };
+  const setting = { nodes: 12, models: 8, perNode: 2, loadS: 20 };
   const MEAN_S = 7;
+  const requests = (nodes: number, offered: number, untilS: number): readonly TimedRequest[] => {
+    const rng = chance(3);
+    const drawn = (mean: number): number => -mean * Math.log(1 - rng.unit());
+    const timed: TimedRequest[] = [];
+    for (let atS = 0; atS < untilS;) {
+      atS += drawn(MEAN_S / (nodes * LEASES_AHEAD * offered));
+      timed.push({ atS, serviceS: drawn(MEAN_S) });
+    }
+    return timed;
+  };
+  const HALF_S = 150;
   const OFFERED = 0.8;
-  const rng = chance(3);
-  const drawn = (mean: number): number => -mean * Math.log(1 - rng.unit());
-  let atS = 0;
-  const timed = Array.from({ length: 2_000 }, () => {
-    atS += drawn(MEAN_S / (setting.nodes * LEASES_AHEAD * OFFERED));
-    return { atS, serviceS: drawn(MEAN_S) };
-  });
 
   it('wait no longer than where models stay where they are, when those are the right places', async () => {
-    const work = withModels(timed, setting.models, 1);
-    const run = (policy: 'priced' | 'unpriced' | 'warm-only', requests = timed.length) =>
-      replayColdStarts({ ...setting, work: work.slice(0, requests), policy });
+    const work = withModels(requests(setting.nodes, OFFERED, 2 * HALF_S), setting.models, 1);
+    const run = (policy: 'priced' | 'warm-only') => replayColdStarts({ ...setting, work, policy });
     const [own, warm] = [await run('priced'), await run('warm-only')];
     expect(own.waitP99S).toBeLessThanOrEqual(warm.waitP99S + 0.1);
     expect(own.colds).toBeLessThanOrEqual(5);
-    // What the price is worth: without it models drive each other out.
-    expect((await run('unpriced', 500)).waitP99S).toBeGreaterThan(setting.loadS / 2);
+    // What all of it is worth: without it models drive each other out.
+    const unpriced = await replayColdStarts({ ...setting, work: work.slice(0, 300), policy: 'unpriced' });
+    expect(unpriced.waitP99S).toBeGreaterThan(warm.waitP99S + setting.loadS / 2);
   });
 
   it('follow the demand when it turns over: the slowest hundredth waits for about a load', async () => {
-    const turnAtS = atS / 2;
-    const work = withModels(timed, setting.models, 1, turnAtS);
-    const run = (policy: 'priced' | 'warm-only') =>
-      replayColdStarts({ ...setting, work, policy, knownUntilS: turnAtS });
+    const work = withModels(requests(setting.nodes, OFFERED, 2 * HALF_S), setting.models, 1, HALF_S);
+    const run = (policy: 'priced' | 'warm-only') => replayColdStarts({ ...setting, work, policy, knownUntilS: HALF_S });
     const own = await run('priced');
     expect(own.waitP99S).toBeLessThanOrEqual(2 * setting.loadS);
     expect(own.colds).toBeLessThanOrEqual(5 * setting.models);
-    expect((await run('warm-only')).waitP99S).toBeGreaterThan(5 * setting.loadS);
+    expect((await run('warm-only')).waitP99S).toBeGreaterThan(4 * setting.loadS);
+  });
+
+  it('are few when bursts of requests come for one model, and worth their while', async () => {
+    const few = { ...setting, nodes: 8 };
+    const everyS = 40;
+    const bursts = { everyS, size: 20, serviceS: MEAN_S, models: few.models };
+    const work = withBursts(withModels(requests(few.nodes, 0.5, 240), few.models, 1), bursts, 2);
+    const run = (policy: 'priced' | 'warm-only') => replayColdStarts({ ...few, work, policy });
+    const [own, warm] = [await run('priced'), await run('warm-only')];
+    expect(own.waitP99S).toBeLessThanOrEqual(warm.waitP99S);
+    // 21 where the price of what goes is forgotten, 40 where a load is when the offer changes, 120 where it always is.
+    expect(own.colds).toBeLessThanOrEqual(15);
   });
 });

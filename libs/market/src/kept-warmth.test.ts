@@ -113,6 +113,33 @@ describe('warmth, as the scheduler keeps it', () => {
     expect(isOtherLoaded(x)).toBe(true);
   });
 
+  it('counts on a load while it lasts, though the offer changes in the middle of it', () => {
+    put(busy(node('holder', 'm')), node('x', 'other'), node('y', 'other'));
+    expect(placed(demand(64, WAIT_MS))).toEqual(['x']);
+    // What had to go is gone, and what is being loaded is not there yet: this is not a node without models.
+    const midway = node('x', 'none');
+    nowMs += 5_000;
+    put(busy(midway, 1));
+    expect(placed(demand(8))).toEqual(['x']);
+    nowMs += LOAD_ASSUMED_S * 1_000;
+    expect(warmth.look([demand(8)], true).nodes).not.toContain('x');
+    // It never came.
+    nowMs += LOAD_ASSUMED_S * 1_000;
+    expect(warmth.look([demand(8)], true).nodes).toContain('x');
+    put(busy(midway, 1));
+    expect(placed(demand(8))).toEqual([]);
+  });
+
+  it('forgets a load that was not written, though the offer changed meanwhile', () => {
+    put(busy(node('holder', 'm')), node('x', 'other'));
+    const first = decide([demand(64, WAIT_MS)]);
+    expect(nodesOf(first)).toEqual(['x']);
+    put(node('x', 'none'));
+    warmth.settle(first, () => false);
+    put(node('x', 'none'));
+    expect(warmth.priced(node('x', 'none')).models.map(({ loaded }) => loaded)).toEqual([false, false]);
+  });
+
   it('counts on a load that is decided before it is written, and forgets it when it is not', () => {
     put(busy(node('holder', 'm')), node('x', 'other'), node('y', 'other'));
     const late = demand(64, WAIT_MS);

@@ -4,6 +4,7 @@ import {
   leastMissed,
   LoadedModels,
   LOAD_ASSUMED_S,
+  loadSeconds,
   ModelDemands,
   slotClassKey,
   withEvictPrices,
@@ -19,15 +20,22 @@ const REPRICE_MS = 5_000;
 /** A node that got work for a model has it loaded or is about to, for so long after, whatever its offer says. */
 const WARMED_MS = 3 * LOAD_ASSUMED_S * 1_000;
 const LOAD_MS = LOAD_ASSUMED_S * 1_000;
+/** A load may take so much longer than it should, and be said so much later: nodes ask their engines every five seconds. */
+const LOAD_GRACE_MS = 10_000;
+/** However long a load should take, nobody counts on it for longer. */
+const LOAD_MS_MAX = 300_000;
 /** Jobs and classes of wishes whose last lease is known; one that is forgotten has waited since it was submitted. */
 const SERVED_MAX = 16_384;
 
 /** What a node has loaded by now, as far as leases tell, where that is not what its offer says. */
 interface Warmed {
   /** The models that its offer says are loaded. */
-  readonly offered: string;
-  readonly came: ReadonlySet<string>;
-  readonly gone: ReadonlySet<string>;
+  offered: string;
+  /** What it was asked to load, and until when that should be done. */
+  came: ReadonlyMap<string, number>;
+  gone: ReadonlySet<string>;
+  /** Its offer became another one, and still does not name what came: from then on that counts only until its time is over. */
+  isDoubted: boolean;
   /** When it got work last for one of those that came. */
   atMs: number;
 }
@@ -87,11 +95,7 @@ export class KeptWarmth {
     this.#demands = this.#demandsOf(hasCold ? demands : []);
     if (!hasCold) return nodes.size === 0 ? NOTHING : { nodes, models: NOTHING.models };
     const nowMs = this.#clock.nowMs();
-    for (const [nodeId, { atMs }] of this.#warmed) {
-      if (nowMs - atMs <= WARMED_MS) continue;
-      this.#warmed.delete(nodeId);
-      nodes.add(nodeId);
-    }
+    for (const [nodeId, warmed] of this.#warmed) if (this.#isOver(nodeId, warmed, nowMs)) nodes.add(nodeId);
     if (nowMs - this.#repriceAtMs < REPRICE_MS) return { nodes, models: NOTHING.models };
     this.#repriceAtMs = nowMs;
     return { nodes, models: this.#reprice() };
@@ -149,6 +153,15 @@ export class KeptWarmth {
     });
   }
 
+  /** Forgets what should have come by now and did not, and who had no work for what came. Returns whether there was such a thing. */
+  #isOver(nodeId: string, warmed: Warmed, nowMs: number): boolean {
+    const due = [...warmed.came].filter(([, untilMs]) => untilMs > nowMs);
+    if (due.length === 0 && (warmed.isDoubted || nowMs - warmed.atMs > WARMED_MS)) return this.#warmed.delete(nodeId);
+    if (!warmed.isDoubted || due.length === warmed.came.size) return false;
+    warmed.came = new Map(due);
+    return true;
+  }
+
   readonly #priceOf = (model: string): number => {
     const known = this.#prices.get(model);
     if (known !== undefined) return known;
@@ -170,10 +183,19 @@ export class KeptWarmth {
   #asWarmed(offered: Candidate): Candidate {
     const warmed = this.#warmed.get(offered.nodeId);
     if (warmed === undefined) return offered;
-    if (loadedOf(offered) !== warmed.offered) {
-      // The node says for itself what it has now.
-      this.#warmed.delete(offered.nodeId);
-      return offered;
+    const says = loadedOf(offered);
+    if (says !== warmed.offered) {
+      // The node says for itself what it has now. What is being loaded is in no engine's memory yet, when what it drove out is gone.
+      const nowMs = this.#clock.nowMs();
+      const due = offered.models.flatMap(({ name, loaded }) => {
+        const untilMs = loaded ? undefined : warmed.came.get(name);
+        return untilMs !== undefined && untilMs > nowMs ? [[name, untilMs] as const] : [];
+      });
+      if (due.length === 0) {
+        this.#warmed.delete(offered.nodeId);
+        return offered;
+      }
+      Object.assign(warmed, { offered: says, came: new Map(due), gone: new Set(), isDoubted: true });
     }
     return withLoaded(offered, (name, loaded) => warmed.came.has(name) || (loaded && !warmed.gone.has(name)));
   }
@@ -190,10 +212,14 @@ export class KeptWarmth {
       return null;
     }
     const goes = leastMissed(node, served.engineClass, this.#priceOf)?.name;
+    const untilMs = nowMs + Math.min(LOAD_MS_MAX, loadSeconds(served) * 1_000 + LOAD_GRACE_MS);
+    const came = new Map([...(before?.came ?? []), [model, untilMs] as const]);
+    if (goes !== undefined && goes !== model) came.delete(goes);
     const after: Warmed = {
       offered: before?.offered ?? loadedOf(node),
-      came: new Set([...(before?.came ?? []), model].filter((name) => name !== goes)),
+      came,
       gone: new Set([...(before?.gone ?? []), ...(goes === undefined ? [] : [goes])].filter((name) => name !== model)),
+      isDoubted: before?.isDoubted ?? false,
       atMs: nowMs,
     };
     this.#warmed.set(nodeId, after);

@@ -83,8 +83,7 @@ class PlayedMarket {
     this.#fleet = new Map(fleet.map((node) => [node.id, node]));
     this.#scheduler = this.#placement();
     this.#decide = policy === 'priced' ? () => this.#asTheScheduler() : this.#withoutWarmth();
-    for (const [i, node] of fleet.entries())
-      this.#events.push({ atS: (NODE_LOOKS_S * i) / nodes, node, looks: true });
+    for (const [i, node] of fleet.entries()) this.#events.push({ atS: (NODE_LOOKS_S * i) / nodes, node, looks: true });
     this.#events.push({ atS: 0, node: null, looks: true });
   }
 
@@ -180,7 +179,11 @@ class PlayedMarket {
       }
       this.#movedNodes.clear();
       for (let more = true; more;) {
-        const placements = placer.place(this.#oldestOfEach().flatMap((id) => this.#demandOf(id)).map(demandOf));
+        const placements = placer.place(
+          this.#oldestOfEach()
+            .flatMap((id) => this.#demandOf(id))
+            .map(demandOf),
+        );
         more = placements.length > 0;
         for (const { model, ...placement } of placements)
           this.#grant({ ...placement, ...model, model: model.name, nonce: '' });

@@ -3,4 +3,4 @@ export { readNodeList, readPodList, type TraceFile, type TraceNode, type TracePo
 export { FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from './random-fleet.ts';
 export { EventHeap } from './event-heap.ts';
 export { replayColdStarts, type ColdStarts, type ColdStartsSetting } from './cold-starts.ts';
-export { withModels, type ModelRequest, type TimedRequest } from './model-requests.ts';
+export { withBursts, withModels, type ModelRequest, type TimedRequest } from './model-requests.ts';

@@ -30,6 +30,22 @@ export function withModels(
   });
 }
 
+/** The same, and now and then many requests for one model at once. Models are drawn evenly: mostly those that few nodes hold. */
+export function withBursts(
+  work: readonly ModelRequest[],
+  bursts: { readonly everyS: number; readonly size: number; readonly serviceS: number; readonly models: number },
+  seed: number,
+): readonly ModelRequest[] {
+  const { everyS, size, serviceS, models } = bursts;
+  const rng = chance(seed);
+  const all = [...work];
+  for (let atS = everyS; atS < (work.at(-1)?.atS ?? 0); atS += everyS) {
+    const model = rng.below(models);
+    for (let i = 0; i < size; i += 1) all.push({ atS, serviceS: -serviceS * Math.log(1 - rng.unit()), model });
+  }
+  return all.sort((a, b) => a.atS - b.atS);
+}
+
 /** Models on nodes as requests until `knownUntilS` ask for them, each on one node at least: the best that is possible without knowing when. */
 export function heldAtFirst(
   work: readonly ModelRequest[],
