@@ -1,47 +1,57 @@
 /**
- * What the placement keeps in memory: 100,000 nodes with their names and the compiled classes of tasks, and 1,000,000 queued
- * tasks, in one process. The difference of heap and array buffers after a collection.
+ * What the placement keeps in memory: 100,000 nodes with their names and the compiled classes of tasks in the index; 1,000,000 queued
+ * rows of 20,000 jobs as the scheduler keeps them, by job; and beside it what it keeps of a node that is connected (its record, the
+ * node as the index sees it, its offer). The difference of heap and array buffers after a collection.
  *
  *   npm run bench -- memory
  */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
-import { chance, TaskQueue } from '@freehold/domain';
-import { FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from '@freehold/testing/placement';
+import { chance } from '@freehold/domain';
+import {
+  bytesInUse,
+  FLEET_ECONOMY,
+  fleetAsks,
+  FleetLoad,
+  keptDemandOf,
+  keptFleetOf,
+  offersOf,
+  randomFleet,
+} from '@freehold/testing/placement';
 import { rounded } from './placement/measure.mjs';
 
 const NODES = 100_000;
+/** As many as one process is connected to at most. */
+const CONNECTED = 5_000;
 const TASKS = 1_000_000;
 const FLOOR = { bytesPerNode: 1_024, bytesPerQueuedTask: 600 };
 const TARGET = { bytesPerNode: 256, bytesPerQueuedTask: 100 };
 
 export async function run() {
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc');
-  const used = () => {
-    collect();
-    const { heapUsed, arrayBuffers } = process.memoryUsage();
-    return heapUsed + arrayBuffers;
-  };
   const economy = FLEET_ECONOMY();
-  const before = used();
+  const before = bytesInUse();
   const index = randomFleet(NODES, chance(1), economy);
   const tasks = fleetAsks().map((ask) => index.classOf(ask));
   const placed = fill(index, tasks);
-  const withNodes = used();
-  const queue = new TaskQueue();
-  const rng = chance(2);
-  for (let row = 0; row < TASKS; row += 1)
-    queue.add({ job: row >> 8, row: row & 255, taskClass: rng.below(tasks.length) }, row, row + rng.below(3_600_000));
-  const withTasks = used();
-  if (index.nodes !== NODES || queue.size !== TASKS || placed < NODES)
+  const withNodes = bytesInUse();
+  const demand = await keptDemandOf(TASKS);
+  const withTasks = bytesInUse();
+  const offers = offersOf(CONNECTED);
+  const withOffers = bytesInUse();
+  const fleet = await keptFleetOf(offers);
+  const withFleet = bytesInUse();
+  const waiting = demand.next().reduce((sum, { nextRow, rowCount }) => sum + rowCount - nextRow, 0);
+  if (index.nodes !== NODES || placed < NODES || fleet.size !== CONNECTED || waiting === 0)
     throw new Error('the fleet or the queue is not what it should be');
   const metrics = {
     bytesPerNode: rounded((withNodes - before) / NODES, 1),
     bytesPerQueuedTask: rounded((withTasks - withNodes) / TASKS, 1),
     bytesPerNodeInArrays: rounded(index.bytes / NODES, 1),
+    bytesPerOpenJob: rounded((withTasks - withNodes) / demand.size, 1),
+    bytesPerConnectedNode: rounded((withFleet - withOffers) / CONNECTED, 1),
+    bytesPerOffer: rounded((withOffers - withTasks) / CONNECTED, 1),
     nodes: index.nodes,
-    queuedTasks: queue.size,
+    connectedNodes: fleet.size,
+    queuedTasks: TASKS,
+    openJobs: demand.size,
     states: index.states,
   };
   return {

@@ -1,10 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
 import { sharedFile } from '@freehold/testing';
-import { chance, LEASES_AHEAD, TaskQueue } from '@freehold/domain';
+import { chance, LEASES_AHEAD } from '@freehold/domain';
 import {
+  bytesInUse,
   FLEET_ECONOMY,
   fleetAsks,
   FleetLoad,
+  keptDemandOf,
   PUBLISHED,
   randomFleet,
   readNodeList,
@@ -48,11 +50,11 @@ describe('placement on the openb traces', () => {
 });
 
 describe('the memory of placement', () => {
-  /** The index and the queue are typed arrays; names and maps beside them come to 125 bytes a node (`npm run bench -- memory`). */
+  /** The index is typed arrays; names and maps beside them come to 125 bytes a node (`npm run bench -- memory`). */
   const ARRAY_BYTES_PER_NODE_MAX = 128;
   const BYTES_PER_QUEUED_TASK_MAX = 100;
 
-  it('takes no more than its floor for nodes in use and for queued tasks', () => {
+  it('takes no more than its floor for nodes in use', () => {
     const nodes = 20_000;
     const index = randomFleet(nodes, chance(1), FLEET_ECONOMY());
     const tasks = fleetAsks().map((ask) => index.classOf(ask));
@@ -60,9 +62,14 @@ describe('the memory of placement', () => {
     const rng = chance(2);
     for (let i = 0; i < nodes; i += 1) load.decide(rng.pick(tasks));
     expect(index.bytes / nodes).toBeLessThanOrEqual(ARRAY_BYTES_PER_NODE_MAX);
-    const queue = new TaskQueue();
-    for (let row = 0; row < 100_000; row += 1) queue.add({ job: row, row, taskClass: row % 10 }, row, row);
-    expect(queue.bytes / queue.size).toBeLessThanOrEqual(BYTES_PER_QUEUED_TASK_MAX);
+  });
+
+  it('takes no more than its floor for rows that wait, kept by job', async () => {
+    const rows = 200_000;
+    const before = bytesInUse();
+    const demand = await keptDemandOf(rows);
+    expect((bytesInUse() - before) / rows).toBeLessThanOrEqual(BYTES_PER_QUEUED_TASK_MAX);
+    expect(demand.size).toBe(rows / 50);
   });
 });
 

@@ -28,7 +28,6 @@ export * from './matching/explain.ts';
 export * from './matching/explain-node.ts';
 export * from './matching/gangs.ts';
 export * from './matching/relax.ts';
-export * from './matching/task-queue.ts';
 export * from './matching/yielding.ts';
 export * from './matching/yield-lease.ts';
 export * from './matching/demand.ts';

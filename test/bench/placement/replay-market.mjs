@@ -1,6 +1,6 @@
 /** A trace played against the placement: arrivals, ends, and nodes that die and come back, in the order of their times. */
-import { ANYWHERE, EMPTY_NODE, ENGINES_STAND, PlacementIndex, TaskQueue, chance } from '@freehold/domain';
-import { EventHeap } from '@freehold/testing/placement';
+import { ANYWHERE, EMPTY_NODE, ENGINES_STAND, PlacementIndex, chance } from '@freehold/domain';
+import { EventHeap, TaskQueue } from '@freehold/testing/placement';
 
 export const SLOTS = 8;
 const MODEL = 'm';

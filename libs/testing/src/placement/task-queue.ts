@@ -1,10 +1,9 @@
-import { DomainError } from '../errors.ts';
-import { PRIORITY_MAX, PRIORITY_STEP_MS } from './queue-order.ts';
+import { PRIORITY_MAX, PRIORITY_STEP_MS } from '@freehold/domain';
 
 const CAPACITY_AT_FIRST = 1_024;
 
 /** A task in the queue: a row of a job. */
-export interface QueuedTask {
+interface QueuedTask {
   readonly job: number;
   readonly row: number;
   /** Which class of tasks it is of, see `PlacementIndex.classOf`. */
@@ -12,6 +11,8 @@ export interface QueuedTask {
 }
 
 /**
+ * The queue of a simulated market whose tasks are single rows; the scheduler keeps ranges of rows by job (`KeptDemand`).
+ *
  * Queued tasks in typed arrays, most urgent first within each class. Slack falls for all tasks alike as time passes
  * (`queue-order.ts`), so a task's key never changes, and nothing is sorted again.
  *
@@ -41,7 +42,7 @@ export class TaskQueue {
   add(task: QueuedTask, createdAtMs: number, deadlineAtMs: number, priority = 0): void {
     const level = Math.min(PRIORITY_MAX, Math.max(0, priority));
     const key = createdAtMs + deadlineAtMs - level * PRIORITY_STEP_MS;
-    if (!Number.isFinite(key)) throw new DomainError({ code: 'QUEUE_TIME_IMPOSSIBLE', createdAtMs, deadlineAtMs });
+    if (!Number.isFinite(key)) throw new RangeError(`expected finite times, got ${createdAtMs} and ${deadlineAtMs}`);
     const at = this.#place();
     this.#key[at] = key;
     this.#job[at] = task.job;

@@ -1,0 +1,131 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { demandOf, KeptDemand, KeptFleet, type NodeRecord, type OpenDemand } from '@freehold/market';
+import type { Offer } from '@freehold/protocol';
+
+/** Rows of each job that waits: few, because every job costs as much as any other. */
+const ROWS_PER_JOB = 50;
+const CLOCK = { nowMs: () => 0 };
+
+/** Bytes of heap and array buffers in use, after a collection. */
+export function bytesInUse(): number {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
+
+/** The scheduler's own memory of rows that wait, filled as from Postgres: `rows` rows of jobs of fifty. */
+export async function keptDemandOf(rows: number): Promise<KeptDemand> {
+  const jobs = Math.ceil(rows / ROWS_PER_JOB);
+  const nameOf = (i: number): string => `batch_${String(i).padStart(30, '0')}`;
+  const page = (after: string | null, limit: number): readonly OpenDemand[] => {
+    const from = after === null ? 0 : Number(after.slice('batch_'.length)) + 1;
+    return Array.from({ length: Math.min(limit, jobs - from) }, (_, i) => asRead(nameOf(from + i), from + i));
+  };
+  const demand = new KeptDemand({
+    leases: { demandOf: async () => [], demandPage: async (after, limit) => page(after, limit) },
+    clock: CLOCK,
+  });
+  await demand.refresh();
+  return demand;
+}
+
+/** Strings of its own, as a driver makes them of every row that it reads. */
+function asRead(jobId: string, i: number): OpenDemand {
+  const text = JSON.stringify({
+    jobId,
+    orgId: `org_${i % 500}`,
+    kind: 'batch',
+    model: 'freehold-tiny',
+    wearsAdapter: false,
+    region: null,
+    poolId: null,
+    verify: 'spot',
+    priority: 0,
+    deadlineInMs: 86_400_000 - i,
+    ageMs: i,
+    nextRow: 0,
+    rowCount: ROWS_PER_JOB,
+    queued: [],
+  });
+  return { ...(JSON.parse(text) as OpenDemand), rateCaps: { inputToken: 200_000n, outputToken: 400_000n } };
+}
+
+/** The scheduler's own memory of so many connected nodes, after a first decision; their offers are the connections' and come on top. */
+export async function keptFleetOf(offers: readonly Offer[]): Promise<KeptFleet> {
+  const nodes = offers.map((offer) => ({
+    id: offer.node,
+    address: offer.address,
+    offer,
+    freeSlots: 1,
+    busyChats: 0,
+    draining: false,
+    leases: [],
+    lastHeardMs: 0,
+  }));
+  const fleet = new KeptFleet({
+    leases: { nodeRecords: async (ids) => new Map(ids.map((id, i) => [id, recordOf(id, i)])) },
+    link: { nodes: () => nodes },
+    clock: CLOCK,
+    resting: () => false,
+    measured: () => undefined,
+  });
+  await fleet.refresh(() => true, []);
+  fleet.place([demandOf(asRead('batch_first', 0))], 1);
+  return fleet;
+}
+
+/** Offers of nodes with one model each, whose measured speeds and records differ. */
+export function offersOf(count: number): readonly Offer[] {
+  return Array.from({ length: count }, (_, i) => {
+    const address = `0x${i.toString(16).padStart(40, '0')}`;
+    const rates = { inputToken: String(100_000 + (i % 20) * 1_000), outputToken: '200000' };
+    const caps = { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: true, embeddings: false };
+    const model = {
+      name: 'freehold-tiny',
+      digest: 'sha256:0',
+      kind: 'chat',
+      quantisation: 'Q8_0',
+      contextTokens: 1_024,
+    };
+    const text = JSON.stringify({
+      v: 1,
+      node: `16Uiu2HAm${String(i).padStart(44, 'a')}`,
+      address,
+      payout: address,
+      seq: 1,
+      expiresAt: 2_000_000_000,
+      region: ['eu-west', 'us-east', 'ap-south'][i % 3],
+      isolation: 'none',
+      gpus: [],
+      cpuMilli: 8_000,
+      memoryMib: 16_384,
+      diskMib: 65_536,
+      engines: [
+        { class: 'gguf/1', models: [{ ...model, slots: 4, loaded: true, caps, rates, rowsPerSecond: 1 + (i % 40) }] },
+      ],
+      pools: [],
+      noticeS: 0,
+      exposureMax: '1000000',
+      chatSharePercent: 50,
+    });
+    return JSON.parse(text) as Offer;
+  });
+}
+
+function recordOf(nodeId: string, i: number): NodeRecord {
+  return {
+    nodeId,
+    payout: `0x${i.toString(16).padStart(40, '0')}`,
+    rowsAccepted: 1_000 + i,
+    rowsAudited: 50 + (i % 50),
+    rowsBad: 0,
+    leasesLost: i % 3,
+    benchedForMs: 0,
+    benchedWhy: null,
+    speed: { 'sha256:0': 1 + (i % 40) },
+    rowsInFlight: 0,
+    leasesInFlight: 0,
+  };
+}
