@@ -49,7 +49,7 @@ async function connected(rate = 50): Promise<ConnectedNode> {
   return {
     id,
     address: offer.address,
-    offer: { ...offer, engines: [{ class: 'c', models: [model] }] } as unknown as ConnectedNode['offer'],
+    offer: { ...offer, engines: [{ class: 'c', models: [model] }] } as unknown as ConnectedNode['offer'], // what placing reads
     freeSlots: 2,
     busyChats: 0,
     draining: false,

@@ -275,6 +275,7 @@ export class SettlementBench {
 
   async reorg(depth: number): Promise<void> {
     const test = createTestClient({ mode: 'anvil', transport: http(this.anvil.url) });
+    // viem knows no such method.
     await test.request({ method: 'anvil_reorg' as never, params: [depth, []] as never });
   }
 

@@ -63,7 +63,7 @@ export class ApiModule {
 function queueDesk({ queueLimits: limits }: ApiSettings): FactoryProvider<QueueDesk> {
   return {
     provide: QueueDesk,
-    inject: [QueueView, LeaseStore, ProviderLink, MonotonicClock].map((port) => port as unknown as Type<object>),
+    inject: [QueueView, LeaseStore, ProviderLink, MonotonicClock],
     useFactory: (queue: QueueView, leases: LeaseStore, link: ProviderLink, clock: MonotonicClock) =>
       new QueueDesk({ queue, leases, link, clock, limits }),
   };

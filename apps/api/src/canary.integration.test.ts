@@ -45,7 +45,7 @@ async function sendEverywhere(): Promise<void> {
     client.embeddings.create({ model: 'use-lite', input: CANARY, dimensions: 3 }),
     client.chat.completions.create({
       model: MODEL,
-      messages: [{ role: 'user', content: { CANARY } as unknown as string }],
+      messages: [{ role: 'user', content: { CANARY } as unknown as string }], // what a client without types may send
     }),
   ];
   for (const refusal of refused) await expect(refusal).rejects.toMatchObject({ status: 400 });

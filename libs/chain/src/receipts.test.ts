@@ -103,7 +103,7 @@ function changed(value: unknown): unknown {
 }
 
 function withChange(file: KeptReceipt, path: string): unknown {
-  const copy = structuredClone(file) as unknown as Record<string, unknown>;
+  const copy: Record<string, unknown> = { ...structuredClone(file) };
   const names = path.split('.');
   const last = names.pop() ?? '';
   // Digests are named by paths with dots in them.

@@ -295,7 +295,7 @@ export function rpcTransport(
 function endpointOf(url: string, index: number, timeoutMs: number): Endpoint {
   const { request } = http(url, { timeout: timeoutMs, retryCount: 1 })({ retryCount: 1, timeout: timeoutMs });
   // viem's type lists the methods it knows; what we pass on are the ones its own clients asked for.
-  const ask = (method: string, params: Params): Promise<unknown> => request({ method, params } as never);
+  const ask = (method: string, params: Params): Promise<unknown> => request({ method, params } as never); // typed by method
   const name = `#${index + 1} ${new URL(url).host}`;
   return { name, ask, strikes: 0, asideUntilMs: 0, isAside: false, knowsChain: false };
 }

@@ -53,7 +53,7 @@ describe('signer', () => {
       },
       types: { DelegateVoucher: TYPES.DelegateVoucher },
       primaryType: 'DelegateVoucher',
-      message: message as never,
+      message: message as never, // viem wants the type of each field; the samples are of every primary type
       signature: signature as Hex,
     });
     expect(isValid).toBe(true);

@@ -3,7 +3,7 @@ import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import { LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
 
-const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer;
+const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer; // what a hello looks at
 const KEPT = { task: 'kept', epoch: 1, nonce: '0x', done: 0, committed: false };
 const OTHER = { task: 'other', epoch: 1, nonce: '0x', done: 0, committed: false };
 
@@ -41,7 +41,7 @@ function deskOfTwo(
     report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
     resendVouchers: async () => undefined,
   };
-  const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts);
+  const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts); // all that these leases reach
   desk.hold(owns ? [{ no: 0, epoch: 1 }] : [], 1);
   return { desk, given, run, looks: () => looks };
 }

@@ -1,10 +1,11 @@
 import { expect, it } from '@jest/globals';
 import type { ConnectedNode } from './ports/provider-link.ts';
+import type { NodeRecord } from './ports/lease-store.ts';
 import { paceOf, QueueDesk } from './queue-desk.ts';
 
 function node(id: string, rowsPerSecond: number, draining = false): Pick<ConnectedNode, 'id' | 'offer' | 'draining'> {
   const offer = { engines: [{ class: 'c', models: [{ name: 'm', digest: 'd', rowsPerSecond }] }] };
-  return { id, draining, offer: offer as unknown as ConnectedNode['offer'] };
+  return { id, draining, offer: offer as unknown as ConnectedNode['offer'] }; // what a pace is made of
 }
 
 it('counts what was measured, and what nodes say of themselves only while nothing was, and within bounds', () => {
@@ -77,7 +78,7 @@ it('counts again while nobody waits for it, and keeps what was admitted meanwhil
   };
   const desk = new QueueDesk({
     queue,
-    leases: { nodeRecords: async () => new Map([['n', { benchedForMs: 0, speed: { d: 2 } } as never]]) },
+    leases: { nodeRecords: async () => new Map([['n', { benchedForMs: 0, speed: { d: 2 } } as NodeRecord]]) }, // the rest is not looked at
     link: { nodes: () => [node('n', 2) as ConnectedNode] },
     clock: { nowMs: () => nowMs },
     limits: { rows: 1_000, seconds: 1_000, ownRows: 1_000, ownSeconds: 1_000 },

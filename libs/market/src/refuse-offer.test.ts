@@ -1,9 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
-import type { Offer } from '@freehold/protocol';
-import { offerFault } from './refuse-offer.ts';
+import { offerFault, type JudgedOffer } from './refuse-offer.ts';
 
-const offer = (rates: Record<string, string>, pools: string[] = []): Pick<Offer, 'engines' | 'pools'> =>
-  ({ pools, engines: [{ class: 'c', models: [{ name: 'm', kind: 'chat', rates }] }] }) as unknown as Offer;
+const offer = (rates: Record<string, string>, pools: string[] = []): JudgedOffer => ({
+  pools,
+  engines: [{ class: 'c', models: [{ name: 'm', digest: 'd', kind: 'chat', rates }] }],
+});
 
 describe('an offer', () => {
   it('of work without a price is refused with the reason, unless it is for a pool', () => {
@@ -18,10 +19,12 @@ describe('an offer', () => {
   });
 
   it('that names a model twice in one engine is refused, whoever it is for', () => {
-    const one = { name: 'm', digest: 'd', kind: 'chat', rates: { inputToken: '1' } };
-    const of = (...engines: object[][]): Pick<Offer, 'engines' | 'pools'> =>
-      ({ pools: ['lab'], engines: engines.map((models) => ({ class: 'c', models })) }) as unknown as Offer;
-    expect(offerFault(of([one, { ...one, loaded: false }]))).toMatch(
+    const one = { name: 'm', digest: 'd', kind: 'chat' as const, rates: { inputToken: '1' } };
+    const of = (...engines: JudgedOffer['engines'][number]['models'][]): JudgedOffer => ({
+      pools: ['lab'],
+      engines: engines.map((models) => ({ class: 'c', models })),
+    });
+    expect(offerFault(of([one, { ...one, rates: { inputToken: '2' } }]))).toMatch(
       /names m \(d\) twice in engine c.*each model once/,
     );
     expect(offerFault(of([one, { ...one, digest: 'e' }], [one]))).toBeNull();

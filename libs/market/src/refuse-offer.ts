@@ -8,11 +8,19 @@ const UNITS_OF: Readonly<Record<OfferModel['kind'], readonly UnitKind[]>> = {
   'fine-tune': ['trainingToken'],
 };
 
+/** Of an offer, what is judged here. */
+export interface JudgedOffer extends Pick<Offer, 'pools'> {
+  readonly engines: readonly {
+    readonly class: string;
+    readonly models: readonly Pick<OfferModel, 'name' | 'digest' | 'kind' | 'rates'>[];
+  }[];
+}
+
 /**
  * What makes an offer impossible though each of its fields may be as it is; null when nothing does. Work without a price is
  * for the members of a pool: on the market it would win every clearing, and nothing would stand behind it.
  */
-export function offerFault({ engines, pools }: Pick<Offer, 'engines' | 'pools'>): string | null {
+export function offerFault({ engines, pools }: JudgedOffer): string | null {
   for (const { class: engineClass, models } of engines) {
     const named = new Set<string>();
     for (const { name, digest } of models) {

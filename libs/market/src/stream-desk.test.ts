@@ -7,13 +7,13 @@ import { StreamDesk } from './stream-desk.ts';
 function desk(remembered: Remembered): StreamDesk {
   const leases = { rememberNode: async () => remembered, resume: async () => [] };
   return new StreamDesk({
-    leases: leases as unknown as LeaseStore,
-    link: {} as unknown as ProviderLink,
+    leases: leases as unknown as LeaseStore, // all that a hello asks
+    link: {} as unknown as ProviderLink, // nothing is sent
     clock: { nowMs: () => 0 },
     report: () => undefined,
   });
 }
-const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer;
+const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer; // what a hello looks at
 
 describe('a hello at an api process', () => {
   it('is taken when the offer is the newest, or was overtaken on its way here', async () => {

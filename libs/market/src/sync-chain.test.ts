@@ -27,14 +27,14 @@ class MovingChain {
 
   ports(): SyncChainPorts {
     const escrow = {
-      head: async () => ({ number: 3n, hash: this.hashes[3], timestamp: 0n }),
+      head: async () => ({ number: 3n, hash: this.hashes[3] ?? '', timestamp: 0n }),
       hashOf: async (block: bigint) => this.hashes[Number(block)] ?? null,
       events: async (from: bigint, to: bigint) => {
         const read = this.found.filter(({ blockNumber }) => from <= blockNumber && blockNumber <= to);
         this.afterEvents();
         return read;
       },
-    } as unknown as Escrow; // only read
+    };
     const known: ChainBlock[] = [];
     const history = {
       blocks: async () => [...known].reverse(),
@@ -43,7 +43,7 @@ class MovingChain {
         known.push(step.to);
         return { absorbed: true, applied: step.events.length, undone: 0 };
       },
-    } as unknown as SyncChainPorts['history']; // all that a sync writes
+    };
     return { escrow, history, fromBlock: 0n, depth: 0n };
   }
 }

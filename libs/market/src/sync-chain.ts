@@ -2,8 +2,8 @@ import type { ChainBlock, ChainHistory } from './ports/chain-store.ts';
 import type { ChainHead, Escrow } from './ports/escrow.ts';
 
 export interface SyncChainPorts {
-  readonly escrow: Escrow;
-  readonly history: ChainHistory;
+  readonly escrow: Pick<Escrow, 'head' | 'hashOf' | 'events'>;
+  readonly history: Pick<ChainHistory, 'blocks' | 'absorb'>;
   /** First block worth reading: where the escrow was deployed. */
   readonly fromBlock: bigint;
   /** Blocks that are read only when so many stand on them; 0 reads up to the head and lets reorganisations be undone. */

@@ -35,6 +35,7 @@ class HandStream extends EventTarget {
 }
 
 function framesOver(stream: HandStream, frameMs = 1_000): FrameStream {
+  // What frames use of a stream.
   return new FrameStream(stream as unknown as Stream, { frameBytesMax: 300, frameMs, writeMs: 1_000 });
 }
 

@@ -228,7 +228,7 @@ export class FrameStream {
  * leaves before anybody here has looked at what came. Half of a window is soon enough; then the sender still has the other half.
  */
 function updateWindowRarely(stream: Stream): void {
-  const muxed = stream as unknown as Partial<MuxedStream>;
+  const muxed = stream as unknown as Partial<MuxedStream>; // yamux's own, not in libp2p's interface
   const { sendWindowUpdate } = muxed;
   if (typeof sendWindowUpdate !== 'function') return;
   muxed.sendWindowUpdate = function (this: MuxedStream) {

@@ -105,6 +105,7 @@ export async function createHost(options: {
  * that holds the process for nobody. libp2p has a way to stop it and does not take it; there is no public one.
  */
 function forgetAddressUpdate(host: Libp2p): void {
+  // Private to libp2p, all of it: whatever a next version has no more is passed over.
   const { components } = host as unknown as {
     readonly components?: { readonly addressManager?: { readonly _updatePeerStoreAddresses?: { stop?: () => void } } };
   };

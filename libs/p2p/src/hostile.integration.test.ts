@@ -311,6 +311,7 @@ describe('a coordinator among strangers', () => {
     ],
     [
       'a message of no schema',
+      // No type allows it.
       async (call) => (await call.send({ type: 'started' }), await call.send({ type: 'result', index: -1 } as never)),
       'MESSAGE_MALFORMED',
     ],

@@ -57,17 +57,18 @@ export function postgresBackend(
   pool.on('error', onError);
   // A checked-out client reports its death only itself; nobody listening would end the process.
   pool.on('connect', (client) => client.on('error', onError));
-  // BullMQ types its factories by their connection; what both Queue and Worker need of it is the same.
-  const factory = createPostgresBackend as unknown as BackendFactory<IQueueBackend>;
+  // BullMQ types queues and workers by their factory, and factories by their connection; ours are used as any other's.
+  const factory = createPostgresBackend as unknown as BackendFactory<IQueueBackend>; // narrower by its connection alone
+  const connection = pool as never; // the options are typed for Redis, whatever the factory
   return {
     kind: 'postgres',
-    queue: (name, options) => new Queue(name, { ...options, connection: pool as never }, factory) as unknown as Queue,
+    queue: (name, options) => new Queue(name, { ...options, connection }, factory) as unknown as Queue, // a Queue of that factory
     worker: (name, processor, options) =>
-      new Worker(name, processor, { ...options, connection: pool as never }, factory) as unknown as Worker,
+      new Worker(name, processor, { ...options, connection }, factory) as unknown as Worker, // a Worker of that factory
     migrate: async () => {
       const client = await pool.connect();
       try {
-        await runMigrations(client as never, POSTGRES_SCHEMA);
+        await runMigrations(client as never, POSTGRES_SCHEMA); // typed by its own copy of pg
       } finally {
         client.release();
       }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from '@jest/globals';
-import { syncChain, type ChainEvent, type Escrow } from '@freehold/market';
+import { syncChain, type ChainEvent, type SyncChainPorts } from '@freehold/market';
 import { factsOf, PAYERS, PlayedChain, type ChainWish } from './played-chain.ts';
 import { MemoryDatabase } from './sim/memory/database.ts';
 import { MemoryChainHistory } from './sim/memory/memory-chain-history.ts';
@@ -19,14 +19,13 @@ class HeldBack {
   head = 0n;
   #isForked = false;
 
-  asEscrow(): Escrow {
-    const escrow = {
-      head: async () => ({ number: this.head, hash: await this.hashOf(this.head), timestamp: 0n }),
+  asEscrow(): SyncChainPorts['escrow'] {
+    return {
+      head: async () => ({ number: this.head, hash: (await this.hashOf(this.head)) ?? '', timestamp: 0n }),
       hashOf: (block: bigint) => this.hashOf(block),
       events: async (from: bigint, to: bigint): Promise<readonly ChainEvent[]> =>
         (await this.chain.events(from, to)).map((event) => ({ ...event, blockHash: this.#told(event.blockHash) })),
     };
-    return escrow as unknown as Escrow; // only read
   }
   async hashOf(block: bigint): Promise<string | null> {
     const hash = block > this.head ? null : await this.chain.hashOf(block);

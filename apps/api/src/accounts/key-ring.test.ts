@@ -37,7 +37,7 @@ function ring(): { accounts: Accounts; clock: { ms: number; nowMs(): number }; k
       return this.ms;
     },
   };
-  const keys = new KeyRing(accounts as unknown as AccountStore, clock satisfies MonotonicClock);
+  const keys = new KeyRing(accounts as unknown as AccountStore, clock satisfies MonotonicClock); // of the store, what a ring asks
   return { accounts, clock, keys, key: apiKeyOf(new Uint8Array(32)) };
 }
 

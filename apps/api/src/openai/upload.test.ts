@@ -11,6 +11,7 @@ afterEach(() => new Promise((resolve) => server.close(resolve)));
 /** Serves one upload with `take`, and sends a form of `bytes` bytes, cut off after `sent` of its body. */
 async function send(take: (request: Request) => Promise<string>, bytes: number): Promise<string> {
   server = createServer((request, response) => {
+    // All that an upload reads of Express.
     const express = Object.assign(request, { header: (name: string) => request.headers[name] }) as unknown as Request;
     take(express).then(
       (text) => response.end(text),

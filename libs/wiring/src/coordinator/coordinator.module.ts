@@ -379,18 +379,18 @@ function guarded(provider: Provider, failpoints: Failpoints): Provider {
   };
 }
 
-/** An abstract port over another provider. Nest takes abstract classes as tokens, but its types know only concrete ones. */
+/** An abstract port over another provider. */
 function bindOver<T, U>(
   port: abstract new (...args: never[]) => T,
   over: new (...args: never[]) => U,
   make: (under: U) => T,
 ): FactoryProvider<T> {
-  return { provide: port as unknown as Type<T>, inject: [over as unknown as Type<U>], useFactory: make };
+  return { provide: port, inject: [over], useFactory: make };
 }
 
 /** An abstract port and what stands behind it. */
 function bind<T>(port: abstract new (...args: never[]) => T, make: () => T): FactoryProvider<T> {
-  return { provide: port as unknown as Type<T>, useFactory: make };
+  return { provide: port, useFactory: make };
 }
 
 function tokenOf(provider: Provider): FactoryProvider['provide'] {

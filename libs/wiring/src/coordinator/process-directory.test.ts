@@ -34,7 +34,7 @@ async function directoryOf(no: number, ...looks: ShownProcess[][]): Promise<Proc
   const register = { no, role: 'scheduler' as const, show, close: async () => undefined };
   const directory = new ProcessDirectory({ register, shards: 4, report: (_, error) => told.push(String(error)) });
   directories.push(directory);
-  await directory.enter(LINK as unknown as Parameters<ProcessDirectory['enter']>[0], () => undefined);
+  await directory.enter(LINK, () => undefined);
   return directory;
 }
 

@@ -18,6 +18,11 @@ export interface ProcessDirectoryParts {
   readonly report: (what: string, error: unknown) => void;
 }
 
+/** What a directory needs of the link to this process's nodes. */
+export interface LinkOfProcess extends Pick<ProviderLink, 'peerId' | 'addresses' | 'tell'> {
+  nodes(): readonly { readonly id: string }[];
+}
+
 /**
  * How the processes of one coordinator find each other, and how nodes find them all: each shows itself every second, and tells
  * its nodes when one came or went, so that a node keeps a stream to every process there is.
@@ -38,10 +43,7 @@ export class ProcessDirectory implements OnApplicationShutdown {
    *
    * @param onTaken Another process works under this one's number: this one has to end.
    */
-  async enter(
-    link: Pick<ProviderLink, 'peerId' | 'addresses' | 'nodes' | 'tell'>,
-    onTaken: (error: ProcessNumberTaken) => void,
-  ): Promise<void> {
+  async enter(link: LinkOfProcess, onTaken: (error: ProcessNumberTaken) => void): Promise<void> {
     await this.#show(link);
     const again = (): void => {
       if (this.#closed) return;
@@ -79,7 +81,7 @@ export class ProcessDirectory implements OnApplicationShutdown {
     await this.#parts.register.close();
   }
 
-  async #show(link: Parameters<ProcessDirectory['enter']>[0]): Promise<void> {
+  async #show(link: LinkOfProcess): Promise<void> {
     const before = namesOf(this.#alive);
     this.#alive = await this.#parts.register.show({
       peer: link.peerId(),

@@ -47,10 +47,8 @@ interface Arguments {
 export function matmul(): FunctionBuilder {
   const f = new FunctionBuilder(12);
   const names = ['m', 'n', 'k', 'a', 'aRowBytes', 'aColumnBytes', 'b', 'panelBytes', 'bRowBytes', 'c', 'cRowBytes'];
-  // fromEntries forgets its keys.
-  const args = Object.fromEntries(
-    [...names, 'accumulate'].map((name, i) => [name, f.param(i)]),
-  ) as unknown as Arguments;
+  const params = [...names, 'accumulate'].map((name, i) => [name, f.param(i)]);
+  const args = Object.fromEntries(params) as unknown as Arguments; // fromEntries forgets its keys
   const j = f.local(I32);
   const bAt = f.local(I32);
   const rows = rowLoops(f, args, j, bAt);
