@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import {
   Blocks,
@@ -33,6 +32,7 @@ import {
   type CoordinatorConfig,
 } from '@freehold/wiring';
 import { Ticker } from './ticker.ts';
+import { Verdicts } from './verdicts.ts';
 
 const REAP_MS = 1_000;
 const RELAY_MS = 50;
@@ -51,8 +51,6 @@ const SWEEP_MS = 60_000;
 const DOCTOR_MS = 300_000;
 /** Outbox rows that are done are kept this long, for the doctor and for people. */
 const PRUNE_AFTER_MS = 600_000;
-/** How long a lease that waits for the block of its draw goes without a look: it may be voided meanwhile. */
-const BLOCK_WAIT_MS = 10_000;
 /** A node that was working when we went away gets this much longer than we were away. */
 const OUTAGE_GRACE_MS = 30_000;
 const CONCURRENCY: Readonly<Record<Topic, number>> = {
@@ -74,8 +72,6 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   /** The shards held at the last look, and their epochs. */
   #held = '';
   readonly #auditors: Auditors;
-  /** The next look at the chain, of all who wait for a block. */
-  #nextLook: Promise<void> | null = null;
 
   constructor(
     @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
@@ -110,7 +106,10 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await this.useCases.detectQueueLoss();
     await this.#takeBatches(desk);
     await this.#consume('place', async () => desk.wake());
-    await this.#consume('verify', (message, signal) => this.#verify(message, signal));
+    const verdicts = this.#makeVerdicts();
+    await this.#consume('verify', (message, signal) =>
+      verdicts.reach({ task: id(message, 'task'), epoch: Number(message.ids['epoch']) }, signal),
+    );
     await this.#consume('finalize', (message, signal) => this.useCases.finalize(id(message, 'job'), signal));
     await this.#consume('settle', async (message) => {
       await this.useCases.issueVoucher(id(message, 'task'));
@@ -238,7 +237,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     );
   }
 
-  async #verify(message: QueueMessage, signal: AbortSignal): Promise<void> {
+  #makeVerdicts(): Verdicts {
     const ports = {
       leases: this.leases,
       objects: this.objects,
@@ -251,44 +250,19 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       drawSecret: this.useCases.drawSecret,
       feeBps: this.config.feeBps,
     };
-    const lease = { task: id(message, 'task'), epoch: Number(message.ids['epoch']) };
-    for (;;) {
-      const verified = await verifyResult(ports, lease, signal);
-      if (verified.done) {
-        if (verified.outcome === 'rejected') {
-          this.log.warn(lease, 'lease rejected by audit');
-          this.#desk?.wake();
-        } else this.#desk?.nudge();
-        // Not in the verdict's time: whoever waits for a place here waits for nobody's voucher.
-        if (verified.settle !== undefined) void this.#settle(lease.task, verified.settle);
-        return;
-      }
-      await this.#pause(verified.retryInMs, verified.block, signal);
-    }
-  }
-
-  /** While its verdict is in hand the voucher costs a statement less than by the queue; what goes wrong here the queue does again. */
-  async #settle(task: string, outboxId: string): Promise<void> {
-    try {
-      await this.useCases.issueVoucher(task);
-      await this.outbox.done([outboxId]);
-    } catch (error) {
-      this.log.warn({ task, error: String(error) }, 'issuing a voucher');
-    }
-  }
-
-  /**
-   * A look at a lease costs statements: those that wait for a block share one look at the chain instead, and go on together, so
-   * that what they write shares commits.
-   */
-  async #pause(retryInMs: number, block: bigint | undefined, signal: AbortSignal): Promise<void> {
-    if (block === undefined) return await sleep(retryInMs, undefined, { signal });
-    const untilMs = this.clock.nowMs() + BLOCK_WAIT_MS;
-    do {
-      this.#nextLook ??= sleep(retryInMs).then(() => void (this.#nextLook = null));
-      await this.#nextLook;
-      signal.throwIfAborted();
-    } while (this.clock.nowMs() < untilMs && (await this.blocks.height()) < block);
+    return new Verdicts({
+      verify: (lease, signal) => verifyResult(ports, lease, signal),
+      rejected: (lease) => {
+        this.log.warn(lease, 'lease rejected by audit');
+        this.#desk?.wake();
+      },
+      passed: () => this.#desk?.nudge(),
+      issueVoucher: (task) => this.useCases.issueVoucher(task),
+      outbox: this.outbox,
+      blocks: this.blocks,
+      clock: this.clock,
+      report: (task, error) => this.log.warn({ task, error: String(error) }, 'issuing a voucher'),
+    });
   }
 
   /** A handler that throws is asked again by the queue; one that returns marks its outbox row as done. */

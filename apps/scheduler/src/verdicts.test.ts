@@ -1,0 +1,110 @@
+import { describe, expect, it } from '@jest/globals';
+import type { Verified } from '@freehold/market';
+import { Verdicts, type VerdictParts } from './verdicts.ts';
+
+const PASSED: Verified = { done: true, outcome: 'accepted', settle: '7' };
+const unending = new AbortController().signal;
+const ref = (task: string): { task: string; epoch: number } => ({ task, epoch: 1 });
+
+/** Verdicts over a chain that grows by hand; `said` is what they did, in its order. */
+class Bench {
+  readonly said: string[] = [];
+  nowMs = 0;
+  height = 1n;
+  looks = 0;
+  readonly verdicts: Verdicts;
+
+  constructor(verify: VerdictParts['verify'], change: Partial<VerdictParts> = {}) {
+    this.verdicts = new Verdicts({
+      verify: async (lease, signal) => {
+        this.said.push(`verify ${lease.task}`);
+        return verify(lease, signal);
+      },
+      rejected: ({ task }) => this.said.push(`rejected ${task}`),
+      passed: () => this.said.push('passed'),
+      issueVoucher: async (task) => void this.said.push(`voucher ${task}`),
+      outbox: { done: async (ids) => void this.said.push(`done ${ids.join(' ')}`) },
+      blocks: { height: async () => this.#look() },
+      clock: { nowMs: () => this.nowMs },
+      report: (task, error) => this.said.push(`report ${task}: ${String(error)}`),
+      ...change,
+    });
+  }
+
+  async until(what: () => boolean): Promise<void> {
+    while (!what()) await new Promise(setImmediate);
+  }
+
+  #look(): bigint {
+    this.looks += 1;
+    return this.height;
+  }
+}
+
+/** Leases whose draws wait for block 5. By itself only the first of them would look again in this test's time. */
+const waitsForBlock =
+  (bench: () => Bench): VerdictParts['verify'] =>
+  async ({ task }) =>
+    bench().height >= 5n
+      ? { done: true, outcome: 'accepted' }
+      : { done: false, why: 'no block', retryInMs: task === 'a' ? 1 : 600_000, block: 5n };
+
+describe('a verdict that is there', () => {
+  it('issues its voucher itself, and then spares the queue its message', async () => {
+    const bench = new Bench(async () => PASSED);
+    await bench.verdicts.reach(ref('a'), unending);
+    await bench.until(() => bench.said.length === 4);
+    expect(bench.said).toEqual(['verify a', 'passed', 'voucher a', 'done 7']);
+  });
+
+  it('waits for no voucher, and leaves one that went wrong to the queue', async () => {
+    let fail = (_error: Error): void => undefined;
+    const issueVoucher = (): Promise<void> => new Promise((_resolve, reject) => (fail = reject));
+    const bench = new Bench(async () => PASSED, { issueVoucher });
+    await bench.verdicts.reach(ref('a'), unending);
+    expect(bench.said).toEqual(['verify a', 'passed']);
+    fail(new Error('the signer is away'));
+    await bench.until(() => bench.said.length === 3);
+    expect(bench.said.at(-1)).toBe('report a: Error: the signer is away');
+  });
+
+  it('of rows that wait again says so, and issues nothing', async () => {
+    const bench = new Bench(async () => ({ done: true, outcome: 'rejected' }));
+    await bench.verdicts.reach(ref('a'), unending);
+    expect(bench.said).toEqual(['verify a', 'rejected a']);
+  });
+});
+
+describe('verdicts that wait for a block', () => {
+  it('look at the chain together, at no lease meanwhile, and go on when the block is there', async () => {
+    const bench: Bench = new Bench(waitsForBlock(() => bench));
+    const all = ['a', 'b', 'c'].map((task) => bench.verdicts.reach(ref(task), unending));
+    await bench.until(() => bench.looks >= 9);
+    expect(bench.said).toEqual(['verify a', 'verify b', 'verify c']);
+    bench.height = 5n;
+    await Promise.all(all);
+    expect(bench.said.filter((one) => one === 'passed')).toHaveLength(3);
+    expect(bench.said.filter((one) => one.startsWith('verify'))).toHaveLength(6);
+  });
+
+  it('look at their lease all the same after ten seconds: it may be void', async () => {
+    const bench: Bench = new Bench(async () =>
+      bench.nowMs === 0 ? { done: false, why: 'no block', retryInMs: 1, block: 5n } : { done: true, outcome: 'fenced' },
+    );
+    const reached = bench.verdicts.reach(ref('a'), unending);
+    await bench.until(() => bench.looks > 2);
+    bench.nowMs = 10_000;
+    await reached;
+    expect(bench.said).toEqual(['verify a', 'verify a', 'passed']);
+  });
+
+  it('end with their process', async () => {
+    const ending = new AbortController();
+    const bench: Bench = new Bench(waitsForBlock(() => bench));
+    const reached = bench.verdicts.reach(ref('a'), ending.signal);
+    await bench.until(() => bench.looks > 0);
+    ending.abort(new Error('the house closes'));
+    await expect(reached).rejects.toThrow('the house closes');
+    expect(bench.said).toEqual(['verify a']);
+  });
+});
