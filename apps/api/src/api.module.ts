@@ -1,4 +1,4 @@
-import { Module, type DynamicModule, type FactoryProvider, type Type } from '@nestjs/common';
+import { Module, type DynamicModule, type FactoryProvider } from '@nestjs/common';
 import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { LeaseStore, MonotonicClock, ProviderLink, QueueDesk, QueueView } from '@freehold/market';
 import { AccessGuard } from './accounts/access.guard.ts';

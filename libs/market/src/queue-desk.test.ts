@@ -78,7 +78,10 @@ it('counts again while nobody waits for it, and keeps what was admitted meanwhil
   };
   const desk = new QueueDesk({
     queue,
-    leases: { nodeRecords: async () => new Map([['n', { benchedForMs: 0, speed: { d: 2 } } as NodeRecord]]) }, // the rest is not looked at
+    leases: {
+      nodeRecords: async () =>
+        new Map([['n', { benchedForMs: 0, speed: { d: 2 } } as Partial<NodeRecord> as NodeRecord]]),
+    }, // the rest is not looked at
     link: { nodes: () => [node('n', 2) as ConnectedNode] },
     clock: { nowMs: () => nowMs },
     limits: { rows: 1_000, seconds: 1_000, ownRows: 1_000, ownSeconds: 1_000 },

@@ -1,6 +1,6 @@
 import { expect, it } from '@jest/globals';
 import type { ChainBlock, ChainStep } from './ports/chain-store.ts';
-import type { ChainEvent, Escrow } from './ports/escrow.ts';
+import type { ChainEvent } from './ports/escrow.ts';
 import { syncChain, type SyncChainPorts } from './sync-chain.ts';
 
 function opened(blockHash: string, blockNumber: bigint): ChainEvent {
