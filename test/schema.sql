@@ -386,7 +386,6 @@ CREATE TABLE job_row (
   CONSTRAINT job_row_custom_id_check CHECK (((length(custom_id) >= 1) AND (length(custom_id) <= 512))),
   CONSTRAINT job_row_input_length_check CHECK ((input_length >= 0)),
   CONSTRAINT job_row_input_offset_check CHECK ((input_offset >= 0)),
-  CONSTRAINT job_row_job_id_custom_id_key UNIQUE (job_id, custom_id),
   CONSTRAINT job_row_pkey PRIMARY KEY (job_id, row_no),
   CONSTRAINT job_row_row_no_check CHECK ((row_no >= 0)),
   CONSTRAINT job_row_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'succeeded'::text, 'failed'::text, 'expired'::text, 'cancelled'::text])))
@@ -601,14 +600,16 @@ CREATE TABLE task (
 
 CREATE TABLE task_event (
   id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-  task_id uuid NOT NULL,
+  task_ids uuid[] NOT NULL,
   job_id text NOT NULL,
   epoch integer NOT NULL,
   from_state text,
   to_state text NOT NULL,
   why text,
   at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
-  CONSTRAINT task_event_pkey PRIMARY KEY (id)
+  xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  CONSTRAINT task_event_pkey PRIMARY KEY (id),
+  CONSTRAINT task_event_task_ids_check CHECK ((cardinality(task_ids) > 0))
 );
 
 CREATE TABLE voucher (
@@ -1044,8 +1045,8 @@ CREATE OR REPLACE FUNCTION public.task_logs_its_birth()
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-  INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why)
-    SELECT id, job_id, epoch, NULL, state, why FROM written;
+  INSERT INTO task_event (task_ids, job_id, epoch, from_state, to_state, why)
+    SELECT array_agg(id), job_id, epoch, NULL, state, why FROM written GROUP BY job_id, epoch, state, why;
   RETURN NULL;
 END $function$
 ;
@@ -1056,10 +1057,11 @@ CREATE OR REPLACE FUNCTION public.task_logs_its_moves()
  SET enable_nestloop TO 'off'
 AS $function$
 BEGIN
-  INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state, why)
-    SELECT written.id, written.job_id, written.epoch, overwritten.state, written.state, written.why
+  INSERT INTO task_event (task_ids, job_id, epoch, from_state, to_state, why)
+    SELECT array_agg(written.id), written.job_id, written.epoch, overwritten.state, written.state, written.why
     FROM written JOIN overwritten ON overwritten.id = written.id
-    WHERE written.state <> overwritten.state OR written.epoch <> overwritten.epoch;
+    WHERE written.state <> overwritten.state OR written.epoch <> overwritten.epoch
+    GROUP BY written.job_id, written.epoch, overwritten.state, written.state, written.why;
   RETURN NULL;
 END $function$
 ;

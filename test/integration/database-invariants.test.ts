@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { isCheckViolation, isUniqueViolation } from '@freehold/persistence';
+import { isCheckViolation, isUniqueViolation, PgJobStore } from '@freehold/persistence';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { LEASE_MS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
 
@@ -143,11 +143,47 @@ it('logs every move of a statement over many tasks, and none of what did not mov
   await server.database.query(`UPDATE task SET state = 'running' WHERE job_id = $1`, [job]);
   await server.database.query('UPDATE task SET attempts = attempts + 1 WHERE job_id = $1', [job]);
   const moves = await server.database.query(
-    'SELECT from_state, to_state, epoch, count(*)::int AS tasks FROM task_event WHERE job_id = $1 GROUP BY 1, 2, 3 ORDER BY min(id)',
+    `SELECT from_state, to_state, line.epoch, count(*)::int AS lines, count(DISTINCT task.id)::int AS tasks
+     FROM task_event AS line JOIN task ON task.id = ANY(task_ids) AND task.job_id = line.job_id
+     WHERE line.job_id = $1 GROUP BY 1, 2, 3 ORDER BY min(line.id)`,
     [job],
   );
+  // A line of the log counts once for each of its tasks here.
   expect(moves).toEqual([
-    { from_state: null, to_state: 'leased', epoch: 1, tasks: 300 },
-    { from_state: 'leased', to_state: 'running', epoch: 1, tasks: 300 },
+    { from_state: null, to_state: 'leased', epoch: 1, lines: 300, tasks: 300 },
+    { from_state: 'leased', to_state: 'running', epoch: 1, lines: 300, tasks: 300 },
   ]);
+  const [log] = await server.database.query('SELECT count(*)::int AS lines FROM task_event WHERE job_id = $1', [job]);
+  expect(log).toEqual({ lines: 2 });
+});
+
+it('tells each move once, and one that is committed late when it is', async () => {
+  const [job, late, other] = [await world.batch(2), await world.node(), await world.node()];
+  const lease = await world.lease(job, late, 0, 1);
+  const before = await world.store.moved(null);
+  let meanwhile = before;
+  await server.database.transaction(async (tx) => {
+    await tx.query(`UPDATE task SET state = 'delivered' WHERE id = $1`, [lease.task]);
+    await world.lease(job, other, 1, 2);
+    meanwhile = await world.store.moved(before.cursor);
+  });
+  const then = await world.store.moved(meanwhile.cursor);
+  const last = await world.store.moved(then.cursor);
+  expect([meanwhile.nodeIds, then.nodeIds, last.nodeIds]).toEqual([[other], [late], []]);
+});
+
+it('starts no batch that has a custom_id twice', async () => {
+  const org = await world.org();
+  const [job] = await server.database.query<{ id: string }>(
+    `INSERT INTO job (id, org_id, kind, state, endpoint, deadline)
+     VALUES ('batch_twice', $1, 'batch', 'validating', '/v1/embeddings', now() + interval '1 hour') RETURNING id`,
+    [org],
+  );
+  await server.database.query(`${ROW} VALUES ($1, 0, 'a', 0, 1), ($1, 1, 'b', 1, 1), ($1, 2, 'a', 2, 1)`, [job?.id]);
+  const jobs = new PgJobStore(server.database);
+  const start = (): Promise<unknown> =>
+    jobs.start('batch_twice', { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {} });
+  await expect(start()).rejects.toThrow('3 rows stored under 2 custom_ids');
+  await server.database.query(`UPDATE job_row SET custom_id = 'c' WHERE job_id = $1 AND row_no = 2`, [job?.id]);
+  expect(await start()).toEqual({ started: true });
 });

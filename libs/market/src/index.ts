@@ -62,6 +62,7 @@ export * from './named-model.ts';
 export * from './store-file.ts';
 export * from './refuse-unaffordable.ts';
 export * from './queue-desk.ts';
+export * from './batch-ids.ts';
 export * from './submit-batch.ts';
 export * from './begin-batch.ts';
 export * from './kept-offers.ts';

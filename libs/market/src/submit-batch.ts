@@ -1,10 +1,10 @@
 import { ApiError, invalidRequest, notFound, parseBatchRequest, type BatchRequest } from '@freehold/protocol';
+import { batchId } from './batch-ids.ts';
 import { beginBatch, type BeginBatchPorts } from './begin-batch.ts';
 import type { FileStore } from './ports/file-store.ts';
 import type { JobStore, JobView, NewBatch } from './ports/job-store.ts';
 import type { Once, RequestIdentity } from './ports/once.ts';
 import type { Entropy } from './ports/surroundings.ts';
-import { toHex } from './hex.ts';
 import type { IntendedRows } from './queue-desk.ts';
 import { refuseUnaffordable, type RefuseUnaffordablePorts } from './refuse-unaffordable.ts';
 import { keyReused } from './request-identity.ts';
@@ -27,8 +27,6 @@ export interface Submission {
   readonly identity: RequestIdentity | null;
 }
 
-const ID_BYTES = 16;
-
 /** Takes a batch: the answer is in state `validating`, and from then on the job is not lost. */
 export async function submitBatch(ports: SubmitBatchPorts, submission: Submission): Promise<JobView> {
   const parsed = parseBatchRequest(submission.body, submission.nowMs);
@@ -36,7 +34,7 @@ export async function submitBatch(ports: SubmitBatchPorts, submission: Submissio
   const request = parsed.value;
   const { orgId, keyId, identity } = submission;
   const batch: NewBatch = {
-    id: `batch_${toHex(ports.entropy.bytes(ID_BYTES)).slice(2)}`,
+    id: batchId(ports.entropy, submission.nowMs),
     orgId,
     keyId,
     endpoint: request.endpoint,

@@ -1,7 +1,7 @@
 /** The house's road from accepted to leased: rows in, decisions by the index, leases by `LeaseStore.grant`, all on disk. */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { ANYWHERE, EMPTY_NODE, FragmentationGauge, packingOf, PlacementIndex } from '@freehold/domain';
-import { drawNonces } from '@freehold/market';
+import { batchId, drawNonces } from '@freehold/market';
 import { grantCredits, migrate, openDatabase, PgJobStore, PgLeaseStore } from '@freehold/persistence';
 
 /** Four tasks a GPU, and room for a hundred times what is under way. */
@@ -103,7 +103,7 @@ export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true }
 
 /** A batch from its submission to its start, by the store's own three commits. */
 async function accept({ jobs }, rows) {
-  const jobId = `batch_${randomUUID().replaceAll('-', '').slice(0, 24)}`;
+  const jobId = batchId({ bytes: randomBytes }, Date.now());
   const submitted = await jobs.submitBatch(
     {
       id: jobId,

@@ -97,9 +97,9 @@ const DAMAGE: Record<
   'illegal-transition': {
     do: (tx) =>
       tx.query(
-        `INSERT INTO task_event (task_id, job_id, epoch, from_state, to_state)
-         SELECT id, job_id, epoch, 'accepted', 'delivered' FROM task WHERE id = $1
-         UNION ALL SELECT id, job_id, epoch, 'delivered', 'accepted' FROM task WHERE id = $1`,
+        `INSERT INTO task_event (task_ids, job_id, epoch, from_state, to_state)
+         SELECT ARRAY[id], job_id, epoch, 'accepted', 'delivered' FROM task WHERE id = $1
+         UNION ALL SELECT ARRAY[id], job_id, epoch, 'delivered', 'accepted' FROM task WHERE id = $1`,
         [task()],
       ),
   },

@@ -115,7 +115,7 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
     `SELECT 'task ' || task_id || ' went from ' || coalesce(from_state, 'nothing') || ' (epoch ' || coalesce(epoch_before, 0)
        || ') to ' || to_state || ' (epoch ' || epoch || ')' AS what
      FROM (SELECT *, lag(to_state) OVER moves AS state_before, lag(epoch) OVER moves AS epoch_before
-       FROM task_event WINDOW moves AS (PARTITION BY task_id ORDER BY id)) AS e
+       FROM task_event, unnest(task_ids) AS task_id WINDOW moves AS (PARTITION BY task_id ORDER BY id)) AS e
      WHERE NOT EXISTS (SELECT 1 FROM (VALUES ${LEGAL_MOVES}) AS legal (a, b)
          WHERE legal.a IS NOT DISTINCT FROM e.from_state AND legal.b = e.to_state)
        OR e.from_state IS DISTINCT FROM e.state_before
@@ -125,8 +125,9 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
     'move-not-logged',
     'a task is where its last event says',
     `SELECT 'task ' || t.id || ' is ' || t.state || ' in epoch ' || t.epoch || ', its log ends with ' || coalesce(e.to_state || ' in epoch ' || e.epoch, 'nothing') AS what
-     FROM task t LEFT JOIN LATERAL (
-       SELECT to_state, epoch FROM task_event WHERE job_id = t.job_id AND task_id = t.id ORDER BY id DESC LIMIT 1) AS e ON true
+     FROM task t LEFT JOIN (
+       SELECT DISTINCT ON (task_id) task_id, job_id, to_state, epoch
+       FROM task_event, unnest(task_ids) AS task_id ORDER BY task_id, id DESC) AS e ON e.task_id = t.id AND e.job_id = t.job_id
      WHERE (t.state, t.epoch) IS DISTINCT FROM (e.to_state, e.epoch)`,
   ),
   sqlCheck(

@@ -234,9 +234,15 @@ async function lockValidating(
     [jobId],
   );
   if (job === undefined) return null;
-  const [rows] = await tx.query<{ count: string }>('SELECT count(*) AS count FROM job_row WHERE job_id = $1', [jobId]);
-  if (Number(rows?.count) !== rowCount)
-    throw new Error(`batch ${jobId} has ${rows?.count ?? 'no'} rows stored where its file has ${rowCount}`);
+  const [rows] = await tx.query<{ rows: number; ids: number }>(
+    `SELECT coalesce(sum(uses), 0)::int AS rows, count(*)::int AS ids
+     FROM (SELECT count(*) AS uses FROM job_row WHERE job_id = $1 GROUP BY custom_id) AS named`,
+    [jobId],
+  );
+  if (rows?.rows !== rowCount)
+    throw new Error(`batch ${jobId} has ${rows?.rows ?? 'no'} rows stored where its file has ${rowCount}`);
+  if (rows.ids !== rowCount)
+    throw new Error(`batch ${jobId} has ${rowCount} rows stored under ${rows.ids} custom_ids: expected one each`);
   return job;
 }
 

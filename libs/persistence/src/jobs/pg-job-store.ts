@@ -173,8 +173,10 @@ export class PgJobStore extends JobStore {
       why: string | null;
       at: Date;
     }>(
-      `SELECT e.task_id, e.epoch, e.from_state, e.to_state, e.why, e.at FROM task_event e
-       JOIN job ON job.id = e.job_id AND job.org_id = $1 WHERE e.job_id = $2 ORDER BY e.id DESC LIMIT $3`,
+      `SELECT task_id, epoch, from_state, to_state, why, at FROM (
+         SELECT e.* FROM task_event e JOIN job ON job.id = e.job_id AND job.org_id = $1
+         WHERE e.job_id = $2 ORDER BY e.id DESC LIMIT $3
+       ) AS line, unnest(task_ids) WITH ORDINALITY AS moved (task_id, no) ORDER BY id DESC, no DESC LIMIT $3`,
       [orgId, jobId, limit],
     );
     return rows.reverse().map((row) => ({
