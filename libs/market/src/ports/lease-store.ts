@@ -218,7 +218,7 @@ export abstract class LeaseStore {
 
   /**
    * Cuts and leases in one statement per wish list; wishes that lost a race are missing from the answer. With `shards`: all
-   * of them, unless another holds one of the shards by now; then nothing.
+   * of them, unless another holds one of the shards by now, or there are none; then nothing. Without: no fence, for who is alone.
    */
   abstract grant(
     wishes: readonly LeaseWish[],

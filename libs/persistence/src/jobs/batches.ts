@@ -177,9 +177,7 @@ async function insertRows(tx: Sql, lines: readonly Line[], onConflict: '' | 'ON 
   if (lines.length === 0) return;
   await tx.query(
     `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
-     SELECT job_id, row_no, custom_id, input_offset, input_length
-     FROM unnest($1::text[], $2::int[], $3::text[], $4::bigint[], $5::int[])
-       AS line (job_id, row_no, custom_id, input_offset, input_length)
+     SELECT unnest($1::text[]), unnest($2::int[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::int[])
      ${onConflict}`,
     [
       lines.map(({ jobId }) => jobId),

@@ -43,10 +43,10 @@ export async function grant(
   tx: Sql,
   wishes: readonly LeaseWish[],
   leaseMs: number,
-  shards: readonly HeldShard[] = [],
+  shards?: readonly HeldShard[],
 ): Promise<readonly GrantedLease[]> {
   const { chosen, chains } = chainWishes(wishes);
-  if (chosen.length === 0) return [];
+  if (chosen.length === 0 || shards?.length === 0) return [];
   const back = chosen.filter(({ taskId }) => taskId !== null);
   const taken = await tx.query<TakenRow>(TAKE, [
     [...chains.keys()],
@@ -54,8 +54,8 @@ export async function grant(
     [...chains.values()].map(({ rowTo }) => rowTo),
     back.map(({ taskId }) => taskId),
     back.map(({ epoch }) => epoch),
-    shards.map(({ no }) => no),
-    shards.map(({ epoch }) => epoch),
+    shards?.map(({ no }) => no) ?? [],
+    shards?.map(({ epoch }) => epoch) ?? [],
   ]);
   if (taken.length === 0) return [];
   const won = wonBy(chosen, taken);
@@ -96,16 +96,23 @@ function wonBy(chosen: readonly LeaseWish[], taken: readonly TakenRow[]): Won[] 
   const tasks = new Map(taken.map((row) => [row.task_id, row]));
   const fresh = taskIds(chosen.length, Number(taken[0]?.now_ms));
   const won: Won[] = [];
-  for (const [i, { taskId, epoch, jobId, rowFrom, rowTo, ...terms }] of chosen.entries()) {
-    const row = taskId === null ? jobs.get(jobId) : tasks.get(taskId);
-    if (row === undefined) continue;
+  for (let i = 0; i < chosen.length; i += 1) {
+    const wish = chosen[i];
+    const row = wish?.taskId === null ? jobs.get(wish.jobId) : tasks.get(wish?.taskId ?? null);
+    if (wish === undefined || row === undefined) continue;
+    // Property by property: a spread of what is left costs more than the decision.
     const lease: GrantedLease = {
-      task: taskId ?? fresh[i] ?? '',
-      epoch: taskId === null ? 1 : epoch,
+      task: wish.taskId ?? fresh[i] ?? '',
+      epoch: wish.taskId === null ? 1 : wish.epoch,
       jobId: row.job_id,
-      rowFrom: row.row_from ?? rowFrom,
-      rowTo: row.row_to ?? rowTo,
-      ...terms,
+      rowFrom: row.row_from ?? wish.rowFrom,
+      rowTo: row.row_to ?? wish.rowTo,
+      nodeId: wish.nodeId,
+      nonce: wish.nonce,
+      model: wish.model,
+      digest: wish.digest,
+      engineClass: wish.engineClass,
+      rates: wish.rates,
     };
     const road = row.kind === 'chat' || row.kind === 'embedding' ? 'stream' : 'batch';
     won.push({ lease, road, org: row.org_id, pool: row.pool_id });
@@ -116,8 +123,9 @@ function wonBy(chosen: readonly LeaseWish[], taken: readonly TakenRow[]): Won[] 
 /** What many leases have in common is sent and read once: `terms` is its number. Nonces are one value, in the order of the list. */
 const WRITE = `
 WITH won AS (
-  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[], $9::int[])
-    WITH ORDINALITY AS won (task_id, epoch, job_id, org_id, pool_id, row_from, row_to, node_id, terms, no)
+  SELECT unnest($1::uuid[]) AS task_id, unnest($2::int[]) AS epoch, unnest($3::text[]) AS job_id, unnest($4::text[]) AS org_id,
+    unnest($5::text[]) AS pool_id, unnest($6::int[]) AS row_from, unnest($7::int[]) AS row_to, unnest($8::text[]) AS node_id,
+    unnest($9::int[]) AS terms, generate_subscripts($9::int[], 1) AS no
 ), cut AS (
   INSERT INTO task (id, job_id, org_id, row_from, row_to, state, epoch, pool_id)
   SELECT task_id, job_id, org_id, row_from, row_to, 'leased', epoch, pool_id FROM won WHERE org_id IS NOT NULL

@@ -116,7 +116,7 @@ export class PgLeaseStore extends LeaseStore {
   grant(
     wishes: readonly LeaseWish[],
     leaseMs: number,
-    shards: readonly HeldShard[] = [],
+    shards?: readonly HeldShard[],
   ): Promise<readonly GrantedLease[]> {
     return this.#database.transaction((tx) => grant(tx, wishes, leaseMs, shards));
   }
