@@ -725,6 +725,10 @@ CREATE OR REPLACE FUNCTION public.begin_batch(of_job text, of_org text, of_key t
  LANGUAGE plpgsql
 AS $function$
 BEGIN
+  IF (SELECT count(DISTINCT id) FROM unnest(custom_ids) AS id) <> cardinality(custom_ids) THEN
+    outcome := 'refused';
+    RETURN;
+  END IF;
   PERFORM 1 FROM file WHERE id = of_file AND org_id = of_org AND purpose = 'batch' AND deleted_at IS NULL
     AND (expires_at IS NULL OR expires_at > clock_timestamp());
   IF NOT FOUND THEN
@@ -901,11 +905,14 @@ CREATE OR REPLACE FUNCTION public.lease_finds_its_task()
  RETURNS trigger
  LANGUAGE plpgsql
  SET enable_seqscan TO 'off'
+ SET enable_nestloop TO 'off'
+ SET enable_mergejoin TO 'off'
 AS $function$
 DECLARE orphan record;
 BEGIN
-  SELECT task_id, job_id INTO orphan FROM written
-    WHERE (SELECT task.job_id FROM task WHERE task.id = written.task_id) IS DISTINCT FROM job_id LIMIT 1;
+  SELECT written.task_id, written.job_id INTO orphan FROM written
+    LEFT JOIN (SELECT id, job_id FROM task WHERE id = ANY (ARRAY(SELECT task_id FROM written))) AS found ON found.id = written.task_id
+    WHERE found.job_id IS DISTINCT FROM written.job_id LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'a lease refers to task % of job %, which is not there', orphan.task_id, orphan.job_id
       USING ERRCODE = 'foreign_key_violation';

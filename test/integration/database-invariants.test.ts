@@ -186,4 +186,26 @@ it('starts no batch that has a custom_id twice', async () => {
   await expect(start()).rejects.toThrow('3 rows stored under 2 custom_ids');
   await server.database.query(`UPDATE job_row SET custom_id = 'c' WHERE job_id = $1 AND row_no = 2`, [job?.id]);
   expect(await start()).toEqual({ started: true });
+
+  await server.database.query(
+    `INSERT INTO api_key (id, org_id, hash, hint) VALUES ('key_twice', $1, '\\x00', 'k')`,
+    [org],
+  );
+  await server.database.query(
+    `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ('file-twice000', $1, 'batch', 'in', 3, decode(repeat('00', 32), 'hex'))`,
+    [org],
+  );
+  const begin = (...ids: string[]): Promise<{ outcome: string }> =>
+    jobs.beginBatch(
+      {
+        ...{ id: `batch_${ids.join('')}`, orgId: org, keyId: 'key_twice', endpoint: '/v1/embeddings' },
+        ...{ inputFileId: 'file-twice000', completionWindow: '24h', metadata: {}, verify: 'spot', region: null },
+        ...{ priority: 0, deadlineInMs: 60_000, expectedS: null },
+        plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {} },
+        rows: ids.map((customId, n) => ({ rowNo: n, customId, offset: n, length: 1 })),
+      },
+      null,
+    );
+  expect(await begin('a', 'b', 'a')).toEqual({ outcome: 'refused' });
+  expect(await begin('a', 'b', 'c')).toMatchObject({ outcome: 'made' });
 });

@@ -1,8 +1,12 @@
-/** The house's road from accepted to leased: rows in, decisions by the index, leases by `LeaseStore.grant`, all on disk. */
+/**
+ * The house's road from accepted to leased: rows in, decisions by the index, leases by `LeaseStore.grant` under a held shard's epoch,
+ * all on disk. Not in it, of what a scheduler does beside: reading the file, the demand and what moved since its last decision, and
+ * keeping prices, warmth and stragglers (`TaskPlacement`); bench latency runs all of it.
+ */
 import { randomBytes } from 'node:crypto';
 import { ANYWHERE, EMPTY_NODE, FragmentationGauge, packingOf, PlacementIndex } from '@freehold/domain';
 import { batchId, drawNonces } from '@freehold/market';
-import { grantCredits, migrate, openDatabase, PgJobStore, PgLeaseStore } from '@freehold/persistence';
+import { grantCredits, migrate, openDatabase, PgJobStore, PgLeaseStore, PgShards } from '@freehold/persistence';
 
 /** Four tasks a GPU, and room for a hundred times what is under way. */
 const FLEET = { nodes: 500, gpus: 8, shareMilli: 250 };
@@ -16,7 +20,7 @@ const DAY_MS = 86_400_000;
 const IN_FLIGHT = 2;
 
 export async function openPlacements(url, fleet = FLEET) {
-  const database = await openDatabase({ url, poolSize: 4 });
+  const database = await openDatabase({ url, poolSize: 5 });
   await migrate(database);
   const store = new PgLeaseStore(database);
   await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [ORG]);
@@ -39,7 +43,13 @@ export async function openPlacements(url, fleet = FLEET) {
   }
   // Nobody else submits at that moment: a window would only wait.
   const jobs = new PgJobStore(database, () => undefined, 0);
-  return { database, store, jobs, index: indexOf(nodeIds, fleet), fleet, close: () => database.close() };
+  // Every grant is fenced by the epoch of a shard that is held, as a scheduler's is.
+  const shards = new PgShards(database);
+  const close = async () => {
+    await shards.close();
+    await database.close();
+  };
+  return { database, store, jobs, held: await shards.hold(1, 1), index: indexOf(nodeIds, fleet), fleet, close };
 }
 
 function indexOf(nodeIds, { gpus, shareMilli }) {
@@ -86,7 +96,7 @@ export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true }
     const rows = Math.min(WINDOW, count - at);
     const jobId = await accept(house, rows);
     const { wishes, choices } = decide(house, task, jobId, rows, rowsPerTask);
-    const commit = house.store.grant(wishes, LEASE_MS).then((granted) => {
+    const commit = house.store.grant(wishes, LEASE_MS, house.held).then((granted) => {
       if (endsAtOnce) for (const choice of choices) house.index.give(task, choice);
       else standing.push(...choices);
       leased += granted.length;

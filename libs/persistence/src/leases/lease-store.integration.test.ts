@@ -111,6 +111,8 @@ describe('demand and grants', () => {
     await market.database.query(pause, [job, true]);
     expect(await store.grant(wishes, LEASE_MS)).toEqual([]);
     await market.database.query(pause, [job, false]);
+    // Whoever holds no shard grants nothing.
+    expect(await store.grant(wishes, LEASE_MS, [])).toEqual([]);
     expect(await store.grant(wishes, LEASE_MS)).toHaveLength(2);
   });
 
