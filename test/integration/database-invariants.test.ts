@@ -187,10 +187,9 @@ it('starts no batch that has a custom_id twice', async () => {
   await server.database.query(`UPDATE job_row SET custom_id = 'c' WHERE job_id = $1 AND row_no = 2`, [job?.id]);
   expect(await start()).toEqual({ started: true });
 
-  await server.database.query(
-    `INSERT INTO api_key (id, org_id, hash, hint) VALUES ('key_twice', $1, '\\x00', 'k')`,
-    [org],
-  );
+  await server.database.query(`INSERT INTO api_key (id, org_id, hash, hint) VALUES ('key_twice', $1, '\\x00', 'k')`, [
+    org,
+  ]);
   await server.database.query(
     `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ('file-twice000', $1, 'batch', 'in', 3, decode(repeat('00', 32), 'hex'))`,
     [org],

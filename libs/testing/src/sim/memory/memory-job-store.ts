@@ -109,7 +109,9 @@ export class MemoryJobStore extends JobStore {
       const rows = this.#db.rows.where((row) => row.jobId === jobId);
       const ids = new Set(rows.map(({ customId }) => customId)).size;
       if (rows.length !== plan.rowCount || ids !== plan.rowCount)
-        throw new Error(`batch ${jobId} has ${rows.length} rows under ${ids} custom_ids: its file has ${plan.rowCount}`);
+        throw new Error(
+          `batch ${jobId} has ${rows.length} rows under ${ids} custom_ids: its file has ${plan.rowCount}`,
+        );
       const covered = coveredFor(this.#db, job.orgId);
       const own = balanceOf(this.#db, ledger.balanceOf(job.orgId));
       const balance = covered !== null && covered < own ? covered : own;
