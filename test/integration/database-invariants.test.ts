@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import type { ReadBatch } from '@freehold/market';
 import { isCheckViolation, isUniqueViolation, PgJobStore } from '@freehold/persistence';
 import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test/market-database.ts';
 import { LEASE_MS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
@@ -194,17 +195,25 @@ it('starts no batch that has a custom_id twice', async () => {
     `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ('file-twice000', $1, 'batch', 'in', 3, decode(repeat('00', 32), 'hex'))`,
     [org],
   );
-  const begin = (...ids: string[]): Promise<{ outcome: string }> =>
-    jobs.beginBatch(
-      {
-        ...{ id: `batch_${ids.join('')}`, orgId: org, keyId: 'key_twice', endpoint: '/v1/embeddings' },
-        ...{ inputFileId: 'file-twice000', completionWindow: '24h', metadata: {}, verify: 'spot', region: null },
-        ...{ priority: 0, deadlineInMs: 60_000, expectedS: null },
-        plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {} },
-        rows: ids.map((customId, n) => ({ rowNo: n, customId, offset: n, length: 1 })),
-      },
-      null,
-    );
+  const begin = (...ids: string[]): Promise<{ outcome: string }> => {
+    const batch: ReadBatch = {
+      id: `batch_${ids.join('')}`,
+      orgId: org,
+      keyId: 'key_twice',
+      endpoint: '/v1/embeddings',
+      inputFileId: 'file-twice000',
+      completionWindow: '24h',
+      metadata: {},
+      verify: 'spot',
+      region: null,
+      priority: 0,
+      deadlineInMs: 60_000,
+      expectedS: null,
+      plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {} },
+      rows: ids.map((customId, n) => ({ rowNo: n, customId, offset: n, length: 1 })),
+    };
+    return jobs.beginBatch(batch, null);
+  };
   expect(await begin('a', 'b', 'a')).toEqual({ outcome: 'refused' });
   expect(await begin('a', 'b', 'c')).toMatchObject({ outcome: 'made' });
 });
