@@ -25,6 +25,8 @@ import {
 import {
   COORDINATOR_CONFIG,
   CoordinatorUseCases,
+  inBackground,
+  inForeground,
   LocalBases,
   OwnEngines,
   Log,
@@ -62,6 +64,9 @@ const CONCURRENCY: Readonly<Record<Topic, number>> = {
   settle: 4,
   chain: 1,
 };
+
+/** What follows an answer. Somebody waits for the rest. */
+const FOLLOWS: ReadonlySet<Topic> = new Set(['verify', 'finalize', 'settle', 'chain']);
 
 /** Processes of the scheduler: what arrives on each topic, and what happens when time passes. The rules live in `market`. */
 @Injectable()
@@ -254,9 +259,9 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       verify: (lease, signal) => verifyResult(ports, lease, signal),
       rejected: (lease) => {
         this.log.warn(lease, 'lease rejected by audit');
-        this.#desk?.wake();
+        inForeground(() => this.#desk?.wake());
       },
-      passed: () => this.#desk?.nudge(),
+      passed: () => inForeground(() => this.#desk?.nudge()),
       issueVoucher: (task) => this.useCases.issueVoucher(task),
       outbox: this.outbox,
       blocks: this.blocks,
@@ -267,10 +272,13 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
 
   /** A handler that throws is asked again by the queue; one that returns marks its outbox row as done. */
   async #consume(topic: Topic, handle: (message: QueueMessage, signal: AbortSignal) => Promise<void>): Promise<void> {
-    const consumer = await this.queue.consume(topic, CONCURRENCY[topic], async (message, signal) => {
+    const handled = async (message: QueueMessage, signal: AbortSignal): Promise<void> => {
       await handle(message, signal);
       await this.outbox.done([message.outboxId]);
-    });
+    };
+    const consumer = await this.queue.consume(topic, CONCURRENCY[topic], (message, signal) =>
+      FOLLOWS.has(topic) ? inBackground(() => handled(message, signal)) : handled(message, signal),
+    );
     this.#consumers.push(consumer);
   }
 

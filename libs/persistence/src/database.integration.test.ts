@@ -5,7 +5,15 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { StoreAway } from '@freehold/market';
 import { startPostgres, temporaryDatabase, testPostgres, type TestPostgres } from '@freehold/wiring/embedded';
 import { marketDatabase, type MarketDatabase } from '../test/market-database.ts';
-import { isUniqueViolation, migrate, migrationFiles, openDatabase, SchemaMismatchError } from './index.ts';
+import {
+  inBackground,
+  inForeground,
+  isUniqueViolation,
+  migrate,
+  migrationFiles,
+  openDatabase,
+  SchemaMismatchError,
+} from './index.ts';
 
 let server: TestPostgres;
 beforeAll(async () => {
@@ -88,6 +96,31 @@ describe('transactions', () => {
     expect(starts).toBeGreaterThan(2);
     expect(await market.database.query('SELECT n FROM pair')).toEqual([{ n: 2 }, { n: 2 }]);
   }, 20_000);
+
+  it('leave connections to what somebody waits for, however many there are in the background', async () => {
+    const lent = await openDatabase({ url: market.url, poolSize: 6, applicationName: 'lent' });
+    const waiting = `SELECT 1 FROM pg_stat_activity WHERE application_name = 'lent' AND wait_event_type = 'Lock'`;
+    let done = 0;
+    let behind: Promise<unknown>[] = [];
+    await market.database.transaction(async (tx) => {
+      await tx.query('SELECT pg_advisory_xact_lock(43)');
+      behind = Array.from({ length: 12 }, () =>
+        inBackground(() => lent.query('SELECT pg_advisory_xact_lock_shared(43)')).then(() => (done += 1)),
+      );
+      while ((await market.database.query(waiting)).length < 3);
+      // All that are not theirs are free, at once.
+      const ahead = await Promise.all(
+        [1, 2].map((n) => lent.transaction((own) => own.query('SELECT $1::int AS n', [n]))),
+      );
+      expect(ahead.flat()).toEqual([{ n: 1 }, { n: 2 }]);
+      expect([(await market.database.query(waiting)).length, done]).toEqual([3, 0]);
+      const woken = await inBackground(() => inForeground(() => lent.query('SELECT 3 AS n')));
+      expect(woken).toEqual([{ n: 3 }]);
+    });
+    await Promise.all(behind);
+    expect(done).toBe(12);
+    await lent.close();
+  });
 
   it('wait for the disk when durable, whatever the server’s default', async () => {
     const show = (durable: boolean): Promise<Record<string, unknown>[]> =>

@@ -3,6 +3,7 @@ import pg from 'pg';
 import { DataSource, type QueryRunner } from 'typeorm';
 import { StoreAway } from '@freehold/market';
 import { arrayLiteral } from './array-literals.ts';
+import { isInBackground, Turns } from './background.ts';
 import { CommitUnknownError, isConflict, isConnectionLoss } from './database-errors.ts';
 import { migrationClasses } from './migrations.ts';
 import { Ears } from './ears.ts';
@@ -52,6 +53,8 @@ export interface DatabaseOptions {
 
 /** Enough for a process whose handlers each hold one connection for a few milliseconds; 5 processes stay below Postgres' default of 100. */
 const POOL_SIZE = 10;
+/** Of the connections for what nobody waits for: a burst of verdicts once held all of them, and placements stood in line. */
+const BACKGROUND_SHARE = 0.4;
 /** pg drops idle connections after 10 s; a new one costs a chat its handshake and every plan: two minutes outlast most pauses. */
 const IDLE_CONNECTION_MS = 120_000;
 /** The heaviest statement of the house (COPY of a batch's rows, acceptance of a lease) takes well below 1 s. */
@@ -84,22 +87,21 @@ class GuardedPool extends pg.Pool {
 export class Database implements Sql {
   readonly dataSource: DataSource;
   readonly #reconnectMs: number;
+  readonly #background: Turns;
 
-  constructor(dataSource: DataSource, reconnectMs: number) {
+  constructor(dataSource: DataSource, reconnectMs: number, backgroundMax: number) {
     this.dataSource = dataSource;
     this.#reconnectMs = reconnectMs;
+    this.#background = new Turns(backgroundMax);
   }
 
   /** One statement, committed by itself. Done again only where the server never saw it, or rolled it back in a deadlock. */
   async query<Row = Record<string, unknown>>(sql: string, params: readonly unknown[] = []): Promise<Row[]> {
     for (let attempt = 1; ; attempt += 1) {
-      const runner = await this.#connected();
       try {
-        return await ask<Row>(runner, sql, params);
+        return await this.#lend((runner) => ask<Row>(runner, sql, params));
       } catch (error) {
         if (!isConflict(error) || attempt >= CONFLICT_ATTEMPTS) throw named(error);
-      } finally {
-        await runner.release();
       }
       await conflictPause(attempt);
     }
@@ -145,23 +147,35 @@ export class Database implements Sql {
     if (this.dataSource.isInitialized) await this.dataSource.destroy();
   }
 
-  async #attempt<T>(work: (tx: Sql) => Promise<T>, options: TransactionOptions): Promise<T> {
-    const runner = await this.#connected();
-    let committing = false;
-    try {
-      const begin = `BEGIN ISOLATION LEVEL ${options.isolation ?? 'READ COMMITTED'}`;
-      await ask(runner, options.durable === true ? `${begin}; SET LOCAL synchronous_commit = on` : begin, []);
-      const result = await work({ query: (sql, params) => ask(runner, sql, params ?? []) });
-      committing = true;
-      await ask(runner, 'COMMIT', []);
-      return result;
-    } catch (error) {
-      if (committing && isConnectionLoss(error)) throw new CommitUnknownError(error);
-      await rollBack(runner);
-      throw error;
-    } finally {
-      await runner.release();
-    }
+  #attempt<T>(work: (tx: Sql) => Promise<T>, options: TransactionOptions): Promise<T> {
+    return this.#lend(async (runner) => {
+      let committing = false;
+      try {
+        const begin = `BEGIN ISOLATION LEVEL ${options.isolation ?? 'READ COMMITTED'}`;
+        await ask(runner, options.durable === true ? `${begin}; SET LOCAL synchronous_commit = on` : begin, []);
+        const result = await work({ query: (sql, params) => ask(runner, sql, params ?? []) });
+        committing = true;
+        await ask(runner, 'COMMIT', []);
+        return result;
+      } catch (error) {
+        if (committing && isConnectionLoss(error)) throw new CommitUnknownError(error);
+        await rollBack(runner);
+        throw error;
+      }
+    });
+  }
+
+  /** A connection for as long as `use` takes; in the background when one of those is free. */
+  #lend<T>(use: (runner: QueryRunner) => Promise<T>): Promise<T> {
+    const lend = async (): Promise<T> => {
+      const runner = await this.#connected();
+      try {
+        return await use(runner);
+      } finally {
+        await runner.release();
+      }
+    };
+    return isInBackground() ? this.#background.take(lend) : lend();
   }
 
   /** A connection, waiting (bounded) for a server that is away: nothing was sent yet, so trying again is always safe. */
@@ -215,12 +229,17 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     });
     try {
       await dataSource.initialize();
-      return new Database(dataSource, reconnectMs);
+      return new Database(dataSource, reconnectMs, backgroundMax(options.poolSize ?? POOL_SIZE));
     } catch (error) {
       if (!isConnectionLoss(error) || performance.now() >= until) throw error;
       await sleep(Math.random() * RETRY_DELAY_MAX_MS);
     }
   }
+}
+
+/** Two acceptances may wait for locks: somebody else's turn comes all the same. */
+function backgroundMax(poolSize: number): number {
+  return Math.max(3, Math.floor(poolSize * BACKGROUND_SHARE));
 }
 
 /** Full jitter: whoever met in a deadlock should not meet again. */

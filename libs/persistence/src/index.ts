@@ -1,4 +1,5 @@
 export * from './database.ts';
+export { inBackground, inForeground } from './background.ts';
 export * from './database-errors.ts';
 export * from './migrate.ts';
 export { migrationFiles } from './migrations.ts';

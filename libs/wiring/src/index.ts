@@ -14,4 +14,5 @@ export * from './coordinator/use-cases.ts';
 export { endWithParent } from './embedded/children.ts';
 export { outliveFullLog } from './embedded/child-log.ts';
 export { DiskRoom } from './coordinator/disk-room.ts';
+export { inBackground, inForeground } from '@freehold/persistence';
 export { startFaultText } from './coordinator/start-fault.ts';

@@ -20,6 +20,7 @@ import {
 } from '@freehold/market';
 import type { AuditDue } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import { isInBackground } from '../background.ts';
 import type { Database } from '../database.ts';
 import { Window } from '../window.ts';
 import { acceptAll, HELD } from './accept.ts';
@@ -98,7 +99,9 @@ export class PgLeaseStore extends LeaseStore {
     return rememberSpeed(this.#database, nodeId, digest, rowsPerSecond);
   }
   nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>> {
-    return nodeIds.length === 0 ? Promise.resolve(new Map()) : this.#records.add(nodeIds);
+    if (nodeIds.length === 0) return Promise.resolve(new Map());
+    // Verdicts share a question. A placement waits for nobody's.
+    return isInBackground() ? this.#records.add(nodeIds) : nodeRecords(this.#database, nodeIds);
   }
   moved(cursor: string | null): Promise<MovedSince> {
     return moved(this.#database, cursor);
