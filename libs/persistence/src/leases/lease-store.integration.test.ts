@@ -554,6 +554,28 @@ describe('acceptances that come together', () => {
     await market.database.query(orders(`state = 'refunded'`), [BOOK, operator]);
   });
 
+  it('have their voucher in the next epoch when theirs is closed while they wait for it', async () => {
+    const [node, org, book] = [await world.node(), await world.org(1_000n), `0x${'b2'.repeat(32)}`];
+    await world.openBook(org, book);
+    const [chat] = await chats(1, node, org);
+    if (chat === undefined) throw new Error('no chat was made');
+    const acceptance = await world.acceptance(chat.lease);
+    let accepting: Promise<{ readonly moved: boolean } | undefined> = Promise.resolve(undefined);
+    await market.database.transaction(async (tx) => {
+      await tx.query('SELECT 1 FROM chain_epoch WHERE book = $1 FOR UPDATE', [book]);
+      accepting = store.accept(acceptance);
+      const waiting = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      while ((await market.database.query(waiting)).length === 0);
+      const closed = `state = 'closed', closed_at = now(), debits = '{}', credits = '{}', fee = 0`;
+      await tx.query(`UPDATE chain_epoch SET ${closed} WHERE book = $1`, [book]);
+      await tx.query('INSERT INTO chain_epoch (book, epoch) VALUES ($1, $2)', [book, String(OPEN_EPOCH + 1n)]);
+    });
+    expect((await accepting)?.moved).toBe(true);
+    const vouchers = await market.database.query('SELECT book_epoch FROM voucher WHERE node_id = $1', [node]);
+    await market.database.query(`UPDATE chain_order SET state = 'refunded' WHERE book = $1`, [book]);
+    expect(vouchers).toEqual([{ book_epoch: String(OPEN_EPOCH + 1n) }]);
+  });
+
   it('do not wait for a job that another holds: its lease alone does, and no later group either', async () => {
     const [node, org] = [await world.node(), await world.org(1_000n)];
     const [held, ...free] = await chats(4, node, org);

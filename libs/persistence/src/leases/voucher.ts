@@ -49,10 +49,7 @@ interface Claim {
  */
 export async function issueVouchers(tx: Sql, earned: readonly Earned[]): Promise<void> {
   if (earned.length === 0) return;
-  const epochs = await tx.query<OpenEpoch>(
-    `SELECT e.book, e.epoch FROM chain_epoch e JOIN chain_book b ON b.book = e.book AND b.state = 'alive'
-     WHERE e.state = 'open' ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
-  );
+  const epochs = await lockEpochs(tx);
   if (epochs.length === 0) return;
   await lockOrders(tx, epochs, earned);
   const claims: Claim[] = [];
@@ -67,6 +64,22 @@ export async function issueVouchers(tx: Sql, earned: readonly Earned[]): Promise
     }
   }
   for (const alike of groups(claims, ({ order, payout }) => `${payout} ${order.book}`)) await issueAll(tx, alike);
+}
+
+const OPEN_EPOCHS = `chain_epoch e JOIN chain_book b ON b.book = e.book AND b.state = 'alive' WHERE e.state = 'open'`;
+
+/**
+ * Who waited while an epoch was closed finds it closed, and does not see the one that was opened with it: that statement began before.
+ * Another look tells, and then there is nothing to wait for.
+ */
+async function lockEpochs(tx: Sql): Promise<readonly OpenEpoch[]> {
+  for (;;) {
+    const locked = await tx.query<OpenEpoch>(
+      `SELECT e.book, e.epoch FROM ${OPEN_EPOCHS} ORDER BY b.opened_block DESC, e.book FOR SHARE OF e`,
+    );
+    const [open] = await tx.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${OPEN_EPOCHS}`);
+    if (locked.length >= (open?.n ?? 0)) return locked;
+  }
 }
 
 /**
