@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from '@jest/globals';
-import { marketDatabase, type MarketDatabase } from '../test/market-database.ts';
+import { countingQueries, marketDatabase, type MarketDatabase } from '../test/market-database.ts';
 import { fileWork, PgOutbox } from './index.ts';
 
 let market: MarketDatabase;
@@ -10,6 +10,11 @@ beforeAll(async () => {
 }, 30_000);
 afterAll(() => market.close());
 beforeEach(() => market.database.query('TRUNCATE outbox'));
+
+async function idsOf(condition: string): Promise<string[]> {
+  const rows = await market.database.query<{ id: string }>(`SELECT id FROM outbox WHERE ${condition} ORDER BY id`);
+  return rows.map(({ id }) => id);
+}
 
 async function file(count: number): Promise<void> {
   await market.database.transaction((tx) =>
@@ -63,6 +68,20 @@ it('refills a lost queue with everything sent and not done, and with nothing tha
   const first = sent.splice(0, 3);
   await outbox.relay(10, send);
   expect(sent).toEqual(first.slice(1));
+});
+
+it('marks what is done within a window by one statement, and tells each when its own is marked', async () => {
+  await file(5);
+  const counted = countingQueries(market.database);
+  const sharing = new PgOutbox(counted.database, 20);
+  const ids = await idsOf('done_at IS NULL');
+  const marks = [ids.slice(0, 2), ids.slice(1, 3), ids.slice(3, 4)].map(async (some) => {
+    await sharing.done(some);
+    return (await idsOf('done_at IS NOT NULL')).filter((id) => some.includes(id));
+  });
+  expect(await Promise.all(marks)).toEqual([ids.slice(0, 2), ids.slice(1, 3), ids.slice(3, 4)]);
+  expect(counted.statements).toBe(1);
+  expect(await idsOf('done_at IS NULL')).toEqual(ids.slice(4));
 });
 
 it('gives filed work to one taker, and to the queue what nobody took, gave up, or has to wait', async () => {

@@ -8,6 +8,27 @@ export interface MarketDatabase {
   close(): Promise<void>;
 }
 
+/** The same database, with the number of its statements outside of transactions and of its transactions. */
+export function countingQueries(real: Database): { readonly database: Database; readonly statements: number } {
+  let statements = 0;
+  const database = new Proxy(real, {
+    get: (target, member) => {
+      const value: unknown = Reflect.get(target, member, target);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]): unknown => {
+        if (member === 'query' || member === 'transaction') statements += 1;
+        return Reflect.apply(value, target, args);
+      };
+    },
+  });
+  return {
+    database,
+    get statements() {
+      return statements;
+    },
+  };
+}
+
 /** An empty, migrated database of its own on the test run's server: copied from a template, so the second one takes ~50 ms. */
 export async function marketDatabase(options: Partial<DatabaseOptions> = {}): Promise<MarketDatabase> {
   const server = await testPostgres();

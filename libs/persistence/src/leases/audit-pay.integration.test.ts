@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { AuditDue } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
-import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
+import { countingQueries, marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { FEE_BPS, MarketWorld, ROW_PRICE } from '../../test/market-world.ts';
 import { PgSettlementStore } from '../chain/pg-settlement-store.ts';
 import { runDoctor } from '../doctor/index.ts';
@@ -143,5 +143,61 @@ describe('an auditor', () => {
     );
     expect(sums).toEqual({ credits: String(8n * CHARGE), debits: String(8n * CHARGE) });
     expect((await runDoctor(market.database)).violations).toEqual([]);
+  });
+});
+
+describe('vouchers of one window', () => {
+  /** Two leases of one node. */
+  async function accepted(): Promise<{ node: string; tasks: string[] }> {
+    const { org } = await orgWithOrder();
+    const node = await world.node();
+    const job = await world.batch(2 * ROWS, { org });
+    const leases = [await delivered(job, node), await delivered(job, node, 1)];
+    for (const lease of leases) await accept(lease, () => []);
+    return { node, tasks: leases.map(({ task }) => task) };
+  }
+  const bytes = (count: number, of: number): string => `0x${Buffer.alloc(count, of).toString('hex')}`;
+  const hash = (n: number): string => bytes(32, n);
+  const signature = (n: number): string => bytes(65, n);
+
+  it('are asked for, signed and kept by a statement or a commit each, every caller with its own answer', async () => {
+    const { node, tasks } = await accepted();
+    const [a = '', b = ''] = tasks;
+    const stranger = '00000000-0000-4000-8000-000000000000';
+    const counted = countingQueries(market.database);
+    const sharing = new PgSettlementStore(counted.database, 20);
+    const asked = await Promise.all([b, stranger, a].map((task) => sharing.acceptance(task)));
+    expect(asked.map((one) => one?.task ?? null)).toEqual([b, null, a]);
+    expect(counted.statements).toBe(1);
+    const signed = await Promise.all([
+      sharing.saveSignature(a, hash(1), signature(1)),
+      sharing.saveSignature(b, hash(2), signature(2)),
+    ]);
+    expect(signed).toEqual([
+      { receipt: hash(1), signature: signature(1) },
+      { receipt: hash(2), signature: signature(2) },
+    ]);
+    expect(counted.statements).toBe(2);
+    // Whoever signs it once more hears of the signature that stays.
+    await expect(sharing.saveSignature(a, hash(3), signature(3))).resolves.toEqual(signed[0]);
+    const before = counted.statements;
+    await Promise.all([sharing.markKept(node, a), sharing.markKept('another node', b)]);
+    expect(counted.statements - before).toBe(1);
+    expect((await sharing.unkept(node, 10)).map(({ task }) => task)).toEqual([b]);
+  });
+
+  it('are signed though one among them is none, and only that one fails', async () => {
+    const [a = '', b = ''] = (await accepted()).tasks;
+    const sharing = new PgSettlementStore(market.database, 20);
+    const ended = await Promise.allSettled([
+      sharing.saveSignature(a, hash(1), signature(1)),
+      sharing.saveSignature('00000000-0000-4000-8000-000000000000', hash(2), signature(2)),
+      sharing.saveSignature(b, hash(3), signature(3)),
+    ]);
+    expect(ended.map((one) => (one.status === 'fulfilled' ? one.value.receipt : String(one.reason)))).toEqual([
+      hash(1),
+      expect.stringContaining('has no voucher to sign'),
+      hash(3),
+    ]);
   });
 });
