@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { readFileSync } from 'node:fs';
 import { toFile } from 'openai';
 import { finalizeBatch, validateBatch } from '@freehold/market';
+import { PgStandstills } from '@freehold/persistence';
 import { Statement } from '@freehold/protocol';
 import { acceptRows } from '../test/accept-rows.ts';
 import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
@@ -92,6 +93,28 @@ describe('what is asked of the node itself', () => {
     expect(status).toBe('failed');
     const param = `metadata.${Object.keys(metadata)[0] ?? ''}`;
     expect(errors?.data).toMatchObject([{ code: 'no_node_fits', param, message: expect.stringMatching(message) }]);
+  });
+
+  it('names who rests and until when, and a scheduler without room, as the schedulers show it', async () => {
+    const { id } = await submitted({});
+    const standstills = new PgStandstills(house.database);
+    const [one] = house.link.nodes();
+    const why = (): Promise<Record<string, unknown>> => call('GET', `/market/v1/jobs/${id}/explain`);
+    expect(await why()).toMatchObject({ fitting: 2, waits: true });
+    const rests = [{ nodeId: one?.id ?? '', why: 'it left an audit unanswered', forMs: 15_000 }];
+    await standstills.show('scheduler', { rests, full: [], shardCount: 1 });
+    expect(await why()).toMatchObject({
+      fitting: 1,
+      eliminated: [{ constraint: 'resting', nodes: 1, endsInS: expect.any(Number) }],
+    });
+    await standstills.show('scheduler', { rests: [], full: [0], shardCount: 1 });
+    expect(await why()).toMatchObject({ fitting: 0, eliminated: [{ constraint: 'scheduler-full', nodes: 2 }] });
+    await house.database.query(
+      `UPDATE coordinator SET updated_at = now() - interval '20 seconds' WHERE key = 'standstill.scheduler'`,
+    );
+    expect(await why()).toMatchObject({ fitting: 2 });
+    await tenant.client.batches.cancel(id);
+    expect(await why()).toMatchObject({ waits: false });
   });
 
   it('lets a batch wait for nodes to come that means to', async () => {

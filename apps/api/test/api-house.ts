@@ -28,6 +28,7 @@ import {
   OfferBook,
   ProviderLink,
   QueueView,
+  Standstills,
   SignatureCheck,
   Signer,
   Statements,
@@ -51,6 +52,7 @@ import {
   PgLeaseStore,
   PgOfferBook,
   PgQueueView,
+  PgStandstills,
   PgStatements,
   type Database,
 } from '@freehold/persistence';
@@ -263,6 +265,7 @@ export async function apiHouse(
       [LeaseStore, parts.leases],
       [OfferBook, parts.offers],
       [QueueView, new PgQueueView(database)],
+      [Standstills, new PgStandstills(database)],
       [BooksWatch, new PgBooksWatch(database)],
       [Statements, new PgStatements(database)],
       [ObjectStore, parts.objects],

@@ -35,7 +35,7 @@ export function addWhy(program: Command): void {
 /** `freehold node why`: it asks the market, so it is not one of the node process's own words. */
 export function addNodeWhy(node: Command): void {
   reaching(node.command('why').argument('[node]', 'its peer id; every connected node without it'))
-    .description('What a node got and lost among the open jobs, by reason, and the price that would have won.')
+    .description('Which jobs whose rows wait now a node gets and loses, by reason, and the price that would win one.')
     .addHelpText(
       'after',
       '\nExamples:\n  freehold node why\n  freehold node why 16Uiu2… --json | jq .priceThatWouldWin\n  freehold node why --url https://api.example --key fh_…',

@@ -12,6 +12,7 @@ import {
   ProviderLink,
   reapLeases,
   Shards,
+  Standstills,
   SignatureCheck,
   Signer,
   sweepPayloads,
@@ -45,6 +46,8 @@ const RENEW_MS = 3_000;
 const PLACED_MAX = 64;
 /** A shard of a scheduler that died is another's after so long, or two of it. */
 const SHARDS_MS = 1_000;
+/** As often as people ask again. */
+const STANDSTILL_MS = 1_000;
 const QUEUE_CHECK_MS = 2_000;
 const CHAIN_MS = 1_000;
 const PRUNE_MS = 60_000;
@@ -76,12 +79,14 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   #desk: LeaseDesk | null = null;
   /** The shards held at the last look, and their epochs. */
   #held = '';
+  #isStandstillShown = false;
   readonly #auditors: Auditors;
 
   constructor(
     @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
     private readonly leases: LeaseStore,
     private readonly shards: Shards,
+    private readonly standstills: Standstills,
     private readonly processes: ProcessDirectory,
     private readonly outbox: Outbox,
     private readonly queue: WorkQueue,
@@ -195,8 +200,17 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     desk.hold(held, count);
   }
 
+  /** Nothing is written while nothing stands still. */
+  async #showStandstill(desk: LeaseDesk): Promise<void> {
+    const standstill = desk.standstill();
+    const isShown = standstill.rests.length > 0 || standstill.full.length > 0;
+    if (isShown || this.#isStandstillShown) await this.standstills.show(this.link.peerId(), standstill);
+    this.#isStandstillShown = isShown;
+  }
+
   #startTickers(desk: LeaseDesk): void {
     this.#every(SHARDS_MS, 'holding shards', () => this.#holdShards(desk));
+    this.#every(STANDSTILL_MS, 'showing who rests', () => this.#showStandstill(desk));
     this.#every(RELAY_MS, 'relaying the outbox', async () => {
       while ((await this.useCases.relayOutbox(RELAY_ROWS_MAX)) === RELAY_ROWS_MAX);
     });

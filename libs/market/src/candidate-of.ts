@@ -1,7 +1,8 @@
-import { ENGINE_CAPABILITIES, reputationOf, unitsFromJson, type Candidate } from '@freehold/domain';
+import { ENGINE_CAPABILITIES, reputationOf, shardOf, unitsFromJson, type Candidate } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
-import type { ConnectedNode } from './ports/provider-link.ts';
+import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
+import type { Standstills } from './ports/standstills.ts';
 
 /** Finer differences are noise of the measurement; and nodes that are alike are decided about as one. */
 const REPUTATION_STEPS = 1_000;
@@ -9,15 +10,26 @@ const SPEED_DIGITS = 2;
 
 type Measured = (nodeId: string, digest: string) => number | undefined;
 
-/** Connected nodes as the placement sees them, read anew; without those that the market does not know yet. */
-export async function candidatesOf(
-  leases: Pick<LeaseStore, 'nodeRecords'>,
-  nodes: readonly ConnectedNode[],
-): Promise<readonly Candidate[]> {
-  const records = await leases.nodeRecords(nodes.map(({ id }) => id));
+export interface CandidatesPorts {
+  readonly leases: Pick<LeaseStore, 'nodeRecords'>;
+  readonly link: Pick<ProviderLink, 'nodes'>;
+  readonly standstills: Pick<Standstills, 'shown'>;
+}
+
+/**
+ * Connected nodes as the placement sees them, read anew, with what their schedulers show of them; without those that the market
+ * does not know yet.
+ */
+export async function candidatesOf({ leases, link, standstills }: CandidatesPorts): Promise<readonly Candidate[]> {
+  const nodes = link.nodes();
+  const [records, shown] = await Promise.all([leases.nodeRecords(nodes.map(({ id }) => id)), standstills.shown()]);
+  const rests = new Map(shown.flatMap((one) => one.rests).map(({ nodeId, why, forMs }) => [nodeId, { why, forMs }]));
+  const isFull = (id: string): boolean =>
+    shown.some(({ full, shardCount }) => full.length > 0 && full.includes(shardOf(id, shardCount)));
   return nodes.flatMap((node) => {
     const record = records.get(node.id);
-    return record === undefined ? [] : [candidateOf(node, record)];
+    if (record === undefined) return [];
+    return [{ ...candidateOf(node, record), rest: rests.get(node.id) ?? null, isSchedulerFull: isFull(node.id) }];
   });
 }
 

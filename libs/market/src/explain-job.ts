@@ -1,25 +1,60 @@
-import { explainPlacement, type Explanation } from '@freehold/domain';
+import { AVOID_MS, explainPlacement, type Ask, type Candidate, type Explanation } from '@freehold/domain';
 import type { JobView } from './ports/job-store.ts';
-import type { LeaseStore } from './ports/lease-store.ts';
-import type { ProviderLink } from './ports/provider-link.ts';
-import { askOfJob, demandOf } from './ask-of.ts';
-import { candidatesOf } from './candidate-of.ts';
+import type { LeaseStore, OpenDemand } from './ports/lease-store.ts';
+import { askOf, askOfJob, demandOf } from './ask-of.ts';
+import { candidatesOf, type CandidatesPorts } from './candidate-of.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import { lookAtWarmth } from './look-at-warmth.ts';
 
-/** Why a job's rows are (not) being placed now, over the nodes this process sees. Null before its model is known. */
+export interface ExplainPorts extends CandidatesPorts {
+  readonly leases: Pick<LeaseStore, 'nodeRecords' | 'demand' | 'demandOf'>;
+}
+
+/** Why a job's rows are (not) being placed now. `waits`: whether any of them waits for a node at all. */
+export type JobExplanation = Explanation & { readonly waits: boolean };
+
+/** Over the nodes this process sees. Null before its model is known. */
 export async function explainJob(
-  ports: { readonly leases: LeaseStore; readonly link: ProviderLink },
+  ports: ExplainPorts,
   job: JobView,
   deadlineInMs: number,
-): Promise<Explanation | null> {
+): Promise<JobExplanation | null> {
   if (job.model === null) return null;
-  const candidates = await candidatesOf(ports.leases, ports.link.nodes());
-  const ask = askOfJob(job, job.model, deadlineInMs);
+  const [candidates, [own]] = await Promise.all([candidatesOf(ports), ports.leases.demandOf([job.id], 1)]);
+  if (own === undefined) {
+    const explanation = explainPlacement(askOfJob(job, job.model, deadlineInMs), candidates);
+    return { ...explanation, waits: false, summary: `None of its rows waits for a node now. ${explanation.summary}` };
+  }
+  return { ...(await explainOpen(ports, own, candidates)), waits: true };
+}
+
+async function explainOpen(
+  { leases }: Pick<ExplainPorts, 'leases'>,
+  own: OpenDemand,
+  candidates: readonly Candidate[],
+): Promise<Explanation> {
+  const ask = patientAsk(own, candidates);
   // Where everybody has everything loaded, nobody waits for it.
   if (candidates.every(({ models }) => models.every(({ loaded }) => loaded))) return explainPlacement(ask, candidates);
-  const open = await ports.leases.demand(DECISION_JOBS_MAX, 1);
-  const warmth = lookAtWarmth(candidates, open.map(demandOf));
-  const own = warmth.demands.find((demand) => demand.ask.jobId === job.id);
-  return explainPlacement(own?.ask ?? ask, warmth.candidates, own && warmth.waitOf(own));
+  const open = await leases.demand(DECISION_JOBS_MAX, 1);
+  // With more open jobs than a decision looks at, this one has its turn all the same.
+  const all = open.some(({ jobId }) => jobId === own.jobId) ? open : [...open.slice(1), own];
+  const warmth = lookAtWarmth(candidates, all.map(demandOf));
+  const demand = warmth.demands.find((one) => one.ask.jobId === own.jobId);
+  const gained = demand?.ask.loadGainS;
+  const warmAsk = gained === undefined ? ask : { ...ask, loadGainS: gained };
+  return explainPlacement(warmAsk, warmth.candidates, demand && warmth.waitOf(demand));
+}
+
+/**
+ * What the placement asks for the next of its rows. Where all that is left came back, the node that lost it is left out for a
+ * while: as the placement has it, but for a run, which takes any node at once.
+ */
+function patientAsk(own: OpenDemand, candidates: readonly Candidate[]): Ask {
+  const ask = askOf(own);
+  const [next] = own.queued;
+  if (own.kind !== 'batch' || next === undefined || next.lastNode === null || own.nextRow < own.rowCount) return ask;
+  const usable = candidates.filter((node) => !node.draining && !node.rest && node.benchedForMs <= 0);
+  const avoidForMs = AVOID_MS - next.waitedMs;
+  return usable.length > 1 && avoidForMs > 0 ? { ...ask, avoidNode: next.lastNode, avoidForMs } : ask;
 }

@@ -21,6 +21,7 @@ export * from './kept-demand.ts';
 export * from './kept-fleet.ts';
 export * from './place-tasks.ts';
 export * from './ports/shards.ts';
+export * from './ports/standstills.ts';
 export * from './refuse-impossible.ts';
 export * from './refuse-offer.ts';
 export * from './unmet-need.ts';

@@ -62,6 +62,19 @@ describe('a hello at a scheduler', () => {
   });
 });
 
+describe('what a scheduler shows of its nodes', () => {
+  it('is who rests, why and for how long', async () => {
+    const { desk } = deskOfTwo();
+    expect(desk.standstill()).toEqual({ rests: [], full: [], shardCount: 1 });
+    await desk.refuse('n', { task: 'kept', epoch: 1 }, 'NO_SLOT');
+    desk.auditUnanswered('other');
+    expect(desk.standstill().rests).toEqual([
+      { nodeId: 'n', why: 'it refused or broke a lease', forMs: 500 },
+      { nodeId: 'other', why: 'it left an audit unanswered', forMs: 15_000 },
+    ]);
+  });
+});
+
 describe('a scheduler that does not hold the shard of a node', () => {
   it('remembers it, and leaves its leases to the one that does', async () => {
     const { desk, given, run } = deskOfTwo(false);

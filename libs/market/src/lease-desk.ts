@@ -6,6 +6,7 @@ import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provid
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
 import type { HeldShard } from './ports/shards.ts';
+import type { Standstill } from './ports/standstills.ts';
 import { offerFault } from './refuse-offer.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
 import { SpeedMeter } from './speed-meter.ts';
@@ -59,7 +60,7 @@ export class LeaseDesk implements LinkEvents {
       clock: ports.clock,
       resting: (nodeId) => this.#isResting(nodeId) || (this.#busy.get(nodeId) ?? 0) > ports.clock.nowMs(),
       measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
-      hasRoom: () => this.#running.size < LEASES_RUNNING_MAX,
+      hasRoom: () => this.#hasRoom(),
       granted: (lease) => this.#run(lease),
       askToYield: (lease, why) => this.#askToYield(lease, why),
       report: ports.report,
@@ -225,6 +226,19 @@ export class LeaseDesk implements LinkEvents {
     this.#link.tell(nodeId, { type: 'drop', lease, why });
   }
 
+  /** What keeps nodes of ours from work for some seconds: nobody else knows of it. */
+  standstill(): Standstill {
+    const nowMs = this.#ports.clock.nowMs();
+    const left = (why: string, untilMs: ReadonlyMap<string, number>): Standstill['rests'] =>
+      [...untilMs].flatMap(([nodeId, until]) => (until > nowMs ? [{ nodeId, why, forMs: until - nowMs }] : []));
+    const rests = new Map([...this.#rests].map(([nodeId, { untilMs }]) => [nodeId, untilMs]));
+    return {
+      rests: [...left('it refused or broke a lease', rests), ...left('it left an audit unanswered', this.#busy)],
+      full: this.#hasRoom() ? [] : this.#placement.shards,
+      shardCount: this.#placement.shardCount,
+    };
+  }
+
   get running(): number {
     return this.#running.size;
   }
@@ -239,6 +253,10 @@ export class LeaseDesk implements LinkEvents {
     const before = this.#rests.get(nodeId)?.restMs ?? REST_MS / 2;
     const restMs = Math.min(REST_MS_MAX, before * 2);
     this.#rests.set(nodeId, { untilMs: this.#ports.clock.nowMs() + restMs, restMs });
+  }
+
+  #hasRoom(): boolean {
+    return this.#running.size < LEASES_RUNNING_MAX;
   }
 
   #isResting(nodeId: string): boolean {

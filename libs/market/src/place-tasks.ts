@@ -86,6 +86,15 @@ export class TaskPlacement {
     return this.#shards.some(({ no }) => no === own);
   };
 
+  /** Numbers of the shards held, of {@link shardCount} in all. */
+  get shards(): readonly HeldShard['no'][] {
+    return this.#shards.map(({ no }) => no);
+  }
+
+  get shardCount(): number {
+    return this.#shardCount;
+  }
+
   /** Something happened to a node. */
   touch(nodeId: string): void {
     this.#fleet.touch(nodeId);

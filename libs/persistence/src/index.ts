@@ -22,4 +22,5 @@ export * from './chain/pg-payout-gate.ts';
 export * from './chain/pg-settlement-store.ts';
 export { PgFineTuneStore } from './training/pg-fine-tune-store.ts';
 export * from './processes/pg-process-register.ts';
+export { PgStandstills } from './processes/pg-standstills.ts';
 export { PgShards } from './shards/pg-shards.ts';

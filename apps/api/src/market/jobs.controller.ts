@@ -1,6 +1,14 @@
 import { Controller, Get, Param } from '@nestjs/common';
 import { JOB_STATES } from '@freehold/domain';
-import { explainJob, JobStore, LeaseStore, ProviderLink, type JobView, type KeyRecord } from '@freehold/market';
+import {
+  explainJob,
+  JobStore,
+  LeaseStore,
+  ProviderLink,
+  Standstills,
+  type JobView,
+  type KeyRecord,
+} from '@freehold/market';
 import { formatMoney, notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { marketBody } from '../openai/batch-body.ts';
@@ -15,11 +23,13 @@ export class JobsController {
   readonly #jobs: JobStore;
   readonly #leases: LeaseStore;
   readonly #link: ProviderLink;
+  readonly #standstills: Standstills;
 
-  constructor(jobs: JobStore, leases: LeaseStore, link: ProviderLink) {
+  constructor(jobs: JobStore, leases: LeaseStore, link: ProviderLink, standstills: Standstills) {
     this.#jobs = jobs;
     this.#leases = leases;
     this.#link = link;
+    this.#standstills = standstills;
   }
 
   @Get(':id')
@@ -70,7 +80,7 @@ export class JobsController {
   @Get(':id/explain')
   async explain(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
     const job = await this.#found(caller, id);
-    const ports = { leases: this.#leases, link: this.#link };
+    const ports = { leases: this.#leases, link: this.#link, standstills: this.#standstills };
     const explanation = await explainJob(ports, job, job.deadlineAtMs - Date.now());
     return {
       object: 'explanation',

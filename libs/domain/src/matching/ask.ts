@@ -16,7 +16,7 @@ export interface Needs {
   readonly gpus: number;
   /** Of each GPU; 1,000 is a whole one. */
   readonly gpuMilli: number;
-  /** Of each GPU, see {@link modelMemoryMib}. */
+  /** Of each GPU. */
   readonly vramMib: number;
   readonly cpuMilli: number;
   readonly memoryMib: number;
@@ -62,6 +62,8 @@ export interface Ask extends Needs {
   readonly deadlineInMs: number;
   /** The node that lost or refused this task last, left out for one round when another fits. */
   readonly avoidNode?: string | null;
+  /** How long it is left out at most. */
+  readonly avoidForMs?: number;
   /** Tokens of this task's prompt that a node has computed before and still holds, by node. */
   readonly cachedOn?: ReadonlyMap<string, number>;
   /** Seconds of waiting saved if one more node loads the model (`warmth.ts`); absent: nobody reckoned, any node may load it. */
@@ -93,6 +95,12 @@ export interface CandidateGpu {
   readonly freeMilli: number;
 }
 
+/** A node that gets nothing new for some seconds. */
+export interface Rest {
+  readonly why: string;
+  readonly forMs: number;
+}
+
 /** A node as one decision sees it: a snapshot, never a live object. */
 export interface Candidate {
   readonly nodeId: string;
@@ -108,6 +116,10 @@ export interface Candidate {
   /** 0..1, see {@link reputationOf}. */
   readonly reputation: number;
   readonly draining: boolean;
+  /** Absent: its scheduler leaves it no rest. */
+  readonly rest?: Rest | null;
+  /** Its scheduler runs as many leases as one process does. */
+  readonly isSchedulerFull?: boolean;
   readonly benchedForMs: number;
   readonly benchedWhy: string | null;
   readonly rowsAccepted: number;
@@ -152,18 +164,4 @@ export function reputationOf(record: {
   const good = record.rowsAccepted + PRIOR_GOOD;
   const failed = BAD_ROW_WEIGHT * record.rowsBad + LOST_LEASE_WEIGHT * record.leasesLost;
   return good / (record.rowsAccepted + PRIOR_ALL + failed);
-}
-
-/** Engines keep buffers beside weights and cache; measured with llama.cpp and vLLM at 5–15 %. */
-const MEMORY_SPARE_PERCENT = 15;
-
-/** GPU memory that one instance of a model takes: its weights, and the attention cache of every sequence it may run at once. */
-export function modelMemoryMib(model: {
-  readonly weightsMib: number;
-  readonly contextTokens: number;
-  readonly slots: number;
-  readonly cacheBytesPerToken: number;
-}): number {
-  const cacheMib = (model.contextTokens * model.slots * model.cacheBytesPerToken) / (1 << 20);
-  return Math.ceil(((model.weightsMib + cacheMib) * (100 + MEMORY_SPARE_PERCENT)) / 100);
 }

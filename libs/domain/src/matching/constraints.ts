@@ -21,6 +21,8 @@ export interface Constraint {
   readonly says: (ask: Ask) => string;
   /** Total: each constraint judges alone, whatever the others say. */
   readonly holds: (ask: Ask, node: Candidate) => boolean;
+  /** Milliseconds until it holds by itself, where that is known. */
+  readonly endsInMs?: (ask: Ask, node: Candidate) => number;
 }
 
 export function servedModel(ask: Ask, node: Candidate): ServedModel | undefined {
@@ -192,6 +194,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     lifted: 'by-waiting',
     says: () => 'is not benched after a failed audit',
     holds: (_ask, node) => node.benchedForMs <= 0,
+    endsInMs: (_ask, node) => node.benchedForMs,
   },
   {
     name: 'draining',
@@ -199,6 +202,21 @@ export const CONSTRAINTS: readonly Constraint[] = [
     lifted: 'by-waiting',
     says: () => 'takes new work',
     holds: (_ask, node) => !node.draining,
+  },
+  {
+    name: 'resting',
+    reads: 'moment',
+    lifted: 'by-waiting',
+    says: () => 'does not rest for some seconds after it refused or broke a lease, or left an audit unanswered',
+    holds: (_ask, node) => (node.rest?.forMs ?? 0) <= 0,
+    endsInMs: (_ask, node) => node.rest?.forMs ?? 0,
+  },
+  {
+    name: 'scheduler-full',
+    reads: 'moment',
+    lifted: 'by-waiting',
+    says: () => 'is served by a scheduler that has room for another lease',
+    holds: (_ask, node) => node.isSchedulerFull !== true,
   },
   {
     name: 'busy',
@@ -220,6 +238,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     lifted: 'by-waiting',
     says: () => 'did not just lose this task',
     holds: (ask, node) => ask.avoidNode !== node.nodeId,
+    endsInMs: (ask) => ask.avoidForMs ?? 0,
   },
 ];
 

@@ -6,7 +6,7 @@ import { scanCost } from './placement-index/scan.ts';
 import { ENGINES_STAND } from './placer.ts';
 import { scoreTerms, type ScoreTerms } from './score.ts';
 
-/** Why a node gets (no) work now: the open jobs as it stands among the others. */
+/** Why a node gets (no) work now, and only now: each job whose rows wait, by its next task, as the node stands among the others. */
 export interface NodeExplanation {
   readonly considered: number;
   /** Jobs for which this node would be the next to get a task. */
@@ -86,7 +86,12 @@ function outdone(ask: Ask, node: Candidate, rival: Rival | null): { readonly rea
 }
 
 function mustBe(constraint: Constraint, ask: Ask, node: Candidate): string {
-  const why = constraint.name === 'benched' && node.benchedWhy !== null ? `; this one is: ${node.benchedWhy}` : '';
+  const why =
+    constraint.name === 'benched' && node.benchedWhy !== null
+      ? `; this one is: ${node.benchedWhy}`
+      : constraint.name === 'resting' && node.rest
+        ? `; this one does for ${Math.ceil(node.rest.forMs / 1_000)} s: ${node.rest.why}`
+        : '';
   return `a node must be one that ${constraint.says(ask)}${why}`;
 }
 
@@ -130,11 +135,11 @@ function summarise(
   best: { readonly share: number } | null,
 ): string {
   if (considered === 0) return 'No job has rows that wait for a node.';
-  if (won > 0) return `Next in turn for ${won} of ${considered} jobs.`;
+  if (won > 0) return `Next in turn for ${won} of the ${considered} jobs whose rows wait now.`;
   const why = lost.map(({ jobs, says }) => `${jobs} because ${says}`).join('; ');
   const price =
     best === null
       ? ' No lower price would have won one.'
       : ` At ${Math.floor(best.share * 100)} % of its rates it would have won one.`;
-  return `Lost all ${considered} jobs: ${why}.${price}`;
+  return `Lost all ${considered} jobs whose rows wait now: ${why}.${price}`;
 }

@@ -29,9 +29,12 @@ function randomNode(rng: Chance, id: number): Candidate {
     models: served(BigInt(rng.pick([50, 150])), {
       name: rng.pick(['m', 'm', 'm', 'other']),
       loaded: rng.pick([true, false]),
+      evictS: rng.pick([0, 5, 50]),
       capabilities: rng.pick([[], ['logprobs' as const]]),
     }),
-    draining: rng.below(3) === 0,
+    draining: rng.below(6) === 0,
+    rest: rng.below(6) === 0 ? { why: 'refused', forMs: 1_000 * (1 + rng.below(9)) } : null,
+    isSchedulerFull: rng.below(9) === 0,
     leasesActive: rng.below(3),
   });
 }
@@ -49,6 +52,9 @@ function randomAsk(rng: Chance): Ask {
     gpuModels: rng.pick([[], ['A10']]),
     vramMib: rng.pick([0, 20_000]),
     deadlineInMs: rng.pick([10_000, 3_600_000]),
+    avoidNode: rng.pick([null, null, 'n0']),
+    avoidForMs: 2_500,
+    ...rng.pick([{}, { loadGainS: 0 }, { loadGainS: 20 }]),
   });
 }
 
@@ -57,10 +63,12 @@ function bruteForce(asked: Ask, nodes: readonly Candidate[]): string[] {
   const liftable = CONSTRAINTS.filter(
     (one) => one.lifted !== null && nodes.some((candidateNode) => !one.holds(asked, candidateNode)),
   );
-  const opens = (set: number): boolean =>
-    nodes.some((candidateNode) =>
-      CONSTRAINTS.every((one) => one.holds(asked, candidateNode) || (set & (1 << liftable.indexOf(one))) !== 0),
-    );
+  // Asked once: there are tens of thousands of sets.
+  const kept = nodes.map((candidateNode) => CONSTRAINTS.filter((one) => !one.holds(asked, candidateNode)));
+  const bits = kept
+    .filter((by) => by.every((one) => liftable.includes(one)))
+    .map((by) => by.reduce((set, one) => set | (1 << liftable.indexOf(one)), 0));
+  const opens = (set: number): boolean => bits.some((needed) => (needed & ~set) === 0);
   const sets = Array.from({ length: 1 << liftable.length }, (_, set) => set).filter(opens);
   return sets
     .filter((set) => !liftable.some((_, bit) => (set & (1 << bit)) !== 0 && opens(set & ~(1 << bit))))
@@ -69,26 +77,65 @@ function bruteForce(asked: Ask, nodes: readonly Candidate[]): string[] {
     .map((names) => names.join('+'));
 }
 
+/** What the explanation says of counts and prices, from the meaning of each: constraint by constraint, node by node. */
+function counted(asked: Ask, nodes: readonly Candidate[]): object {
+  const rateOf = (one: Candidate): bigint => one.models[0]?.rates.embeddingToken ?? 0n;
+  const least = (some: readonly Candidate[]): { embeddingToken: string } | null => {
+    const [lowest] = some.map(rateOf).sort((a, b) => (a < b ? -1 : 1));
+    return lowest === undefined ? null : { embeddingToken: String(lowest) };
+  };
+  const failing = (one: Candidate): string[] =>
+    CONSTRAINTS.filter((constraint) => !constraint.holds(asked, one)).map(({ name }) => name);
+  const byWaiting = new Set(CONSTRAINTS.filter(({ lifted }) => lifted === 'by-waiting').map(({ name }) => name));
+  const eliminated: Record<string, number> = {};
+  let left = [...nodes];
+  for (const { name, holds } of CONSTRAINTS) {
+    const before = left.length;
+    left = left.filter((one) => holds(asked, one));
+    if (left.length < before) eliminated[name] = before - left.length;
+  }
+  const cheapest = least(nodes.filter((one) => failing(one).every((name) => name === 'price' || byWaiting.has(name))));
+  return {
+    fitting: left.length,
+    eliminated,
+    cheapest: cheapest?.embeddingToken ?? null,
+    withinCap: cheapest === null ? null : BigInt(cheapest.embeddingToken) <= 100n,
+    priceThatWouldDo: least(nodes.filter((one) => failing(one).join() === 'price')),
+  };
+}
+
 describe('minimalRelaxations', () => {
   it(`finds what a brute force over all sets of constraints finds, on ${SNAPSHOTS} random snapshots`, () => {
     const rng = chance(3);
     let found = 0;
+    const seen = new Set<string>();
     for (let round = 0; round < SNAPSHOTS; round += 1) {
       const nodes = Array.from({ length: 1 + rng.below(4) }, (_, id) => randomNode(rng, id));
       const asked = randomAsk(rng);
       const relaxations = minimalRelaxations(asked, nodes);
       const names = relaxations.map(({ constraints }) => constraints.map(({ name }) => name).join('+'));
       expect([...names].sort()).toEqual(bruteForce(asked, nodes).sort());
+      const { fitting, eliminated, cheapestOffer, priceThatWouldDo } = explainPlacement(asked, nodes);
+      expect({
+        fitting,
+        eliminated: Object.fromEntries(eliminated.map((one) => [one.constraint, one.nodes])),
+        cheapest: cheapestOffer?.rates['embeddingToken'] ?? null,
+        withinCap: cheapestOffer?.withinCap ?? null,
+        priceThatWouldDo,
+      }).toEqual(counted(asked, nodes));
       for (const { constraints, nodes: opened } of relaxations) {
         found += 1;
         for (const one of opened) {
           const left = obstacle(askingLess(asked, one), one);
           expect(left === null || left.lifted === 'by-waiting').toBe(true);
           expect(constraints.length).toBeGreaterThan(0);
+          for (const { name } of constraints) seen.add(name);
         }
       }
     }
     expect(found).toBeGreaterThan(SNAPSHOTS);
+    const named = ['gpu-model', 'vram', 'price', 'warm-wait', 'resting', 'scheduler-full', 'avoided'];
+    expect([...seen]).toEqual(expect.arrayContaining(named));
   });
 });
 
@@ -140,6 +187,23 @@ describe('explainPlacement', () => {
   it('offers no relaxation where nobody serves the model, and none where a node fits', () => {
     expect(explainPlacement(ask({ model: 'other' }), [node('a')]).relaxations).toEqual([]);
     expect(explainPlacement(ask(), [node('a'), node('b', { region: 'us' })]).relaxations).toEqual([]);
+  });
+
+  it('says when the first of those that rest is back, and names a scheduler that has no room', () => {
+    const rest = (forMs: number): Candidate['rest'] => ({ why: 'it refused', forMs });
+    const nodes = [node('a', { rest: rest(12_000) }), node('b', { rest: rest(30_000) })];
+    const explanation = explainPlacement(ask(), [...nodes, node('c', { isSchedulerFull: true })]);
+    expect(explanation.eliminated).toMatchObject([
+      { constraint: 'resting', nodes: 2, endsInS: 12 },
+      { constraint: 'scheduler-full', nodes: 1 },
+    ]);
+    expect(explanation.summary).toContain('(the first in 12 s)');
+    expect(explanation.relaxations.every(({ inYourHands }) => !inYourHands)).toBe(true);
+    const [lost] = explainNode(node('a', { rest: rest(12_000) }), [ask()], []).lost;
+    expect(lost).toMatchObject({
+      reason: 'resting',
+      says: expect.stringContaining('this one does for 12 s: it refused'),
+    });
   });
 
   it('says to wait where only time helps', () => {

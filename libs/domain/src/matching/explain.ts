@@ -1,6 +1,6 @@
 import { microCost, unitsToJson } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { CONSTRAINTS, obstacle, ratesFor } from './constraints.ts';
+import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
 import { askingLess, changesOf, minimalRelaxations } from './relax.ts';
 import { unitOf } from './score.ts';
 import type { WarmWait } from './warmth.ts';
@@ -12,7 +12,13 @@ export type RatesJson = Readonly<Record<string, string>>;
 export interface Explanation {
   readonly nodes: number;
   readonly fitting: number;
-  readonly eliminated: readonly { readonly constraint: string; readonly requirement: string; readonly nodes: number }[];
+  readonly eliminated: readonly {
+    readonly constraint: string;
+    readonly requirement: string;
+    readonly nodes: number;
+    /** Seconds until the first of them is one, where time alone makes it one and says when. */
+    readonly endsInS?: number;
+  }[];
   /** Rates of the cheapest node that meets everything but perhaps the price cap and what time lifts. */
   readonly cheapestOffer: { readonly rates: RatesJson; readonly withinCap: boolean } | null;
   /** Rates that would admit the cheapest node kept away by price alone. */
@@ -32,16 +38,19 @@ export interface Explanation {
 
 /** @param warmWait What its rows wait for while nodes that would have to load the model are left alone. */
 export function explainPlacement(ask: Ask, candidates: readonly Candidate[], warmWait?: WarmWait): Explanation {
-  const counts = new Map<string, number>();
+  const counts = new Map<string, Eliminated>();
   let fitting = 0;
   for (const node of candidates) {
     const kept = obstacle(ask, node);
     if (kept === null) fitting += 1;
-    else counts.set(kept.name, (counts.get(kept.name) ?? 0) + 1);
+    else note(counts, kept, ask, node);
   }
   const eliminated = CONSTRAINTS.flatMap((constraint) => {
-    const nodes = counts.get(constraint.name);
-    return nodes === undefined ? [] : [{ constraint: constraint.name, requirement: constraint.says(ask), nodes }];
+    const counted = counts.get(constraint.name);
+    if (counted === undefined) return [];
+    const { nodes, endsInMs } = counted;
+    const end = endsInMs === null ? {} : { endsInS: Math.ceil(endsInMs / 1_000) };
+    return [{ constraint: constraint.name, requirement: constraint.says(ask), nodes, ...end }];
   });
   const relaxations = minimalRelaxations(ask, candidates).map(({ constraints, nodes }) => {
     const [cheapest] = byPrice(ask, nodes);
@@ -65,6 +74,22 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[], war
   };
 }
 
+interface Eliminated {
+  nodes: number;
+  /** Of the first; null where no end is known. */
+  endsInMs: number | null;
+}
+
+function note(counts: Map<string, Eliminated>, kept: Constraint, ask: Ask, node: Candidate): void {
+  const endsInMs = kept.endsInMs?.(ask, node) ?? null;
+  const known = counts.get(kept.name);
+  if (known === undefined) counts.set(kept.name, { nodes: 1, endsInMs });
+  else {
+    known.nodes += 1;
+    if (endsInMs !== null) known.endsInMs = Math.min(known.endsInMs ?? endsInMs, endsInMs);
+  }
+}
+
 /** Whether a node could run it with nothing else to do. */
 export function couldRun(ask: Ask, node: Candidate): boolean {
   return obstacle(ask, idleNode(node)) === null;
@@ -81,6 +106,8 @@ function idleNode(node: Candidate): Candidate {
     ...node,
     gpus: node.gpus.map((gpu) => ({ ...gpu, freeMilli: gpu.milli })),
     draining: false,
+    rest: null,
+    isSchedulerFull: false,
     benchedForMs: 0,
     leasesActive: 0,
     rowsUnaccepted: 0,
@@ -123,7 +150,12 @@ function summarise(
 ): string {
   if (nodes === 0) return 'No node is connected.';
   if (fitting > 0) return `${fitting} of ${nodes} nodes fit.`;
-  const left = eliminated.map((e) => `${e.nodes} left out because a node must be one that ${e.requirement}`).join('; ');
+  const left = eliminated
+    .map(({ nodes: some, requirement, endsInS }) => {
+      const end = endsInS === undefined ? '' : ` (the first in ${endsInS} s)`;
+      return `${some} left out because a node must be one that ${requirement}${end}`;
+    })
+    .join('; ');
   const help = changes.length === 0 ? '' : ` What would place it: ${changes.join(', and ')}.`;
   return `None of ${nodes} nodes fits: ${left}.${help}`;
 }

@@ -31,6 +31,7 @@ import {
   QueueDesk,
   QueueView,
   Shards,
+  Standstills,
   SignatureCheck,
   Signer,
   Statements,
@@ -53,6 +54,7 @@ import {
   PgProcessRegister,
   PgQueueView,
   PgShards,
+  PgStandstills,
   PgStatements,
 } from '@freehold/persistence';
 import { BullWorkQueue } from '@freehold/queue';
@@ -243,6 +245,7 @@ function stores(database: Database, log: Log): Provider[] {
     bind(LeaseStore, () => new PgLeaseStore(database, { askMs: ASK_MS, acceptMs: GROUP_MS, settleMs: SETTLE_MS })),
     bind(Outbox, () => new PgOutbox(database, DONE_MS)),
     bind(Shards, () => new PgShards(database)),
+    bind(Standstills, () => new PgStandstills(database)),
   ];
 }
 
