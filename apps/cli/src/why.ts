@@ -13,7 +13,7 @@ interface Options {
 /** What both explanations share, and what each adds. */
 interface Why {
   readonly summary: string;
-  readonly eliminated?: readonly { readonly requirement: string; readonly nodes: number }[];
+  readonly eliminated?: readonly { readonly requirement: string; readonly nodes: number; readonly endsInS?: number }[];
   readonly relaxations?: readonly { readonly changes: readonly string[]; readonly nodes: number }[];
   readonly cheapestOffer?: { readonly rates: Readonly<Record<string, string>>; readonly withinCap: boolean } | null;
   readonly warmWait?: { readonly model: string; readonly expectedS: number; readonly expiresInS: number };
@@ -78,7 +78,10 @@ function render(why: Why): string {
   const { cheapestOffer, priceThatWouldDo, priceThatWouldWin, warmWait } = why;
   return [
     why.summary,
-    ...(why.eliminated ?? []).map((one) => `  ${one.nodes} left out: a node must be one that ${one.requirement}`),
+    ...(why.eliminated ?? []).map(
+      ({ nodes, requirement, endsInS }) =>
+        `  ${nodes} left out: a node must be one that ${requirement}${endsInS === undefined ? '' : `; the first is in ${endsInS} s`}`,
+    ),
     ...(cheapestOffer ? [`  cheapest that would fit: ${rates(cheapestOffer.rates)}`] : []),
     ...(priceThatWouldDo ? [`  a cap that would place it: ${rates(priceThatWouldDo)}`] : []),
     ...(why.relaxations ?? []).map((one) => `  ${one.nodes} would fit: ${one.changes.join(', and ')}`),
