@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { ISOLATIONS, type Ask, type Candidate } from './ask.ts';
+import { ISOLATIONS, type Ask, type Candidate, type Rest } from './ask.ts';
 import { chance, type Chance } from './chance.ts';
 import { CONSTRAINTS, obstacle } from './constraints.ts';
 import { explainPlacement } from './explain.ts';
@@ -190,7 +190,7 @@ describe('explainPlacement', () => {
   });
 
   it('says when the first of those that rest is back, and names a scheduler that has no room', () => {
-    const rest = (forMs: number): Candidate['rest'] => ({ why: 'it refused', forMs });
+    const rest = (forMs: number): Rest => ({ why: 'it refused', forMs });
     const nodes = [node('a', { rest: rest(12_000) }), node('b', { rest: rest(30_000) })];
     const explanation = explainPlacement(ask(), [...nodes, node('c', { isSchedulerFull: true })]);
     expect(explanation.eliminated).toMatchObject([
