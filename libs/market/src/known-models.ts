@@ -1,6 +1,7 @@
-import { unitsFromJson, type Rates } from '@freehold/domain';
+import { unitsFromJson, type NodeNeeds, type Rates } from '@freehold/domain';
 import type { Catalogue, CatalogueModel, Offer, OfferModel } from '@freehold/protocol';
 import { trainerModel } from './training/trainer-model.ts';
+import { offersMeeting } from './unmet-need.ts';
 
 /** A model by name: what the catalogue says of it, and who offers it now. */
 export interface KnownModel {
@@ -46,6 +47,24 @@ export function knownModel(name: string, catalogue: Catalogue, offers: readonly 
     contextTokens: listed?.contextTokens ?? Math.max(...offered.map(({ model }) => model.contextTokens)),
     ceiling: listed === null ? null : unitsFromJson(listed.ceilings),
   };
+}
+
+/** The price lists of those who may do what is asked of their nodes. */
+export function postedFor({ offered }: KnownModel, region: string | null, needs: NodeNeeds): readonly Rates[] {
+  const meeting = new Set(
+    offersMeeting(
+      offered.map(({ offer }) => offer),
+      region,
+      needs,
+    ),
+  );
+  return offered.filter(({ offer }) => meeting.has(offer)).map(({ rates }) => rates);
+}
+
+/** The offers of those who train a base. */
+export function trainersOf(base: string, offers: readonly Offer[]): readonly Offer[] {
+  const name = trainerModel(base);
+  return offers.filter(({ engines }) => engines.some(({ models }) => models.some((model) => model.name === name)));
 }
 
 /** What training a base costs: the rates of those who offer it, and the ceiling of the catalogue. */

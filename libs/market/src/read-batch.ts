@@ -3,6 +3,7 @@ import {
   BATCH_ROWS_MAX,
   formatMoney,
   LINE_BYTES_MAX,
+  nodeNeedsOf,
   parseBatchLine,
   parseMoney,
   printable,
@@ -14,7 +15,7 @@ import {
 } from '@freehold/protocol';
 import { capFor } from './batch-cap.ts';
 import { inputLines, type InputLine } from './input-lines.ts';
-import { knownModel, type KnownModel } from './known-models.ts';
+import { knownModel, postedFor, type KnownModel } from './known-models.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import type { BatchFault, JobView, NewRow, StartPlan } from './ports/job-store.ts';
@@ -98,7 +99,7 @@ export class BatchReading {
     );
     if (!verifiable.possible) return refused(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
     const maxCost = parseMoney(metadata['max_cost'] ?? '');
-    const posted = model.offered.map(({ rates }) => rates);
+    const posted = postedFor(model, region, nodeNeedsOf(metadata));
     const cap = capFor(worst, maxCost, posted, model.ceiling);
     if (cap.ok) {
       const { name } = model;

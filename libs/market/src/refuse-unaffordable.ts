@@ -1,4 +1,4 @@
-import { addUsage, type Amount, type Usage } from '@freehold/domain';
+import { addUsage, type Amount, type NodeNeeds, type Usage } from '@freehold/domain';
 import {
   formatMoney,
   insufficientBalance,
@@ -11,7 +11,7 @@ import {
 } from '@freehold/protocol';
 import { capFor } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
-import { knownModel, type KnownModel } from './known-models.ts';
+import { knownModel, postedFor, type KnownModel } from './known-models.ts';
 import type { AccountStore } from './ports/account-store.ts';
 import { namedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
@@ -35,6 +35,8 @@ export interface Intended {
   readonly fileId: string;
   readonly endpoint: BatchEndpoint;
   readonly maxCost: Amount | null;
+  readonly region: string | null;
+  readonly needs: NodeNeeds;
 }
 
 /** What is known of a batch while its submitter waits. */
@@ -69,7 +71,7 @@ export async function refuseUnaffordable(
   });
   if (seen === null) return null;
   const { model, worst, isWhole, rows } = seen;
-  const posted = model.offered.map(({ rates }) => rates);
+  const posted = postedFor(model, intended.region, intended.needs);
   const cap = capFor(worst, intended.maxCost, posted, model.ceiling);
   if (!cap.ok && cap.why === 'no-price') return { model: model.name, rows };
   const would = isWhole ? 'would do' : 'for its first rows alone would do';

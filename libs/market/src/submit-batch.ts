@@ -71,6 +71,8 @@ async function fileBatch(
       fileId: request.inputFileId,
       endpoint: request.endpoint,
       maxCost: request.terms.maxCost,
+      region: request.terms.region,
+      needs: request.terms.needs,
     });
     const { deadlineInMs, terms } = request;
     if (work !== null) await ports.admit?.(orgId, { ...work, deadlineInMs, priority: terms.priority });

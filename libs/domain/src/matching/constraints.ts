@@ -132,7 +132,8 @@ export const CONSTRAINTS: readonly Constraint[] = [
   {
     name: 'pool',
     reads: 'offer',
-    lifted: 'by-asking-less',
+    // Pools have no members yet: nobody can name one.
+    lifted: null,
     says: (ask) => (ask.pools.length === 0 ? 'works for others than its pool' : `belongs to pool ${anyOf(ask.pools)}`),
     // What a pool's node does for nothing, it does for the pool's members: on the market nothing would stand behind it.
     holds: (ask, node) =>

@@ -1,6 +1,13 @@
-import { segmentsOf, formatMoney, FINE_TUNE_ENDPOINT, parseMoney, type Catalogue } from '@freehold/protocol';
+import {
+  segmentsOf,
+  formatMoney,
+  FINE_TUNE_ENDPOINT,
+  nodeNeedsOf,
+  parseMoney,
+  type Catalogue,
+} from '@freehold/protocol';
 import { capFor } from '../batch-cap.ts';
-import { knownTrainer } from '../known-models.ts';
+import { knownTrainer, trainersOf } from '../known-models.ts';
 import { blobName } from '../object-desk.ts';
 import type { Blobs } from '../ports/blobs.ts';
 import { fileObject } from '../ports/file-store.ts';
@@ -11,6 +18,7 @@ import type { OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
 import { whyImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
+import { offersMeeting } from '../unmet-need.ts';
 import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
 import { planFor, plannedTokens, type DecidedPlan } from './plan-for.ts';
 import { readExamples } from './read-examples.ts';
@@ -136,7 +144,8 @@ async function start(
 ): Promise<'started' | 'failed' | 'not-validating'> {
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
   const offers = await ports.offers.offers();
-  const trainer = knownTrainer(tune.asked.base, ports.catalogue, offers);
+  const meeting = offersMeeting(trainersOf(tune.asked.base, offers), tune.job.region, nodeNeedsOf(tune.job.metadata));
+  const trainer = knownTrainer(tune.asked.base, ports.catalogue, meeting);
   const maxCost = parseMoney(tune.job.metadata['max_cost'] ?? '');
   const cap = capFor(usage, maxCost, trainer.posted, trainer.ceiling);
   const failWith = (code: string, message: string, param: string | null): Promise<'failed' | 'not-validating'> =>

@@ -1,0 +1,53 @@
+import { expect, it } from '@jest/globals';
+import type { Offer } from '@freehold/protocol';
+import { BatchReading, type Planned } from './read-batch.ts';
+import { isPossible } from './refuse-impossible.ts';
+
+const GPU = { model: 'H100', vramMib: 81_920, computeCapability: '9.0', driver: '550', milli: 1_000 };
+const LINE = JSON.stringify({
+  custom_id: 'a',
+  method: 'POST',
+  url: '/v1/chat/completions',
+  body: { model: 'open', messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 },
+});
+
+function offer(node: string, rate: string, gpus: Offer['gpus'] = []): Offer {
+  const rates = { inputToken: rate, outputToken: rate };
+  const model = {
+    name: 'open',
+    digest: 'd',
+    kind: 'chat',
+    contextTokens: 64,
+    rates,
+    loaded: true,
+    rowsPerSecond: 1,
+    caps: {},
+  };
+  const facts = { region: 'eu', isolation: 'none', pools: [], cpuMilli: 1, memoryMib: 1 };
+  return { node, payout: node, gpus, ...facts, engines: [{ class: 'c', models: [model] }] } as unknown as Offer;
+}
+
+it('takes as usual prices only those of nodes that may run it', async () => {
+  const offers = [...['a', 'b', 'c'].map((node) => offer(node, '1000000')), offer('gpu', '1000000000', [GPU])];
+  const planned = async (metadata: Record<string, string>): Promise<[Planned, boolean]> => {
+    const batch = { orgId: 'o', endpoint: '/v1/chat/completions', verify: 'off', region: null, metadata } as const;
+    const ports = {
+      catalogue: { v: 1 as const, models: [] },
+      holdsModel: () => false,
+      fineTunes: { model: () => Promise.resolve(null) },
+    };
+    const reading = new BatchReading(batch, offers, ports, () => Promise.resolve(true));
+    await reading.read(
+      (async function* () {
+        yield Buffer.from(LINE);
+      })(),
+    );
+    const plan = reading.plan();
+    return [plan, plan.ok && isPossible(offers, { ...batch, plan: plan.plan, windowMs: 3_600_000 })];
+  };
+  expect(await planned({})).toMatchObject([{ plan: { rateCaps: { inputToken: 1_000_000n } } }, true]);
+  expect(await planned({ gpu_model: 'H100' })).toMatchObject([
+    { plan: { rateCaps: { inputToken: 1_000_000_000n } } },
+    true,
+  ]);
+});
