@@ -16,6 +16,9 @@ import {
 } from '@freehold/market';
 import {
   canonicalHash,
+  receiptClaim,
+  receiptDigests,
+  receiptHash,
   rowLeafHash,
   type ChatOutput,
   type ChatWork,
@@ -237,6 +240,43 @@ export class TestMarket {
       rates: { embeddingToken: 1_000_000n },
       rows,
       ...change,
+    };
+  }
+
+  /**
+   * An acceptance as the coordinator sends it: the receipt, and the delegate's signed voucher.
+   *
+   * @param about The rest of the receipt.
+   */
+  async acceptance(
+    task: string,
+    payee: string,
+    money: { charge: bigint; fee: bigint; cumulative: bigint; total: bigint },
+    about: Readonly<Record<string, unknown>> = {},
+  ) {
+    const receipt = { v: 1, task, epoch: 1, ...about, charge: String(money.charge), fee: String(money.fee) };
+    const claim = {
+      book: `0x${'b0'.repeat(32)}`,
+      epoch: 3n,
+      payee,
+      order: 0n,
+      orderParams: `0x${'00'.repeat(8)}`,
+      cumulative: money.cumulative,
+      total: money.total,
+    };
+    const voucher = { ...claim, receipt: receiptHash(receiptDigests(receipt, receiptClaim(claim))) };
+    const signature = await this.signing.signer.sign('DelegateVoucher', voucher);
+    return {
+      type: 'accepted' as const,
+      receipt,
+      voucher: {
+        ...voucher,
+        epoch: 3,
+        order: 0,
+        cumulative: String(money.cumulative),
+        total: String(money.total),
+        signature,
+      },
     };
   }
 

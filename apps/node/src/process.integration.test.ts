@@ -6,7 +6,16 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { CheckingSink, eventually, NEVER, newFolder, removeFolders, rowInputs, TestMarket } from './market.fixture.ts';
+import {
+  CheckingSink,
+  embedding,
+  eventually,
+  NEVER,
+  newFolder,
+  removeFolders,
+  rowInputs,
+  TestMarket,
+} from './market.fixture.ts';
 
 const MAIN = join(process.cwd(), 'apps/node/dist/main.js');
 const SERVE = join(process.cwd(), 'apps/node/dist/serve.js');
@@ -129,6 +138,38 @@ describe('a node process', () => {
       expect(second.outputs.get(index)).toEqual(first.outputs.get(index));
     // At most the rows that were under way, or not yet on the disk, ran again.
     expect(engine.calls - before).toBeLessThanOrEqual(200 + 10);
+  });
+
+  it('killed between its answer to a chat and the acceptance, serves on after its restart and keeps the voucher', async () => {
+    const limit = ['--unsigned-max', '3'];
+    const { child, ready } = await up(limit);
+    const [answered, more] = [grantFor(ready.node, 1), grantFor(ready.node, 1)];
+    const chat = async (grant: typeof answered): Promise<string[]> => {
+      const events: string[] = [];
+      for await (const { type } of market.link.runStream(grant, embedding('a question'), NEVER)) events.push(type);
+      return events;
+    };
+    await expect(chat(answered)).resolves.toEqual(['done']);
+    // What is answered and not signed for is all that this coordinator gets.
+    await expect(chat(more)).rejects.toMatchObject({ code: 'UNSIGNED' });
+    child.kill('SIGKILL');
+    await eventually('it is gone', () => market.link.nodes().length === 0);
+    await up(limit);
+    // The node's own word about a chat of seconds is gone with it; the coordinator's signed one is not.
+    await expect(chat(more)).resolves.toEqual(['done']);
+    const pay = { charge: 3n, fee: 0n };
+    market.link.tell(
+      ready.node,
+      await market.acceptance(answered.task, ready.address, { ...pay, cumulative: 3n, total: 3n }),
+    );
+    market.link.tell(
+      ready.node,
+      await market.acceptance(more.task, ready.address, { ...pay, cumulative: 6n, total: 6n }),
+    );
+    await eventually('both vouchers are kept', () => market.events.kepts.length === 2);
+    expect(new Set(market.events.kepts)).toEqual(new Set([answered.task, more.task]));
+    expect(JSON.parse((await words('status')).out)).toMatchObject({ receipts: 2 });
+    await expect(chat(grantFor(ready.node, 1))).resolves.toEqual(['done']);
   });
 
   it('dies after row 3 of a lease as a flapper, and commits the same lease after its restart', async () => {

@@ -1,7 +1,6 @@
 import { existsSync, readdirSync, readFileSync, renameSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { receiptClaim, receiptDigests, receiptHash } from '@freehold/protocol';
 import { identityOf } from '@freehold/wiring/node';
 import {
   CHAT_WORK,
@@ -513,36 +512,9 @@ describe('a node in a market', () => {
     rates: {},
   });
 
-  /** An acceptance as the coordinator sends it: the receipt, and the delegate's signed voucher. */
-  async function acceptance(
+  const acceptance = (
     task: string,
-    money: { charge: bigint; fee: bigint; cumulative: bigint; total: bigint },
+    money: Parameters<TestMarket['acceptance']>[2],
     about: { job: string; rows: number } | null = null,
-  ) {
-    const work = about === null ? {} : workOf(about);
-    const receipt = { v: 1, task, epoch: 1, ...work, charge: String(money.charge), fee: String(money.fee) };
-    const claim = {
-      book: `0x${'b0'.repeat(32)}`,
-      epoch: 3n,
-      payee: address,
-      order: 0n,
-      orderParams: `0x${'00'.repeat(8)}`,
-      cumulative: money.cumulative,
-      total: money.total,
-    };
-    const voucher = { ...claim, receipt: receiptHash(receiptDigests(receipt, receiptClaim(claim))) };
-    const signature = await market.signing.signer.sign('DelegateVoucher', voucher);
-    return {
-      type: 'accepted' as const,
-      receipt,
-      voucher: {
-        ...voucher,
-        epoch: 3,
-        order: 0,
-        cumulative: String(money.cumulative),
-        total: String(money.total),
-        signature,
-      },
-    };
-  }
+  ) => market.acceptance(task, address, money, about === null ? {} : workOf(about));
 });
