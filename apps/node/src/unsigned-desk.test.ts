@@ -47,6 +47,7 @@ describe('a node counts what it answered and nobody signed', () => {
 
   it('and what is worth nothing without owing for it: words about it are words about its work, once and from who had it', async () => {
     desk.answered(TASK, 'c', { embeddingToken: 30n }, { embeddingToken: '0' });
+    desk.unpaid(TASK, 'another');
     expect([desk.owed('c'), desk.knows(TASK, 'c'), desk.knows(TASK, 'another')]).toEqual([0n, true, false]);
     desk.unpaid(TASK, 'c');
     expect([desk.owed('c'), desk.knows(TASK, 'c')]).toEqual([0n, false]);

@@ -61,7 +61,7 @@ export class UnsignedDesk {
    * is worth. What the coordinator says of it counts for nothing: neither a charge of zero nor a task this node never saw.
    */
   unpaid(task: string, coordinator: string): void {
-    this.#free.delete(task);
+    if (this.#free.get(task) === coordinator) this.#free.delete(task);
     const chat = this.#chats.find(task);
     if (chat?.coordinator !== coordinator) return;
     this.#chats.signed(task);

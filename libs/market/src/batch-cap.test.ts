@@ -26,8 +26,28 @@ describe('capFor', () => {
       cap: 12n,
       rateCaps: { inputToken: 4n, outputToken: 8n },
     });
-    expect(capFor(worst, 1_000_000n, [...absurd, ...usual], null)).toMatchObject({ ok: true, rateCaps: absurd[0] });
-    expect(capFor(worst, null, [{}], null)).toEqual({ ok: true, cap: 0n, rateCaps: {} });
+    expect(capFor(worst, 1_000_000n, [...absurd, ...usual], null)).toMatchObject({
+      ok: true,
+      rateCaps: { inputToken: 1_000_000n },
+    });
+    expect(capFor(worst, null, [{}], null)).toEqual({
+      ok: true,
+      cap: 0n,
+      rateCaps: { inputToken: 0n, outputToken: 0n },
+    });
+  });
+  it('admits a kind that is counted and not named at nothing, never at any price', () => {
+    const half = { inputToken: 5n };
+    for (const [maxCost, posted, ceiling] of [
+      [null, [half], null],
+      [null, [half], half],
+      [1_000n, [half], null],
+      [5n, [half, { inputToken: 1n, outputToken: 10n ** 15n }], null],
+    ] as const)
+      expect(capFor(worst, maxCost, posted, ceiling)).toMatchObject({
+        ok: true,
+        rateCaps: { ...half, outputToken: 0n },
+      });
   });
   it('admits only price lists that the cap covers in the worst case', () => {
     expect(capFor(worst, 13n, [cheap], dear)).toEqual({ ok: true, cap: 13n, rateCaps: cheap });

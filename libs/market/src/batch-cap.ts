@@ -14,23 +14,29 @@ export const USUAL_TIMES = 4n;
  *
  * Without a cap of the requester's: the worst case at the market's ceiling (the catalogue's, or else the highest usual
  * rates), so that every node within the ceiling may serve it. With one: the dearest price list whose worst case the cap
- * still covers. Price lists are taken whole: mixing the highest rate of each kind could cost more than any of them.
+ * still covers. Price lists are taken whole: mixing the highest rate of each kind could cost more than any of them. A kind that the
+ * job counts and the list does not name is admitted at nothing: unnamed it would be admitted at any price.
  */
 export function capFor(worst: Usage, maxCost: Amount | null, posted: readonly Rates[], ceiling: Rates | null): Cap {
   const all = ceiling === null ? posted : [...posted, ceiling];
   if (all.length === 0) return { ok: false, why: 'no-price' };
   const listed = ceiling === null ? null : { ...highestOf(posted), ...ceiling };
   if (maxCost === null) {
-    const rateCaps = listed ?? highestOf(usualOf(worst, posted));
+    const rateCaps = namingAll(worst, listed ?? highestOf(usualOf(worst, posted)));
     return { ok: true, cap: holdFor(worst, rateCaps), rateCaps };
   }
   const highest = listed ?? highestOf(posted);
   const atHighest = holdFor(worst, highest);
-  if (atHighest <= maxCost) return { ok: true, cap: maxCost, rateCaps: highest };
+  if (atHighest <= maxCost) return { ok: true, cap: maxCost, rateCaps: namingAll(worst, highest) };
   const lists = all.map((rates) => ({ rates, cost: holdFor(worst, rates) })).sort((a, b) => (a.cost < b.cost ? -1 : 1));
   const dearest = lists.findLast(({ cost }) => cost <= maxCost);
   if (dearest === undefined) return { ok: false, why: 'cap-too-low', needed: lists[0]?.cost ?? atHighest };
-  return { ok: true, cap: maxCost, rateCaps: dearest.rates };
+  return { ok: true, cap: maxCost, rateCaps: namingAll(worst, dearest.rates) };
+}
+
+function namingAll(worst: Usage, rates: Rates): Rates {
+  const counted = UNIT_KINDS.filter((kind) => (worst[kind] ?? 0n) > 0n);
+  return { ...Object.fromEntries(counted.map((kind) => [kind, 0n])), ...rates };
 }
 
 /**

@@ -91,7 +91,9 @@ export class LeaseDesk implements LinkEvents {
     const fault = offerFault(node.offer);
     if (fault !== null) throw new OfferRefused(fault);
     const known = await this.#leases.rememberNode(node);
-    if (!known.accepted) throw new Error(known.why);
+    if (known.accepted) return;
+    // One that was overtaken on its way is asked to come again; nothing is wrong with it.
+    throw known.code === 'overtaken' ? new Error(known.why) : new OfferRefused(known.why);
   }
 
   /** A node names all it holds when it comes; what it has nothing of needs no clock to run out, which outages make longer. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import type { SignedOffer } from '@freehold/protocol';
 import type { LeaseStore, Remembered } from './ports/lease-store.ts';
-import type { ProviderLink } from './ports/provider-link.ts';
+import { OfferRefused, type ProviderLink } from './ports/provider-link.ts';
 import { StreamDesk } from './stream-desk.ts';
 
 function desk(remembered: Remembered): StreamDesk {
@@ -22,9 +22,19 @@ describe('a hello at an api process', () => {
   });
 
   it('is refused when the same seq was signed over another offer, or the offer expired', async () => {
-    await expect(desk({ accepted: false, code: 'conflicting', why: 'same seq' }).hello(HELLO, [])).rejects.toThrow(
-      'same seq',
-    );
-    await expect(desk({ accepted: false, code: 'expired', why: 'late' }).hello(HELLO, [])).rejects.toThrow('late');
+    for (const [code, why] of [
+      ['conflicting', 'same seq'],
+      ['expired', 'late'],
+    ] as const)
+      await expect(desk({ accepted: false, code, why }).hello(HELLO, [])).rejects.toEqual(new OfferRefused(why));
+    const twice = {
+      class: 'c',
+      models: [
+        { name: 'm', digest: 'd' },
+        { name: 'm', digest: 'd' },
+      ],
+    };
+    const odd = { offer: { ...HELLO.offer, engines: [twice] } } as unknown as SignedOffer;
+    await expect(desk({ accepted: true }).hello(odd, [])).rejects.toBeInstanceOf(OfferRefused);
   });
 });

@@ -42,7 +42,7 @@ export class StreamDesk implements LinkEvents, Standing {
     if (fault !== null) throw new OfferRefused(fault);
     const known = await this.#ports.leases.rememberNode(node);
     // One whose next offer overtook this one on its way to another process: nothing is wrong with it.
-    if (!known.accepted && known.code !== 'overtaken') throw new Error(known.why);
+    if (!known.accepted && known.code !== 'overtaken') throw new OfferRefused(known.why);
     this.#askedAtMs = Number.NEGATIVE_INFINITY;
   }
 
