@@ -1,7 +1,9 @@
-import { ANYWHERE, type Ask, type Demand } from '@freehold/domain';
-import { nodeNeedsOf, regionsOf } from '@freehold/protocol';
+import { ANYWHERE, type Ask, type Demand, type JobKind, type ModelKind } from '@freehold/domain';
+import { nodeNeedsOf, regionsOf, type BatchEndpoint } from '@freehold/protocol';
 import type { JobView } from './ports/job-store.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
+
+const EMBEDDINGS: BatchEndpoint = '/v1/embeddings';
 
 export function demandOf(open: OpenDemand): Demand {
   return {
@@ -19,14 +21,15 @@ export function demandOf(open: OpenDemand): Demand {
 export function askOf(
   job: Pick<
     OpenDemand,
-    'jobId' | 'region' | 'needs' | 'poolId' | 'verify' | 'rateCaps' | 'deadlineInMs' | 'wearsAdapter'
-  > & { readonly model: string },
+    'jobId' | 'endpoint' | 'region' | 'needs' | 'poolId' | 'verify' | 'rateCaps' | 'deadlineInMs' | 'wearsAdapter'
+  > & { readonly kind: JobKind; readonly model: string },
 ): Ask {
   return {
     ...ANYWHERE,
     ...job.needs,
     jobId: job.jobId,
     model: job.model,
+    modelKind: modelKindOf(job),
     capabilities: job.wearsAdapter ? ['lora'] : [],
     regions: regionsOf(job.region),
     pools: job.poolId === null ? [] : [job.poolId],
@@ -38,10 +41,16 @@ export function askOf(
 
 /** The same of a job as its requester sees it, which may have no model of its own yet. */
 export function askOfJob(
-  job: Pick<JobView, 'id' | 'region' | 'poolId' | 'verify' | 'rateCaps' | 'metadata' | 'tuned'>,
+  job: Pick<JobView, 'id' | 'kind' | 'endpoint' | 'region' | 'poolId' | 'verify' | 'rateCaps' | 'metadata' | 'tuned'>,
   model: string,
   deadlineInMs: number,
 ): Ask {
   const wearsAdapter = job.tuned !== null;
   return askOf({ ...job, jobId: job.id, needs: nodeNeedsOf(job.metadata), model, deadlineInMs, wearsAdapter });
+}
+
+/** What a model has to do for a job's rows. */
+function modelKindOf({ kind, endpoint }: { readonly kind: JobKind; readonly endpoint: string }): ModelKind {
+  if (kind === 'fine-tune') return 'fine-tune';
+  return endpoint === EMBEDDINGS ? 'embedding' : 'chat';
 }

@@ -61,19 +61,20 @@ export function candidateOf(
     leasesActive: record.leasesInFlight,
     rowsUnaccepted: record.rowsInFlight,
     models: node.offer.engines.flatMap((engine) =>
-      engine.models.map((model) => ({
-        name: model.name,
-        digest: model.digest,
-        engineClass: engine.class,
-        loaded: model.loaded,
-        rates: unitsFromJson(model.rates),
-        rowsPerSecond: Number(
-          (measured(node.id, model.digest) ?? record.speed[model.digest] ?? model.rowsPerSecond).toPrecision(
-            SPEED_DIGITS,
-          ),
-        ),
-        capabilities: ENGINE_CAPABILITIES.filter((capability) => model.caps[capability]),
-      })),
+      engine.models.map((model) => {
+        const speed = measured(node.id, model.digest) ?? record.speed[model.digest];
+        return {
+          name: model.name,
+          kind: model.kind,
+          digest: model.digest,
+          engineClass: engine.class,
+          loaded: model.loaded,
+          rates: unitsFromJson(model.rates),
+          rowsPerSecond: Number((speed ?? model.rowsPerSecond).toPrecision(SPEED_DIGITS)),
+          isClaimed: speed === undefined,
+          capabilities: ENGINE_CAPABILITIES.filter((capability) => model.caps[capability]),
+        };
+      }),
     ),
   };
 }

@@ -31,6 +31,7 @@ function open(jobId: string): OpenDemand {
     jobId,
     orgId: 'org',
     kind: 'batch',
+    endpoint: '/v1/embeddings',
     model: 'm',
     wearsAdapter: false,
     region: null,
@@ -135,6 +136,31 @@ describe('kept demand', () => {
     }
     expect(seen.has('one')).toBe(true);
     expect([...seen].filter((id) => id.startsWith('kind-'))).toHaveLength(500);
+  });
+
+  it('has every kind of demand in a wide look, and within a few looks of each whoever is not the most urgent of its kind', async () => {
+    const store = new Store();
+    for (let i = 0; i < 1_000; i += 1)
+      for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) store.add(`${name}-${i}`, { orgId: `org-${i}` });
+    const demand = kept(store);
+    await demand.refresh();
+    expect(demand.isWide).toBe(true);
+    const wide = demand.next(true);
+    expect(new Set(wide.map(({ orgId }) => orgId)).size).toBe(1_000);
+    expect(wide.length).toBeLessThanOrEqual(DECISION_JOBS_MAX + 1_000);
+    const seen = new Set<string>();
+    for (let look = 0; look < 50; look += 1) for (const id of ids(demand.next())) seen.add(id);
+    expect(['a-0', 'b-0', 'c-0', 'd-0', 'e-0', 'f-0'].filter((id) => !seen.has(id))).toEqual([]);
+  });
+
+  it('looks at so many kinds of work at once as are compiled at once, and at the next with the next look', async () => {
+    const store = new Store();
+    for (let i = 0; i < 1_000; i += 1) store.add(`job-${i}`, { region: `r${i}` });
+    const demand = kept(store);
+    await demand.refresh();
+    const seen = new Set<string>();
+    for (let look = 0; look < 3; look += 1) for (const id of ids(demand.next(true))) seen.add(id);
+    expect(seen.size).toBe(1_000);
   });
 
   it('lets time pass: what is left shrinks, what was waited grows, and the order stays', async () => {

@@ -6,6 +6,9 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 export const DECISION_JOBS_MAX = 256;
 /** Kinds of demand of one decision. Half of them are the most urgent, the other half take turns: none waits behind another for ever. */
 const DECISION_GROUPS_MAX = 64;
+/** A wide look takes one job of each further group: so many groups, and so many kinds of work, since each is compiled once for the fleet. */
+const WIDE_GROUPS_MAX = 2_048;
+const WIDE_KINDS_MAX = 384;
 /** Tasks that came back, of one job, in one decision. */
 const QUEUED_MAX = 128;
 /** Jobs of one statement. */
@@ -32,8 +35,12 @@ interface Kept {
 /** Demand that is alike but for its urgency, of one organisation. */
 interface Group {
   readonly name: string;
+  /** The same, whoever's it is. */
+  readonly kind: string;
   /** Most urgent first. */
   readonly jobs: Kept[];
+  /** Whose turn it is of those that are not the most urgent. */
+  turn: number;
 }
 
 /**
@@ -83,25 +90,54 @@ export class KeptDemand {
     while (this.#stale.size > 0) await this.#reread([...this.#stale].slice(0, PAGE_JOBS));
   }
 
-  /** What the next decision is about, as of now: organisations and kinds of demand take turns, the most urgent jobs of each first. */
-  next(): readonly OpenDemand[] {
+  /** Whether there is more than {@link next} looks at. */
+  get isWide(): boolean {
+    return this.#groups.size > DECISION_GROUPS_MAX;
+  }
+
+  /**
+   * What the next decision is about, as of now: organisations and kinds of demand take turns, the most urgent jobs of each first.
+   * A wide look has one job of each of the other groups as well: a row that fits somewhere is found beside any number of those
+   * that fit nowhere.
+   */
+  next(isWide = false): readonly OpenDemand[] {
     const groups = this.#chosen();
     const each = Math.max(1, Math.floor(DECISION_JOBS_MAX / Math.max(1, groups.length)));
     const nowMs = this.#ports.clock.nowMs();
-    return groups.flatMap(({ jobs }) => jobs.slice(0, each).map((kept) => asOf(kept, nowMs)));
+    const jobs = groups.flatMap((group) => jobsOf(group, each).map((kept) => asOf(kept, nowMs)));
+    const others = isWide ? this.#others(groups) : [];
+    return [...jobs, ...others.flatMap((group) => jobsOf(group, 1).map((kept) => asOf(kept, nowMs)))];
+  }
+
+  #ordered(): readonly Group[] {
+    this.#inOrder ??= [...this.#groups.values()].sort((a, b) => keyOf(a) - keyOf(b) || (a.name < b.name ? -1 : 1));
+    return this.#inOrder;
   }
 
   #chosen(): readonly Group[] {
-    this.#inOrder ??= [...this.#groups.values()].sort((a, b) => keyOf(a) - keyOf(b) || (a.name < b.name ? -1 : 1));
-    const all = this.#inOrder;
+    const all = this.#ordered();
     if (all.length <= DECISION_GROUPS_MAX) return all;
-    const half = DECISION_GROUPS_MAX / 2;
-    const rest = all.length - half;
-    this.#turn = (this.#turn + half) % rest;
-    return [
-      ...all.slice(0, half),
-      ...Array.from({ length: half }, (_, i) => all[half + ((this.#turn + i) % rest)]),
-    ].flatMap((group) => group ?? []);
+    this.#turn = (this.#turn + DECISION_GROUPS_MAX / 2) % (all.length - DECISION_GROUPS_MAX / 2);
+    return inTurns(all, DECISION_GROUPS_MAX, this.#turn);
+  }
+
+  /** The groups whose turn it would be after these; the next turn begins behind them. */
+  #others(chosen: readonly Group[]): readonly Group[] {
+    const all = this.#ordered();
+    const urgent = Math.ceil(DECISION_GROUPS_MAX / 2);
+    const rest = all.length - urgent;
+    const kinds = new Set(chosen.map(({ kind }) => kind));
+    const others: Group[] = [];
+    const left = Math.min(all.length - chosen.length, WIDE_GROUPS_MAX);
+    for (let i = 0; i < left; i += 1) {
+      const group = all[urgent + ((this.#turn + urgent + i) % rest)];
+      if (group === undefined) break;
+      if (kinds.size >= WIDE_KINDS_MAX && !kinds.has(group.kind)) break;
+      kinds.add(group.kind);
+      others.push(group);
+    }
+    if (others.length > 0) this.#turn = (this.#turn + others.length) % rest;
+    return others;
   }
 
   async #readPage(): Promise<void> {
@@ -137,11 +173,12 @@ export class KeptDemand {
   #put(open: OpenDemand): void {
     const nowMs = this.#ports.clock.nowMs();
     const known = this.#jobs.get(open.jobId);
-    const name = groupName(open);
+    const kind = kindOf(open);
+    const name = `${open.orgId} ${kind}`;
     // Read again, a job's times differ by the length of a question: its turn stays what it was.
     const key = known?.key ?? 2 * nowMs + open.deadlineInMs - open.ageMs - open.priority * PRIORITY_STEP_MS;
     const stays = known !== undefined && known.group.name === name;
-    const group = stays ? known.group : this.#groupOf(name);
+    const group = stays ? known.group : this.#groupOf(name, kind);
     const kept: Kept = { open, readAtMs: nowMs, key, group, sweep: this.#sweep };
     if (stays) group.jobs[placeOf(group.jobs, known)] = kept;
     else {
@@ -152,10 +189,10 @@ export class KeptDemand {
     this.#jobs.set(open.jobId, kept);
   }
 
-  #groupOf(name: string): Group {
+  #groupOf(name: string, kind: string): Group {
     const known = this.#groups.get(name);
     if (known !== undefined) return known;
-    const made: Group = { name, jobs: [] };
+    const made: Group = { name, kind, jobs: [], turn: 0 };
     this.#groups.set(name, made);
     return made;
   }
@@ -183,11 +220,28 @@ function asOf({ open, readAtMs }: Kept, nowMs: number): OpenDemand {
 }
 
 /** Everything that a node is chosen by, but for the time left. */
-function groupName(open: OpenDemand): string {
-  const { orgId, kind, model, wearsAdapter, region, needs, poolId, verify, rateCaps } = open;
+function kindOf(open: OpenDemand): string {
+  const { kind, endpoint, model, wearsAdapter, region, needs, poolId, verify, rateCaps } = open;
   const caps = Object.entries(rateCaps).map(([unit, rate]) => `${unit}=${String(rate)}`);
   const asked = needs === undefined ? '' : JSON.stringify(needs);
-  return [orgId, kind, model, wearsAdapter, region ?? '', asked, poolId ?? '', verify, ...caps.sort()].join(' ');
+  return [kind, endpoint, model, wearsAdapter, region ?? '', asked, poolId ?? '', verify, ...caps.sort()].join(' ');
+}
+
+/** The most urgent jobs of a group, and of the others those whose turn it is: they fit nowhere or somewhere as their time left says. */
+function jobsOf(group: Group, max: number): readonly Kept[] {
+  if (group.jobs.length <= max) return group.jobs;
+  const turn = group.turn;
+  group.turn = (turn + Math.floor(max / 2)) % (group.jobs.length - Math.ceil(max / 2));
+  return inTurns(group.jobs, max, turn);
+}
+
+/** The first half of so many, and the other half from among the rest, from `turn` on. */
+function inTurns<T>(all: readonly T[], max: number, turn: number): readonly T[] {
+  if (all.length <= max) return all;
+  const first = Math.ceil(max / 2);
+  const rest = all.length - first;
+  const later = Array.from({ length: max - first }, (_, i) => all[first + ((turn + i) % rest)]);
+  return [...all.slice(0, first), ...later].flatMap((one) => one ?? []);
 }
 
 function keyOf({ jobs }: Group): number {

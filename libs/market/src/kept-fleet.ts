@@ -50,6 +50,8 @@ export class KeptFleet {
   readonly #stale = new Set<string>();
   /** Nodes that would have to load one of their models. */
   readonly #cold = new Set<string>();
+  /** Nodes whose place in the index is out of date: kept until they are put, whatever goes wrong before. */
+  readonly #changed = new Set<string>();
   readonly #promises = new Map<Placement, { readonly known: Known; readonly promised: Promised }>();
   #rereadAtMs = Number.NEGATIVE_INFINITY;
 
@@ -89,10 +91,10 @@ export class KeptFleet {
     if (this.#known.has(nodeId)) this.#stale.add(nodeId);
   }
 
-  /** Brings everything up to date with what Postgres and the connections say. `moved`: nodes whose tasks moved, whoever moved them. */
-  async refresh(owns: (nodeId: string) => boolean, moved: readonly string[]): Promise<void> {
-    this.#noteMoves(moved);
-    const changed = this.#noteConnections(this.#ports.link.nodes().filter(({ id }) => owns(id)));
+  /** Brings everything up to date with what Postgres and the connections say. */
+  async refresh(owns: (nodeId: string) => boolean): Promise<void> {
+    this.#noteTime();
+    this.#noteConnections(this.#ports.link.nodes().filter(({ id }) => owns(id)));
     const stale = [...this.#stale];
     this.#stale.clear();
     // What was written before the question is in the answer.
@@ -105,9 +107,15 @@ export class KeptFleet {
       for (const promised of covered.get(id) ?? []) known.promised.delete(promised);
       known.record = record;
       known.benchedUntilMs = this.#ports.clock.nowMs() + record.benchedForMs;
-      changed.add(id);
+      this.#changed.add(id);
     }
-    for (const id of changed) this.#put(id);
+    for (const id of this.#changed) this.#put(id);
+    this.#changed.clear();
+  }
+
+  /** Whether any node takes more work, whatever it is. */
+  get hasRoom(): boolean {
+    return this.#placer.hasRoom;
   }
 
   /** Decides, and counts on what it decided until {@link settle}. */
@@ -145,17 +153,15 @@ export class KeptFleet {
     }
   }
 
-  #noteMoves(nodeIds: readonly string[]): void {
+  #noteTime(): void {
     const nowMs = this.#ports.clock.nowMs();
-    if (nowMs - this.#rereadAtMs >= REREAD_MS) {
-      this.#rereadAtMs = nowMs;
-      for (const id of this.#known.keys()) this.#stale.add(id);
-    } else for (const id of nodeIds) this.touch(id);
+    if (nowMs - this.#rereadAtMs < REREAD_MS) return;
+    this.#rereadAtMs = nowMs;
+    for (const id of this.#known.keys()) this.#stale.add(id);
   }
 
   /** Who came, who went, and whose offer or rest is another one: those whose place in the index is out of date. */
-  #noteConnections(nodes: readonly ConnectedNode[]): Set<string> {
-    const changed = new Set<string>();
+  #noteConnections(nodes: readonly ConnectedNode[]): void {
     const nowMs = this.#ports.clock.nowMs();
     const connected = new Set<string>();
     for (const { id, offer, draining: isDraining } of nodes) {
@@ -171,17 +177,17 @@ export class KeptFleet {
       if (known.record === null || isBenched(known) !== known.benchedUntilMs > nowMs) this.#stale.add(id);
       if (known.offer === offer && known.isDraining === isDraining && known.isResting === isResting) continue;
       Object.assign(known, { offer, isDraining, isResting });
-      changed.add(id);
+      this.#changed.add(id);
     }
     for (const id of this.#known.keys()) {
       if (connected.has(id)) continue;
       this.#known.delete(id);
       this.#stale.delete(id);
+      this.#changed.delete(id);
       this.#cold.delete(id);
       this.#placer.drop(id);
       this.#ports.warmth?.drop(id);
     }
-    return changed;
   }
 
   #put(id: string): void {

@@ -87,7 +87,16 @@ describe('a scheduler that does not hold the shard of a node', () => {
 
 describe('a heartbeat of a node that has no leases', () => {
   const waiting = {
-    ...{ jobId: 'j', orgId: 'o', kind: 'batch', model: 'm', wearsAdapter: false, region: null, poolId: null },
+    ...{
+      jobId: 'j',
+      orgId: 'o',
+      kind: 'batch',
+      endpoint: '',
+      model: 'm',
+      wearsAdapter: false,
+      region: null,
+      poolId: null,
+    },
     ...{ verify: 'spot', rateCaps: {}, priority: 0, deadlineInMs: 1, ageMs: 0, nextRow: 0, rowCount: 1, queued: [] },
   } as OpenDemand;
 

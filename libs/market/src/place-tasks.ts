@@ -17,6 +17,8 @@ import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 const BATCH_MAX = 1_000;
 /** One batch is decided while the one before is written. */
 const BATCHES_IN_FLIGHT_MAX = 2;
+/** No row waits longer than a tick of the scheduler, a second, beside a free node that it fits. */
+const WIDE_EVERY_MS = 500;
 const NONCE_BYTES = 16;
 /** Decisions lost whole to another scheduler, one after the other, that are made again at once; then the next tick looks. */
 const RACES_LOST_MAX = 3;
@@ -61,6 +63,7 @@ export class TaskPlacement {
   #decideAgain = false;
   #cursor: string | null = null;
   #racesLost = 0;
+  #wideAtMs = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(ports: PlaceTasksPorts) {
@@ -152,30 +155,19 @@ export class TaskPlacement {
     if (shards.length === 0 || !this.#ports.hasRoom()) return;
     // Before the question: what is written while it is answered may be missing from the answer.
     const underWay = [...this.#inFlight].flatMap(({ placements }) => placements);
-    const moved = await this.#ports.leases.moved(this.#cursor);
-    for (const id of moved.jobIds) this.#demand.touch(id);
-    this.#cursor = moved.cursor;
+    await this.#noteMoves();
     await this.#demand.refresh();
-    const open = this.#demand.next();
     // Chats move tasks by the thousand: nodes are read again when there is something to place on them, or to relieve.
-    if (open.length === 0 && !this.#stragglers.isDue) return moved.nodeIds.forEach((id) => this.#fleet.touch(id));
-    await this.#fleet.refresh(this.owns, moved.nodeIds);
+    if (this.#demand.size === 0 && !this.#stragglers.isDue) return;
+    await this.#fleet.refresh(this.owns);
     this.#stragglers.relieve(
       (jobId) => this.#demand.isOpen(jobId),
       () => this.#fleet.candidates(),
     );
-    if (open.length === 0) return;
-    const waiting = withoutUnderWay(open.map(demandOf), underWay);
-    this.#fleet.reprice(this.#warmth.look(waiting, this.#fleet.hasCold));
-    const demands = waiting.map((demand) => this.#warmth.gained(demand));
-    const placements = this.#fleet.place(demands, BATCH_MAX);
-    this.#warmth.decided(placements, demands);
-    const placed = new Set([...underWay, ...placements].map(({ jobId }) => jobId));
-    const left = demands.filter(({ ask }) => !placed.has(ask.jobId));
-    if (placements.length < BATCH_MAX) this.#room.make([...left].sort(byUrgency));
-    if (placements.length === 0) return;
-    if (placements.length >= BATCH_MAX) this.#decideAgain = true;
-    const batch = { placements, demands };
+    if (this.#demand.size === 0) return;
+    const batch = this.#decided(underWay);
+    if (batch.placements.length === 0) return;
+    if (batch.placements.length >= BATCH_MAX) this.#decideAgain = true;
     this.#inFlight.add(batch);
     const commit = this.#commit(batch, shards).finally(() => {
       this.#inFlight.delete(batch);
@@ -183,6 +175,34 @@ export class TaskPlacement {
       if (this.#decideAgain) this.wake();
     });
     this.#commits.add(commit);
+  }
+
+  /** Whose tasks moved. What it says is kept before the cursor passes it: an answer is given once. */
+  async #noteMoves(): Promise<void> {
+    const moved = await this.#ports.leases.moved(this.#cursor);
+    for (const id of moved.jobIds) this.#demand.touch(id);
+    for (const id of moved.nodeIds) this.#fleet.touch(id);
+    this.#cursor = moved.cursor;
+  }
+
+  #decided(underWay: readonly Placement[]): Batch {
+    const waiting = withoutUnderWay(this.#demand.next(this.#looksWide()).map(demandOf), underWay);
+    this.#fleet.reprice(this.#warmth.look(waiting, this.#fleet.hasCold));
+    const demands = waiting.map((demand) => this.#warmth.gained(demand));
+    const placements = this.#fleet.place(demands, BATCH_MAX);
+    this.#warmth.decided(placements, demands);
+    const placed = new Set([...underWay, ...placements].map(({ jobId }) => jobId));
+    const left = demands.filter(({ ask }) => !placed.has(ask.jobId));
+    if (placements.length < BATCH_MAX) this.#room.make([...left].sort(byUrgency));
+    return { placements, demands };
+  }
+
+  /** Whether this decision looks at all that waits: where more does than a decision is about, and a node stands free, twice a tick. */
+  #looksWide(): boolean {
+    const nowMs = this.#ports.clock.nowMs();
+    if (!this.#demand.isWide || !this.#fleet.hasRoom || nowMs - this.#wideAtMs < WIDE_EVERY_MS) return false;
+    this.#wideAtMs = nowMs;
+    return true;
   }
 
   async #commit({ placements, demands }: Batch, shards: readonly HeldShard[]): Promise<void> {
@@ -233,9 +253,15 @@ function wishOf(placement: Placement, rates: Rates, nonce: string): LeaseWish {
 /** The demand as it will be when everything under way is written. */
 export function withoutUnderWay(demands: readonly Demand[], underWay: readonly Placement[]): readonly Demand[] {
   if (underWay.length === 0) return demands;
+  const byJob = new Map<string, Placement[]>();
+  for (const placement of underWay) {
+    const known = byJob.get(placement.jobId);
+    if (known === undefined) byJob.set(placement.jobId, [placement]);
+    else known.push(placement);
+  }
   return demands.flatMap((demand) => {
-    const own = underWay.filter(({ jobId }) => jobId === demand.ask.jobId);
-    if (own.length === 0) return [demand];
+    const own = byJob.get(demand.ask.jobId);
+    if (own === undefined) return [demand];
     if (demand.isRun === true) return [];
     const nextRow = own.reduce((most, one) => (one.taskId === null ? Math.max(most, one.rowTo) : most), demand.nextRow);
     const taken = new Set(own.map(({ taskId }) => taskId));

@@ -12,7 +12,7 @@ export interface RefuseImpossiblePorts {
 }
 
 /** What of a job decides whether a node could ever run it. */
-export type PlannedJob = Pick<JobView, 'region' | 'verify' | 'metadata'> & {
+export type PlannedJob = Pick<JobView, 'kind' | 'endpoint' | 'region' | 'verify' | 'metadata'> & {
   readonly plan: Pick<StartPlan, 'model' | 'tuned' | 'rateCaps'>;
   /** From its submission to its deadline. */
   readonly windowMs: number;

@@ -5,6 +5,9 @@ import type { VerifyLevel } from '../jobs/job-state.ts';
 export const ISOLATIONS = ['none', 'bwrap', 'container', 'gvisor', 'kata', 'cvm'] as const;
 export type Isolation = (typeof ISOLATIONS)[number];
 
+/** What a model does, in the words of offers. */
+export type ModelKind = 'chat' | 'embedding' | 'fine-tune';
+
 /** What an engine can do beside answering. */
 export const ENGINE_CAPABILITIES = ['tokens', 'logprobs', 'promptLogprobs', 'seed', 'lora', 'embeddings'] as const;
 export type EngineCapability = (typeof ENGINE_CAPABILITIES)[number];
@@ -55,6 +58,8 @@ export interface Ask extends Needs {
   readonly jobId: string;
   /** Null: it brings its own, and pays for GPU time. */
   readonly model: string | null;
+  /** What the model has to do; absent: whatever a model of that name does. */
+  readonly modelKind?: ModelKind;
   readonly verify: VerifyLevel;
   /** Highest rates the job admits. */
   readonly rateCaps: Rates;
@@ -73,12 +78,16 @@ export interface Ask extends Needs {
 /** One model that a node serves. */
 export interface ServedModel {
   readonly name: string;
+  /** Absent: whatever it is asked for. */
+  readonly kind?: ModelKind;
   readonly digest: string;
   readonly engineClass: string;
   readonly loaded: boolean;
   readonly rates: Rates;
   /** Measured where we have measured, claimed by the offer until then. */
   readonly rowsPerSecond: number;
+  /** Nobody has measured it: its speed is its owner's word alone. */
+  readonly isClaimed?: boolean;
   readonly capabilities?: readonly EngineCapability[];
   /** Seconds until a model that is not loaded answers, measured or estimated. */
   readonly loadS?: number;

@@ -1,13 +1,11 @@
-import { UNIT_KINDS, type Rates } from '../units/units.ts';
-import { ISOLATIONS, type Ask, type Candidate, type CandidateGpu, type ServedModel } from './ask.ts';
+import type { Rates } from '../units/units.ts';
+import { ISOLATIONS, type Ask, type Candidate, type CandidateGpu } from './ask.ts';
+import { costsNothing, MODEL_RULES, modelSeconds, servedModel, withinCaps } from './served-model.ts';
 
 /** A node works on one lease and may hold the next, so that it never waits for a round trip. */
 export const LEASES_AHEAD = 2;
 /** Unaccepted rows per node: bounds what one liar can void and one death can delay. */
 export const ROWS_UNACCEPTED_MAX = 2_048;
-/** Seconds to load a model that nobody has measured: a few GiB from a disk. */
-export const LOAD_ASSUMED_S = 20;
-
 export interface Constraint {
   readonly name: string;
   /**
@@ -25,39 +23,20 @@ export interface Constraint {
   readonly endsInMs?: (ask: Ask, node: Candidate) => number;
 }
 
-export function servedModel(ask: Ask, node: Candidate): ServedModel | undefined {
-  return ask.model === null ? undefined : node.models.find((model) => model.name === ask.model);
-}
-
 /** The rates that an ask would pay at a node. */
 export function ratesFor(ask: Ask, node: Candidate): Rates {
   return ask.model === null ? node.gpuRates : (servedModel(ask, node)?.rates ?? {});
 }
 
-/**
- * Whether a node's rates stay below the job's caps, for the kinds of unit that the job can use: a node may well ask money for
- * kinds that this job never counts. A job without any cap admits nobody.
- */
-export function withinCaps(rates: Rates, caps: Rates): boolean {
-  const capped = UNIT_KINDS.filter((kind) => caps[kind] !== undefined);
-  return capped.length > 0 && capped.every((kind) => (rates[kind] ?? 0n) <= (caps[kind] ?? 0n));
-}
-
-/** Whether none of the kinds of unit that a job counts has a price at a node. */
-function costsNothing(ask: Ask, node: Candidate): boolean {
-  const rates = ratesFor(ask, node);
-  return UNIT_KINDS.every((kind) => ask.rateCaps[kind] === undefined || (rates[kind] ?? 0n) === 0n);
-}
-
 /** Seconds until a node has done `rows` rows of an ask, from a cold start if it must. A node nobody has measured counts as fast. */
 export function secondsFor(ask: Ask, node: Candidate, rows: number): number {
   const model = servedModel(ask, node);
-  if (model === undefined) return 0;
-  return loadSeconds(model) + (model.rowsPerSecond > 0 ? rows / model.rowsPerSecond : 0);
+  return model === undefined ? 0 : modelSeconds(model, rows);
 }
 
-export function loadSeconds(model: ServedModel): number {
-  return model.loaded ? 0 : (model.loadS ?? LOAD_ASSUMED_S);
+/** Whether neither time nor its owner keeps a node from all work; it may still be full. */
+export function takesWork({ draining, benchedForMs }: Pick<Candidate, 'draining' | 'benchedForMs'>): boolean {
+  return !draining && benchedForMs <= 0;
 }
 
 const allows = (list: readonly string[], has: readonly string[]): boolean =>
@@ -84,7 +63,10 @@ export const CONSTRAINTS: readonly Constraint[] = [
     name: 'model',
     reads: 'offer',
     lifted: null,
-    says: (ask) => (ask.model === null ? 'lends GPU time' : `serves ${ask.model}`),
+    says: (ask) =>
+      ask.model === null
+        ? 'lends GPU time'
+        : `serves ${ask.model}${ask.modelKind === undefined ? '' : ` (${ask.modelKind})`}`,
     holds: (ask, node) => ask.model === null || servedModel(ask, node) !== undefined,
   },
   {
@@ -137,7 +119,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     says: (ask) => (ask.pools.length === 0 ? 'works for others than its pool' : `belongs to pool ${anyOf(ask.pools)}`),
     // What a pool's node does for nothing, it does for the pool's members: on the market nothing would stand behind it.
     holds: (ask, node) =>
-      ask.pools.length === 0 ? node.pools.length === 0 || !costsNothing(ask, node) : allows(ask.pools, node.pools),
+      ask.pools.length === 0 ? node.pools.length === 0 || !costsNothing(ask, ratesFor(ask, node)) : allows(ask.pools, node.pools),
   },
   {
     name: 'isolation',
@@ -175,7 +157,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
       `has ${ask.model ?? 'no model'} loaded, or room for it at less than the ${Math.round(ask.loadGainS ?? 0)} s of waiting that loading it saves`,
     holds: (ask, node) => {
       const model = servedModel(ask, node);
-      return model === undefined || model.loaded || ask.loadGainS === undefined || ask.loadGainS > (model.evictS ?? 0);
+      return model === undefined || MODEL_RULES.warmWait(ask, model);
     },
   },
   {

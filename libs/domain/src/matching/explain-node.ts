@@ -1,10 +1,11 @@
 import { unitsToJson, type Rates } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { obstacle, ratesFor, servedModel, type Constraint } from './constraints.ts';
+import { obstacle, ratesFor, type Constraint } from './constraints.ts';
 import type { RatesJson } from './explain.ts';
 import { scanCost } from './placement-index/scan.ts';
 import { ENGINES_STAND } from './placer.ts';
 import { scoreTerms, type ScoreTerms } from './score.ts';
+import { servedModel } from './served-model.ts';
 
 /** Why a node gets (no) work now, and only now: each job whose rows wait, by its next task, as the node stands among the others. */
 export interface NodeExplanation {

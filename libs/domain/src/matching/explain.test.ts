@@ -7,6 +7,7 @@ import { explainNode } from './explain-node.ts';
 import { askFor, candidate } from './matching.fixture.ts';
 import { placeTasks } from './place.ts';
 import { askingLess, minimalRelaxations } from './relax.ts';
+import { alternatives } from './served-model.ts';
 
 const SNAPSHOTS = 500;
 
@@ -26,16 +27,20 @@ function randomNode(rng: Chance, id: number): Candidate {
     isolation: rng.pick(ISOLATIONS),
     reputation: rng.pick([0.5, 0.9]),
     gpus: Array.from({ length: rng.below(3) }, () => ({ ...gpu, freeMilli: rng.pick([0, gpu.milli]) })),
-    models: served(BigInt(rng.pick([50, 150])), {
-      name: rng.pick(['m', 'm', 'm', 'other']),
-      loaded: rng.pick([true, false]),
-      evictS: rng.pick([0, 5, 50]),
-      capabilities: rng.pick([[], ['logprobs' as const]]),
-    }),
+    models: [randomModel(rng), randomModel(rng)].slice(rng.below(2)).flat(),
     draining: rng.below(6) === 0,
     rest: rng.below(6) === 0 ? { why: 'refused', forMs: 1_000 * (1 + rng.below(9)) } : null,
     isSchedulerFull: rng.below(9) === 0,
     leasesActive: rng.below(3),
+  });
+}
+
+function randomModel(rng: Chance): Candidate['models'] {
+  return served(BigInt(rng.pick([50, 150])), {
+    name: rng.pick(['m', 'm', 'm', 'other']),
+    loaded: rng.pick([true, false]),
+    evictS: rng.pick([0, 5, 50]),
+    capabilities: rng.pick([[], ['logprobs' as const]]),
   });
 }
 
@@ -59,7 +64,8 @@ function randomAsk(rng: Chance): Ask {
 }
 
 /** Every set of constraints that, lifted, lets a node in, and of which no part does. */
-function bruteForce(asked: Ask, nodes: readonly Candidate[]): string[] {
+function bruteForce(asked: Ask, fleet: readonly Candidate[]): string[] {
+  const nodes = fleet.flatMap((one) => alternatives(asked, one));
   const liftable = CONSTRAINTS.filter(
     (one) => one.lifted !== null && nodes.some((candidateNode) => !one.holds(asked, candidateNode)),
   );

@@ -2,7 +2,8 @@ import { microCost, unitsToJson } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
 import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
 import { askingLess, changesOf, minimalRelaxations } from './relax.ts';
-import { unitOf } from './score.ts';
+import { alternatives } from './served-model.ts';
+import { unitOf } from './typical-unit.ts';
 import type { WarmWait } from './warmth.ts';
 
 /** Rates as they stand in JSON. */
@@ -118,7 +119,9 @@ function cheapestOffer(ask: Ask, candidates: readonly Candidate[]): Explanation[
   const meets = CONSTRAINTS.filter(({ name, lifted }) => name !== 'price' && lifted !== 'by-waiting');
   const [cheapest] = byPrice(
     ask,
-    candidates.filter((node) => meets.every(({ holds }) => holds(ask, node))),
+    candidates
+      .flatMap((node) => alternatives(ask, node))
+      .filter((node) => meets.every(({ holds }) => holds(ask, node))),
   );
   if (cheapest === undefined) return null;
   const price = CONSTRAINTS.find(({ name }) => name === 'price');
@@ -128,7 +131,10 @@ function cheapestOffer(ask: Ask, candidates: readonly Candidate[]): Explanation[
 function priceThatWouldDo(ask: Ask, candidates: readonly Candidate[]): RatesJson | null {
   const [cheapest] = byPrice(
     ask,
-    candidates.filter((node) => CONSTRAINTS.every(({ name, holds }) => holds(ask, node) === (name !== 'price'))),
+    candidates
+      .filter((node) => obstacle(ask, node) !== null)
+      .flatMap((node) => alternatives(ask, node))
+      .filter((node) => CONSTRAINTS.every(({ name, holds }) => holds(ask, node) === (name !== 'price'))),
   );
   return cheapest === undefined ? null : unitsToJson(ratesFor(ask, cheapest));
 }

@@ -1,9 +1,9 @@
 import type { Ask, Candidate } from './ask.ts';
-import { CONSTRAINTS, LEASES_AHEAD, loadSeconds, servedModel } from './constraints.ts';
+import { CONSTRAINTS, LEASES_AHEAD, takesWork } from './constraints.ts';
 import { taskClassKey } from './placement-index/keys.ts';
-import { NEWCOMER_ROWS, TASK_ROWS_MAX, TASK_TARGET_MS } from './placer.ts';
+import { alternatives, loadSeconds, servedModel } from './served-model.ts';
+import { measuredRows, NEWCOMER_ROWS, TASK_ROWS_MAX, TASK_TARGET_MS } from './task-size.ts';
 
-const MS_PER_SECOND = 1_000;
 /** Kinds of wishes whose slots are kept counted; the one that was asked for least recently makes room. */
 const CLASSES_MAX = 256;
 /** Whether a wish may use a slot of a node, apart from its model being loaded there, and from the time left, which always changes. */
@@ -56,11 +56,7 @@ export class LoadedModels {
   put(node: Candidate): void {
     this.#forget(node.nodeId);
     this.#nodes.set(node.nodeId, node);
-    const takesWork = takes(node);
-    const named = new Set<string>();
     for (const model of node.models) {
-      if (named.has(model.name)) continue;
-      named.add(model.name);
       const offered = this.#offered.get(model.name) ?? {
         offers: 0,
         holders: 0,
@@ -68,12 +64,11 @@ export class LoadedModels {
         rowsPerTask: NEWCOMER_ROWS,
       };
       this.#offered.set(model.name, offered);
-      offered.offers += 1;
-      offered.holders += Number(model.loaded && takesWork);
       if (!model.loaded) offered.loadS = Math.max(offered.loadS ?? 0, loadSeconds(model));
-      const rows = Math.round((model.rowsPerSecond * TASK_TARGET_MS) / MS_PER_SECOND);
+      const rows = Math.round(measuredRows(node, model, TASK_TARGET_MS) ?? NEWCOMER_ROWS);
       offered.rowsPerTask = Math.min(TASK_ROWS_MAX, Math.max(offered.rowsPerTask, rows));
     }
+    const named = this.#count(node, 1);
     for (const of of this.#classes.values()) {
       if (of.ask.model === null || !named.has(of.ask.model)) continue;
       if (mayUse(of.ask, node)) of.holders.add(node.nodeId);
@@ -123,26 +118,31 @@ export class LoadedModels {
   #forget(nodeId: string): void {
     const node = this.#nodes.get(nodeId);
     if (node === undefined) return;
-    const takesWork = takes(node);
-    const named = new Set<string>();
-    for (const { name, loaded } of node.models) {
+    this.#count(node, -1);
+    for (const of of this.#classes.values()) of.holders.delete(nodeId);
+  }
+
+  /** Takes a node in or out: once for each model that it names, with or without it loaded. Returns their names. */
+  #count(node: Candidate, sign: 1 | -1): ReadonlyMap<string, boolean> {
+    const named = new Map<string, boolean>();
+    for (const { name, loaded } of node.models) named.set(name, loaded || named.get(name) === true);
+    for (const [name, isLoaded] of named) {
       const offered = this.#offered.get(name);
-      if (offered === undefined || named.has(name)) continue;
-      named.add(name);
-      offered.offers -= 1;
-      offered.holders -= Number(loaded && takesWork);
+      if (offered === undefined) continue;
+      offered.offers += sign;
+      offered.holders += sign * Number(isLoaded && takesWork(node));
       if (offered.offers === 0) this.#offered.delete(name);
     }
-    for (const of of this.#classes.values()) of.holders.delete(nodeId);
+    return named;
   }
 }
 
-function takes({ draining, benchedForMs }: Candidate): boolean {
-  return !draining && benchedForMs <= 0;
-}
-
+/** With several engines or digests to choose from, any that is loaded will do: which it is depends on the time left. */
 function mayUse(ask: Ask, node: Candidate): boolean {
   return (
-    takes(node) && servedModel(ask, node)?.loaded === true && OF_SLOT.every((constraint) => constraint.holds(ask, node))
+    takesWork(node) &&
+    alternatives(ask, node).some(
+      (one) => servedModel(ask, one)?.loaded === true && OF_SLOT.every((constraint) => constraint.holds(ask, one)),
+    )
   );
 }

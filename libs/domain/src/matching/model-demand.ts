@@ -1,8 +1,8 @@
 import type { Ask, Candidate, ServedModel } from './ask.ts';
-import { LOAD_ASSUMED_S } from './constraints.ts';
 import type { Demand } from './demand.ts';
 import { slotClassKey, type LoadedModels } from './loaded-models.ts';
-import { TASK_TARGET_MS } from './placer.ts';
+import { LOAD_ASSUMED_S } from './served-model.ts';
+import { TASK_TARGET_MS } from './task-size.ts';
 import { coarseSeconds, evictSeconds, loadGainSeconds, type ModelDemand } from './warmth.ts';
 
 /** The batch road's requests are tasks, cut to the same time on every node. */

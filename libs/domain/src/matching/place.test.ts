@@ -1,11 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import type { Ask, Candidate } from './ask.ts';
+import type { Ask, Candidate, ServedModel } from './ask.ts';
 import { LEASES_AHEAD, obstacle } from './constraints.ts';
 import { askFor, candidate } from './matching.fixture.ts';
 import type { Demand } from './demand.ts';
 import { placeTasks } from './place.ts';
-import { AVOID_MS, NEWCOMER_ROWS, Placer } from './placer.ts';
+import { AVOID_MS, Placer } from './placer.ts';
+import { NEWCOMER_ROWS, TASK_ROWS_MAX } from './task-size.ts';
 import { PRIORITY_MAX, slackMs, starvationBoundMs } from './queue-order.ts';
 
 const ask = (over: Partial<Ask> = {}): Ask => askFor({ model: 'm', rateCaps: { embeddingToken: 100n }, ...over });
@@ -16,6 +17,8 @@ const node = (nodeId: string, over: Partial<Candidate> = {}, rate = 50n, loaded 
     ],
     ...over,
   });
+const models = (over: Partial<ServedModel>): readonly ServedModel[] =>
+  node('any').models.map((model) => ({ ...model, ...over }));
 const demand = (over: Partial<Demand> = {}): Demand => ({
   ask: ask(),
   ageMs: 0,
@@ -68,6 +71,24 @@ describe('placeTasks', () => {
     expect(placed[0]).toMatchObject({ rowFrom: 0, rowTo: 80 });
   });
 
+  it('shares a job out among the nodes that could serve it, however many serve other models', () => {
+    const fast = (id: string, over: Partial<Candidate> = {}): Candidate =>
+      node(id, { models: models({ rowsPerSecond: 100 }), rowsAccepted: 100, ...over });
+    const others = Array.from({ length: 200 }, (_, i) => node(`z${i}`, { models: models({ name: 'other' }) }));
+    const able = [fast('a'), fast('b'), fast('c', { leasesActive: LEASES_AHEAD })];
+    const unable = [fast('d', { region: 'us' }), fast('e', { draining: true }), fast('f', { benchedForMs: 1 })];
+    const rows = (rowCount: number): number | undefined =>
+      placeTasks([demand({ ask: ask({ regions: ['eu'] }), rowCount })], [...able, ...unable, ...others])[0]?.rowTo;
+    expect(rows(4_000)).toBe(TASK_ROWS_MAX);
+    // A node that is full could serve it all the same.
+    expect(rows(300)).toBe(100);
+  });
+
+  it('gives a newcomer’s task of a model that nobody measured, however fast its owner says it is', () => {
+    const claimed = node('a', { rowsAccepted: 1_000, models: models({ rowsPerSecond: 1e9, isClaimed: true }) });
+    expect(placeTasks([demand({ rowCount: 1_000 })], [claimed])[0]).toMatchObject({ rowTo: NEWCOMER_ROWS });
+  });
+
   it('gives a settled node whose speed nobody knows a task worth a round trip', () => {
     const [model] = node('a').models;
     const models = model === undefined ? [] : [{ ...model, rowsPerSecond: 0 }];
@@ -92,9 +113,11 @@ describe('placeTasks', () => {
     expect(winner(AVOID_MS)).toBe('a');
   });
 
-  it('gives returned rows back to their node when there is no other', () => {
+  it('gives returned rows back to their node at once when there is no other that could serve them', () => {
     const queued = [{ taskId: 't', epoch: 2, rowFrom: 0, rowTo: 4, lastNode: 'a' }];
-    expect(placeTasks([demand({ nextRow: 100, queued })], [node('a')])).toMatchObject([{ taskId: 't', nodeId: 'a' }]);
+    const other = node('b', { models: models({ name: 'other' }) });
+    for (const fleet of [[node('a')], [node('a'), other]])
+      expect(placeTasks([demand({ nextRow: 100, queued })], fleet)).toMatchObject([{ taskId: 't', nodeId: 'a' }]);
   });
 
   it('chooses between equal nodes by the seed, and the same way each time', () => {
@@ -235,6 +258,22 @@ describe('Placer', () => {
       if (back !== undefined) kept.put(back);
     }
     expect((kept.examined - before) / 100).toBeLessThan(3);
+  });
+
+  it('compiles no kind of work anew for each decision, however many kinds a decision is about, and forgets them afterwards', () => {
+    const kept = new Placer();
+    for (let i = 0; i < 100; i += 1) kept.put(node(`n${i}`, {}, BigInt(10 + i)));
+    const kinds = (from: number, count: number): Demand[] =>
+      Array.from({ length: count }, (_, i) => demand({ ask: ask({ jobId: `k${i}`, regions: [`r${from + i}`] }) }));
+    const looks = (): number => {
+      const before = kept.examined;
+      expect(kept.place(kinds(0, 200))).toEqual([]);
+      return kept.examined - before;
+    };
+    expect(looks()).toBe(200 * 100);
+    expect(looks()).toBe(0);
+    for (let decision = 0; decision < 100; decision += 1) kept.place(kinds(1_000 + decision, 1));
+    expect(looks()).toBe(200 * 100);
   });
 
   it('stays as small as the fleet while measured speeds change for ever', () => {

@@ -1,21 +1,16 @@
 import { SEGMENTS_PER_LEASE_MAX } from '../training/segments.ts';
 import type { Ask, Candidate, ServedModel } from './ask.ts';
-import { LEASES_AHEAD, ROWS_UNACCEPTED_MAX, servedModel } from './constraints.ts';
+import { LEASES_AHEAD, ROWS_UNACCEPTED_MAX } from './constraints.ts';
 import type { Demand, Placement } from './demand.ts';
 import { fnv1a } from './fnv.ts';
 import { FragmentationGauge } from './fragmentation.ts';
 import { packingOf } from './packing.ts';
-import { PlacementIndex } from './placement-index/placement-index.ts';
+import { PlacementIndex, type TaskClass } from './placement-index/placement-index.ts';
 import { byUrgency } from './queue-order.ts';
 import type { FleetEconomy } from './score.ts';
+import { servedModel } from './served-model.ts';
+import { rowsFor } from './task-size.ts';
 
-/** Tasks are cut to about this much of the node's measured time: long enough to amortise a round trip, short enough to lose. */
-export const TASK_TARGET_MS = 8_000;
-/** Rows of a node nobody has measured or audited yet. */
-export const NEWCOMER_ROWS = 16;
-export const TASK_ROWS_MAX = 512;
-/** A node is measured by its audits until it has this many accepted rows (WORDS.md, verify dial). */
-export const NEWCOMER_ACCEPTED_ROWS = 30;
 /** So long a task that came back waits for another node than the one that lost it; a task runs {@link TASK_TARGET_MS}. */
 export const AVOID_MS = 10_000;
 /** Time left is rounded down to this many binary digits: a deadline that comes nearer is the same wish for a while. */
@@ -37,8 +32,6 @@ interface Kept {
   readonly index: PlacementIndex;
   /** By their numbers in the index: in the order of the seed. */
   readonly nodes: Mutable<Candidate>[];
-  /** Nodes that time or their owner does not keep from all work. */
-  usable: number;
 }
 
 /**
@@ -69,6 +62,11 @@ export class Placer {
     return this.#nodes.get(nodeId);
   }
 
+  /** Whether any node takes more work, whatever it is. */
+  get hasRoom(): boolean {
+    return this.#nodes.size > 0 && (this.#kept === null || this.#kept.index.states > 0);
+  }
+
   /** States scored by the index as it stands: what decisions really look at. */
   get examined(): number {
     return this.#kept?.index.examined ?? 0;
@@ -88,8 +86,6 @@ export class Placer {
       this.#kept = null;
       return;
     }
-    const before = this.#kept.nodes[number];
-    this.#kept.usable += Number(isUsable(node)) - Number(before !== undefined && isUsable(before));
     this.#kept.nodes[number] = node;
     this.#kept.index.put(node);
     if (this.#kept.index.groups > GROUPS_PER_NODE * this.#nodes.size + GROUPS_SPARE) this.#kept = null;
@@ -102,6 +98,7 @@ export class Placer {
   /** Decides, and counts what it decided as placed. What is not to be after all is put again with its old load. */
   place(demands: readonly Demand[], placementsMax = Number.POSITIVE_INFINITY): Placement[] {
     this.#kept ??= this.#made();
+    this.#kept.index.beginDecision();
     const round = new Round(this.#kept, placementsMax);
     for (const demand of [...demands].sort(byUrgency)) {
       if (demand.isRun === true) round.run(demand);
@@ -115,7 +112,7 @@ export class Placer {
     const gpusPerNodeMax = nodes.reduce((most, node) => Math.max(most, node.gpus.length), 1);
     const index = new PlacementIndex(Math.max(1, nodes.length), ENGINES_STAND, { gpusPerNodeMax });
     for (const node of nodes) index.put(node);
-    return { index, nodes, usable: nodes.filter(isUsable).length };
+    return { index, nodes };
   }
 }
 
@@ -134,16 +131,19 @@ class Round {
 
   job(demand: Demand): void {
     const ask = coarse(demand.ask);
+    const { index } = this.#kept;
+    // Nodes that serve other models share no rows of this one, and nobody waits for them: those that could serve it count.
     for (const returned of demand.queued) {
-      // A task goes back to the node that lost it when there is no other, or when no other had room for a while.
-      const isPatient = this.#kept.usable > 1 && (returned.waitedMs ?? 0) < AVOID_MS;
+      // A task goes back to the node that lost it when no other could serve it, or when no other had room for a while.
+      const isPatient =
+        returned.lastNode !== null && (returned.waitedMs ?? 0) < AVOID_MS && index.serving(this.#classOf(ask)) > 1;
       const found = this.#seat(ask, isPatient ? returned.lastNode : null);
       if (found !== null) this.#take(ask.jobId, returned, found);
     }
     for (let rowFrom = demand.nextRow; rowFrom < demand.rowCount;) {
       const found = this.#seat(ask, null);
       if (found === null) return;
-      const rowTo = rowFrom + rowsFor(found.node, found.model, demand.rowCount - rowFrom, this.#kept.usable);
+      const rowTo = rowFrom + rowsFor(found.node, found.model, demand.rowCount - rowFrom, index.serving(found.task));
       this.#take(ask.jobId, { taskId: null, epoch: 1, rowFrom, rowTo }, found);
       rowFrom = rowTo;
     }
@@ -163,15 +163,20 @@ class Round {
     this.#take(ask.jobId, { taskId, epoch, rowFrom, rowTo }, found);
   }
 
-  #seat(wished: Ask, avoid: string | null): Seat | null {
+  #seat(ask: Ask, avoid: string | null): Seat | null {
     if (this.placements.length >= this.#placementsMax) return null;
-    const isLoading = wished.loadGainS !== undefined && this.#loading.has(wished.model ?? '');
-    const ask = isLoading ? { ...wished, loadGainS: 0 } : wished;
     const { index, nodes } = this.#kept;
-    const choice = index.best(index.classOf(ask), avoid, ask.cachedOn);
+    const task = this.#classOf(ask);
+    const choice = index.best(task, avoid, ask.cachedOn);
     const node = choice === null ? undefined : nodes[choice.node];
-    const model = node === undefined ? undefined : servedModel(ask, node);
-    return node === undefined || model === undefined ? null : { node, model };
+    const model = node === undefined ? undefined : servedModel(task.ask, node);
+    return node === undefined || model === undefined ? null : { node, model, task };
+  }
+
+  #classOf(ask: Ask): TaskClass {
+    const isLoading = ask.loadGainS !== undefined && this.#loading.has(ask.model ?? '');
+    const wished = isLoading ? { ...ask, loadGainS: 0 } : ask;
+    return this.#kept.index.classOf(wished);
   }
 
   #take(
@@ -192,6 +197,7 @@ class Round {
 interface Seat {
   readonly node: Mutable<Candidate>;
   readonly model: ServedModel;
+  readonly task: TaskClass;
 }
 
 /** The class of a wish stands while its time left has the same first digits: rounded down, never later than it is. */
@@ -200,21 +206,6 @@ function coarse(ask: Ask): Ask {
   if (!(deadlineInMs > 0) || !Number.isFinite(deadlineInMs)) return ask;
   const step = 2 ** (Math.floor(Math.log2(deadlineInMs)) - DEADLINE_DIGITS + 1);
   return { ...ask, deadlineInMs: Math.floor(deadlineInMs / step) * step };
-}
-
-function isUsable(node: Candidate): boolean {
-  return !node.draining && node.benchedForMs <= 0;
-}
-
-/**
- * Rows worth about {@link TASK_TARGET_MS} of this node; towards the end of a job the rest is shared out evenly. A node of
- * unknown speed (0) gets a newcomer's task whatever its record: one row at a time would be all overhead and audits.
- */
-function rowsFor(node: Candidate, model: ServedModel, left: number, nodes: number): number {
-  const isMeasured = node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS && model.rowsPerSecond > 0;
-  const measured = isMeasured ? Math.max(1, Math.round((model.rowsPerSecond * TASK_TARGET_MS) / 1_000)) : NEWCOMER_ROWS;
-  const share = Math.max(8, Math.ceil(left / Math.max(1, nodes)));
-  return Math.min(left, measured, share, TASK_ROWS_MAX, ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
 }
 
 function inSeededOrder(nodes: readonly Mutable<Candidate>[], seed: number): Mutable<Candidate>[] {

@@ -2,6 +2,7 @@ import type { Rates } from '../units/units.ts';
 import { UNIT_KINDS } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
 import { capabilitiesFor, CONSTRAINTS, ratesFor, secondsFor, type Constraint } from './constraints.ts';
+import { alternatives } from './served-model.ts';
 
 /** Relaxations told to a person: beyond this nobody reads on. */
 export const RELAXATIONS_MAX = 8;
@@ -23,17 +24,16 @@ export interface Relaxation {
 export function minimalRelaxations(ask: Ask, candidates: readonly Candidate[]): readonly Relaxation[] {
   const byMask = new Map<number, Candidate[]>();
   for (const node of candidates) {
-    let mask = 0;
-    let canBeLifted = true;
-    for (const [bit, constraint] of CONSTRAINTS.entries()) {
-      if (constraint.holds(ask, node)) continue;
-      mask |= 1 << bit;
-      canBeLifted &&= constraint.lifted !== null;
+    const own = new Set<number>();
+    for (const alternative of alternatives(ask, node)) {
+      const mask = maskOf(ask, alternative);
+      // A node counts once for what would let it in, however many of its models that opens.
+      if (mask === null || own.has(mask)) continue;
+      own.add(mask);
+      const known = byMask.get(mask);
+      if (known === undefined) byMask.set(mask, [alternative]);
+      else known.push(alternative);
     }
-    if (!canBeLifted) continue;
-    const known = byMask.get(mask);
-    if (known === undefined) byMask.set(mask, [node]);
-    else known.push(node);
   }
   if (byMask.has(0)) return [];
   const masks = [...byMask.keys()];
@@ -47,6 +47,17 @@ export function minimalRelaxations(ask: Ask, candidates: readonly Candidate[]): 
       (a, b) => a.constraints.length - b.constraints.length || waits(a) - waits(b) || b.nodes.length - a.nodes.length,
     )
     .slice(0, RELAXATIONS_MAX);
+}
+
+/** The constraints that keep a node away, by their bits; null when one of them is what the work is. */
+function maskOf(ask: Ask, node: Candidate): number | null {
+  let mask = 0;
+  for (const [bit, constraint] of CONSTRAINTS.entries()) {
+    if (constraint.holds(ask, node)) continue;
+    if (constraint.lifted === null) return null;
+    mask |= 1 << bit;
+  }
+  return mask;
 }
 
 const waits = ({ constraints }: Relaxation): number =>

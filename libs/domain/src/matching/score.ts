@@ -1,15 +1,8 @@
-import { microCost, type Usage } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { loadSeconds, ratesFor, secondsFor, servedModel } from './constraints.ts';
+import { ratesFor } from './constraints.ts';
 import type { FragmentationGauge } from './fragmentation.ts';
 import type { Packing } from './packing.ts';
-
-/** A typical row, to compare rates of several kinds by one number: 100 tokens in, 30 out, as many embedded. */
-const TYPICAL_ROW: Usage = { inputToken: 100n, outputToken: 30n, embeddingToken: 100n, trainingToken: 100n };
-const MS_PER_SECOND = 1_000n;
-const WHOLE_MILLI = 1_000n;
-/** Rows whose duration counts against the deadline: a newcomer's task. */
-const ROWS_WAITED_FOR = 16;
+import { modelTerms, servedModel } from './served-model.ts';
 
 /**
  * What it costs to run one unit of work (a typical row, or a second of the GPUs asked for) on a node. Every term is in
@@ -33,24 +26,9 @@ export interface ScoreTerms {
 /** All that does not depend on what is free. */
 export function scoreTerms(ask: Ask, node: Candidate, cachedTokens = ask.cachedOn?.get(node.nodeId) ?? 0): ScoreTerms {
   const rates = ratesFor(ask, node);
-  const unit = unitOf(ask);
-  const price = Number(microCost(unit, rates));
-  const worth = Number(microCost(unit, ask.rateCaps));
-  const model = servedModel(ask, node);
-  const leftS = Math.max(1, ask.deadlineInMs / 1_000);
-  const loadS = model === undefined ? 0 : loadSeconds(model);
-  const coldStart = worth * Math.min(1, loadS / leftS);
-  const evictS = model === undefined || model.loaded ? 0 : (model.evictS ?? 0);
-  const slowness = worth * Math.min(1, (secondsFor(ask, node, ROWS_WAITED_FOR) - loadS) / leftS);
+  const terms = modelTerms(ask, rates, node.reputation, servedModel(ask, node));
   const saved = Number((rates.inputToken ?? 0n) - (rates.cachedInputToken ?? 0n));
-  return {
-    price,
-    coldStart,
-    eviction: worth * Math.min(1, evictS / leftS),
-    slowness,
-    unreliability: (1 - node.reputation) * (price + slowness),
-    locality: cachedTokens > 0 && saved > 0 ? -cachedTokens * saved : 0,
-  };
+  return { ...terms, locality: cachedTokens > 0 && saved > 0 ? -cachedTokens * saved : 0 };
 }
 
 export function totalOf(terms: ScoreTerms): number {
@@ -63,12 +41,6 @@ const LOAD_STEP = 2 ** 40;
 /** What placing an ask on a node costs, all in all. The least wins. */
 export function costOf(fixed: number, leasesActive: number, strandedMilli: number, economy: FleetEconomy): number {
   return fixed + leasesActive * (economy.leaseCost ?? LOAD_STEP) + strandedMilli * economy.strandedMilliCost;
-}
-
-/** The work that a price is compared over: a typical row, or a second of the GPUs asked for. */
-export function unitOf(ask: Pick<Ask, 'model' | 'gpus' | 'gpuMilli'>): Usage {
-  if (ask.model !== null) return TYPICAL_ROW;
-  return { gpuMillisecond: (BigInt(ask.gpus) * BigInt(ask.gpuMilli) * MS_PER_SECOND) / WHOLE_MILLI };
 }
 
 /** The work that the market sees, and what a lost thousandth of a GPU costs. */

@@ -1,5 +1,6 @@
 import type { Ask, Candidate } from './ask.ts';
-import { LEASES_AHEAD, obstacle, servedModel } from './constraints.ts';
+import { LEASES_AHEAD, obstacle } from './constraints.ts';
+import { servedModel } from './served-model.ts';
 import { YIELD_LEFT_MS } from './yield-lease.ts';
 
 /** A lease is one whose rows take so many times what rows of the same job take elsewhere. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { Candidate } from './ask.ts';
-import { LEASES_AHEAD, LOAD_ASSUMED_S } from './constraints.ts';
+import { LEASES_AHEAD } from './constraints.ts';
 import type { Demand } from './demand.ts';
 import { explainPlacement } from './explain.ts';
 import { explainNode } from './explain-node.ts';
@@ -9,6 +9,7 @@ import { askFor, candidate } from './matching.fixture.ts';
 import { LoadedModels } from './loaded-models.ts';
 import { evictPriceOf, ModelDemands, withEvictPrices, withLoadGain } from './model-demand.ts';
 import { placeTasks } from './place.ts';
+import { LOAD_ASSUMED_S } from './served-model.ts';
 import {
   carriedSlots,
   DemandMeter,
@@ -219,7 +220,8 @@ describe('placement where models have to be loaded', () => {
     // Where a slot of its own comes free sooner, it waits.
     const warm = node('us-warm', ['hot'], { region: 'us', leasesActive: 2 });
     expect(decide([...eu, us, warm], [bound], wanted).placed).toEqual([]);
-    const { demands } = decide([...eu, us, warm], [job('hot', { rowCount: 16_000 }), bound], wanted);
+    const settled = [...eu, us, warm].map((one) => ({ ...one, rowsAccepted: 100 }));
+    const { demands } = decide(settled, [job('hot', { rowCount: 16_000 }), bound], wanted);
     // Of those who may go anywhere, as many as there are slots of this kind.
     expect(demands.for(bound.ask)).toMatchObject({ slots: 2, waiting: 1 + 200 / 11 });
     expect(demands.for(job('hot').ask)).toMatchObject({ slots: 22, waiting: 201 });

@@ -1,7 +1,7 @@
 import type { Ask, Candidate } from './ask.ts';
 import { obstacle } from './constraints.ts';
 import { slackMs } from './queue-order.ts';
-import { unitOf } from './score.ts';
+import { unitOf } from './typical-unit.ts';
 import { microCost } from '../units/units.ts';
 import { YIELDS_MAX } from './yielding.ts';
 

@@ -2,8 +2,8 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { ANYWHERE, EMPTY_NODE, type Ask, type Candidate } from '../matching/ask.ts';
 import { chance, type Chance } from '../matching/chance.ts';
-import { withinCaps } from '../matching/constraints.ts';
 import type { Demand } from '../matching/demand.ts';
+import { withinCaps } from '../matching/served-model.ts';
 import { UNIT_KINDS, type Rates } from '../units/units.ts';
 import { clearedRates, clearingPrice, priceClassOf, priceOf, type PriceClass } from './cleared-rates.ts';
 
@@ -216,6 +216,13 @@ describe('supply that is only claimed', () => {
       const newcomer = { ...node('new', { rates: cheap, rowsPerSecond }), rowsAccepted: 0 };
       expect(clearingPrice(of, jobs, [...dear, newcomer], TICK_MS)).toBe(priceOf(of, rates));
     }
+  });
+
+  it('moves no price either where the record is long and another model’s: nobody measured this one', () => {
+    const [model] = node('new', { rates: cheap, rowsPerSecond: 1e9 }).models;
+    const models = model === undefined ? [] : [{ ...model, isClaimed: true }];
+    const fresh = { ...node('new', { rates: cheap, rowsPerSecond: 1e9 }), models };
+    expect(clearingPrice(of, jobs, [...dear, fresh], TICK_MS)).toBe(priceOf(of, rates));
   });
 
   it('stops no price either where the record is long', () => {

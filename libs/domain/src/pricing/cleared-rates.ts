@@ -1,9 +1,10 @@
 import type { Ask, Candidate, EngineCapability, ServedModel } from '../matching/ask.ts';
-import { loadSeconds, ROWS_UNACCEPTED_MAX } from '../matching/constraints.ts';
+import { ROWS_UNACCEPTED_MAX, takesWork } from '../matching/constraints.ts';
 import type { Demand } from '../matching/demand.ts';
-import { NEWCOMER_ACCEPTED_ROWS, NEWCOMER_ROWS } from '../matching/placer.ts';
-import { slackMs } from '../matching/queue-order.ts';
-import { unitOf } from '../matching/score.ts';
+import { byUrgency, slackMs } from '../matching/queue-order.ts';
+import { loadSeconds, servedModel } from '../matching/served-model.ts';
+import { measuredRows, NEWCOMER_ROWS } from '../matching/task-size.ts';
+import { unitOf } from '../matching/typical-unit.ts';
 import { microCost, UNIT_KINDS, type Rates, type UnitKind, type Usage } from '../units/units.ts';
 import { clear, type StandingAsk, type WaitingDemand } from './clear.ts';
 
@@ -19,11 +20,11 @@ export interface PriceClass {
  * The class whose price an ask pays; null where prices are not the market's: work of a pool runs at what its members ask, and
  * work that brings its own model pays for GPU time as posted.
  */
-export function priceClassOf({ model, capabilities, rateCaps, pools }: Ask): PriceClass | null {
+export function priceClassOf({ model, modelKind, capabilities, rateCaps, pools }: Ask): PriceClass | null {
   const kinds = UNIT_KINDS.filter((kind) => rateCaps[kind] !== undefined);
   if (model === null || pools.length > 0 || kinds.length === 0) return null;
   const needed = [...capabilities].sort();
-  return { key: JSON.stringify([model, needed, kinds]), model, capabilities: needed, kinds };
+  return { key: JSON.stringify([model, modelKind ?? null, needed, kinds]), model, capabilities: needed, kinds };
 }
 
 /**
@@ -31,7 +32,8 @@ export function priceClassOf({ model, capabilities, rateCaps, pools }: Ask): Pri
  *
  * Standing asks are the supply, whether or not a slot is free at this moment: each node offers what it can do in a tick, less
  * what loading the model would take of it. All rows that wait are the demand. What audits cost is part of the fee, the same
- * for every ask, and so decides nothing here.
+ * for every ask, and so decides nothing here. A node that could serve the class by several models stands with the one that the
+ * most urgent of it would be placed on.
  */
 export function clearingPrice(
   of: PriceClass,
@@ -39,10 +41,13 @@ export function clearingPrice(
   candidates: Iterable<Candidate>,
   tickMs: number,
 ): bigint | null {
+  const own = demands.filter(({ ask }) => priceClassOf(ask)?.key === of.key);
+  const [first] = [...own].sort(byUrgency);
+  if (first === undefined) return null;
   const asks: StandingAsk[] = [];
   for (const node of candidates) {
-    if (node.draining || node.benchedForMs > 0) continue;
-    const served = node.models.find(({ name }) => name === of.model);
+    if (!takesWork(node)) continue;
+    const served = servedModel(first.ask, node);
     if (served === undefined || !of.capabilities.every((one) => served.capabilities?.includes(one))) continue;
     const price = priceOf(of, served.rates);
     // For its pool's members alone (constraint `pool`): no supply of the market's.
@@ -50,14 +55,12 @@ export function clearingPrice(
     const units = rowsInTick(node, served, tickMs);
     if (units > 0) asks.push({ nodeId: node.nodeId, price, units });
   }
-  const waiting: WaitingDemand[] = demands
-    .filter(({ ask }) => priceClassOf(ask)?.key === of.key)
-    .map((demand) => ({
-      jobId: demand.ask.jobId,
-      cap: priceOf(of, demand.ask.rateCaps),
-      units: rowsWaiting(demand),
-      slackMs: slackMs(demand),
-    }));
+  const waiting: WaitingDemand[] = own.map((demand) => ({
+    jobId: demand.ask.jobId,
+    cap: priceOf(of, demand.ask.rateCaps),
+    units: rowsWaiting(demand),
+    slackMs: slackMs(demand),
+  }));
   return clear(asks, waiting).price;
 }
 
@@ -89,13 +92,12 @@ export function priceOf(of: PriceClass, rates: Rates): bigint {
 }
 
 /**
- * Rows that a node can do in a tick, as the placement counts them: what a node that did little yet says of its speed is its word
- * alone, so it stands for a newcomer's task, and nobody for more than may be unaccepted.
+ * Rows that a node can do in a tick, as the placement counts them: a speed that nobody measured is its owner's word alone, so it
+ * stands for a newcomer's task, and nobody for more than may be unaccepted.
  */
 function rowsInTick(node: Candidate, model: ServedModel, tickMs: number): number {
   const left = Math.max(0, 1 - (loadSeconds(model) * 1_000) / tickMs);
-  const isMeasured = node.rowsAccepted >= NEWCOMER_ACCEPTED_ROWS && model.rowsPerSecond > 0;
-  const whole = isMeasured ? Math.max(1, (model.rowsPerSecond * tickMs) / 1_000) : NEWCOMER_ROWS;
+  const whole = measuredRows(node, model, tickMs) ?? NEWCOMER_ROWS;
   return Math.floor(Math.min(whole, ROWS_UNACCEPTED_MAX) * left);
 }
 

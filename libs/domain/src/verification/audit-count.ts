@@ -1,5 +1,5 @@
 import type { VerifyLevel } from '../jobs/job-state.ts';
-import { NEWCOMER_ACCEPTED_ROWS } from '../matching/placer.ts';
+import { NEWCOMER_ACCEPTED_ROWS } from '../matching/task-size.ts';
 
 /** Reputation lowers the audit rate down to this floor and never further: a count-only rule lets a patient cheat keep its bad rows. */
 export const AUDIT_RATE_FLOOR = 0.03;

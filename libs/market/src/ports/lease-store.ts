@@ -7,6 +7,8 @@ export interface OpenDemand {
   readonly jobId: string;
   readonly orgId: string;
   readonly kind: 'batch' | 'fine-tune';
+  /** Where its rows would be asked for one by one: what the model has to do. */
+  readonly endpoint: string;
   readonly model: string;
   /** Whether its rows are answered by an adapter over the model. */
   readonly wearsAdapter: boolean;

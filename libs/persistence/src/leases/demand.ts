@@ -7,6 +7,7 @@ interface DemandRow {
   readonly id: string;
   readonly org_id: string;
   readonly kind: OpenDemand['kind'];
+  readonly endpoint: string;
   readonly model: string;
   readonly adapter: string | null;
   readonly region: string | null;
@@ -32,7 +33,7 @@ const IS_OPEN = `state = 'in_progress' AND kind IN ('batch', 'fine-tune') AND mo
 
 /** What is to be known of jobs open; $1: the most tasks of each that came back. */
 const READ = `
-SELECT open.id, org_id, kind, model, adapter, region, pool_id, verify,
+SELECT open.id, org_id, kind, endpoint, model, adapter, region, pool_id, verify,
   CASE WHEN metadata ?| ARRAY['${NODE_NEEDS.join("','")}'] THEN metadata END AS asks, rate_caps, priority, next_row, row_count,
   (extract(epoch FROM deadline - clock_timestamp()) * 1000)::float8 AS deadline_in_ms,
   (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8 AS age_ms,
@@ -92,6 +93,7 @@ function openDemand(row: DemandRow): OpenDemand {
     jobId: row.id,
     orgId: row.org_id,
     kind: row.kind,
+    endpoint: row.endpoint,
     model: row.model,
     wearsAdapter: row.adapter !== null,
     region: row.region,

@@ -17,10 +17,12 @@ export function factsKey(node: Candidate): string {
     node.gpus.map((gpu) => [gpu.model, gpu.vramMib, gpu.milli]),
     node.models.map((model) => [
       model.name,
+      model.kind ?? null,
       model.digest,
       model.engineClass,
       model.loaded,
       model.rowsPerSecond,
+      model.isClaimed ?? false,
       model.loadS ?? null,
       model.evictS ?? null,
       model.capabilities ?? [],
@@ -35,6 +37,7 @@ export function factsKey(node: Candidate): string {
 export function taskClassKey(ask: Ask): string {
   return JSON.stringify([
     ask.model,
+    ask.modelKind ?? null,
     ask.gpuModels,
     ask.gpus,
     ask.gpuMilli,

@@ -1,21 +1,33 @@
 import { DomainError } from '../../errors.ts';
 import { ANYWHERE, type Ask, type Candidate } from '../ask.ts';
-import { CONSTRAINTS } from '../constraints.ts';
+import { CONSTRAINTS, takesWork } from '../constraints.ts';
 import { costOf, scoreTerms, seatOn, totalOf, type FleetEconomy, type Seat } from '../score.ts';
 import { ClassRanking } from './class-ranking.ts';
 import { factsKey, taskClassKey } from './keys.ts';
+import { ServingNodes, type Count } from './serving-nodes.ts';
 import { StateTable } from './state-table.ts';
 
 const NONE = -1;
 /** Task classes kept compiled; the one that was asked for least recently makes room. */
 const CLASSES_MAX = 64;
+/** Unless this many decisions or fewer have passed since: who takes turns over more kinds of work would compile each of them each time. */
+const DECISIONS_KEPT = 16;
+/** And then so many at most, at 20 bytes for each state: two for each job of a decision. */
+const CLASSES_MOST = 512;
 /** Most machines have eight at most, and each place costs two bytes per node. */
 const GPUS_USUAL = 8;
 /** As many as an offer may name. */
 export const GPUS_PER_NODE_MAX = 64;
 
+/** Why a node takes no new work, as bits. */
+const FULL = 1;
+const AWAY = 2;
+
 const OF_OFFER = CONSTRAINTS.filter(({ reads }) => reads === 'offer');
-const OF_MOMENT = CONSTRAINTS.filter(({ reads }) => reads === 'moment');
+/** Of the moment, those that {@link takesWork} does not answer. */
+const OF_LOAD = CONSTRAINTS.filter(
+  ({ name, reads }) => reads === 'moment' && name !== 'benched' && name !== 'draining',
+);
 
 /** Tasks that want the same: their jobs and the nodes they lost do not matter. */
 export interface TaskClass {
@@ -23,7 +35,10 @@ export interface TaskClass {
   readonly ranking: ClassRanking;
   /** Per group: the cost of its offer for this class, infinite when a constraint keeps it away, NaN when not yet known. */
   fixed: Float64Array;
+  /** Nodes that could serve it. */
+  readonly serving: Count;
   usedAt: number;
+  usedInDecision: number;
 }
 
 /** Where a task goes. */
@@ -57,10 +72,11 @@ export class PlacementIndex {
   readonly #memoryMib: Float64Array;
   readonly #load: Uint16Array;
   readonly #free: Uint16Array;
-  /** 1: takes no new work, whatever is free. */
+  /** 0: takes new work; else why it takes none: it is {@link FULL}, or {@link AWAY} whatever it has free. */
   readonly #closed: Uint8Array;
   /** 1: kept for a reservation. */
   readonly #held: Uint8Array;
+  readonly #serving = new ServingNodes();
   readonly #groups: Group[] = [];
   readonly #groupNumbers = new Map<string, number>();
   readonly #numbers = new Map<string, number>();
@@ -73,6 +89,7 @@ export class PlacementIndex {
   readonly #stride: number;
   readonly #classesMax: number;
   #uses = 0;
+  #decisions = 0;
   /** By classes that are forgotten. */
   #lookedBefore = 0;
   /** States scored since the index was made: what a decision really looks at. */
@@ -93,7 +110,7 @@ export class PlacementIndex {
     this.#memoryMib = new Float64Array(nodesMax);
     this.#load = new Uint16Array(nodesMax);
     this.#free = new Uint16Array(nodesMax * this.#stride);
-    this.#closed = new Uint8Array(nodesMax);
+    this.#closed = new Uint8Array(nodesMax).fill(AWAY);
     this.#held = new Uint8Array(nodesMax);
     this.#sorted = new Uint16Array(this.#stride);
     this.#order = new Uint8Array(this.#stride);
@@ -137,20 +154,37 @@ export class PlacementIndex {
     if (node.gpus.length > this.#stride)
       throw new DomainError({ code: 'INDEX_TOO_MANY_GPUS', gpus: node.gpus.length, max: this.#stride });
     const number = this.#numbers.get(node.nodeId) ?? this.#register(node.nodeId);
-    this.#groupOf[number] = this.#groupFor(node);
+    this.#takeIn(number, this.#groupFor(node), takesWork(node));
     this.#cpuMilli[number] = node.cpuFreeMilli;
     this.#memoryMib[number] = node.memoryFreeMib;
     this.#load[number] = node.leasesActive;
     for (let i = 0; i < node.gpus.length; i += 1) this.#free[number * this.#stride + i] = node.gpus[i]?.freeMilli ?? 0;
-    this.#closed[number] = OF_MOMENT.every(({ holds }) => holds(ANY_ASK, node)) ? 0 : 1;
+    this.#setFull(
+      number,
+      OF_LOAD.some(({ holds }) => !holds(ANY_ASK, node)),
+    );
     this.#settle(number);
     return number;
+  }
+
+  /** The group that a node is in from now on, and whether it takes work. */
+  #takeIn(number: number, group: number, takes: boolean): void {
+    const [before, wasAway] = [this.#groupOf[number] ?? 0, ((this.#closed[number] ?? 0) & AWAY) !== 0];
+    this.#groupOf[number] = group;
+    if (wasAway === !takes && (wasAway || before === group)) return;
+    if (!wasAway) this.#serving.change(before, -1);
+    if (takes) this.#serving.change(group, 1);
+    this.#closed[number] = ((this.#closed[number] ?? 0) & ~AWAY) | (takes ? 0 : AWAY);
+  }
+
+  #setFull(number: number, isFull: boolean): void {
+    this.#closed[number] = ((this.#closed[number] ?? 0) & ~FULL) | (isFull ? FULL : 0);
   }
 
   /** Takes in how many leases a node holds, and whether it takes more. */
   setLoad(node: number, leasesActive: number, takesMore: boolean): void {
     this.#load[node] = leasesActive;
-    this.#closed[node] = takesMore ? 0 : 1;
+    this.#setFull(node, !takesMore);
     this.#settle(node);
   }
 
@@ -167,7 +201,7 @@ export class PlacementIndex {
 
   /** Moves a node to the state that it is in now, or out of all when it takes no work. */
   #settle(node: number): void {
-    if (this.#ids[node] === undefined || this.#closed[node] === 1 || this.#held[node] === 1) this.#leaveState(node);
+    if (this.#ids[node] === undefined || this.#closed[node] !== 0 || this.#held[node] === 1) this.#leaveState(node);
     else this.#enterState(node);
   }
 
@@ -177,6 +211,7 @@ export class PlacementIndex {
     this.#numbers.delete(nodeId);
     this.#ids[number] = undefined;
     this.#held[number] = 0;
+    this.#takeIn(number, this.#groupOf[number] ?? 0, false);
     this.#settle(number);
     this.#vacant.push(number);
   }
@@ -251,26 +286,44 @@ export class PlacementIndex {
     this.#uses += 1;
     if (known !== undefined) {
       known.usedAt = this.#uses;
+      known.usedInDecision = this.#decisions;
       return known;
     }
-    if (this.#classes.size >= this.#classesMax) this.#forgetClass();
+    this.#forgetClasses();
     const made: TaskClass = {
       ask: { ...ask, avoidNode: null, cachedOn: new Map() },
       ranking: new ClassRanking(this.#states, (state) => this.#stateCost(made, state)),
       fixed: new Float64Array(64).fill(Number.NaN),
+      serving: { nodes: 0, at: -1 },
       usedAt: this.#uses,
+      usedInDecision: this.#decisions,
     };
     this.#classes.set(key, made);
     return made;
   }
 
-  #forgetClass(): void {
-    let oldest: string | undefined;
-    let usedAt = Number.POSITIVE_INFINITY;
-    for (const [key, one] of this.#classes) if (one.usedAt < usedAt) [oldest, usedAt] = [key, one.usedAt];
-    if (oldest === undefined) return;
-    this.#lookedBefore += this.#classes.get(oldest)?.ranking.looked ?? 0;
-    this.#classes.delete(oldest);
+  /** Another decision begins: what was asked for in the last few is worth its room. */
+  beginDecision(): void {
+    this.#decisions += 1;
+  }
+
+  get classes(): number {
+    return this.#classes.size;
+  }
+
+  /** Makes room for one more class. */
+  #forgetClasses(): void {
+    while (this.#classes.size >= this.#classesMax) {
+      let oldest: string | undefined;
+      let least: TaskClass | undefined;
+      for (const [key, one] of this.#classes)
+        if (least === undefined || one.usedAt < least.usedAt) [oldest, least] = [key, one];
+      if (oldest === undefined || least === undefined) return;
+      const isRecent = least.usedInDecision > this.#decisions - DECISIONS_KEPT;
+      if (isRecent && this.#classes.size < CLASSES_MOST) return;
+      this.#lookedBefore += least.ranking.looked;
+      this.#classes.delete(oldest);
+    }
   }
 
   #fixedCost(task: TaskClass, group: number): number {
@@ -286,6 +339,11 @@ export class PlacementIndex {
     const cost = fits ? totalOf(scoreTerms(task.ask, facts, 0)) : Number.POSITIVE_INFINITY;
     task.fixed[group] = cost;
     return cost;
+  }
+
+  /** Nodes that could serve a task of this class, whether or not they have room for it now. */
+  serving(task: TaskClass): number {
+    return this.#serving.read(task.serving, (group) => this.#fixedCost(task, group) !== Number.POSITIVE_INFINITY);
   }
 
   #stateCost(task: TaskClass, state: number): number {
@@ -388,7 +446,7 @@ export class PlacementIndex {
       this.#closed,
       this.#held,
     ];
-    let bytes = own.reduce((sum, array) => sum + array.byteLength, this.#states.bytes);
+    let bytes = own.reduce((sum, array) => sum + array.byteLength, this.#states.bytes + this.#serving.bytes);
     for (const task of this.#classes.values()) bytes += task.ranking.bytes + task.fixed.byteLength;
     return bytes;
   }

@@ -127,12 +127,13 @@ export class MemoryLeaseStore extends LeaseStore {
           lastNode,
         }));
       if (job.nextRow >= job.rowCount && queued.length === 0) return [];
-      const { id: jobId, orgId, region, verify, rateCaps, nextRow, rowCount } = job;
+      const { id: jobId, orgId, endpoint, region, verify, rateCaps, nextRow, rowCount } = job;
       const times = { deadlineInMs: job.deadlineMs - this.#db.nowMs, ageMs: this.#db.nowMs - job.createdMs };
       const asks = {
         jobId,
         orgId,
         kind: 'batch' as const,
+        endpoint,
         model: job.model ?? '',
         wearsAdapter: false,
         region,

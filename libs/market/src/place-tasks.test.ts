@@ -1,0 +1,209 @@
+import { describe, expect, it } from '@jest/globals';
+import { ANYWHERE, LEASES_AHEAD, NEWCOMER_ROWS, type Demand, type Placement } from '@freehold/domain';
+import { TaskPlacement, withoutUnderWay } from './place-tasks.ts';
+import type { GrantedLease, LeaseWish, NodeRecord, OpenDemand } from './ports/lease-store.ts';
+import type { ConnectedNode } from './ports/provider-link.ts';
+
+const HOUR_MS = 3_600_000;
+const FIRST_ROWS = LEASES_AHEAD * NEWCOMER_ROWS;
+
+describe('the demand while batches are under way', () => {
+  const demand = (jobId: string, over: Partial<Demand> = {}): Demand => ({
+    ask: { ...ANYWHERE, jobId, model: 'm', verify: 'spot', rateCaps: {}, deadlineInMs: HOUR_MS },
+    ...{ ageMs: 0, nextRow: 10, rowCount: 100, queued: [] },
+    ...over,
+  });
+  const placed = (jobId: string, over: Partial<Placement>): Placement =>
+    ({ jobId, taskId: null, epoch: 1, rowFrom: 10, rowTo: 20, nodeId: 'n', ...over }) as Placement;
+  const back = (taskId: string) => ({ taskId, epoch: 2, rowFrom: 0, rowTo: 5, lastNode: null });
+
+  it('is less the rows and the tasks that they take, of their own jobs alone', () => {
+    const demands = [demand('a', { queued: [back('t'), back('u')] }), demand('b', { queued: [back('t')] })];
+    const underWay = [
+      placed('a', { rowTo: 20 }),
+      placed('a', { rowFrom: 20, rowTo: 30 }),
+      placed('a', { taskId: 't' }),
+    ];
+    expect(withoutUnderWay(demands, underWay)).toEqual([
+      { ...demands[0], nextRow: 30, queued: [back('u')] },
+      demands[1],
+    ]);
+  });
+
+  it('goes by what was read where that is further already, and takes rows of a returned task for nothing new', () => {
+    expect(withoutUnderWay([demand('a', { nextRow: 40 })], [placed('a', {})])).toMatchObject([{ nextRow: 40 }]);
+    expect(withoutUnderWay([demand('a')], [placed('a', { taskId: 't', rowTo: 90 })])).toMatchObject([{ nextRow: 10 }]);
+  });
+
+  it('has nothing more of a run, whose next lease stands on this one', () => {
+    expect(withoutUnderWay([demand('a', { isRun: true }), demand('b')], [placed('a', {})])).toHaveLength(1);
+  });
+});
+
+describe('placing', () => {
+  it('decides the next batch while one is written, on what that one leaves, and no third', async () => {
+    const world = new World(1_000);
+    world.connect('a');
+    const first = await world.wakes();
+    expect(first?.map(rowsOf)).toEqual([`0–${NEWCOMER_ROWS} a`, `${NEWCOMER_ROWS}–${FIRST_ROWS} a`]);
+    // Room comes while the first batch is written: other rows go there, and nothing more to a.
+    world.connect('b');
+    const second = await world.wakes();
+    expect(second?.map(({ nodeId }) => nodeId)).toEqual(['b', 'b']);
+    expect(second?.[0]?.rowFrom).toBe(FIRST_ROWS);
+    world.connect('c');
+    expect(await world.wakes()).toBeUndefined();
+    await world.writes(0);
+    expect(world.batches[2]?.map(({ nodeId, rowFrom }) => [nodeId, rowFrom])).toEqual([
+      ['c', 2 * FIRST_ROWS],
+      ['c', 2 * FIRST_ROWS + NEWCOMER_ROWS],
+    ]);
+    await world.writes(1);
+    await world.writes(2);
+    await world.placement.settled();
+    expect(world.granted.map(rowsOf)).toEqual(world.batches.flat().map(rowsOf));
+    expect(world.reports).toEqual([]);
+  });
+
+  it('decides anew what was under way and was not written', async () => {
+    const world = new World(FIRST_ROWS);
+    world.connect('a');
+    await world.wakes();
+    world.fails(0);
+    await world.placement.settled();
+    expect(world.reports).toEqual(['writing leases']);
+    const again = await world.wakes();
+    expect(again?.map(rowsOf)).toEqual(world.batches[0]?.map(rowsOf));
+    await world.writes(1);
+    await world.placement.settled();
+    expect(world.granted.map(rowsOf)).toEqual(again?.map(rowsOf));
+  });
+
+  it('looks again at the nodes of moves that it was told of once, whatever went wrong in between', async () => {
+    const world = new World(1_000);
+    world.connect('a');
+    await world.wakes();
+    await world.writes(0);
+    await world.placement.settled();
+    expect(world.batches).toHaveLength(1);
+    world.finishAll();
+    world.movedNodes = ['a'];
+    world.isBroken = true;
+    await world.wakes();
+    expect(world.reports).toEqual(['placing']);
+    world.isBroken = false;
+    expect((await world.wakes())?.map(({ nodeId }) => nodeId)).toEqual(['a', 'a']);
+    await world.writes(1);
+  });
+});
+
+const rowsOf = ({ rowFrom, rowTo, nodeId }: LeaseWish | GrantedLease): string => `${rowFrom}–${rowTo} ${nodeId}`;
+
+/** A job, its nodes, and a database that answers when the test says so. */
+class World {
+  readonly batches: (readonly LeaseWish[])[] = [];
+  readonly granted: GrantedLease[] = [];
+  readonly reports: string[] = [];
+  readonly placement: TaskPlacement;
+  movedNodes: string[] = [];
+  isBroken = false;
+  readonly #nodes: ConnectedNode[] = [];
+  readonly #leases = new Map<string, number>();
+  readonly #answers: { readonly yes: () => void; readonly no: () => void }[] = [];
+  #nextRow = 0;
+  readonly #rows: number;
+  #drawn = 0;
+
+  constructor(rows: number) {
+    this.#rows = rows;
+    this.placement = new TaskPlacement({
+      leases: {
+        moved: () => Promise.resolve({ cursor: '0', jobIds: ['j'], nodeIds: this.movedNodes.splice(0) }),
+        demandPage: () => Promise.resolve(this.#open()),
+        demandOf: () => (this.isBroken ? Promise.reject(new Error('no database')) : Promise.resolve(this.#open())),
+        nodeRecords: (ids) => Promise.resolve(new Map(ids.map((id) => [id, this.#record(id)]))),
+        grant: (wishes) => this.#grant(wishes),
+      },
+      link: { nodes: () => [...this.#nodes] },
+      entropy: { bytes: (length) => new Uint8Array(length).fill((this.#drawn += 1)) },
+      clock: { nowMs: () => 0 },
+      resting: () => false,
+      measured: () => undefined,
+      hasRoom: () => true,
+      granted: (lease) => this.granted.push(lease),
+      askToYield: () => false,
+      report: (what) => this.reports.push(what),
+    });
+    this.placement.hold([{ no: 0, epoch: 1 }], 1);
+  }
+
+  connect(id: string): void {
+    const caps = { tokens: true, logprobs: false, promptLogprobs: false, seed: false, lora: false, embeddings: true };
+    const model = { name: 'm', digest: 'd', kind: 'embedding', loaded: true, rates: { embeddingToken: '5' }, caps };
+    const engines = [{ class: 'c', models: [{ ...model, rowsPerSecond: 1 }] }];
+    const offer = { region: 'eu', pools: [], gpus: [], cpuMilli: 0, memoryMib: 0, isolation: 'none', engines };
+    this.#nodes.push({ id, address: '', offer, draining: false } as unknown as ConnectedNode);
+  }
+
+  /** What this decision wants written, if it wants anything. */
+  async wakes(): Promise<readonly LeaseWish[] | undefined> {
+    const before = this.batches.length;
+    this.placement.wake();
+    await turns();
+    return this.batches[before];
+  }
+
+  async writes(batch: number): Promise<void> {
+    this.#answers[batch]?.yes();
+    await turns();
+  }
+
+  fails(batch: number): void {
+    this.#answers[batch]?.no();
+  }
+
+  finishAll(): void {
+    this.#leases.clear();
+  }
+
+  #grant(wishes: readonly LeaseWish[]): Promise<readonly GrantedLease[]> {
+    this.batches.push(wishes);
+    return new Promise((resolve, reject) => {
+      this.#answers.push({
+        yes: () => {
+          for (const { nodeId } of wishes) this.#leases.set(nodeId, (this.#leases.get(nodeId) ?? 0) + 1);
+          this.#nextRow = Math.max(this.#nextRow, ...wishes.map(({ rowTo }) => rowTo));
+          resolve(wishes.map((wish) => ({ ...wish, task: `${wish.rowFrom}`, epoch: 1 })));
+        },
+        no: () => reject(new Error('no database')),
+      });
+    });
+  }
+
+  #open(): readonly OpenDemand[] {
+    if (this.#nextRow >= this.#rows) return [];
+    const job = { jobId: 'j', orgId: 'o', kind: 'batch', endpoint: '/v1/embeddings', model: 'm', wearsAdapter: false };
+    const terms = {
+      region: null,
+      poolId: null,
+      verify: 'spot',
+      rateCaps: { embeddingToken: 9n },
+      priority: 0,
+    } as const;
+    const times = { deadlineInMs: HOUR_MS, ageMs: 0, nextRow: this.#nextRow, rowCount: this.#rows, queued: [] };
+    return [{ ...job, ...terms, ...times } as OpenDemand];
+  }
+
+  #record(nodeId: string): NodeRecord {
+    const leasesInFlight = this.#leases.get(nodeId) ?? 0;
+    return {
+      ...{ nodeId, payout: '', rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0, benchedForMs: 0 },
+      ...{ benchedWhy: null, speed: {}, rowsInFlight: leasesInFlight * NEWCOMER_ROWS, leasesInFlight },
+    };
+  }
+}
+
+/** Lets everything that can go on go on. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
+}
