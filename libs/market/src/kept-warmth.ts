@@ -12,6 +12,7 @@ import {
   type Candidate,
   type Demand,
   type Placement,
+  type ServedModel,
 } from '@freehold/domain';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
@@ -126,7 +127,7 @@ export class KeptWarmth {
     const asks = new Map(demands.map(({ ask }) => [ask.jobId, ask]));
     for (const placement of placements) {
       const { jobId, nodeId, model } = placement;
-      const load = this.#noteWork(nodeId, model.name);
+      const load = this.#noteWork(nodeId, model);
       const ask = asks.get(jobId);
       const served = [this.#noteServed(jobId)];
       if (load !== null && ask !== undefined) served.push(this.#noteServed(slotClassKey(ask)));
@@ -201,9 +202,12 @@ export class KeptWarmth {
   }
 
   /** A node gets work for a model: if it has to load it, what is missed least goes for it. */
-  #noteWork(nodeId: string, model: string): Noted['load'] {
+  #noteWork(nodeId: string, { name: model, digest, engineClass }: ServedModel): Noted['load'] {
     const node = this.#loaded.node(nodeId);
-    const served = node?.models.find(({ name }) => name === model);
+    // A node may serve a model of this name more than once.
+    const served = node?.models.find(
+      (one) => one.name === model && one.digest === digest && one.engineClass === engineClass,
+    );
     if (node === undefined || served === undefined) return null;
     const before = this.#warmed.get(nodeId);
     const nowMs = this.#clock.nowMs();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
-import { LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
+import { LEASES_RUNNING_MAX, LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
 
 const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer; // what a hello looks at
@@ -11,6 +11,7 @@ const OTHER = { task: 'other', epoch: 1, nonce: '0x', done: 0, committed: false 
 function deskOfTwo(
   owns = true,
   waiting: readonly OpenDemand[] = [],
+  leasesRunningMax?: number,
 ): { desk: LeaseDesk; given: string[]; run: string[]; looks: () => number } {
   const given: string[] = [];
   const run: string[] = [];
@@ -40,11 +41,27 @@ function deskOfTwo(
     clock: { nowMs: () => 0 },
     report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
     resendVouchers: async () => undefined,
+    ...(leasesRunningMax === undefined ? {} : { leasesRunningMax }),
   };
   const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts); // all that these leases reach
   desk.hold(owns ? [{ no: 0, epoch: 1 }] : [], 1);
   return { desk, given, run, looks: () => looks };
 }
+
+/** A job with a row that waits. */
+const waiting = {
+  ...{
+    jobId: 'j',
+    orgId: 'o',
+    kind: 'batch',
+    endpoint: '',
+    model: 'm',
+    wearsAdapter: false,
+    region: null,
+    poolId: null,
+  },
+  ...{ verify: 'spot', rateCaps: {}, priority: 0, deadlineInMs: 1, ageMs: 0, nextRow: 0, rowCount: 1, queued: [] },
+} as OpenDemand;
 
 describe('a hello at a scheduler', () => {
   it('takes back at once what the node had and does not name, and resumes what it names', async () => {
@@ -86,20 +103,6 @@ describe('a scheduler that does not hold the shard of a node', () => {
 });
 
 describe('a heartbeat of a node that has no leases', () => {
-  const waiting = {
-    ...{
-      jobId: 'j',
-      orgId: 'o',
-      kind: 'batch',
-      endpoint: '',
-      model: 'm',
-      wearsAdapter: false,
-      region: null,
-      poolId: null,
-    },
-    ...{ verify: 'spot', rateCaps: {}, priority: 0, deadlineInMs: 1, ageMs: 0, nextRow: 0, rowCount: 1, queued: [] },
-  } as OpenDemand;
-
   it.each([
     ['asks for a placement while rows wait for one', [waiting], 1],
     ['asks for none while nothing waits: chats begin and end by the thousand', [], 0],
@@ -111,6 +114,27 @@ describe('a heartbeat of a node that has no leases', () => {
     await desk.settled();
     expect({ asked: looks() - before, given }).toEqual({ asked, given: [] });
     await desk.close();
+  });
+});
+
+describe('a desk with as many leases as it takes', () => {
+  it('decides nothing, says that rows wait for room in it, and does not repeat itself with every wake', async () => {
+    const { desk, given, looks } = deskOfTwo(true, [waiting], 2);
+    await desk.hello(HELLO, [KEPT, OTHER]);
+    while (desk.running < 2) await new Promise(setImmediate);
+    await desk.settled();
+    const before = looks();
+    for (let i = 0; i < 3; i += 1) {
+      desk.wake();
+      await desk.settled();
+    }
+    expect(looks()).toBe(before);
+    expect(given).toEqual([expect.stringMatching(/^placing: .*2 leases run through this process.*rows wait/)]);
+    await desk.close();
+  });
+
+  it('has room for all nodes that a process may be connected to', () => {
+    expect(LEASES_RUNNING_MAX).toBeGreaterThanOrEqual(10_000);
   });
 });
 

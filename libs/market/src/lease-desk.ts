@@ -1,3 +1,4 @@
+import { LEASES_AHEAD } from '@freehold/domain';
 import { type HeldLease, leaseKey, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import { AUDIT_REST_MS } from './choose-auditor.ts';
@@ -16,7 +17,16 @@ const REST_MS = 500;
 const REST_MS_MAX = 15_000;
 /** A grant as young as this may have reached its node while the node was writing its hello. */
 const GRANT_ON_ITS_WAY_MS = 2_000;
-const LEASES_RUNNING_MAX = 1_024;
+/** Live connections of a process: more nodes need another scheduler, with shards of its own. */
+const NODES_MAX = 5_000;
+/**
+ * Every node at work, and holding its next lease: with fewer, nodes stand idle beside rows that wait. A lease takes 4 KiB of heap here,
+ * and one that has 64 short rows on their way 52 KiB (measured): half a gigabyte for all of them, as much again as half of what
+ * their connections take. What long rows take, the link bounds for each lease by its window.
+ */
+export const LEASES_RUNNING_MAX = NODES_MAX * LEASES_AHEAD;
+/** A process that takes no more leases says so this often while rows wait. */
+const FULL_SAID_EVERY_MS = 60_000;
 
 export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYielded'> {
   readonly entropy: Entropy;
@@ -29,6 +39,8 @@ export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYield
   readonly voucherKept: (nodeId: string, task: string) => Promise<void>;
   /** {@link STALL_MS}, where it is not another. */
   readonly stallMs?: number;
+  /** {@link LEASES_RUNNING_MAX}, where it is not another. */
+  readonly leasesRunningMax?: number;
 }
 
 /**
@@ -47,10 +59,13 @@ export class LeaseDesk implements LinkEvents {
   readonly #placement: TaskPlacement;
   /** Leases whose nodes were asked for them, and why. */
   readonly #askedToYield = new Map<string, string>();
+  readonly #runningMax: number;
+  #fullSaidAtMs = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(ports: LeaseDeskPorts) {
     this.#ports = ports;
+    this.#runningMax = ports.leasesRunningMax ?? LEASES_RUNNING_MAX;
     this.#link = ports.link;
     this.#leases = ports.leases;
     this.#placement = new TaskPlacement({
@@ -65,6 +80,22 @@ export class LeaseDesk implements LinkEvents {
       askToYield: (lease, why) => this.#askToYield(lease, why),
       report: ports.report,
     });
+  }
+
+  #hasRoom(): boolean {
+    if (this.#running.size < this.#runningMax) return true;
+    const nowMs = this.#ports.clock.nowMs();
+    if (this.#placement.mayWait && nowMs - this.#fullSaidAtMs >= FULL_SAID_EVERY_MS) {
+      this.#fullSaidAtMs = nowMs;
+      const leases = `${this.#running.size} leases run through this process, and it takes ${this.#runningMax}`;
+      this.#ports.report(
+        'placing',
+        new Error(
+          `${leases}: rows wait until one ends. Start another scheduler, which takes over a part of the nodes.`,
+        ),
+      );
+    }
+    return false;
   }
 
   /** The shards whose nodes this desk serves from now on. Leases of the others run on under another desk. */

@@ -119,6 +119,11 @@ export class TaskPlacement {
     this.#demand.touch(jobId);
   }
 
+  /** Whether rows wait, as far as this process knows. */
+  get mayWait(): boolean {
+    return this.#demand.mayWait;
+  }
+
   /** Asks for a decision if rows are known to wait, or leases run: what makes others wait asks by itself. */
   nudge(): void {
     if (this.#demand.mayWait || this.#stragglers.isDue) this.wake();

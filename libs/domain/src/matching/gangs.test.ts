@@ -66,6 +66,40 @@ describe('gangs', () => {
     expect(index.best(index.classOf(whole(1)))).toMatchObject({ node: 0 });
   });
 
+  it('whose estimate was wrong leave their nodes to others for as long as they held them, and then have their turn again', () => {
+    const index = fleet(1);
+    const desk = new GangDesk(index);
+    const gang = { gangId: 'g', ask: whole(4), members: 1 };
+    const one = index.classOf(whole(1));
+    // Said to end in an hour, again and again; it never does.
+    const late = run(index, whole(1), 0);
+    let idleMs = 0;
+    const stepMs = HOUR_MS / 4;
+    for (let nowMs = 0; nowMs < 24 * HOUR_MS; nowMs += stepMs) {
+      desk.place(gang, [{ ...late, endsAtMs: nowMs + HOUR_MS }], nowMs);
+      if (index.best(one) === null) idleMs += stepMs;
+    }
+    expect(idleMs).toBeGreaterThan(4 * HOUR_MS);
+    expect(idleMs).toBeLessThan(16 * HOUR_MS);
+    const ends = { ...late, endsAtMs: 49 * HOUR_MS };
+    expect(desk.place(gang, [ends], 48 * HOUR_MS)).toMatchObject({ reserved: { startsAtMs: 49 * HOUR_MS } });
+  });
+
+  it('that others’ reservations keep out wait for them, and are not told that they never fit', () => {
+    const index = fleet(2);
+    const desk = new GangDesk(index);
+    const running = [run(index, whole(1), HOUR_MS), run(index, whole(4), HOUR_MS)];
+    const all = { gangId: 'all', ask: whole(4), members: 2 };
+    expect(desk.place(all, running, 0)).toMatchObject({ reserved: { nodes: [0, 1] } });
+    expect(desk.place({ ...all, gangId: 'next' }, running, 0)).toEqual({ waits: 'nodes-reserved' });
+    expect(desk.place({ ...all, gangId: 'huge', members: 3 }, running, 0)).toEqual({ refused: 'never-fits' });
+    // Nothing of all this trying is left behind: the reservation and the work that runs stand.
+    expect(desk.reservations().map(({ gangId }) => gangId)).toEqual(['all']);
+    expect(index.best(index.classOf(whole(1)))).toBeNull();
+    for (const { task, choice } of running) index.give(task, choice);
+    expect(desk.place(all, [], HOUR_MS)).toHaveProperty('placed');
+  });
+
   it('that no fleet could ever hold are refused, and the rest goes on', () => {
     const index = fleet(2);
     const desk = new GangDesk(index);

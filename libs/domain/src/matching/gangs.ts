@@ -27,7 +27,8 @@ export interface Reservation {
 export type GangOutcome =
   | { readonly placed: readonly Choice[] }
   | { readonly reserved: Reservation }
-  | { readonly waits: 'reservations-full' }
+  /** 'nodes-reserved': others' reservations stand where it would fit; 'its-turn': its own has just expired, see {@link GangDesk}. */
+  | { readonly waits: 'reservations-full' | 'nodes-reserved' | 'its-turn' }
   | { readonly refused: 'never-fits' };
 
 /** Gangs that may hold nodes at once: each idles nodes, so only the first few in turn do. */
@@ -55,12 +56,16 @@ export function takeGang(index: PlacementIndex, task: TaskClass, members: number
 /**
  * Gangs: placed whole, or given a reservation on the nodes that are free first, under which shorter work may run until then.
  *
- * A gang comes back with every round. Its reservation is not prolonged: after its time the nodes are released, and the gang
- * waits its turn again, so that a wrong estimate costs a bounded time.
+ * A gang comes back with every round. Its reservation is not prolonged: after its time the nodes are released, and for as long as
+ * it held them it gets no other, so that nodes stand idle for a gang half of the time at most, however wrong the estimates are.
  */
 export class GangDesk {
   readonly #index: PlacementIndex;
   readonly #reservations = new Map<string, Reservation>();
+  /** When each reservation began to hold its nodes. */
+  readonly #heldFromMs = new Map<string, number>();
+  /** Gangs whose reservation expired: until when they get no other. */
+  readonly #restsUntilMs = new Map<string, number>();
 
   constructor(index: PlacementIndex) {
     this.#index = index;
@@ -76,13 +81,32 @@ export class GangDesk {
     const known = this.#reservations.get(gang.gangId);
     if (known !== undefined) this.#release(known);
     const placed = takeGang(this.#index, task, gang.members);
-    if (placed !== null) return { placed };
+    if (placed !== null) {
+      this.#heldFromMs.delete(gang.gangId);
+      this.#restsUntilMs.delete(gang.gangId);
+      return { placed };
+    }
     if (known !== undefined) return { reserved: this.#hold(known) };
     const start = this.#earliestStart(gang, task, running, nowMs);
-    if (start === null) return { refused: 'never-fits' };
+    if (start === null)
+      return this.#everFits(gang, task, running) ? { waits: 'nodes-reserved' } : { refused: 'never-fits' };
+    if (this.#restsUntilMs.has(gang.gangId)) return { waits: 'its-turn' };
     if (this.#reservations.size >= RESERVATIONS_MAX) return { waits: 'reservations-full' };
     const expiresAtMs = start.startsAtMs + RESERVATION_GRACE_MS;
+    this.#heldFromMs.set(gang.gangId, nowMs);
     return { reserved: this.#hold({ gangId: gang.gangId, ...start, expiresAtMs }) };
+  }
+
+  /** Whether it would fit if nobody else had anything. */
+  #everFits(gang: Gang, task: TaskClass, running: readonly RunningWork[]): boolean {
+    const others = this.reservations();
+    for (const reservation of others) this.#release(reservation);
+    for (const work of running) this.#index.give(work.task, work.choice);
+    const choices = takeGang(this.#index, task, gang.members);
+    for (const choice of choices ?? []) this.#index.give(task, choice);
+    for (const work of [...running].reverse()) this.#index.take(work.task, work.choice);
+    for (const reservation of others) this.#hold(reservation);
+    return choices !== null;
   }
 
   /** Room for other work: on nodes nobody reserved, else under a reservation that starts after the work is over. */
@@ -99,7 +123,14 @@ export class GangDesk {
 
   /** Ends reservations whose time is up. */
   expire(nowMs: number): void {
-    for (const reservation of this.reservations()) if (reservation.expiresAtMs <= nowMs) this.#release(reservation);
+    for (const [gangId, untilMs] of this.#restsUntilMs) if (untilMs <= nowMs) this.#restsUntilMs.delete(gangId);
+    for (const reservation of this.reservations()) {
+      if (reservation.expiresAtMs > nowMs) continue;
+      this.#release(reservation);
+      const heldMs = nowMs - (this.#heldFromMs.get(reservation.gangId) ?? nowMs);
+      this.#heldFromMs.delete(reservation.gangId);
+      this.#restsUntilMs.set(reservation.gangId, nowMs + heldMs);
+    }
   }
 
   #hold(reservation: Reservation): Reservation {
