@@ -119,7 +119,9 @@ export const CONSTRAINTS: readonly Constraint[] = [
     says: (ask) => (ask.pools.length === 0 ? 'works for others than its pool' : `belongs to pool ${anyOf(ask.pools)}`),
     // What a pool's node does for nothing, it does for the pool's members: on the market nothing would stand behind it.
     holds: (ask, node) =>
-      ask.pools.length === 0 ? node.pools.length === 0 || !costsNothing(ask, ratesFor(ask, node)) : allows(ask.pools, node.pools),
+      ask.pools.length === 0
+        ? node.pools.length === 0 || !costsNothing(ask, ratesFor(ask, node))
+        : allows(ask.pools, node.pools),
   },
   {
     name: 'isolation',
