@@ -98,6 +98,24 @@ describe('placing', () => {
   });
 });
 
+describe('work conservation', () => {
+  it('finds the one row that fits within a tick, beside a thousand groups that fit nowhere', async () => {
+    const world = new World(0);
+    world.connect('a');
+    for (let i = 0; i < 1_000; i += 1) world.waits(`blocked-${i}`, { orgId: `o${i}`, region: 'nowhere' });
+    // By its turn the last of all.
+    world.waits('fits', { orgId: 'z', deadlineInMs: 24 * HOUR_MS });
+    expect((await world.wakes())?.map(({ jobId }) => jobId)).toEqual(['fits']);
+    await world.writes(0);
+    await world.placement.settled();
+    world.waits('fits-too', { orgId: 'z', deadlineInMs: 24 * HOUR_MS });
+    world.nowMs += 1_000;
+    expect((await world.wakes())?.map(({ jobId }) => jobId)).toEqual(['fits-too']);
+    await world.writes(1);
+    expect(world.reports).toEqual([]);
+  });
+});
+
 const rowsOf = ({ rowFrom, rowTo, nodeId }: LeaseWish | GrantedLease): string => `${rowFrom}–${rowTo} ${nodeId}`;
 
 /** A job, its nodes, and a database that answers when the test says so. */
@@ -107,11 +125,14 @@ class World {
   readonly reports: string[] = [];
   readonly placement: TaskPlacement;
   movedNodes: string[] = [];
+  nowMs = 0;
   isBroken = false;
   readonly #nodes: ConnectedNode[] = [];
   readonly #leases = new Map<string, number>();
   readonly #answers: { readonly yes: () => void; readonly no: () => void }[] = [];
   #nextRow = 0;
+  readonly #others = new Map<string, OpenDemand>();
+  readonly #filed: string[] = [];
   readonly #rows: number;
   #drawn = 0;
 
@@ -119,15 +140,22 @@ class World {
     this.#rows = rows;
     this.placement = new TaskPlacement({
       leases: {
-        moved: () => Promise.resolve({ cursor: '0', jobIds: ['j'], nodeIds: this.movedNodes.splice(0) }),
-        demandPage: () => Promise.resolve(this.#open()),
-        demandOf: () => (this.isBroken ? Promise.reject(new Error('no database')) : Promise.resolve(this.#open())),
+        moved: () =>
+          Promise.resolve({ cursor: '0', jobIds: ['j', ...this.#filed.splice(0)], nodeIds: this.movedNodes.splice(0) }),
+        demandPage: (after, limit) => {
+          const page = this.#open().filter(({ jobId }) => after === null || jobId > after);
+          return Promise.resolve(page.sort((a, b) => (a.jobId < b.jobId ? -1 : 1)).slice(0, limit));
+        },
+        demandOf: (ids) =>
+          this.isBroken
+            ? Promise.reject(new Error('no database'))
+            : Promise.resolve(this.#open().filter(({ jobId }) => ids.includes(jobId))),
         nodeRecords: (ids) => Promise.resolve(new Map(ids.map((id) => [id, this.#record(id)]))),
         grant: (wishes) => this.#grant(wishes),
       },
       link: { nodes: () => [...this.#nodes] },
       entropy: { bytes: (length) => new Uint8Array(length).fill((this.#drawn += 1)) },
-      clock: { nowMs: () => 0 },
+      clock: { nowMs: () => this.nowMs },
       resting: () => false,
       measured: () => undefined,
       hasRoom: () => true,
@@ -173,7 +201,8 @@ class World {
       this.#answers.push({
         yes: () => {
           for (const { nodeId } of wishes) this.#leases.set(nodeId, (this.#leases.get(nodeId) ?? 0) + 1);
-          this.#nextRow = Math.max(this.#nextRow, ...wishes.map(({ rowTo }) => rowTo));
+          for (const { jobId, rowTo } of wishes)
+            if (!this.#others.delete(jobId)) this.#nextRow = Math.max(this.#nextRow, rowTo);
           resolve(wishes.map((wish) => ({ ...wish, task: `${wish.rowFrom}`, epoch: 1 })));
         },
         no: () => reject(new Error('no database')),
@@ -181,8 +210,17 @@ class World {
     });
   }
 
+  /** Another job, of one row. */
+  waits(jobId: string, over: Partial<OpenDemand>): void {
+    this.#others.set(jobId, { ...this.#job(), jobId, nextRow: 0, rowCount: 1, ...over });
+    this.#filed.push(jobId);
+  }
+
   #open(): readonly OpenDemand[] {
-    if (this.#nextRow >= this.#rows) return [];
+    return [...(this.#nextRow < this.#rows ? [this.#job()] : []), ...this.#others.values()];
+  }
+
+  #job(): OpenDemand {
     const job = { jobId: 'j', orgId: 'o', kind: 'batch', endpoint: '/v1/embeddings', model: 'm', wearsAdapter: false };
     const terms = {
       region: null,
@@ -192,7 +230,7 @@ class World {
       priority: 0,
     } as const;
     const times = { deadlineInMs: HOUR_MS, ageMs: 0, nextRow: this.#nextRow, rowCount: this.#rows, queued: [] };
-    return [{ ...job, ...terms, ...times } as OpenDemand];
+    return { ...job, ...terms, ...times } as OpenDemand;
   }
 
   #record(nodeId: string): NodeRecord {

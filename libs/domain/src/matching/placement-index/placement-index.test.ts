@@ -1,12 +1,14 @@
 import { describe, expect, it } from '@jest/globals';
 import { ISOLATIONS, type Ask, type Candidate } from '../ask.ts';
-import { obstacle } from '../constraints.ts';
+import { CONSTRAINTS, obstacle, ROWS_UNACCEPTED_MAX, takesWork } from '../constraints.ts';
 import { chance, type Chance } from '../chance.ts';
 import { askFor, candidate, economyOf } from '../matching.fixture.ts';
 import { PlacementIndex } from './placement-index.ts';
 import { bestByScan } from './scan.ts';
 
 const SNAPSHOTS = 10_000;
+const STEPS = 800;
+const OF_OFFER = CONSTRAINTS.filter(({ reads }) => reads === 'offer');
 const REGIONS = ['eu', 'us', 'ap'];
 const MODELS = ['T4', 'A10', 'G2'];
 const POOLS = ['lab', 'chair'];
@@ -30,11 +32,12 @@ function randomNode(rng: Chance, id: number): Candidate {
     cpuFreeMilli: rng.pick([4_000, 32_000]),
     memoryFreeMib: rng.pick([8_192, 65_536]),
     gpuRates: { gpuMillisecond: BigInt(rng.pick([50, 60, 60, 90])) },
-    models: rng.pick([[], [rng.pick([10n, 20n])]]).map((rate) => ({
+    models: rng.pick([[], [rng.pick([10n, 20n])], [10n, 20n]]).map((rate) => ({
       name: 'm',
       digest: 'sha256:x',
       engineClass: 'c',
       loaded: rng.pick([true, false]),
+      ...(rng.below(3) === 0 ? { evictS: rng.pick([1, 60]) } : {}),
       rates: { embeddingToken: rate, inputToken: rate },
       rowsPerSecond: rng.pick([0, 2, 40]),
       capabilities: rng.pick([[], ['logprobs' as const]]),
@@ -42,6 +45,7 @@ function randomNode(rng: Chance, id: number): Candidate {
     draining: rng.below(8) === 0,
     benchedForMs: rng.below(8) === 0 ? 1_000 : 0,
     leasesActive: rng.pick([0, 0, 1, 2]),
+    rowsUnaccepted: rng.pick([0, 0, 0, ROWS_UNACCEPTED_MAX - 1, ROWS_UNACCEPTED_MAX]),
   });
 }
 
@@ -66,6 +70,7 @@ function randomAsk(rng: Chance, nodes: readonly Candidate[]): Ask {
     rateCaps: asksGpu
       ? { gpuMillisecond: BigInt(rng.pick([55, 100])) }
       : { embeddingToken: BigInt(rng.pick([15, 100])) },
+    ...(rng.below(3) === 0 ? { loadGainS: rng.pick([0, 30, Number.POSITIVE_INFINITY]) } : {}),
     avoidNode: rng.below(4) === 0 ? near : null,
     ...(rng.below(4) === 0 ? { cachedOn: new Map([[near, 512]]) } : {}),
   });
@@ -105,6 +110,35 @@ describe('PlacementIndex', () => {
       }
     }
     expect(placed).toBeGreaterThan(SNAPSHOTS / 4);
+  });
+
+  it(`answers as a scan over ${STEPS} changes of a fleet whose nodes are all in states of their own`, () => {
+    const rng = chance(13);
+    const nodes = Array.from({ length: 150 }, (_, id) => ({ ...randomNode(rng, id), cpuFreeMilli: rng.below(1e6) }));
+    const index = new PlacementIndex(nodes.length, economy);
+    // A few at first: the table grows with them, and later its places are used again for states that nobody is in any more.
+    for (const node of nodes.slice(0, 20)) index.put(node);
+    const asks = Array.from({ length: 12 }, () => randomAsk(rng, nodes));
+    let placed = 0;
+    for (let step = 0; step < STEPS; step += 1) {
+      const known = nodes.slice(0, Math.min(nodes.length, 20 + step));
+      for (let change = rng.below(12); change >= 0; change -= 1) {
+        const id = rng.below(known.length);
+        nodes[id] = { ...randomNode(rng, id), cpuFreeMilli: rng.below(1e6) };
+        index.put(nodes[id] as Candidate);
+        known[id] = nodes[id] as Candidate;
+      }
+      for (const node of known.slice(19)) if (index.numberOf(node.nodeId) === undefined) index.put(node);
+      const ask = rng.pick(asks);
+      const choice = index.best(index.classOf(ask), ask.avoidNode ?? null, ask.cachedOn);
+      const scanned = bestByScan(economy, ask, known);
+      if (choice?.node !== scanned?.node || choice?.cost !== scanned?.cost)
+        expect({ step, found: choice }).toEqual({ step, found: scanned });
+      const serving = known.filter((node) => takesWork(node) && isServing(ask, node)).length;
+      if (index.serving(index.classOf(ask)) !== serving) expect({ step, serving }).toBe('the count of a scan');
+      placed += Number(choice !== null);
+    }
+    expect(placed).toBeGreaterThan(STEPS / 4);
   });
 
   it('looks at no more states for a fleet a hundred times as large', () => {
@@ -151,6 +185,10 @@ describe('PlacementIndex', () => {
 
 function gpu(freeMilli = 1_000): Candidate['gpus'][number] {
   return { model: 'T4', vramMib: 16_384, milli: 1_000, freeMilli };
+}
+
+function isServing(ask: Ask, node: Candidate): boolean {
+  return OF_OFFER.every(({ holds }) => holds(ask, node));
 }
 
 function taken(node: Candidate, ask: Ask, gpus: readonly number[]): Candidate {
