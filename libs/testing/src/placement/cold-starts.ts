@@ -238,6 +238,7 @@ class PlayedMarket {
 const ONE_ROW: Omit<OpenDemand, 'jobId' | 'model' | 'ageMs' | 'deadlineInMs'> = {
   orgId: 'o',
   kind: 'batch',
+  endpoint: '/v1/chat/completions',
   wearsAdapter: false,
   region: null,
   poolId: null,

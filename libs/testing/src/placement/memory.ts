@@ -37,6 +37,7 @@ function asRead(jobId: string, i: number): OpenDemand {
     jobId,
     orgId: `org_${i % 500}`,
     kind: 'batch',
+    endpoint: '/v1/chat/completions',
     model: 'freehold-tiny',
     wearsAdapter: false,
     region: null,
@@ -71,7 +72,7 @@ export async function keptFleetOf(offers: readonly Offer[]): Promise<KeptFleet> 
     resting: () => false,
     measured: () => undefined,
   });
-  await fleet.refresh(() => true, []);
+  await fleet.refresh(() => true);
   fleet.place([demandOf(asRead('batch_first', 0))], 1);
   return fleet;
 }
