@@ -346,6 +346,7 @@ CREATE TABLE job (
   tuned_model text,
   priority smallint NOT NULL DEFAULT 0,
   expected_s double precision,
+  counted numeric(78,0),
   CONSTRAINT job_adapter_check CHECK ((adapter ~ '^[0-9a-f]{64}$'::text)),
   CONSTRAINT job_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES api_key(id),
   CONSTRAINT job_cap_check CHECK ((cap >= (0)::numeric)),
@@ -353,6 +354,7 @@ CREATE TABLE job (
   CONSTRAINT job_check1 CHECK (((next_row >= 0) AND (next_row <= row_count))),
   CONSTRAINT job_check2 CHECK ((((rows_succeeded + rows_failed) + rows_ended) <= row_count)),
   CONSTRAINT job_check3 CHECK (((tuned_model IS NULL) OR (adapter IS NOT NULL))),
+  CONSTRAINT job_counted_check CHECK ((counted >= (0)::numeric)),
   CONSTRAINT job_error_file_id_fkey FOREIGN KEY (error_file_id) REFERENCES file(id),
   CONSTRAINT job_expected_s_check CHECK ((expected_s > (0)::double precision)),
   CONSTRAINT job_id_check CHECK ((length(id) <= 40)),
@@ -682,9 +684,9 @@ CREATE INDEX job_by_key ON public.job USING btree (api_key_id, created_at) WHERE
 
 CREATE INDEX job_by_org ON public.job USING btree (org_id, kind, created_at DESC, id);
 
-CREATE INDEX job_finished ON public.job USING btree (model, completed_at DESC) WHERE ((state = 'completed'::text) AND (expected_s IS NOT NULL));
-
 CREATE INDEX job_open ON public.job USING btree (deadline) WHERE (state = ANY (ARRAY['validating'::text, 'in_progress'::text, 'finalizing'::text, 'cancelling'::text]));
+
+CREATE INDEX job_over ON public.job USING btree (model, finalizing_at DESC) WHERE ((kind = 'batch'::text) AND (state = ANY (ARRAY['completed'::text, 'expired'::text])));
 
 CREATE INDEX lease_alive ON public.lease USING btree (lease_until) WHERE ((ended_at IS NULL) AND (committed_at IS NULL));
 
@@ -720,7 +722,7 @@ CREATE INDEX voucher_undelivered ON public.voucher USING btree (node_id, total) 
 
 -- functions
 
-CREATE OR REPLACE FUNCTION public.begin_batch(of_job text, of_org text, of_key text, of_endpoint text, of_file text, of_window text, of_metadata jsonb, of_verify text, of_region text, deadline_in_ms double precision, of_priority integer, of_model text, of_tuned text, of_adapter text, of_cap numeric, of_rate_caps jsonb, of_expected_s double precision, custom_ids text[], input_offsets bigint[], input_lengths integer[], identity_key text, identity_route text, identity_hash bytea, replay_within_ms double precision, OUT outcome text, OUT earlier text, OUT made job)
+CREATE OR REPLACE FUNCTION public.begin_batch(of_job text, of_org text, of_key text, of_endpoint text, of_file text, of_window text, of_metadata jsonb, of_verify text, of_region text, deadline_in_ms double precision, of_priority integer, of_model text, of_tuned text, of_adapter text, of_cap numeric, of_rate_caps jsonb, of_expected_s double precision, of_counted numeric, custom_ids text[], input_offsets bigint[], input_lengths integer[], identity_key text, identity_route text, identity_hash bytea, replay_within_ms double precision, OUT outcome text, OUT earlier text, OUT made job)
  RETURNS record
  LANGUAGE plpgsql
 AS $function$
@@ -749,10 +751,10 @@ BEGIN
     RETURN;
   END IF;
   INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, completion_window,
-    metadata, verify, region, trust, cap, rate_caps, row_count, deadline, priority, expected_s, in_progress_at)
+    metadata, verify, region, trust, cap, rate_caps, row_count, deadline, priority, expected_s, counted, in_progress_at)
   SELECT of_job, org.id, of_key, 'batch', 'in_progress', of_endpoint, of_model, of_tuned, of_adapter, of_file, of_window,
     of_metadata, of_verify, of_region, org.trust, of_cap, of_rate_caps, cardinality(custom_ids),
-    clock_timestamp() + deadline_in_ms * interval '1 millisecond', of_priority, of_expected_s, clock_timestamp()
+    clock_timestamp() + deadline_in_ms * interval '1 millisecond', of_priority, of_expected_s, of_counted, clock_timestamp()
   FROM org WHERE org.id = of_org
   RETURNING * INTO STRICT made;
   INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)

@@ -11,7 +11,8 @@ import { LOCAL_MODELS } from '@freehold/wiring/models';
 import OpenAI from 'openai';
 import { runBatch, writeBatchFile } from '../../apps/devnet/dist/main-job/run-batch.js';
 import { cosine } from '../../apps/devnet/dist/main-job/search.js';
-import { cpuSecondsOfTree, withHouse } from './house/market-house.mjs';
+import { withHouse } from './house/market-house.mjs';
+import { cpuSecondsOfTree } from './house/processor-time.mjs';
 
 const ROWS = 1_200;
 const ENGINES = 2;

@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { migrate, openDatabase, PgJobStore, runDoctor } from '@freehold/persistence';
 import { startPostgres } from '@freehold/wiring/embedded';
-import { cpuSecondsOfTree } from './house/market-house.mjs';
+import { cpuSecondsOfTree } from './house/processor-time.mjs';
 import { median, rounded } from './placement/measure.mjs';
 
 const ROWS_PER_BATCH = 16;

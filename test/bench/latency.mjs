@@ -10,7 +10,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import OpenAI, { toFile } from 'openai';
-import { percentile, withHouse } from './house/market-house.mjs';
+import { cpuMsByPart, percentile, withHouse } from './house/market-house.mjs';
 
 const NODES = 2;
 const WARM_UP = 20;
@@ -34,7 +34,13 @@ export async function run({ args = [], json = false } = {}) {
     const most = await saturated(submit, db);
     const perSecond = most / 2;
     say(`  ${most.toFixed(1)} batches a second without pause; measured at ${perSecond.toFixed(1)}`);
+    const [before, from] = [cpuMsByPart(), performance.now()];
     const samples = await atRandom({ submit, db, perSecond, seconds });
+    const wallSeconds = (performance.now() - from) / 1_000;
+    const spent = Object.entries(cpuMsByPart()).map(([part, ms]) => [part, (ms - (before[part] ?? 0)) / 1_000]);
+    say(
+      `  ${samples.length} batches in ${wallSeconds.toFixed(1)} s; CPU-s: ${spent.map(([part, cpu]) => `${part} ${cpu.toFixed(2)}`).join(', ')}`,
+    );
     const of = (key, share) =>
       Math.round(
         10 *
@@ -52,6 +58,8 @@ export async function run({ args = [], json = false } = {}) {
       batches: samples.length,
       perSecond: Math.round(10 * perSecond) / 10,
       perSecondWithoutPause: Math.round(10 * most) / 10,
+      wallSeconds: Math.round(100 * wallSeconds) / 100,
+      cpuSecondsByProcess: Object.fromEntries(spent.map(([part, cpu]) => [part, Math.round(100 * cpu) / 100])),
     };
     return { metrics, floor: FLOOR, target: TARGET, pass: metrics.p99Ms <= FLOOR.p99Ms };
   });

@@ -16,6 +16,7 @@ import {
   offersOf,
   randomFleet,
 } from '@freehold/testing/placement';
+import { spentMetrics, spentText, stopwatch } from './house/processor-time.mjs';
 import { rounded } from './placement/measure.mjs';
 
 const NODES = 100_000;
@@ -25,7 +26,8 @@ const TASKS = 1_000_000;
 const FLOOR = { bytesPerNode: 1_024, bytesPerQueuedTask: 600 };
 const TARGET = { bytesPerNode: 256, bytesPerQueuedTask: 100 };
 
-export async function run() {
+export async function run({ json = false } = {}) {
+  const spent = stopwatch();
   const economy = FLEET_ECONOMY();
   const before = bytesInUse();
   const index = randomFleet(NODES, chance(1), economy);
@@ -53,7 +55,9 @@ export async function run() {
     queuedTasks: TASKS,
     openJobs: demand.size,
     states: index.states,
+    ...spentMetrics(spent()),
   };
+  if (!json) console.log(`  ${spentText(spent())}`);
   return {
     metrics,
     floor: FLOOR,

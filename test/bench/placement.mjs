@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { runDoctor } from '@freehold/persistence';
 import { startPostgres } from '@freehold/wiring/embedded';
-import { cpuSecondsByCommand } from './house/market-house.mjs';
+import { spentText, stopwatch } from './house/processor-time.mjs';
 import { openPlacements, placeRows } from './placement/durable-placements.mjs';
 import { median, rounded } from './placement/measure.mjs';
 import { bullmqRound, graphileRound, startRedis } from './placement/other-queues.mjs';
@@ -79,24 +79,16 @@ async function interleaved(rounds, contestants, say) {
   const measured = new Map(contestants.map(([name]) => [name, []]));
   for (let round = 1; round <= rounds; round += 1) {
     for (const [name, work, expected] of contestants) {
-      const [cpuBefore, wallBefore] = [cpuSecondsByCommand(), performance.now()];
+      const used = stopwatch();
       const done = await work();
-      const spent = [...cpuSecondsByCommand()].map(([command, cpu]) => [command, cpu - (cpuBefore.get(command) ?? 0)]);
-      const cpu = spent.reduce((sum, [, seconds]) => sum + seconds, 0);
-      const wall = (performance.now() - wallBefore) / 1_000;
+      const spent = used();
+      const { cpu, wall } = spent;
       if (done !== expected) throw new Error(`${name}: ${done} done where ${expected} were expected`);
       measured.get(name).push({ done, cpu, wall });
-      say(
-        `  round ${round} ${name.padEnd(12)} ${done} in ${wall.toFixed(2)} s, ${cpu.toFixed(2)} CPU-s: ${Math.round(done / cpu)} per CPU-s (${byCommand(spent)})`,
-      );
+      say(`  round ${round} ${name.padEnd(12)} ${done}, ${Math.round(done / cpu)} per CPU-s: ${spentText(spent)}`);
     }
   }
   return measured;
-}
-
-function byCommand(spent) {
-  const some = spent.filter(([, seconds]) => seconds >= 0.01);
-  return some.map(([command, seconds]) => `${command} ${seconds.toFixed(2)}`).join(', ');
 }
 
 function verdict(measured, leases, tasks, rounds) {

@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util';
 import { LEASES_AHEAD } from '@freehold/domain';
 import { replayColdStarts, withBursts, withModels } from '@freehold/testing/placement';
 import { at } from '../../scripts/launcher/paths.mjs';
+import { spentMetrics, spentText, stopwatch } from './house/processor-time.mjs';
 import { mean, rounded } from './placement/measure.mjs';
 import { Lru, replay, SLOTS } from './placement/replay-market.mjs';
 import { readRequests } from './placement/replay-trace.mjs';
@@ -68,14 +69,22 @@ export async function run({ args = [], json = false } = {}) {
   const say = json ? () => undefined : console.log;
   const [first, last] = [readRequests(files[0]), readRequests(files.at(-1))];
   for (const { line, why } of [...first.refused, ...last.refused].slice(0, 5)) say(`  line ${line} left out: ${why}`);
+  const spent = stopwatch();
+  const timed = async (what, work) => {
+    const used = stopwatch();
+    const found = await work();
+    say(`  ${what}: ${spentText(used())}`);
+    return found;
+  };
   const metrics = {
-    ...busy(first.requests, seeds, say),
-    ...cost(first.requests, seeds, spotPrice, say),
-    ...prefixes(last.requests, say),
-    ...(await coldStarts(first.requests, say)),
+    ...(await timed('how busy', () => busy(first.requests, seeds, say))),
+    ...(await timed('cost', () => cost(first.requests, seeds, spotPrice, say))),
+    ...(await timed('prefixes', () => prefixes(last.requests, say))),
+    ...(await timed('cold starts', () => coldStarts(first.requests, say))),
     requests: first.requests.length,
     rowsRefused: first.refused.length + (files.length > 1 ? last.refused.length : 0),
     seeds,
+    ...spentMetrics(spent()),
   };
   const pass =
     metrics.utilisation >= FLOOR.utilisation &&

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { runDoctor } from '@freehold/persistence';
 import { startPostgres, temporaryDatabase } from '@freehold/wiring/embedded';
-import { cpuSecondsOfTree } from './house/market-house.mjs';
+import { cpuSecondsOfTree } from './house/processor-time.mjs';
 import { openPlacements, placeRows } from './placement/durable-placements.mjs';
 import { median, rounded } from './placement/measure.mjs';
 import { missingPrograms, slurmRound, slurmVersion } from './placement/slurm-cluster.mjs';

@@ -183,7 +183,7 @@ it('starts no batch that has a custom_id twice', async () => {
   await server.database.query(`${ROW} VALUES ($1, 0, 'a', 0, 1), ($1, 1, 'b', 1, 1), ($1, 2, 'a', 2, 1)`, [job?.id]);
   const jobs = new PgJobStore(server.database);
   const start = (): Promise<unknown> =>
-    jobs.start('batch_twice', { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {} });
+    jobs.start('batch_twice', { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {}, counted: null });
   await expect(start()).rejects.toThrow('3 rows stored under 2 custom_ids');
   await server.database.query(`UPDATE job_row SET custom_id = 'c' WHERE job_id = $1 AND row_no = 2`, [job?.id]);
   expect(await start()).toEqual({ started: true });
@@ -209,7 +209,7 @@ it('starts no batch that has a custom_id twice', async () => {
       priority: 0,
       deadlineInMs: 60_000,
       expectedS: null,
-      plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {} },
+      plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {}, counted: null },
       rows: ids.map((customId, n) => ({ rowNo: n, customId, offset: n, length: 1 })),
     };
     return jobs.beginBatch(batch, null);

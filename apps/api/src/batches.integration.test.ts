@@ -549,7 +549,7 @@ describe('a queue that is as long as the live nodes may be given', () => {
     const first = await submit(tenant, lines(40));
     expect(await validate(first.id)).toBe('started');
     const file = await tenant.client.files.create({
-      file: await toFile(Buffer.from(lines(30)), 'in.jsonl'),
+      file: await toFile(Buffer.from(lines(25)), 'in.jsonl'),
       purpose: 'batch',
     });
     const post = (): Promise<Response> =>
@@ -564,7 +564,7 @@ describe('a queue that is as long as the live nodes may be given', () => {
       });
     const jobs = async (): Promise<number> => (await tenant.client.batches.list()).data.length;
     try {
-      // One node of ten rows a second: 40 rows wait, 30 more are 20 too many for a queue of 50, which is two seconds of work.
+      // One node of ten rows a second: 40 rows wait, 25 more are 15 too many for a queue of 50, which is a second and a half of work.
       house.queueLimits.ownRows = 50;
       const refused = await post();
       expect([refused.status, refused.headers.get('retry-after'), refused.headers.get('x-should-retry')]).toEqual([
@@ -582,11 +582,11 @@ describe('a queue that is as long as the live nodes may be given', () => {
         unit: 'rows',
         waiting: 40,
         limit: 50,
-        rows: 30,
+        rows: 25,
         room_in_s: 2,
       });
       expect(await jobs()).toBe(1);
-      Object.assign(house.queueLimits, { ...limits, ownSeconds: 3 });
+      Object.assign(house.queueLimits, { ...limits, ownSeconds: 3.5 });
       expect([(await post()).headers.get('retry-after'), await jobs()]).toEqual(['1', 1]);
       Object.assign(house.queueLimits, { ...limits, seconds: 1 });
       expect(((await (await post()).json()) as { detail: object }).detail).toMatchObject({ whose: 'market' });

@@ -187,25 +187,66 @@ describe('a quote', () => {
     expect(await call('GET', '/market/v1/nodes/nobody/explain')).toMatchObject({ error: { code: 'node_not_found' } });
   });
 
-  it('rests on finished batches of the model once there are enough of them, with the chance to be in time', async () => {
+  it('rests on what counted work of the model came to, in money and in time, once enough batches are over', async () => {
     const ask = { model: 'use-lite', rows: 10, input_tokens: 100 };
-    expect(await call('POST', '/market/v1/quotes', ask)).toMatchObject({
+    const tiny = { model: 'freehold-tiny', rows: 1, input_tokens: 10 };
+    expect(await call('POST', '/market/v1/quotes', tiny)).toMatchObject({
       on_time_probability: null,
       expected: { basis: expect.stringContaining('too few finished batches') },
     });
-    // Of thirty, a row cost 101 to 130 units; three in ten took so long that ten rows would be late.
+    // Of thirty, of one row or of thousands, long ones and short ones, a fifth to a third of what they could have
+    // counted as was charged; three in ten took
+    // twenty thousand times what was expected, and the last two of them were cut off.
     await house.database.query(
-      `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, charged, row_count, deadline, created_at, finalizing_at, completed_at)
-       SELECT 'batch_past' || n, $1, 'batch', 'completed', '/v1/embeddings', 'use-lite', 100000, 10 * (100 + n), 10, now(),
-         now() - interval '9 days', now() - interval '9 days' + CASE WHEN n <= 9 THEN interval '25 hours' ELSE interval '1 hour' END, now()
+      `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, counted, charged, row_count, expected_s, deadline, in_progress_at,
+         finalizing_at, completed_at)
+       SELECT 'batch_past' || n, $1, 'batch', CASE WHEN n >= 29 THEN 'expired' ELSE 'completed' END, '/v1/embeddings', 'use-lite', 10000000,
+         3000 * (n % 7 + 1), 11 * (n % 7 + 1) * (50 + n), 10 ^ (n % 4), 1, now(), now() - interval '9 days',
+         now() - interval '9 days' + CASE WHEN n > 21 THEN interval '6 hours' ELSE interval '1 second' END, now()
        FROM generate_series(1, 30) AS n`,
       [tenant.orgId],
     );
+    // Three bytes a token, at a price of 1: 3,000 could be counted. Cut off batches say nothing of what work costs.
     expect(await call('POST', '/market/v1/quotes', ask)).toMatchObject({
       on_time_probability: 0.688,
-      expected: { low: '0.001031', high: '0.001279', basis: expect.stringContaining('30 finished batches') },
+      expected: { low: '0.000581', high: '0.000838', basis: expect.stringContaining('28 finished batches') },
+      terms: { completion_window: '24h', deadline_in_s: 86_400, region: null, priority: 0, max_cost: null },
+      // Three in a hundred rows are made again, out of the fee.
+      audit: { level: 'spot', cost: { low: '0.000017', high: '0.000025', beside_the_charge: '0' } },
+    });
+    // With a week it would be too late for the two that were cut off, and not for the seven others.
+    expect(await call('POST', '/market/v1/quotes', { ...ask, completion_window: '168h' })).toMatchObject({
+      on_time_probability: 0.906,
+      terms: { deadline_in_s: 604_800 },
     });
     await house.database.query("DELETE FROM job WHERE id LIKE 'batch_past%'");
+  });
+
+  it('is for the batch that would be submitted with the same window and metadata', async () => {
+    const of = (metadata: object, more: object = {}): Promise<Record<string, unknown>> =>
+      call('POST', '/market/v1/quotes', { model: 'use-lite', rows: 10, input_tokens: 100, metadata, ...more });
+    expect(await of({ deadline: '90m', priority: '2', verify: 'off', max_cost: '1' })).toMatchObject({
+      nodes_offering: 2,
+      queue: { nodes: 2 },
+      cap: '1',
+      audit: { level: 'off', cost: { low: '0', high: '0' } },
+      terms: { deadline_in_s: 5_400, priority: 2, max_cost: '1' },
+    });
+    expect(await of({ region: 'nowhere', verify: 'off' })).toMatchObject({
+      nodes_offering: 0,
+      posted_rates: null,
+      queue: { nodes: 0 },
+      expected_finish: null,
+    });
+    expect(await of({ gpus: '64', verify: 'off' })).toMatchObject({ nodes_offering: 0, queue: { nodes: 0 } });
+    const refused: readonly [object, string, string][] = [
+      [{ metadata: { max_cost: '0.0001' } }, 'cap_too_low', 'metadata.max_cost'],
+      [{ metadata: { deadline: 'soon' } }, 'invalid_value', 'metadata.deadline'],
+      [{ metadata: { priority: '9' } }, 'invalid_value', 'metadata.priority'],
+      [{ completion_window: '999h' }, 'invalid_value', 'completion_window'],
+      [{ metadata: { verify: 'off' }, verify: 'spot' }, 'invalid_value', 'verify'],
+    ];
+    for (const [body, code, param] of refused) expect(await of({}, body)).toMatchObject({ error: { code, param } });
   });
 
   it('of so many tokens needs a known model', async () => {

@@ -50,6 +50,16 @@ function usualOf(worst: Usage, posted: readonly Rates[]): readonly Rates[] {
   return middle === undefined ? posted : posted.filter((_, i) => (costs[i] ?? 0n) <= USUAL_TIMES * middle);
 }
 
+/**
+ * The most that rows can count as, at prices posted now: those of the list in the middle, which a few nodes cannot move, or the
+ * ceiling where nobody posts any. Nobody's price, but what the cost of one batch and of the next are both a part of.
+ */
+export function countedAt(worst: Usage, posted: readonly Rates[], ceiling: Rates | null): Amount | null {
+  const costs = posted.map((rates) => holdFor(worst, rates)).sort((a, b) => (a < b ? -1 : Number(a > b)));
+  const priced = costs.filter((cost) => cost > 0n);
+  return priced[(priced.length - 1) >> 1] ?? (ceiling === null ? null : holdFor(worst, ceiling));
+}
+
 /** The highest rate of each kind. */
 export function highestOf(lists: readonly Rates[]): Rates {
   return Object.fromEntries(

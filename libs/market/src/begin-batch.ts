@@ -6,6 +6,7 @@ import { ObjectMissing, type ObjectStore } from './ports/object-store.ts';
 import type { Once, RequestIdentity } from './ports/once.ts';
 import type { IntendedRows } from './queue-desk.ts';
 import { BatchReading, type ReadBatchPorts } from './read-batch.ts';
+import { serveTermsOf } from './may-serve.ts';
 import { isPossible } from './refuse-impossible.ts';
 
 /** Some hundred rows, read and checked in about 3 ms: a submitter does not wait longer for it than for another process to do it. */
@@ -56,11 +57,12 @@ export async function beginBatch(
 
 async function admitted(
   ports: BeginBatchPorts,
-  { orgId, deadlineInMs, priority }: NewBatch,
-  { model, rowCount: rows }: StartPlan,
+  { orgId, deadlineInMs, priority, region, metadata }: NewBatch,
+  { model, rowCount: rows, counted, rateCaps, tuned }: StartPlan,
 ): Promise<number | null | 'refused'> {
   try {
-    return await ports.admit(orgId, { model, rows, deadlineInMs, priority });
+    const terms = serveTermsOf({ region, rateCaps, tuned, metadata });
+    return await ports.admit(orgId, { model, rows, counted, deadlineInMs, priority, ...terms });
   } catch (error) {
     // A submission that came before has its answer, however long the queue is now: that is the long way's to see.
     if (error instanceof ApiError) return 'refused';
@@ -99,6 +101,7 @@ function asFiled(job: JobView): JobView {
     tuned: null,
     cap: null,
     rateCaps: {},
+    counted: null,
     rowCount: 0,
     enteredAtMs: { validating: job.createdAtMs },
   };

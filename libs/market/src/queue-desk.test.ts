@@ -1,30 +1,57 @@
 import { expect, it } from '@jest/globals';
-import type { ConnectedNode } from './ports/provider-link.ts';
+import { ANY_NODE, type RegionBacklog } from '@freehold/domain';
 import type { NodeRecord } from './ports/lease-store.ts';
-import { paceOf, QueueDesk } from './queue-desk.ts';
+import type { ConnectedNode } from './ports/provider-link.ts';
+import { ANY_TERMS, paceOf } from './may-serve.ts';
+import { QueueDesk, type IntendedRows } from './queue-desk.ts';
 
-function node(id: string, rowsPerSecond: number, draining = false): Pick<ConnectedNode, 'id' | 'offer' | 'draining'> {
-  const offer = { engines: [{ class: 'c', models: [{ name: 'm', digest: 'd', rowsPerSecond }] }] };
+type Live = Pick<ConnectedNode, 'id' | 'offer' | 'draining'>;
+
+function node(id: string, rowsPerSecond: number, draining = false, region = 'us', rate = '10'): Live {
+  const model = {
+    name: 'm',
+    digest: 'd',
+    rowsPerSecond,
+    rates: { embeddingToken: rate },
+    caps: { lora: id === 'fast' },
+  };
+  const offer = { node: id, region, gpus: [], isolation: 'none', engines: [{ class: 'c', models: [model] }] };
   return { id, draining, offer: offer as unknown as ConnectedNode['offer'] }; // what a pace is made of
 }
 
+function recordOf(speed: Record<string, number>, benchedForMs = 0): NodeRecord {
+  const rows = { rowsAccepted: 100, rowsAudited: 10, rowsBad: 0, leasesLost: 0, rowsInFlight: 0, leasesInFlight: 0 };
+  return { nodeId: '', payout: '0x1', ...rows, benchedForMs, benchedWhy: null, speed };
+}
+
+/** So many usual rows that may go anywhere, all of the requester's own. */
+const waitingAnywhere = (rows: number): RegionBacklog[] => [
+  {
+    ...{ region: null, rows, ownRows: rows, rowsAhead: rows },
+    ...{ work: rows, ownWork: rows, workAhead: rows },
+  },
+];
+const intended = (rows: number, more: Partial<IntendedRows> = {}): IntendedRows => ({
+  ...{ model: 'm', rows, counted: null, deadlineInMs: 1_000, priority: 0 },
+  ...ANY_TERMS,
+  ...more,
+});
+
 it('counts what was measured, and what nodes say of themselves only while nothing was, and within bounds', () => {
   const nodes = [node('fast', 1e300), node('slow', 0), node('away', 5, true), node('benched', 5)];
-  const record = (speed: number | null, benchedForMs = 0): { benchedForMs: number; speed: Record<string, number> } => ({
-    benchedForMs,
-    speed: speed === null ? {} : { d: speed },
-  });
-  const records = (fast: number | null, slow: number | null): ReadonlyMap<string, ReturnType<typeof record>> =>
+  const record = (speed: number | null, benchedForMs = 0): NodeRecord =>
+    recordOf(speed === null ? {} : { d: speed }, benchedForMs);
+  const records = (fast: number | null, slow: number | null): ReadonlyMap<string, NodeRecord> =>
     new Map([
       ['fast', record(fast)],
       ['slow', record(slow)],
       ['away', record(9)],
       ['benched', record(9, 1)],
     ]);
-  expect(paceOf(nodes, records(4, 2), 'm')).toEqual({ nodes: 2, rowsPerSecond: 6 });
-  expect(paceOf(nodes, records(null, 2), 'm')).toEqual({ nodes: 2, rowsPerSecond: 4 });
-  expect(paceOf(nodes, records(null, null), 'm')).toEqual({ nodes: 2, rowsPerSecond: 200 });
-  expect(paceOf(nodes, records(4, 2), 'another')).toEqual({ nodes: 0, rowsPerSecond: null });
+  expect(paceOf(nodes, records(4, 2), 'm', ANY_TERMS)).toEqual({ nodes: 2, rowsPerSecond: 6, share: 1 });
+  expect(paceOf(nodes, records(null, 2), 'm', ANY_TERMS)).toEqual({ nodes: 2, rowsPerSecond: 4, share: 1 });
+  expect(paceOf(nodes, records(null, null), 'm', ANY_TERMS)).toEqual({ nodes: 2, rowsPerSecond: 200, share: 1 });
+  expect(paceOf(nodes, records(4, 2), 'another', ANY_TERMS)).toEqual({ nodes: 0, rowsPerSecond: null, share: 1 });
 });
 
 it('counts what waits once for the submissions of a moment, and takes no more of them than one by one', async () => {
@@ -32,9 +59,9 @@ it('counts what waits once for the submissions of a moment, and takes no more of
   const queue = {
     backlog: async () => {
       looks += 1;
-      return { rows: waiting, ownRows: waiting, rowsAhead: waiting };
+      return waitingAnywhere(waiting);
     },
-    pastFinishes: async () => [],
+    pastBatches: async () => [],
     expect: async () => undefined,
   };
   const desk = new QueueDesk({
@@ -45,7 +72,7 @@ it('counts what waits once for the submissions of a moment, and takes no more of
     limits: { rows: 100, seconds: 60, ownRows: 100, ownSeconds: 60 },
   });
   const admitted = async (rows: number): Promise<boolean> =>
-    desk.admit('org', { model: 'm', rows, deadlineInMs: 1_000, priority: 0 }).then(
+    desk.admit('org', intended(rows)).then(
       () => {
         waiting += rows;
         return true;
@@ -71,23 +98,19 @@ it('counts again while nobody waits for it, and keeps what was admitted meanwhil
     backlog: async () => {
       looks += 1;
       const rows = await counted;
-      return { rows, ownRows: rows, rowsAhead: rows };
+      return waitingAnywhere(rows);
     },
-    pastFinishes: async () => [],
+    pastBatches: async () => [],
     expect: async () => undefined,
   };
   const desk = new QueueDesk({
     queue,
-    leases: {
-      nodeRecords: async () =>
-        new Map([['n', { benchedForMs: 0, speed: { d: 2 } } as Partial<NodeRecord> as NodeRecord]]),
-    }, // the rest is not looked at
+    leases: { nodeRecords: async () => new Map([['n', recordOf({ d: 2 })]]) },
     link: { nodes: () => [node('n', 2) as ConnectedNode] },
     clock: { nowMs: () => nowMs },
     limits: { rows: 1_000, seconds: 1_000, ownRows: 1_000, ownSeconds: 1_000 },
   });
-  const expectedS = (priority = 0): Promise<number | null> =>
-    desk.admit('org', { model: 'm', rows: 10, deadlineInMs: 1_000, priority });
+  const expectedS = (priority = 0): Promise<number | null> => desk.admit('org', intended(10, { priority }));
   // Two rows a second, and five seconds for every job. What stands before another turn was not counted.
   expect([await expectedS(), await expectedS(), await expectedS(1)]).toEqual([10, 15, null]);
   nowMs = 300;
@@ -100,4 +123,46 @@ it('counts again while nobody waits for it, and keeps what was admitted meanwhil
   await new Promise(setImmediate);
   // The twenty of the new count, and the two that came while it was made.
   expect([await expectedS(), looks]).toEqual([30, 2]);
+});
+
+it('counts the nodes that may serve the rows: of their region, within their price cap, with what they need', () => {
+  const nodes = [
+    node('fast', 0),
+    ...Array.from({ length: 98 }, (_, i) => node(`n${i}`, 0)),
+    node('far', 0, false, 'eu', '30'),
+  ];
+  const records = new Map(nodes.map(({ id }) => [id, recordOf({ d: id === 'far' ? 5 : 2 })]));
+  const pace = (terms: Partial<typeof ANY_TERMS>): unknown => paceOf(nodes, records, 'm', { ...ANY_TERMS, ...terms });
+  expect(pace({})).toEqual({ nodes: 100, rowsPerSecond: 203, share: 1 });
+  expect(pace({ region: 'eu' })).toEqual({ nodes: 1, rowsPerSecond: 5, share: 5 / 203 });
+  expect(pace({ rateCaps: { embeddingToken: 20n } })).toMatchObject({ nodes: 99, rowsPerSecond: 198 });
+  expect(pace({ wearsAdapter: true })).toMatchObject({ nodes: 1, rowsPerSecond: 2 });
+  expect(pace({ region: 'eu, asia' })).toMatchObject({ nodes: 1 });
+  expect(pace({ needs: { ...ANY_NODE, gpus: 1 } })).toMatchObject({ nodes: 0 });
+  expect(pace({ region: 'asia' })).toMatchObject({ nodes: 0, rowsPerSecond: 0 });
+});
+
+it('expects as much of rows as they are work, and of one region what its nodes can do', async () => {
+  const past = Array.from({ length: 20 }, () => ({
+    ...{ rows: 100, counted: 1_000, cost: 300, expectedS: 50, tookS: 50, hasEnded: true },
+  }));
+  const nodes = [node('fast', 0), node('far', 0, false, 'eu')];
+  const desk = new QueueDesk({
+    queue: { backlog: async () => waitingAnywhere(80), pastBatches: async () => past, expect: async () => undefined },
+    leases: {
+      nodeRecords: async () => new Map(nodes.map(({ id }) => [id, recordOf({ d: 2 })])),
+    },
+    link: { nodes: () => nodes as ConnectedNode[] },
+    clock: { nowMs: () => 0 },
+    limits: { rows: 1_000, seconds: 1_000, ownRows: 1_000, ownSeconds: 1_000 },
+  });
+  const outlook = (more: Partial<IntendedRows>): ReturnType<QueueDesk['outlook']> =>
+    desk.outlook('org', intended(10, more));
+  // Eighty rows ahead at four a second, and ten of a usual length; then ten that are ten times as long.
+  expect((await outlook({ counted: 100n })).finish?.expectedS).toBe(5 + 90 / 4);
+  const long = await outlook({ counted: 1_000n, deadlineInMs: 60_000 });
+  expect(long).toMatchObject({ finish: { expectedS: 5 + 180 / 4 }, cost: { low: 300, high: 300 }, onTime: 21 / 22 });
+  expect((await outlook({ counted: 1_000n, deadlineInMs: 40_000 })).onTime).toBe(1 / 22);
+  // Half of what may go anywhere is done by others.
+  expect((await outlook({ counted: 100n, region: 'eu' })).finish?.expectedS).toBe(5 + (40 + 10) / 2);
 });

@@ -1,21 +1,28 @@
 import {
+  backlogBefore,
+  chanceWithin,
   expectedSeconds,
   expectFinish,
-  marketPace,
+  forecastCost,
   queueFull,
   SAMPLE_MAX,
+  usualRowOf,
+  usualRows,
+  type Amount,
   type Backlog,
+  type CostForecast,
   type ExpectedFinish,
   type MarketPace,
-  type NodeSpeed,
   type QueueFull,
   type QueueLimits,
+  type RegionBacklog,
 } from '@freehold/domain';
-import { ApiError } from '@freehold/protocol';
+import { ApiError, isInRegion, regionsOf } from '@freehold/protocol';
 import { KeptAnswers, type Keeping } from './kept-answers.ts';
+import { paceOf, type NodesPace, type ServeTerms } from './may-serve.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
-import type { QueueView, Turn } from './ports/queue-view.ts';
+import type { PastBatch, QueueView, Turn } from './ports/queue-view.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Speeds and finishes are looked at again after this long: many submissions share one look. */
@@ -34,9 +41,11 @@ const KEPT_MAX = 1_000;
 const UNKNOWN_RETRY_S = 60;
 
 /** Rows that somebody wants to submit, or to know about. */
-export interface IntendedRows {
+export interface IntendedRows extends ServeTerms {
   readonly model: string;
   readonly rows: number;
+  /** The most that they can count as, see `countedAt`; null: not known. */
+  readonly counted: Amount | null;
   readonly deadlineInMs: number;
   readonly priority: number;
 }
@@ -46,6 +55,19 @@ export interface QueueOutlook {
   readonly pace: MarketPace;
   /** Null while nobody's speed is known. */
   readonly finish: ExpectedFinish | null;
+  /** The chance to be over by the deadline; null while there are too few batches to learn from, as is the cost. */
+  readonly onTime: number | null;
+  readonly cost: CostForecast | null;
+}
+
+/** A batch that has started. */
+export interface StartedBatch extends ServeTerms {
+  readonly id: string;
+  readonly orgId: string;
+  readonly model: string;
+  /** Without an answer yet, and the most that they can count as. */
+  readonly rows: number;
+  readonly counted: Amount | null;
 }
 
 export interface QueueDeskPorts {
@@ -57,11 +79,13 @@ export interface QueueDeskPorts {
 }
 
 interface Counted {
-  readonly backlog: Backlog;
+  readonly lines: readonly RegionBacklog[];
+  readonly usualRow: number | null;
   /** Whose turn the rows ahead stand before. */
   readonly turn: Pick<IntendedRows, 'deadlineInMs' | 'priority'>;
-  /** Rows that were admitted since it was counted. */
+  /** Rows that were admitted since it was counted, and how many usual rows they are. */
   admitted: number;
+  admittedWork: number;
 }
 
 /** What stands before a batch and how fast it is worked off: admission, and when it will be over. */
@@ -80,77 +104,88 @@ export class QueueDesk {
    */
   async admit(orgId: string, intended: IntendedRows): Promise<number | null> {
     const { model, rows } = intended;
-    const [kept, lastPace] = await Promise.all([this.#counted(orgId, intended), this.#pace(model, FLEET)]);
-    const { rows: all, ownRows: own } = kept.backlog;
-    const waiting = { rows: all + kept.admitted, ownRows: own + kept.admitted, rowsAhead: 0 };
-    if (queueFull(this.#ports.limits, waiting, lastPace, rows) === null) return expectedAfter(kept, lastPace, intended);
+    const [kept, lastPace] = await Promise.all([this.#counted(orgId, intended), this.#pace(intended, FLEET)]);
+    if (queueFull(this.#ports.limits, standing(kept, intended, lastPace), lastPace, rows) === null)
+      return expectedAfter(kept, lastPace, intended);
     // Nobody is refused by what was a moment ago.
     this.#kept.forget(countOf(orgId, model));
-    const [counted, pace] = await Promise.all([this.#counted(orgId, intended), this.#pace(model)]);
-    const full = queueFull(this.#ports.limits, counted.backlog, pace, rows);
+    const [counted, pace] = await Promise.all([this.#counted(orgId, intended), this.#pace(intended)]);
+    const backlog = standing(counted, intended, pace);
+    const full = queueFull(this.#ports.limits, backlog, pace, rows);
     if (full === null) return expectedAfter(counted, pace, intended);
-    const { rowsAhead } = counted.backlog;
-    throw queueFullError(intended, full, pace, expectFinish(pace, rowsAhead, rows, await this.#past(model)));
+    const expectedS = expectedSeconds(pace, backlog.workAhead, workOf(intended, counted.usualRow));
+    throw queueFullError(intended, full, pace, expectFinish(expectedS, await this.#past(model)));
   }
 
   /** One count for the submissions of a moment, with those that were admitted since it began: who comes next waits for no statement. */
   #counted(orgId: string, intended: IntendedRows): Promise<Counted> {
     const count = async (before: Promise<Counted> | null): Promise<Counted> => {
       const known = await before;
-      const seen = known?.admitted ?? 0;
-      const backlog = await this.#ports.queue.backlog(intended.model, orgId, intended);
+      const [seen, seenWork] = [known?.admitted ?? 0, known?.admittedWork ?? 0];
+      const usualRow = usualRowOf(await this.#past(intended.model, FLEET));
+      const lines = await this.#ports.queue.backlog(intended.model, orgId, intended, usualRow);
       // What was admitted while it was counted may be in it or not.
-      return { backlog, turn: intended, admitted: (known?.admitted ?? 0) - seen };
+      const admitted = (known?.admitted ?? 0) - seen;
+      return { lines, usualRow, turn: intended, admitted, admittedWork: (known?.admittedWork ?? 0) - seenWork };
     };
     return this.#kept.once(countOf(orgId, intended.model), count, COUNT);
   }
 
-  /** When rows would be over that were submitted now. */
-  async outlook(orgId: string, intended: IntendedRows): Promise<QueueOutlook> {
-    return this.#outlook(intended.model, orgId, intended, intended.rows);
+  /** When rows would be over that were submitted now, and what they would cost. */
+  outlook(orgId: string, intended: IntendedRows): Promise<QueueOutlook> {
+    return this.#outlook(orgId, intended, intended, intended.deadlineInMs);
   }
 
   /** When a job that is under way will be over. */
-  expectedFinish(job: {
-    readonly id: string;
-    readonly orgId: string;
-    readonly model: string;
-    readonly pending: number;
-  }): Promise<QueueOutlook> {
-    return this.#kept.once(
-      `job ${job.id}`,
-      () => this.#outlook(job.model, job.orgId, { jobId: job.id }, job.pending),
-      LOOK,
-    );
+  expectedFinish(job: StartedBatch): Promise<QueueOutlook> {
+    return this.#kept.once(`job ${job.id}`, () => this.#outlook(job.orgId, job, { jobId: job.id }, null), LOOK);
   }
 
   /** Notes what is expected of a job that has just started, so that later expectations learn from it. */
-  async started(job: {
-    readonly id: string;
-    readonly orgId: string;
-    readonly model: string;
-    readonly rows: number;
-  }): Promise<void> {
-    const [{ rowsAhead }, pace] = await Promise.all([
-      this.#ports.queue.backlog(job.model, job.orgId, { jobId: job.id }),
-      this.#pace(job.model),
-    ]);
-    const seconds = expectedSeconds(pace, rowsAhead, job.rows);
-    if (seconds !== null) await this.#ports.queue.expect(job.id, seconds);
+  async started(job: StartedBatch): Promise<void> {
+    const { expectedS } = await this.#before(job.orgId, job, { jobId: job.id });
+    if (expectedS !== null) await this.#ports.queue.expect(job.id, expectedS);
   }
 
-  async #outlook(model: string, orgId: string, turn: Turn, rows: number): Promise<QueueOutlook> {
-    const [{ rowsAhead }, pace, past] = await Promise.all([
-      this.#ports.queue.backlog(model, orgId, turn),
-      this.#pace(model),
-      this.#past(model),
-    ]);
-    return { rowsAhead, pace, finish: expectFinish(pace, rowsAhead, rows, past) };
+  async #outlook(
+    orgId: string,
+    rows: IntendedRows | StartedBatch,
+    turn: Turn,
+    deadlineInMs: number | null,
+  ): Promise<QueueOutlook> {
+    const { past, pace, backlog, expectedS } = await this.#before(orgId, rows, turn);
+    const { counted } = rows;
+    return {
+      rowsAhead: backlog.rowsAhead,
+      pace,
+      finish: expectFinish(expectedS, past),
+      onTime: deadlineInMs === null ? null : chanceWithin(deadlineInMs / 1_000, expectedS, past),
+      // What was cut off at its deadline cost less than its work.
+      cost:
+        counted === null
+          ? null
+          : forecastCost(
+              past.filter(({ hasEnded }) => hasEnded),
+              Number(counted),
+            ),
+    };
   }
 
-  async #pace(model: string, keeping: Keeping = LOOK): Promise<MarketPace> {
+  async #before(
+    orgId: string,
+    rows: IntendedRows | StartedBatch,
+    turn: Turn,
+  ): Promise<{ past: readonly PastBatch[]; pace: NodesPace; backlog: Backlog; expectedS: number | null }> {
+    const [past, pace] = await Promise.all([this.#past(rows.model), this.#pace(rows)]);
+    const usualRow = usualRowOf(past);
+    const lines = await this.#ports.queue.backlog(rows.model, orgId, turn, usualRow);
+    const backlog = linesBefore(lines, rows, pace);
+    return { past, pace, backlog, expectedS: expectedSeconds(pace, backlog.workAhead, workOf(rows, usualRow)) };
+  }
+
+  async #pace(rows: ServeTerms & { readonly model: string }, keeping: Keeping = LOOK): Promise<NodesPace> {
     const { nodes, records } = await this.#kept.once('nodes', () => this.#fleet(), keeping);
-    return paceOf(nodes, records, model);
+    return paceOf(nodes, records, rows.model, rows);
   }
 
   async #fleet(): Promise<{ nodes: readonly ConnectedNode[]; records: ReadonlyMap<string, NodeRecord> }> {
@@ -158,37 +193,43 @@ export class QueueDesk {
     return { nodes, records: await this.#ports.leases.nodeRecords(nodes.map(({ id }) => id)) };
   }
 
-  #past(model: string): ReturnType<QueueView['pastFinishes']> {
-    return this.#kept.once(`past ${model}`, () => this.#ports.queue.pastFinishes(model, SAMPLE_MAX), LOOK);
+  #past(model: string, keeping: Keeping = LOOK): Promise<readonly PastBatch[]> {
+    return this.#kept.once(`past ${model}`, () => this.#ports.queue.pastBatches(model, SAMPLE_MAX), keeping);
   }
 }
 
+function workOf({ rows, counted }: IntendedRows | StartedBatch, usualRow: number | null): number {
+  return usualRows(rows, counted === null ? null : Number(counted), usualRow);
+}
+
+function linesBefore(lines: readonly RegionBacklog[], { region }: ServeTerms, { share }: NodesPace): Backlog {
+  const theirs = regionsOf(region);
+  const isTheirs = (of: string): boolean => theirs.some((one) => isInRegion(of, one));
+  return backlogBefore(lines, region === null ? null : isTheirs, share);
+}
+
+/** What stands before rows, with what was admitted since it was counted. */
+function standing({ lines, admitted, admittedWork }: Counted, intended: IntendedRows, pace: NodesPace): Backlog {
+  const { rows, ownRows, rowsAhead, work, ownWork, workAhead } = linesBefore(lines, intended, pace);
+  return {
+    ...{ rows: rows + admitted, ownRows: ownRows + admitted, rowsAhead: rowsAhead + admitted },
+    ...{ work: work + admittedWork, ownWork: ownWork + admittedWork, workAhead: workAhead + admittedWork },
+  };
+}
+
 /** Counts rows that are taken, and says when they will be over, where what stands before them was counted. */
-function expectedAfter(counted: Counted, pace: MarketPace, { rows, ...turn }: IntendedRows): number | null {
-  const { backlog, turn: known, admitted } = counted;
-  counted.admitted += rows;
-  const isTheirs = known.priority === turn.priority && known.deadlineInMs === turn.deadlineInMs;
-  return isTheirs ? expectedSeconds(pace, backlog.rowsAhead + admitted, rows) : null;
+function expectedAfter(counted: Counted, pace: NodesPace, intended: IntendedRows): number | null {
+  const { turn: known, usualRow } = counted;
+  const { workAhead } = standing(counted, intended, pace);
+  const work = workOf(intended, usualRow);
+  counted.admitted += intended.rows;
+  counted.admittedWork += work;
+  const isTheirs = known.priority === intended.priority && known.deadlineInMs === intended.deadlineInMs;
+  return isTheirs ? expectedSeconds(pace, workAhead, work) : null;
 }
 
 function countOf(orgId: string, model: string): string {
   return `count ${orgId} ${model}`;
-}
-
-/** What the live nodes that serve a model can do. */
-export function paceOf(
-  nodes: readonly Pick<ConnectedNode, 'id' | 'offer' | 'draining'>[],
-  records: ReadonlyMap<string, Pick<NodeRecord, 'benchedForMs' | 'speed'>>,
-  model: string,
-): MarketPace {
-  const speeds: NodeSpeed[] = [];
-  for (const { id, offer, draining } of nodes) {
-    const record = records.get(id);
-    const served = offer.engines.flatMap(({ models }) => models).find(({ name }) => name === model);
-    if (record === undefined || served === undefined || draining || record.benchedForMs > 0) continue;
-    speeds.push({ measured: record.speed[served.digest] ?? 0, claimed: served.rowsPerSecond });
-  }
-  return marketPace(speeds);
 }
 
 function queueFullError(

@@ -1,31 +1,30 @@
+import { addUsage, holdFor, type Amount, type Rates, type Usage } from '@freehold/domain';
 import {
-  addUsage,
-  forecastFrom,
-  holdFor,
-  SAMPLE_MAX,
-  type PriceForecast,
-  type Rates,
-  type Usage,
-  type VerifyLevel,
-} from '@freehold/domain';
-import { LINE_BYTES_MAX, parseBatchLine, worstUsage, type Catalogue, type Work } from '@freehold/protocol';
-import { capFor } from './batch-cap.ts';
+  formatMoney,
+  invalidRequest,
+  LINE_BYTES_MAX,
+  parseBatchLine,
+  worstUsage,
+  type BatchTerms,
+  type Catalogue,
+  type Work,
+} from '@freehold/protocol';
+import { capFor, countedAt } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
-import { knownModel, type KnownModel } from './known-models.ts';
-import { namedModel } from './named-model.ts';
+import { knownModel, postedFor } from './known-models.ts';
+import { mayServe } from './may-serve.ts';
+import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import { fileObject } from './ports/file-store.ts';
-import type { JobStore } from './ports/job-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
+import type { QueueDesk, QueueOutlook } from './queue-desk.ts';
 import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
 /** Bytes per token of ordinary English under common tokenizers lie in this range; with bytes as tokens it is 1. */
-const BYTES_PER_TOKEN = { few: 2n, many: 5n } as const;
+const BYTES_PER_TOKEN = { few: 2n, usual: 3n, many: 5n } as const;
 /** Answers rarely use all of max_tokens: the low end of the interval takes a tenth. */
 const SHORT_ANSWER_DIVISOR = 10n;
-/** The window that a batch has when it names none. */
-const WINDOW_MS = 86_400_000;
 
 export interface QuoteJobPorts {
   readonly objects: ObjectStore;
@@ -33,7 +32,7 @@ export interface QuoteJobPorts {
   readonly catalogue: Catalogue;
   readonly holdsModel: HoldsModel;
   readonly fineTunes: Pick<FineTuneStore, 'model'>;
-  readonly jobs: Pick<JobStore, 'pastBatches'>;
+  readonly queue: Pick<QueueDesk, 'outlook'>;
 }
 
 /** What is to be priced: an uploaded input file, or so many rows of a kind. */
@@ -60,9 +59,9 @@ export interface Quote {
   readonly expected: { readonly low: bigint; readonly high: bigint } | null;
   /** What the work would count as, between short and long answers. */
   readonly likely: { readonly low: Usage; readonly high: Usage };
-  /** From batches of this model that completed, a row as the unit of work; null while there are too few. */
-  readonly forecast: PriceForecast | null;
-  /** The hold, when the requester names no cap. */
+  /** What stands before it, when it will be over, and what such work cost before. */
+  readonly outlook: QueueOutlook;
+  /** The hold. */
   readonly cap: bigint | null;
   /** The smallest metadata.max_cost that would be accepted. */
   readonly smallestCap: bigint | null;
@@ -77,65 +76,85 @@ interface Measured {
   readonly worst: Usage;
   readonly low: Usage;
   readonly high: Usage;
+  /** The most that a file of it would count as: of tokens that are only named, nobody knows the bytes. */
+  readonly counted: Usage;
 }
 
 /**
- * Posted prices over what a job would count as. Null when its model is not known.
+ * What a batch would cost and when it would be over, submitted now with these terms. Null when its model is not known.
  *
- * @throws {ApiError} When nobody could verify it at the level asked for: a price for it would be a promise nobody keeps.
+ * @throws {ApiError} When nobody could verify it at the level asked for, or its own cap does not cover it: a price for it would be a
+ * promise nobody keeps.
  */
 export async function quoteJob(
   ports: QuoteJobPorts,
   orgId: string,
   subject: QuoteSubject,
-  level: VerifyLevel = 'spot',
-  deadlineInMs = WINDOW_MS,
+  { terms, deadlineInMs }: BatchTerms,
 ): Promise<Quote | null> {
   const offers = await ports.offers.offers();
-  const find = async (of: string): Promise<KnownModel | null> =>
-    (await namedModel(ports.fineTunes, orgId, of, (known) => knownModel(known, ports.catalogue, offers)))?.model ??
-    null;
+  const find = (of: string): Promise<NamedModel | null> =>
+    namedModel(ports.fineTunes, orgId, of, (known) => knownModel(known, ports.catalogue, offers));
   const measured = subject.by === 'file' ? await measureFile(ports, subject.fileId, find) : null;
   const name = subject.by === 'file' ? measured?.model : subject.model;
-  const model = name === undefined ? null : await find(name);
-  if (model === null) return null;
+  const named = name === undefined ? null : await find(name);
+  if (named === null) return null;
+  const { model } = named;
+  const { region, priority, needs } = terms;
   const verifiable = verifiableBy(
-    { level, model: model.name, region: null },
+    { level: terms.verify, model: model.name, region },
     model.offered.map(({ offer }) => offer),
     ports.holdsModel,
   );
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
-  const posted = model.offered.map(({ rates }) => rates);
+  const standing = postedFor(model, region, needs);
+  const cap = capFor(work.worst, terms.maxCost, standing, model.ceiling);
+  if (!cap.ok && cap.why === 'cap-too-low')
+    throw invalidRequest(
+      'cap_too_low',
+      `metadata.max_cost ${formatMoney(terms.maxCost ?? 0n)} does not cover the worst case of these ${work.rows} rows: ${formatMoney(cap.needed)} would do.`,
+      'metadata.max_cost',
+    );
+  const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter: named.tuned !== null, needs };
+  const able = model.offered.filter(({ offer, model: offered }) => mayServe(serve, offer, offered, 1));
+  const posted = able.map(({ rates }) => rates);
   const lists = posted.length > 0 ? posted : model.ceiling === null ? [] : [model.ceiling];
   const byCost = [...lists].sort((a, b) => (holdFor(work.worst, a) < holdFor(work.worst, b) ? -1 : 1));
   const lowest = byCost[0];
   const highest = byCost.at(-1);
-  const cap = capFor(work.worst, null, posted, model.ceiling);
+  const counted = countedAt(work.counted, standing, model.ceiling);
+  const intended = { model: model.name, rows: work.rows, counted, deadlineInMs, priority, ...serve };
   return {
     model: name ?? model.name,
     served: model.name,
     kind: model.kind,
     rows: work.rows,
     refusedRows: work.refusedRows,
-    nodesOffering: new Set(model.offered.map(({ offer }) => offer.node)).size,
+    nodesOffering: new Set(able.map(({ offer }) => offer.node)).size,
     posted: posted.length === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
     expected:
       lowest === undefined || highest === undefined
         ? null
         : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
-    forecast: forecastFrom(await ports.jobs.pastBatches(model.name, SAMPLE_MAX), work.rows, deadlineInMs),
+    outlook: await ports.queue.outlook(orgId, intended),
     likely: { low: work.low, high: work.high },
     cap: cap.ok ? cap.cap : null,
-    smallestCap: lowest === undefined ? null : holdFor(work.worst, lowest),
+    smallestCap: smallestOf(work.worst, everywhere.length > 0 ? everywhere : lists),
     auditors: verifiable.auditors,
   };
+}
+
+/** Lists that cost nothing are a pool's. */
+function smallestOf(worst: Usage, lists: readonly Rates[]): Amount | null {
+  const costs = lists.map((rates) => holdFor(worst, rates)).filter((cost) => cost > 0n);
+  return costs.length === 0 ? null : costs.reduce((a, b) => (a < b ? a : b));
 }
 
 async function measureFile(
   ports: QuoteJobPorts,
   fileId: string,
-  find: (name: string) => Promise<KnownModel | null>,
+  find: (name: string) => Promise<NamedModel | null>,
 ): Promise<Measured | null> {
   let context: number | null = null;
   let modelName: string | null = null;
@@ -148,7 +167,7 @@ async function measureFile(
     }
     if (modelName === null) {
       modelName = parsed.value.model;
-      context = (await find(modelName))?.contextTokens ?? null;
+      context = (await find(modelName))?.model.contextTokens ?? null;
     }
     const { work } = parsed.value;
     const worst = worstUsage(work, context);
@@ -157,7 +176,7 @@ async function measureFile(
     sum.low = addUsage(sum.low, likelyUsage(work, worst, BYTES_PER_TOKEN.many, SHORT_ANSWER_DIVISOR));
     sum.high = addUsage(sum.high, likelyUsage(work, worst, BYTES_PER_TOKEN.few, 1n));
   }
-  return modelName === null ? null : { model: modelName, ...sum };
+  return modelName === null ? null : { model: modelName, ...sum, counted: sum.worst };
 }
 
 function likelyUsage(work: Work, worst: Usage, bytesPerToken: bigint, answerDivisor: bigint): Usage {
@@ -178,5 +197,7 @@ function measureRows(kind: 'chat' | 'embedding', subject: Extract<QuoteSubject, 
     kind === 'chat'
       ? { inputToken: input, outputToken: (output + SHORT_ANSWER_DIVISOR - 1n) / SHORT_ANSWER_DIVISOR }
       : worst;
-  return { model: subject.model, rows: subject.rows, refusedRows: 0, worst, low, high: worst };
+  const bytes = input * BYTES_PER_TOKEN.usual;
+  const counted: Usage = kind === 'chat' ? { inputToken: bytes, outputToken: output } : { embeddingToken: bytes };
+  return { model: subject.model, rows: subject.rows, refusedRows: 0, worst, low, high: worst, counted };
 }

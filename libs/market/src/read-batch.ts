@@ -13,7 +13,7 @@ import {
   type Catalogue,
   type Offer,
 } from '@freehold/protocol';
-import { capFor } from './batch-cap.ts';
+import { capFor, countedAt } from './batch-cap.ts';
 import { inputLines, type InputLine } from './input-lines.ts';
 import { knownModel, postedFor, type KnownModel } from './known-models.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
@@ -104,9 +104,10 @@ export class BatchReading {
     if (cap.ok) {
       const { name } = model;
       const { cap: amount, rateCaps } = cap;
+      const counted = countedAt(worst, posted, model.ceiling);
       return {
         ok: true,
-        plan: { model: name, tuned: this.named?.tuned ?? null, rowCount: rows, cap: amount, rateCaps },
+        plan: { model: name, tuned: this.named?.tuned ?? null, rowCount: rows, cap: amount, rateCaps, counted },
       };
     }
     if (cap.why === 'no-price')

@@ -1,4 +1,4 @@
-import { addUsage, type Amount, type NodeNeeds, type Usage } from '@freehold/domain';
+import { addUsage, type Amount, type NodeNeeds, type Rates, type Usage } from '@freehold/domain';
 import {
   formatMoney,
   insufficientBalance,
@@ -9,7 +9,7 @@ import {
   type BatchEndpoint,
   type Catalogue,
 } from '@freehold/protocol';
-import { capFor } from './batch-cap.ts';
+import { capFor, countedAt } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
 import { knownModel, postedFor, type KnownModel } from './known-models.ts';
 import type { AccountStore } from './ports/account-store.ts';
@@ -45,6 +45,11 @@ export interface IntendedWork {
   readonly model: string;
   /** Counted; of a long file, by its beginning. */
   readonly rows: number;
+  /** The most that they can count as, see {@link countedAt}; of a long file, by its beginning. */
+  readonly counted: Amount | null;
+  /** The highest rates that it will admit; null where nobody posts any. */
+  readonly rateCaps: Rates | null;
+  readonly wearsAdapter: boolean;
 }
 
 /**
@@ -63,17 +68,23 @@ export async function refuseUnaffordable(
     // Asked for before it is known whether it matters: it does for nearly every batch, and its submitter waits.
     ports.accounts.balance(intended.orgId),
   ]);
+  let wearsAdapter = false;
   const seen = await lookInto(ports, intended, async (name) => {
     const named = await namedModel(ports.fineTunes, intended.orgId, name, (of) =>
       knownModel(of, ports.catalogue, offers),
     );
+    wearsAdapter = named !== null && named.tuned !== null;
     return named?.model ?? null;
   });
   if (seen === null) return null;
-  const { model, worst, isWhole, rows } = seen;
+  const { model, worst, rowsRead, rows } = seen;
+  const isWhole = rows === rowsRead;
   const posted = postedFor(model, intended.region, intended.needs);
   const cap = capFor(worst, intended.maxCost, posted, model.ceiling);
-  if (!cap.ok && cap.why === 'no-price') return { model: model.name, rows };
+  const countedRead = countedAt(worst, posted, model.ceiling);
+  const counted = countedRead === null ? null : (countedRead * BigInt(rows)) / BigInt(rowsRead);
+  const work = { model: model.name, rows, counted, wearsAdapter };
+  if (!cap.ok && cap.why === 'no-price') return { ...work, rateCaps: null };
   const would = isWhole ? 'would do' : 'for its first rows alone would do';
   if (!cap.ok)
     throw invalidRequest(
@@ -82,14 +93,14 @@ export async function refuseUnaffordable(
       'metadata.max_cost',
     );
   if (cap.cap > balance) throw insufficientBalance(cap.cap, balance, formatMoney);
-  return { model: model.name, rows };
+  return { ...work, rateCaps: cap.rateCaps };
 }
 
 interface Seen {
   readonly model: KnownModel;
   readonly worst: Usage;
+  readonly rowsRead: number;
   readonly rows: number;
-  readonly isWhole: boolean;
 }
 
 /** The worst case of the rows at the file's start; null when anything about them is not as it should be. */
@@ -119,5 +130,5 @@ async function lookInto(
     worst = addUsage(worst, worstUsage(row.value.work, model.contextTokens));
     rows += 1;
   }
-  return model === null ? null : { model, worst, isWhole, rows: Math.ceil((rows * size) / bytes) };
+  return model === null ? null : { model, worst, rowsRead: rows, rows: Math.ceil((rows * size) / bytes) };
 }

@@ -72,10 +72,11 @@ async function fileBatch(
       endpoint: request.endpoint,
       maxCost: request.terms.maxCost,
       region: request.terms.region,
-      needs: request.terms.needs,
+        needs: request.terms.needs,
     });
     const { deadlineInMs, terms } = request;
-    if (work !== null) await ports.admit?.(orgId, { ...work, deadlineInMs, priority: terms.priority });
+    const { priority, region, needs } = terms;
+    if (work !== null) await ports.admit?.(orgId, { ...work, deadlineInMs, priority, region, needs });
   }
   return ports.jobs.submitBatch(batch, identity);
 }

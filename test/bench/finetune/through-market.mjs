@@ -1,7 +1,8 @@
 import { createReadStream } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
-import { cpuSecondsOfTree, withHouse } from '../house/market-house.mjs';
+import { withHouse } from '../house/market-house.mjs';
+import { cpuSecondsOfTree } from '../house/processor-time.mjs';
 import { trainDirectly } from './direct-trainer.mjs';
 
 const RATES = { trainingToken: '150000' };

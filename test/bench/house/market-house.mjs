@@ -20,39 +20,6 @@ export async function withHouse({ nodes, say }, work) {
   }
 }
 
-/** CPU-seconds (user + system, children that ended included) of this process and everything below it. */
-export function cpuSecondsOfTree() {
-  return [...cpuSecondsByCommand().values()].reduce((sum, seconds) => sum + seconds, 0);
-}
-
-/** The same, by the name of the program; what ended is counted with its parent. */
-export function cpuSecondsByCommand() {
-  const stats = new Map();
-  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      stats.set(Number(pid), {
-        command: Number(pid) === process.pid ? 'node' : stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
-        parent: Number(fields[1]),
-        ticks: fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0),
-      });
-    } catch {
-      // The process ended between the listing and the reading.
-    }
-  }
-  const seconds = new Map();
-  for (const [pid, { command, ticks }] of stats) {
-    for (let at = pid; at > 1; at = stats.get(at)?.parent ?? 0) {
-      if (at === process.pid) {
-        seconds.set(command, (seconds.get(command) ?? 0) + ticks / 100);
-        break;
-      }
-    }
-  }
-  return seconds;
-}
-
 /** Milliseconds of processor time so far of each part of the house below this process; engines by whose they are. */
 export function cpuMsByPart() {
   const processes = new Map();

@@ -4,7 +4,6 @@ import { z } from 'zod';
 import {
   FileStore,
   FineTuneStore,
-  JobStore,
   ObjectStore,
   finishBody,
   OfferBook,
@@ -20,29 +19,41 @@ import {
 import {
   holdFor,
   NEWCOMER_ACCEPTED_ROWS,
+  RESCORE_PERCENT,
   rowsToAudit,
   unitsFromJson,
   unitsToJson,
   VERIFY_LEVELS,
-  type VerifyLevel,
 } from '@freehold/domain';
-import { BATCH_ROWS_MAX, formatMoney, invalidRequest, notFound, problemOf, type ListPrices } from '@freehold/protocol';
+import {
+  BATCH_ROWS_MAX,
+  formatMoney,
+  invalidRequest,
+  notFound,
+  parseBatchTerms,
+  problemOf,
+  type BatchTerms,
+  type ListPrices,
+} from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { TakesJson } from '../http/json-body.ts';
 import { untilGone } from '../openai/inference.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
-/** Forecasts count in millionths of the smallest token unit. */
-const MICRO = 1_000_000;
-const Level = z.enum(VERIFY_LEVELS).default('spot');
+/** As a batch is submitted. `verify` beside the metadata is short for the one in it. */
+const Terms = {
+  completion_window: z.string().max(16).default('24h'),
+  metadata: z.record(z.string(), z.unknown()).optional(),
+  verify: z.enum(VERIFY_LEVELS).optional(),
+};
 const QuoteRequest = z.union([
-  z.strictObject({ input_file_id: z.string().min(1).max(64), verify: Level }),
+  z.strictObject({ input_file_id: z.string().min(1).max(64), ...Terms }),
   z.strictObject({
     model: z.string().min(1).max(128),
     rows: z.int().min(1).max(BATCH_ROWS_MAX).default(1),
     input_tokens: z.int().min(0).max(1_000_000),
     output_tokens: z.int().min(0).max(1_000_000).default(0),
-    verify: Level,
+    ...Terms,
   }),
 ]);
 
@@ -50,7 +61,6 @@ const QuoteRequest = z.union([
 @Needs('market')
 export class QuotesController {
   readonly #files: FileStore;
-  readonly #jobs: JobStore;
   readonly #objects: ObjectStore;
   readonly #offers: OfferBook;
   readonly #bases: TrainableBases;
@@ -60,7 +70,6 @@ export class QuotesController {
 
   constructor(
     files: FileStore,
-    jobs: JobStore,
     objects: ObjectStore,
     offers: OfferBook,
     bases: TrainableBases,
@@ -72,7 +81,6 @@ export class QuotesController {
     this.#bases = bases;
     this.#fineTunes = fineTunes;
     this.#files = files;
-    this.#jobs = jobs;
     this.#objects = objects;
     this.#offers = offers;
     this.#settings = settings;
@@ -116,11 +124,11 @@ export class QuotesController {
         `${message} Expected { input_file_id }, { model, rows, input_tokens, output_tokens }, or { training_file, … } as a fine-tune is submitted.`,
       );
     }
-    const level = parsed.data.verify;
+    const asked = termsOf(parsed.data);
     const subject = await this.#subjectOf(caller, parsed.data);
     const quote = await quoteJob(
       {
-        jobs: this.#jobs,
+        queue: this.#queue,
         objects: this.#objects,
         offers: this.#offers,
         catalogue: this.#settings.catalogue,
@@ -129,7 +137,7 @@ export class QuotesController {
       },
       caller.orgId,
       subject,
-      level,
+      asked,
     );
     if (quote === null)
       throw invalidRequest(
@@ -138,8 +146,7 @@ export class QuotesController {
         'model',
       );
     const { posted } = quote;
-    const now = { model: quote.served, rows: quote.rows, deadlineInMs: WINDOW_MS, priority: 0 };
-    const { rowsAhead, pace, finish } = await this.#queue.outlook(caller.orgId, now);
+    const { rowsAhead, pace, finish, onTime } = quote.outlook;
     return {
       object: 'quote',
       model: quote.model,
@@ -150,13 +157,14 @@ export class QuotesController {
       posted_rates:
         posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
       expected: expectedOf(quote),
+      terms: termsBody(asked),
       queue: { rows_ahead: rowsAhead, nodes: pace.nodes, rows_per_second: pace.rowsPerSecond },
       expected_finish: finish === null ? null : finishBody(finish),
-      on_time_probability: quote.forecast === null ? null : Math.round(quote.forecast.onTime * 1_000) / 1_000,
+      on_time_probability: onTime === null ? null : Math.round(onTime * 1_000) / 1_000,
       hosted_list_prices: comparison(this.#settings.listPrices, quote),
       cap: quote.cap === null ? null : formatMoney(quote.cap),
       smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
-      audit: auditOf(level, quote.auditors),
+      audit: auditOf(asked, quote),
       trust: caller.trust,
     };
   }
@@ -176,8 +184,6 @@ export class QuotesController {
   }
 }
 
-/** The window that a batch has when it names none. */
-const WINDOW_MS = 86_400_000;
 /** A hundred MiB of examples are counted in less. */
 const COUNT_MS_MAX = 120_000;
 
@@ -214,20 +220,60 @@ function fineTuneBody(quote: FineTuneQuote): Record<string, unknown> {
   };
 }
 
-/** Where four of five such jobs cost: by jobs of the past, once there are enough; until then by posted prices alone. */
-function expectedOf({ forecast, expected }: Quote): Record<string, unknown> | null {
-  if (forecast !== null)
+/** What the two ways to say it differ in is refused: a quote is for one batch. */
+function termsOf(asked: z.infer<typeof QuoteRequest>): BatchTerms {
+  const { completion_window: window, metadata = {}, verify } = asked;
+  const inMetadata = metadata['verify'];
+  if (verify !== undefined && inMetadata !== undefined && inMetadata !== verify)
+    throw invalidRequest(
+      'invalid_value',
+      `verify is '${verify}' and metadata.verify ${JSON.stringify(inMetadata).slice(0, 40)}: name one level, in metadata as a batch does.`,
+      'verify',
+    );
+  const parsed = parseBatchTerms(window, verify === undefined ? metadata : { ...metadata, verify }, Date.now());
+  if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
+  return parsed.value;
+}
+
+/** What the quote is for: as a batch that is submitted with the same window and metadata. */
+function termsBody({ completionWindow, deadlineInMs, terms }: BatchTerms): Record<string, unknown> {
+  return {
+    completion_window: completionWindow,
+    deadline_in_s: Math.floor(deadlineInMs / 1_000),
+    region: terms.region,
+    priority: terms.priority,
+    max_cost: terms.maxCost === null ? null : formatMoney(terms.maxCost),
+  };
+}
+
+interface Interval {
+  readonly low: bigint;
+  readonly high: bigint;
+  readonly basis: string;
+}
+
+/** What four of five such batches cost: by those of the past, once there are enough; until then by posted prices alone. */
+function intervalOf({ outlook, expected, cap }: Quote): Interval | null {
+  // Nobody is ever charged more than the cap.
+  const within = (amount: bigint): bigint => (cap === null || amount < cap ? amount : cap);
+  const { cost } = outlook;
+  if (cost !== null)
     return {
-      low: formatMoney(BigInt(Math.floor(forecast.low / MICRO))),
-      high: formatMoney(BigInt(Math.ceil(forecast.high / MICRO))),
-      basis: `${forecast.sampleSize} finished batches of this model, by the row: four of five such batches cost between these`,
+      low: within(BigInt(Math.floor(cost.low))),
+      high: within(BigInt(Math.ceil(cost.high))),
+      basis: `${cost.sampleSize} finished batches of this model, by what they cost of what they could have counted as: four of five such batches cost between these`,
     };
   if (expected === null) return null;
   return {
-    low: formatMoney(expected.low),
-    high: formatMoney(expected.high),
+    low: within(expected.low),
+    high: within(expected.high),
     basis: 'posted prices and the size of the input: there are too few finished batches of this model',
   };
+}
+
+function expectedOf(quote: Quote): Record<string, unknown> | null {
+  const interval = intervalOf(quote);
+  return interval === null ? null : { ...interval, low: formatMoney(interval.low), high: formatMoney(interval.high) };
 }
 
 /** The same work at the list prices of hosted APIs of its kind: other models, in dollars, read on the day it says. */
@@ -249,14 +295,20 @@ function comparison({ prices }: ListPrices, { kind, likely }: Quote): Record<str
     });
 }
 
-/** What is checked at a level, by how many, and out of whose money. */
-function auditOf(level: VerifyLevel, auditors: number): Record<string, unknown> {
+/** What is checked at a level, by how many, what that costs, and out of whose money. */
+function auditOf({ terms: { verify: level } }: BatchTerms, quote: Quote): Record<string, unknown> {
+  // Of a hundred rows of a node that nobody could know for longer.
+  const sharePercent = rowsToAudit(level, 100, { rowsAccepted: Number.MAX_SAFE_INTEGER });
+  const interval = intervalOf(quote);
+  const percent = RESCORE_PERCENT[quote.kind === 'embedding' ? 'embedding' : 'text'] * BigInt(sharePercent);
+  const costOf = (amount: bigint): string => formatMoney((amount * percent) / 10_000n);
   return {
     level,
-    // Of a hundred rows of a node that nobody could know for longer.
-    share_floor_percent: rowsToAudit(level, 100, { rowsAccepted: Number.MAX_SAFE_INTEGER }),
+    share_floor_percent: sharePercent,
     first_rows_of_a_node: level === 'off' ? 0 : NEWCOMER_ACCEPTED_ROWS,
-    auditors,
+    auditors: quote.auditors,
+    // At that share, of nodes that are no newcomers: what the auditors are due, and nothing of it beside the charge.
+    cost: interval === null ? null : { low: costOf(interval.low), high: costOf(interval.high), beside_the_charge: '0' },
     paid_by: 'the market fee',
   };
 }

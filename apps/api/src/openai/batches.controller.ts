@@ -12,6 +12,7 @@ import {
   ObjectStore,
   OfferBook,
   QueueDesk,
+  serveTermsOf,
   submitBatch,
   type BeginBatchPorts,
   type JobView,
@@ -82,7 +83,9 @@ export class BatchesController {
     if (job.state !== 'in_progress' || job.model === null) return null;
     const pending = job.rowCount - job.rowsSucceeded - job.rowsFailed - job.rowsEnded;
     const { id, orgId, model } = job;
-    return (await this.#queue.expectedFinish({ id, orgId, model, pending })).finish;
+    const counted = job.counted === null ? null : (job.counted * BigInt(pending)) / BigInt(job.rowCount);
+    return (await this.#queue.expectedFinish({ id, orgId, model, rows: pending, counted, ...serveTermsOf(job) }))
+      .finish;
   }
 
   @Get()

@@ -42,6 +42,7 @@ function tuneIn(
       cap: isPlanned ? 1_000n : null,
       charged: 0n,
       rateCaps: {},
+      counted: null,
       usage: null,
       rowCount: isPlanned ? 10 : 0,
       rowsSucceeded: 0,

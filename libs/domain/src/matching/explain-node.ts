@@ -55,8 +55,7 @@ export function explainNode(node: Candidate, asks: readonly Ask[], candidates: r
     if (win !== null && (best === null || win.share > best.share)) best = win;
   }
   const lost = [...lostBy.values()].sort((a, b) => b.jobs - a.jobs || (a.reason < b.reason ? -1 : 1));
-  const priceThatWouldWin =
-    best === null ? null : { rates: unitsToJson(best.rates), percentOfAsked: Math.floor(best.share * 100) };
+  const priceThatWouldWin = best === null ? null : { rates: unitsToJson(best.rates), percentOfAsked: percentOf(best) };
   return { considered: asks.length, won, lost, priceThatWouldWin, summary: summarise(asks.length, won, lost, best) };
 }
 
@@ -117,6 +116,11 @@ function winningPrice(ask: Ask, node: Candidate, rival: Rival | null): { rates: 
   return low === 0 ? null : { rates: scaled(ratesFor(ask, node), low), share: low / PRICE_STEPS };
 }
 
+/** Whole hundredths: 0.29 · 100 is a little less than 29 in floating point. */
+function percentOf({ share }: { readonly share: number }): number {
+  return Math.round(share * 100);
+}
+
 function scaled(rates: Rates, steps: number): Rates {
   return Object.fromEntries(
     Object.entries(rates).map(([kind, rate]) => [kind, (rate * BigInt(steps)) / BigInt(PRICE_STEPS)]),
@@ -141,6 +145,6 @@ function summarise(
   const price =
     best === null
       ? ' No lower price would have won one.'
-      : ` At ${Math.floor(best.share * 100)} % of its rates it would have won one.`;
+      : ` At ${percentOf(best)} % of its rates it would have won one.`;
   return `Lost all ${considered} jobs whose rows wait now: ${why}.${price}`;
 }

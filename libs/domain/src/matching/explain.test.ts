@@ -237,6 +237,17 @@ describe('explainNode', () => {
     expect(winner(41n)).toBe('cheap');
   });
 
+  it('names that price in whole hundredths of what it asked', () => {
+    for (const percent of [28, 29, 57, 58]) {
+      const own = node('own', {}, 100n);
+      const rival = node('rival', {}, BigInt(percent));
+      const why = explainNode(own, [ask()], [own, rival]);
+      // Of two that ask the same the first by name wins.
+      expect(why.priceThatWouldWin).toEqual({ rates: { embeddingToken: String(percent) }, percentOfAsked: percent });
+      expect(why.summary).toContain(`At ${percent} % of its rates`);
+    }
+  });
+
   it('says what else decided, and that no price would have won where none would', () => {
     const cold = node('cold', { models: served(40n, { loaded: false }) });
     const warm = node('warm', {}, 40n);

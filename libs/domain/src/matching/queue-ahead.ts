@@ -1,4 +1,4 @@
-import { orderStatistic, SAMPLE_MIN } from '../pricing/quote.ts';
+import { orderStatistic, SAMPLE_MAX, SAMPLE_MIN, TAIL } from '../pricing/quote.ts';
 
 /** What the live nodes of a market (the nodes that serve one model) can do, by measured speeds. */
 export interface MarketPace {
@@ -17,31 +17,101 @@ export interface NodeSpeed {
 const CLAIM_MAX = 100;
 
 /**
- * The measured speeds of a market's nodes added up. A node that nobody has measured counts as the mean of those that are; what
- * nodes say of themselves counts only while none is, and within bounds: else one of them empties every queue.
+ * The measured speeds of nodes added up. A node that nobody has measured counts as the mean of those that are; what nodes say of
+ * themselves counts only while none is, and within bounds: else one of them empties every queue.
+ *
+ * @param among Whose mean that is: all that serve the model, where `nodes` are those of them that may serve certain rows.
  */
-export function marketPace(nodes: readonly NodeSpeed[]): MarketPace {
-  const measured = nodes.flatMap((node) => (node.measured > 0 ? [node.measured] : []));
-  const claimed = nodes.flatMap((node) => (node.claimed > 0 ? [Math.min(CLAIM_MAX, node.claimed)] : []));
-  const known = measured.length > 0 ? measured : claimed;
+export function marketPace(nodes: readonly NodeSpeed[], among: readonly NodeSpeed[] = nodes): MarketPace {
+  const isMeasured = among.some((node) => node.measured > 0);
+  const speedOf = ({ measured, claimed }: NodeSpeed): number =>
+    isMeasured ? Math.max(0, measured) : Math.max(0, Math.min(CLAIM_MAX, claimed));
+  const known = among.map(speedOf).filter((speed) => speed > 0);
+  if (known.length === 0) return { nodes: nodes.length, rowsPerSecond: null };
   const mean = known.reduce((sum, speed) => sum + speed, 0) / known.length;
-  return { nodes: nodes.length, rowsPerSecond: known.length === 0 ? null : mean * nodes.length };
+  const rowsPerSecond = nodes.reduce((sum, node) => sum + (speedOf(node) || mean), 0);
+  return { nodes: nodes.length, rowsPerSecond };
 }
 
-/** Rows that were taken and have no answer yet. */
+/**
+ * Work is counted in *usual rows*: as many rows as long as those that speeds were measured with would take as long. By what the rows
+ * count as; where that is not known of them, or of those, a row is a usual one.
+ */
+export function usualRows(rows: number, counted: number | null, usualRow: number | null): number {
+  return counted === null || counted <= 0 || usualRow === null ? rows : counted / usualRow;
+}
+
+/** Speeds are of the rows that were worked on last. */
+const USUAL_BATCHES = 20;
+
+/** What a row counted as in the batches that were over last; null where that is not known of any. Newest first. */
+export function usualRowOf(past: readonly { readonly rows: number; readonly counted: number | null }[]): number | null {
+  let [rows, counted] = [0, 0];
+  for (const one of past.filter((batch) => (batch.counted ?? 0) > 0).slice(0, USUAL_BATCHES)) {
+    rows += one.rows;
+    counted += one.counted ?? 0;
+  }
+  return rows > 0 ? counted / rows : null;
+}
+
+/** Rows without an answer of the jobs that may go to certain regions; null: anywhere. */
+export interface RegionBacklog {
+  readonly region: string | null;
+  readonly rows: number;
+  /** Of the requester. */
+  readonly ownRows: number;
+  /** Those whose turn comes before the rows in question. */
+  readonly rowsAhead: number;
+  /** The same three in usual rows. */
+  readonly work: number;
+  readonly ownWork: number;
+  readonly workAhead: number;
+}
+
+/** What was taken and has no answer yet, as it stands before the rows in question. */
 export interface Backlog {
   /** Of the whole market. */
   readonly rows: number;
   /** Of the requester. */
   readonly ownRows: number;
-  /** Of the whole market, those whose turn comes before the rows in question. */
+  /** Of the whole market, those whose turn comes before the rows in question, and that their nodes may be asked for. */
   readonly rowsAhead: number;
+  /** What the nodes in question have to do of it, in usual rows: all, the requester's, and what comes before. */
+  readonly work: number;
+  readonly ownWork: number;
+  readonly workAhead: number;
 }
 
-/** When something was expected to be over, from when it was taken, and when it was. */
+/**
+ * What stands before rows that may go to certain regions.
+ *
+ * @param isTheirs Whether rows for these regions are done by the same nodes; null: the rows in question may go anywhere.
+ * @param share Part of the whole market's speed that the nodes have that may serve them: they do that part of what may go anywhere.
+ */
+export function backlogBefore(
+  lines: readonly RegionBacklog[],
+  isTheirs: ((region: string) => boolean) | null,
+  share: number,
+): Backlog {
+  const sum = { rows: 0, ownRows: 0, rowsAhead: 0, work: 0, ownWork: 0, workAhead: 0 };
+  for (const line of lines) {
+    const part = isTheirs === null || line.region === null ? share : isTheirs(line.region) ? 1 : 0;
+    sum.rows += line.rows;
+    sum.ownRows += line.ownRows;
+    if (part > 0) sum.rowsAhead += line.rowsAhead;
+    sum.work += part * line.work;
+    sum.ownWork += part * line.ownWork;
+    sum.workAhead += part * line.workAhead;
+  }
+  return sum;
+}
+
+/** When a batch was expected to be over, from its start (null: nobody's speed was known), and when it was. */
 export interface PastFinish {
-  readonly expectedS: number;
+  readonly expectedS: number | null;
   readonly tookS: number;
+  /** False: it was cut off at its deadline, and would have taken longer. */
+  readonly hasEnded: boolean;
 }
 
 export interface ExpectedFinish {
@@ -57,30 +127,34 @@ export interface ExpectedFinish {
 export const JOB_OVERHEAD_S = 5;
 /** Before there are finished jobs to learn from: speeds are measured, but nodes go and urgent work comes. */
 const ASSUMED = { low: 0.5, high: 3 } as const;
-const TAIL = 0.1;
 
-/** How long `rows` more take behind those that are ahead, by speeds alone: what an expectation is compared with later. */
-export function expectedSeconds(pace: MarketPace, rowsAhead: number, rows: number): number | null {
+/** How long so much work more takes behind what is ahead, by speeds alone: what an expectation is compared with later. */
+export function expectedSeconds(pace: MarketPace, workAhead: number, work: number): number | null {
   const { rowsPerSecond } = pace;
-  return rowsPerSecond === null || rowsPerSecond <= 0 ? null : JOB_OVERHEAD_S + (rowsAhead + rows) / rowsPerSecond;
+  return rowsPerSecond === null || rowsPerSecond <= 0 ? null : JOB_OVERHEAD_S + (workAhead + work) / rowsPerSecond;
+}
+
+interface PastRatio {
+  readonly ratio: number;
+  readonly hasEnded: boolean;
+}
+
+/** What batches took beside what was expected of them; given the newest first, for older ones say less. */
+function ratiosOf(past: readonly PastFinish[]): PastRatio[] {
+  const known = past.flatMap(({ expectedS, tookS, hasEnded }) =>
+    expectedS !== null && expectedS > 0 ? [{ ratio: tookS / expectedS, hasEnded }] : [],
+  );
+  return known.slice(0, SAMPLE_MAX);
 }
 
 /**
  * When a job is over: by the queue and the measured speeds, and between which times four of five jobs were over for which the same
  * was expected. Null while nobody's speed is known: no promise is better than an invented one.
  */
-export function expectFinish(
-  pace: MarketPace,
-  rowsAhead: number,
-  rows: number,
-  past: readonly PastFinish[],
-): ExpectedFinish | null {
-  const expectedS = expectedSeconds(pace, rowsAhead, rows);
+export function expectFinish(expectedS: number | null, past: readonly PastFinish[]): ExpectedFinish | null {
   if (expectedS === null) return null;
-  const ratios = past
-    .filter((one) => one.expectedS > 0)
-    .map((one) => one.tookS / one.expectedS)
-    .sort((a, b) => a - b);
+  const ratios = ratiosOf(past).map(({ ratio }) => ratio);
+  ratios.sort((a, b) => a - b);
   const isKnown = ratios.length >= SAMPLE_MIN;
   const at = (part: number): number => expectedS * orderStatistic(ratios, part);
   return {
@@ -89,6 +163,15 @@ export function expectFinish(
     highS: isKnown ? at(1 - TAIL) : expectedS * ASSUMED.high,
     sampleSize: ratios.length,
   };
+}
+
+/** The chance that a job is over within so many seconds, by the same comparison. Null before there is data. */
+export function chanceWithin(withinS: number, expectedS: number | null, past: readonly PastFinish[]): number | null {
+  const known = ratiosOf(past);
+  if (expectedS === null || known.length < SAMPLE_MIN) return null;
+  const inTime = known.filter(({ ratio, hasEnded }) => hasEnded && ratio * expectedS <= withinS).length;
+  // Laplace's rule: never certain, either way.
+  return (inTime + 1) / (known.length + 2);
 }
 
 /** How much may wait, in rows and in seconds of the live nodes' work. */
@@ -117,12 +200,24 @@ export interface QueueFull {
 export function queueFull(limits: QueueLimits, backlog: Backlog, pace: MarketPace, rows: number): QueueFull | null {
   const { rowsPerSecond } = pace;
   const looks = [
-    { whose: 'requester', waiting: backlog.ownRows, rowsMax: limits.ownRows, secondsMax: limits.ownSeconds },
-    { whose: 'market', waiting: backlog.rows, rowsMax: limits.rows, secondsMax: limits.seconds },
+    {
+      whose: 'requester',
+      waiting: backlog.ownRows,
+      work: backlog.ownWork,
+      rowsMax: limits.ownRows,
+      secondsMax: limits.ownSeconds,
+    },
+    {
+      whose: 'market',
+      waiting: backlog.rows,
+      work: backlog.work,
+      rowsMax: limits.rows,
+      secondsMax: limits.seconds,
+    },
   ] as const;
-  for (const { whose, waiting, rowsMax, secondsMax } of looks) {
+  for (const { whose, waiting, work, rowsMax, secondsMax } of looks) {
     if (waiting === 0) continue;
-    const seconds = rowsPerSecond === null || rowsPerSecond <= 0 ? null : waiting / rowsPerSecond;
+    const seconds = rowsPerSecond === null || rowsPerSecond <= 0 ? null : work / rowsPerSecond;
     if (waiting + rows > rowsMax) {
       const over = Math.min(waiting, waiting + rows - rowsMax);
       const roomInS = seconds === null ? null : (seconds * over) / waiting;

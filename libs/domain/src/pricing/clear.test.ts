@@ -2,7 +2,6 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { chance, type Chance } from '../matching/chance.ts';
 import { clear, mostGain, type Clearing, type StandingAsk, type WaitingDemand } from './clear.ts';
-import { forecastFrom, SAMPLE_MIN, type PastJob } from './quote.ts';
 
 const askOf = fc.record({ price: fc.bigInt({ min: 0n, max: 50n }), units: fc.integer({ min: 0, max: 20 }) });
 const demandOf = fc.record({
@@ -125,36 +124,6 @@ describe('asking something else than the cost', () => {
   });
 });
 
-describe('forecastFrom', () => {
-  it('covers the cost of the next job four times in five, and is right about deadlines, over 1,000 runs', () => {
-    const rng = chance(5);
-    let covered = 0;
-    let promised = 0;
-    let kept = 0;
-    for (let run = 0; run < 1_000; run += 1) {
-      const nodes = 6 + rng.below(15);
-      const jobs = Array.from({ length: 25 }, () => pastJob(rng, nodes));
-      const next = jobs.pop();
-      const units = 1 + rng.below(1_000);
-      const deadlineInMs = units * (20 + 60 * rng.unit());
-      const forecast = forecastFrom(jobs, units, deadlineInMs);
-      if (next === undefined || forecast === null) throw new Error('expected a forecast');
-      const cost = next.unitCost * units;
-      if (cost >= forecast.low && cost <= forecast.high) covered += 1;
-      promised += forecast.onTime;
-      if (next.msPerUnit * units <= deadlineInMs) kept += 1;
-    }
-    expect(covered / 1_000).toBeGreaterThanOrEqual(0.75);
-    expect(covered / 1_000).toBeLessThanOrEqual(0.85);
-    expect(Math.abs(promised - kept) / 1_000).toBeLessThan(0.04);
-  });
-
-  it('says nothing before there is data', () => {
-    const jobs = Array.from({ length: SAMPLE_MIN - 1 }, () => ({ unitCost: 1, msPerUnit: 1 }));
-    expect(forecastFrom(jobs, 10, 1_000)).toBeNull();
-  });
-});
-
 function randomMarket(rng: Chance, nodes: number): { asks: StandingAsk[]; demands: WaitingDemand[] } {
   const asks = Array.from({ length: nodes }, (_, i) => ({
     nodeId: `n${i}`,
@@ -168,15 +137,4 @@ function randomMarket(rng: Chance, nodes: number): { asks: StandingAsk[]; demand
     slackMs: rng.below(1_000),
   }));
   return { asks, demands };
-}
-
-/** What a job paid and how long it took in a market that was cleared for it. */
-function pastJob(rng: Chance, nodes: number): PastJob {
-  const { asks, demands } = randomMarket(rng, nodes);
-  const cleared = clear(asks, demands);
-  const wanted = unitsOf(demands);
-  return {
-    unitCost: Number(cleared.price ?? 0n) * (0.95 + 0.1 * rng.unit()),
-    msPerUnit: (40 * wanted) / Math.max(1, cleared.units) / (0.5 + rng.unit()),
-  };
 }

@@ -1,43 +1,40 @@
-/** A finished job of the same model and capability. */
-export interface PastJob {
-  /** What a unit of its work cost, millionths of the smallest token unit. */
-  readonly unitCost: number;
-  /** From submission to its last row, per unit of work. */
-  readonly msPerUnit: number;
+/** What a batch counted as before it began, and what it cost in the end: both in the smallest token units. */
+export interface PastCost {
+  /** The most that its rows could count as, at the prices posted then; null: nobody noted it. */
+  readonly counted: number | null;
+  readonly cost: number;
 }
 
-export interface PriceForecast {
-  /** In four of five such jobs the cost lies between these, millionths of the smallest token unit. */
+export interface CostForecast {
+  /** Four of five such batches cost between these, in the smallest token units. */
   readonly low: number;
   readonly high: number;
-  /** Chance that it ends before the deadline. */
-  readonly onTime: number;
   readonly sampleSize: number;
 }
 
-/** An interval is stated from this many past jobs on: with fewer its ends are the sample's ends, and say nothing. */
+/** An interval is stated from this many past batches on: with fewer its ends are the sample's ends, and say nothing. */
 export const SAMPLE_MIN = 20;
-/** Older jobs say less about the next. */
+/** Older batches say less about the next. */
 export const SAMPLE_MAX = 500;
-const TAIL = 0.1;
+export const TAIL = 0.1;
 
 /**
- * What a job of so many units will cost and whether it will be in time, from jobs like it. Null before there is data.
+ * What a batch will cost that counts as so much, from what others cost beside what they counted as, the newest first. Null before
+ * there is data.
  *
- * The ends are order statistics of the sample at (n + 1) · 0.1 and 0.9, interpolated: the next job falls between them four
- * times in five whatever the distribution is, as long as it is drawn like the others. A test counts that.
+ * What carries over from one batch to the next is the part of the counted work that comes true, not what a row cost: rows of four
+ * thousand tokens follow rows of ten. The ends are order statistics of that part at (n + 1) · 0.1 and 0.9, interpolated: the next
+ * lies between them four times in five whatever the distribution is, as long as it is drawn like the others. A test counts that.
  */
-export function forecastFrom(past: readonly PastJob[], units: number, deadlineInMs: number): PriceForecast | null {
-  const sample = past.slice(-SAMPLE_MAX);
-  if (sample.length < SAMPLE_MIN) return null;
-  const costs = sample.map(({ unitCost }) => unitCost).sort((a, b) => a - b);
-  const inTime = sample.filter(({ msPerUnit }) => msPerUnit * units <= deadlineInMs).length;
+export function forecastCost(past: readonly PastCost[], counted: number): CostForecast | null {
+  const known = past.flatMap(({ counted: of, cost }) => (of !== null && of > 0 ? [cost / of] : []));
+  const parts = known.slice(0, SAMPLE_MAX);
+  if (parts.length < SAMPLE_MIN) return null;
+  parts.sort((a, b) => a - b);
   return {
-    low: units * orderStatistic(costs, TAIL),
-    high: units * orderStatistic(costs, 1 - TAIL),
-    // Laplace's rule: never certain, either way.
-    onTime: (inTime + 1) / (sample.length + 2),
-    sampleSize: sample.length,
+    low: counted * orderStatistic(parts, TAIL),
+    high: counted * orderStatistic(parts, 1 - TAIL),
+    sampleSize: parts.length,
   };
 }
 

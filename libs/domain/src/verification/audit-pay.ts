@@ -4,7 +4,7 @@ import { microCost, UNITS_PER_RATE, type Amount, type Rates, type Usage } from '
  * What running a row again costs of what the row cost, in percent: an embedding is made again; text is scored in one prefill
  * over prompt and answer, at 1–10 % of generating it.
  */
-const RESCORE_PERCENT = { embedding: 100n, text: 10n } as const;
+export const RESCORE_PERCENT = { embedding: 100n, text: 10n } as const;
 
 export interface AuditedRow {
   readonly auditor: string;

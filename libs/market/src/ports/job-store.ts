@@ -1,14 +1,4 @@
-import type {
-  Amount,
-  JobKind,
-  JobState,
-  Rates,
-  RowState,
-  TaskState,
-  Usage,
-  VerifyLevel,
-  PastJob,
-} from '@freehold/domain';
+import type { Amount, JobKind, JobState, Rates, RowState, TaskState, Usage, VerifyLevel } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Trust } from './account-store.ts';
 import type { Listed, Once, Page, RequestIdentity } from './once.ts';
@@ -44,6 +34,8 @@ export interface JobView {
   readonly cap: Amount | null;
   readonly charged: Amount;
   readonly rateCaps: Rates;
+  /** The most that its rows can count as, at prices posted as it began; null: before that, or of a fine-tune. */
+  readonly counted: Amount | null;
   /** What its accepted rows were counted as, once a batch is over; null before. */
   readonly usage: Usage | null;
   readonly rowCount: number;
@@ -85,6 +77,8 @@ export interface StartPlan {
   readonly rowCount: number;
   readonly cap: Amount;
   readonly rateCaps: Rates;
+  /** See {@link JobView.counted}. */
+  readonly counted: Amount | null;
 }
 
 /** A batch that was read before it was filed. */
@@ -237,8 +231,6 @@ export abstract class JobStore {
   abstract failStream(lease: LeaseRef, code: string, message: string): Promise<boolean>;
   abstract streamAnswer(orgId: string, jobId: string): Promise<StreamAnswer | null>;
 
-  /** Batches of a model that completed, oldest first: what a row of them cost and how long it took, failed rows counted too. */
-  abstract pastBatches(model: string, limit: number): Promise<readonly PastJob[]>;
   abstract timeline(orgId: string, jobId: string, limit: number): Promise<readonly TaskMove[]>;
   abstract receipts(orgId: string, jobId: string, limit: number): Promise<readonly ReceiptView[]>;
 }

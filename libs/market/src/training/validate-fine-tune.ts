@@ -172,6 +172,7 @@ async function start(
     rowCount: segmentsOf(decided.plan),
     cap: cap.cap,
     rateCaps: cap.rateCaps,
+    counted: null,
   };
   const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
   const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs });

@@ -13,8 +13,8 @@ interface BegunRow extends Omit<JobRecord, 'usage'> {
 
 const BEGIN = `
 SELECT begun.outcome, begun.earlier, (begun.made).*,
-  CASE WHEN $25 AND begun.outcome = 'made' THEN pg_notify('${CHANNEL}', 'place') END AS told
-FROM begin_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) AS begun`;
+  CASE WHEN $26 AND begun.outcome = 'made' THEN pg_notify('${CHANNEL}', 'place') END AS told
+FROM begin_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) AS begun`;
 
 /**
  * One statement and one commit. Not shared with others': it waits for nobody's, and what is refused is refused alone.
@@ -46,6 +46,7 @@ export async function beginBatch(
     String(plan.cap),
     JSON.stringify(unitsToJson(plan.rateCaps)),
     batch.expectedS,
+    plan.counted === null ? null : String(plan.counted),
     rows.map(({ customId }) => customId),
     rows.map(({ offset }) => offset),
     rows.map(({ length }) => length),

@@ -24,6 +24,7 @@ export interface JobRecord {
   readonly cap: string | null;
   readonly charged: string;
   readonly rate_caps: Record<string, string>;
+  readonly counted: string | null;
   readonly usage: Record<string, string> | null;
   readonly row_count: number;
   readonly rows_succeeded: number;
@@ -42,12 +43,12 @@ export interface JobRecord {
 }
 
 export const JOB_COLUMNS = `id, org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, output_file_id, error_file_id,
-  completion_window, metadata, verify, region, pool_id, trust, cap, charged, rate_caps, row_count, rows_succeeded, rows_failed,
+  completion_window, metadata, verify, region, pool_id, trust, cap, charged, rate_caps, counted, row_count, rows_succeeded, rows_failed,
   rows_ended, errors, deadline, created_at, in_progress_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at, cancelled_at,
   CASE WHEN job.kind = 'batch' AND job.state IN ('completed', 'expired', 'cancelled') THEN (
     SELECT coalesce(jsonb_object_agg(kind, units), '{}') FROM (
-      SELECT counted.key AS kind, sum(counted.value::numeric)::text AS units
-      FROM receipt, jsonb_each_text(receipt.usage) AS counted WHERE receipt.job_id = job.id GROUP BY counted.key
+      SELECT used.key AS kind, sum(used.value::numeric)::text AS units
+      FROM receipt, jsonb_each_text(receipt.usage) AS used WHERE receipt.job_id = job.id GROUP BY used.key
     ) AS summed
   ) END AS usage`;
 
@@ -72,6 +73,7 @@ export function jobView(row: JobRecord): JobView {
     cap: row.cap === null ? null : BigInt(row.cap),
     charged: BigInt(row.charged),
     rateCaps: unitsFromJson(row.rate_caps),
+    counted: row.counted === null ? null : BigInt(row.counted),
     usage: row.usage === null ? null : unitsFromJson(row.usage),
     rowCount: row.row_count,
     rowsSucceeded: row.rows_succeeded,

@@ -22,7 +22,6 @@ import {
   type TaskMove,
   type Topic,
 } from '@freehold/market';
-import type { PastJob } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { Window } from '../window.ts';
@@ -135,17 +134,6 @@ export class PgJobStore extends JobStore {
     files: { readonly output: OutputFile | null; readonly errors: OutputFile | null },
   ): Promise<boolean> {
     return finish(this.#database, jobId, files);
-  }
-
-  async pastBatches(model: string, limit: number): Promise<readonly PastJob[]> {
-    const rows = await this.#database.query<{ unit_cost: number; ms_per_unit: number }>(
-      `SELECT (charged * 1000000 / row_count)::float8 AS unit_cost,
-         (extract(epoch FROM finalizing_at - created_at) * 1000 / row_count)::float8 AS ms_per_unit
-       FROM job WHERE model = $1 AND kind = 'batch' AND state = 'completed' AND row_count > 0 AND finalizing_at IS NOT NULL
-       ORDER BY completed_at DESC, id LIMIT $2`,
-      [model, limit],
-    );
-    return rows.map((row) => ({ unitCost: row.unit_cost, msPerUnit: row.ms_per_unit })).reverse();
   }
 
   async setAdapter(jobId: string, adapter: string): Promise<void> {

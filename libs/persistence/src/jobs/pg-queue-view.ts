@@ -1,5 +1,5 @@
-import { PRIORITY_STEP_MS, type Backlog, type PastFinish } from '@freehold/domain';
-import { QueueView, type Turn } from '@freehold/market';
+import { PRIORITY_STEP_MS, type RegionBacklog } from '@freehold/domain';
+import { QueueView, type PastBatch, type Turn } from '@freehold/market';
 import type { Database } from '../database.ts';
 
 /** A row of a chat batch is 150–400 bytes; a file is read within seconds, and then its rows are counted. */
@@ -17,36 +17,62 @@ export class PgQueueView extends QueueView {
     this.#database = database;
   }
 
-  async backlog(model: string, orgId: string, turn: Turn): Promise<Backlog> {
+  async backlog(model: string, orgId: string, turn: Turn, usualRow: number | null): Promise<readonly RegionBacklog[]> {
     const isNew = !('jobId' in turn);
-    const [row] = await this.#database.query<{ rows: number; own_rows: number; rows_ahead: number }>(
+    return this.#database.query<RegionBacklog>(
       `WITH turn AS (
          SELECT coalesce((SELECT ${KEY} FROM job WHERE id = $3),
            2 * extract(epoch FROM clock_timestamp()) + $4::float8 / 1000 - $5::int * ${PRIORITY_STEP_S}) AS key
        ), open AS (
-         SELECT job.id, job.org_id, ${KEY} AS key, CASE
+         SELECT job.id, job.org_id, job.region, ${KEY} AS key, job.counted::float8 / nullif(row_count, 0) / $6::float8 AS per_row, CASE
              WHEN job.state = 'validating' THEN greatest(1, coalesce(file.bytes, 0) / ${ROW_BYTES_ASSUMED})
              ELSE row_count - rows_succeeded - rows_failed - rows_ended END AS rows
          FROM job LEFT JOIN file ON file.id = job.input_file_id
          WHERE job.state IN ('validating', 'in_progress') AND job.kind = 'batch' AND (job.model = $1 OR job.model IS NULL)
            AND job.id IS DISTINCT FROM $3
+       ), work AS (
+         SELECT region, rows, rows * coalesce(nullif(per_row, 0), 1) AS work, org_id = $2 AS own, open.key <= turn.key AS ahead
+         FROM open, turn
        )
-       SELECT coalesce(sum(rows), 0)::float8 AS rows, coalesce(sum(rows) FILTER (WHERE org_id = $2), 0)::float8 AS own_rows,
-         coalesce(sum(rows) FILTER (WHERE open.key <= turn.key), 0)::float8 AS rows_ahead
-       FROM open, turn`,
-      [model, orgId, isNew ? null : turn.jobId, isNew ? turn.deadlineInMs : null, isNew ? turn.priority : null],
+       SELECT region, sum(rows)::float8 AS rows, sum(work)::float8 AS work,
+         coalesce(sum(rows) FILTER (WHERE own), 0)::float8 AS "ownRows",
+         coalesce(sum(work) FILTER (WHERE own), 0)::float8 AS "ownWork",
+         coalesce(sum(rows) FILTER (WHERE ahead), 0)::float8 AS "rowsAhead",
+         coalesce(sum(work) FILTER (WHERE ahead), 0)::float8 AS "workAhead"
+       FROM work GROUP BY region`,
+      [
+        model,
+        orgId,
+        isNew ? null : turn.jobId,
+        isNew ? turn.deadlineInMs : null,
+        isNew ? turn.priority : null,
+        usualRow,
+      ],
     );
-    return { rows: row?.rows ?? 0, ownRows: row?.own_rows ?? 0, rowsAhead: row?.rows_ahead ?? 0 };
   }
 
-  async pastFinishes(model: string, limit: number): Promise<readonly PastFinish[]> {
-    const rows = await this.#database.query<{ expected_s: number; took_s: number }>(
-      `SELECT expected_s, extract(epoch FROM finalizing_at - in_progress_at)::float8 AS took_s FROM job
-       WHERE model = $1 AND state = 'completed' AND expected_s IS NOT NULL AND finalizing_at IS NOT NULL
-       ORDER BY completed_at DESC LIMIT $2`,
+  async pastBatches(model: string, limit: number): Promise<readonly PastBatch[]> {
+    const rows = await this.#database.query<{
+      rows: number;
+      counted: number | null;
+      cost: number;
+      expected_s: number | null;
+      took_s: number;
+      has_ended: boolean;
+    }>(
+      `SELECT row_count AS rows, counted::float8 AS counted, charged::float8 AS cost, expected_s,
+         extract(epoch FROM finalizing_at - in_progress_at)::float8 AS took_s, state = 'completed' AS has_ended
+       FROM job
+       WHERE model = $1 AND kind = 'batch' AND state IN ('completed', 'expired') AND finalizing_at IS NOT NULL AND in_progress_at IS NOT NULL
+       ORDER BY finalizing_at DESC, id LIMIT $2`,
       [model, limit],
     );
-    return rows.map((row) => ({ expectedS: row.expected_s, tookS: row.took_s }));
+    return rows.map(({ expected_s: expectedS, took_s: tookS, has_ended: hasEnded, ...row }) => ({
+      ...row,
+      expectedS,
+      tookS,
+      hasEnded,
+    }));
   }
 
   async expect(jobId: string, seconds: number): Promise<void> {

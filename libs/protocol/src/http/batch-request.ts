@@ -10,14 +10,18 @@ const Body = z.looseObject({
   metadata: z.unknown().optional(),
 });
 
-export interface BatchRequest {
-  readonly inputFileId: string;
-  readonly endpoint: BatchEndpoint;
+/** What a batch says beside its rows. */
+export interface BatchTerms {
   readonly completionWindow: string;
   /** From submission: the window, or an earlier `metadata.deadline`. */
   readonly deadlineInMs: number;
   readonly metadata: Metadata;
   readonly terms: MarketTerms;
+}
+
+export interface BatchRequest extends BatchTerms {
+  readonly inputFileId: string;
+  readonly endpoint: BatchEndpoint;
 }
 
 /** Parses the body of POST /v1/batches. */
@@ -33,17 +37,23 @@ export function parseBatchRequest(body: unknown, nowMs: number): Parsed<BatchReq
       'endpoint',
     );
   }
+  const terms = parseBatchTerms(completionWindow, parsed.data.metadata, nowMs);
+  return terms.ok ? { ok: true, value: { inputFileId, endpoint, ...terms.value } } : terms;
+}
+
+/** Of a batch and of a quote for one. */
+export function parseBatchTerms(completionWindow: string, metadata: unknown, nowMs: number): Parsed<BatchTerms> {
   const windowMs = parseDuration(completionWindow);
   if (windowMs === null) {
     return refused(
       'invalid_value',
-      `completion_window '${completionWindow}': expected "24h", or another number of hours ("h") or minutes ("m") up to seven days.`,
+      `completion_window '${completionWindow.slice(0, 40)}': expected "24h", or another number of hours ("h") or minutes ("m") up to seven days.`,
       'completion_window',
     );
   }
-  const market = parseMarketTerms(parsed.data.metadata, nowMs);
+  const market = parseMarketTerms(metadata, nowMs);
   if (!market.ok) return market;
-  const { metadata, terms } = market.value;
+  const { terms } = market.value;
   const deadlineInMs = Math.min(windowMs, terms.deadlineInMs ?? windowMs);
-  return { ok: true, value: { inputFileId, endpoint, completionWindow, deadlineInMs, metadata, terms } };
+  return { ok: true, value: { completionWindow, deadlineInMs, metadata: market.value.metadata, terms } };
 }

@@ -1,7 +1,8 @@
+export { mostAllocated } from './openb-bound.ts';
 export { PUBLISHED, runOpenb, type OpenbRun } from './openb-run.ts';
 export { bytesInUse, keptDemandOf, keptFleetOf, offersOf } from './memory.ts';
 export { readNodeList, readPodList, type TraceFile, type TraceNode, type TracePod } from './openb-trace.ts';
-export { FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from './random-fleet.ts';
+export { decideAsScan, FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from './random-fleet.ts';
 export { EventHeap } from './event-heap.ts';
 export { TaskQueue } from './task-queue.ts';
 export { replayColdStarts, type ColdStarts, type ColdStartsSetting } from './cold-starts.ts';

@@ -9,8 +9,8 @@ import {
   type Ask,
   type Candidate,
   type Chance,
-  type TypicalWork,
 } from '@freehold/domain';
+import { mostAllocated } from './openb-bound.ts';
 import type { TraceNode, TracePod } from './openb-trace.ts';
 
 /** GPU allocation in percent that others reached when 130 % of the capacity had arrived (USENIX ATC'23, means of ten seeds). */
@@ -29,7 +29,7 @@ const CLASSES_MAX = 1_024;
 export interface OpenbRun {
   /** GPU milli allocated, in percent of all. */
   readonly allocated: number;
-  /** The most that any placement of the same sharing pods could have reached, see {@link roomLeftBySharing}. */
+  /** The most that any policy could have allocated of the same arrivals, in percent, see {@link mostAllocated}. */
   readonly upperBound: () => number;
   readonly pods: number;
   readonly dropped: number;
@@ -54,7 +54,7 @@ export function runOpenb(nodes: readonly TraceNode[], pods: readonly TracePod[],
   const capacity = nodes.reduce((sum, node) => sum + node.gpus * 1_000, 0);
   const arrivals = arrivalsOf(pods, capacity, chance(seed));
   const asks = new Map<TracePod, Ask>(pods.map((pod) => [pod, askOf(pod)]));
-  const accepted: TracePod[] = [];
+  let accepted = 0;
   let allocated = 0;
   for (const pod of arrivals) {
     const task = index.classOf(asks.get(pod) ?? askOf(pod));
@@ -62,29 +62,16 @@ export function runOpenb(nodes: readonly TraceNode[], pods: readonly TracePod[],
     if (choice === null) continue;
     index.take(task, choice);
     allocated += pod.gpus * pod.gpuMilli;
-    accepted.push(pod);
+    accepted += 1;
   }
   return {
     allocated: (100 * allocated) / capacity,
-    upperBound: () => 100 - (100 * roomLeftBySharing(accepted)) / (capacity / 1_000),
+    upperBound: () => (100 * mostAllocated(nodes, arrivals)) / (capacity / 1_000),
     pods: arrivals.length,
-    dropped: arrivals.length - accepted.length,
+    dropped: arrivals.length - accepted,
     examined: index.examined / arrivals.length,
     looked: index.looked / arrivals.length,
   };
-}
-
-/**
- * GPUs that stay empty at least, however these pods are packed: the cutting-stock bound of those that share, less their volume.
- * Whole-GPU pods fill whatever whole GPUs are left, so nothing else bounds the allocation (processors and memory may).
- */
-function roomLeftBySharing(pods: readonly TracePod[]): number {
-  const sharing = pods.filter((pod) => pod.gpus > 0 && pod.gpuMilli < 1_000);
-  if (sharing.length === 0) return 0;
-  const share = 1 / sharing.length;
-  const mix = sharing.map((pod): TypicalWork => ({ ...pod, share }));
-  const volume = sharing.reduce((sum, pod) => sum + (pod.gpus * pod.gpuMilli) / 1_000, 0);
-  return (packingOf(mix).gpusPerVolume - 1) * volume;
 }
 
 /** The order of arrival: by name, shuffled, then drawn with replacement up to the load. */

@@ -1,5 +1,6 @@
 import {
   ANYWHERE,
+  bestByScan,
   EMPTY_NODE,
   FragmentationGauge,
   packingOf,
@@ -43,6 +44,50 @@ export function randomFleet(count: number, rng: Chance, economy: FleetEconomy): 
   const index = new PlacementIndex(count, economy);
   for (let i = 0; i < count; i += 1) index.put(randomCandidate(i, rng));
   return index;
+}
+
+/**
+ * Decides `decisions` times on a fleet that fills and empties, and holds each to what a scan of all its nodes chooses.
+ *
+ * @returns how many were placed.
+ * @throws at the first decision that the scan would have made otherwise.
+ */
+export function decideAsScan(count: number, decisions: number, rng: Chance): number {
+  const economy = FLEET_ECONOMY();
+  const nodes = Array.from({ length: count }, (_, i) => randomCandidate(i, rng));
+  const index = new PlacementIndex(count, economy);
+  for (const node of nodes) index.put(node);
+  const asks = fleetAsks();
+  const running: { ask: Ask; task: TaskClass; choice: Choice }[] = [];
+  const move = ({ node, gpus }: Choice, milli: number): void => {
+    const at = nodes[node];
+    if (at === undefined) throw new Error(`node ${node} is not in the fleet`);
+    const changed = at.gpus.map((gpu, i) => (gpus.includes(i) ? { ...gpu, freeMilli: gpu.freeMilli + milli } : gpu));
+    nodes[node] = { ...at, gpus: changed };
+  };
+  let placed = 0;
+  for (let decision = 0; decision < decisions; decision += 1) {
+    const ask = rng.pick(asks);
+    const task = index.classOf(ask);
+    const [choice, scanned] = [index.best(task), bestByScan(economy, ask, nodes)];
+    if (choice?.node !== scanned?.node || choice?.cost !== scanned?.cost)
+      throw new Error(
+        `decision ${decision} on ${count} nodes: node ${choice?.node ?? 'none'} at ${choice?.cost ?? '-'}, where a scan of all chooses ${scanned?.node ?? 'none'} at ${scanned?.cost ?? '-'}`,
+      );
+    // Some work ends at random moments, so that gaps of all kinds arise.
+    const over = running.length > 0 && (choice === null || rng.below(3) === 0) ? rng.below(running.length) : -1;
+    const [ended] = over < 0 ? [] : running.splice(over, 1);
+    if (ended !== undefined) {
+      index.give(ended.task, ended.choice);
+      move(ended.choice, ended.ask.gpuMilli);
+    }
+    if (choice === null) continue;
+    index.take(task, choice);
+    move(choice, -ask.gpuMilli);
+    running.push({ ask, task, choice });
+    placed += 1;
+  }
+  return placed;
 }
 
 function randomCandidate(number: number, rng: Chance): Candidate {

@@ -9,6 +9,7 @@ import {
   relayOutbox,
   type HoldsModel,
   validateBatch,
+  serveTermsOf,
   validateFineTune,
   type JobStore,
   type RefuseImpossiblePorts,
@@ -79,7 +80,8 @@ export class CoordinatorUseCases {
     try {
       const job = await this.#parts.jobs.find(jobId);
       if (job === null || job.model === null) return;
-      await this.#parts.queueDesk.started({ id: job.id, orgId: job.orgId, model: job.model, rows: job.rowCount });
+      const { id, orgId, model, rowCount: rows, counted } = job;
+      await this.#parts.queueDesk.started({ id, orgId, model, rows, counted, ...serveTermsOf(job) });
     } catch (error) {
       this.#parts.report('noting what is expected of a batch', error);
     }

@@ -53,6 +53,7 @@ export interface JobRow {
   readonly cap: Amount | null;
   readonly charged: Amount;
   readonly rateCaps: Rates;
+  readonly counted: Amount | null;
   readonly rowCount: number;
   readonly nextRow: number;
   readonly rowsSucceeded: number;

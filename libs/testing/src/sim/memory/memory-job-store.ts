@@ -1,5 +1,5 @@
 import { leaseKey } from '@freehold/protocol';
-import { addUsage, ledger, type PastJob, type Usage } from '@freehold/domain';
+import { addUsage, ledger, type Usage } from '@freehold/domain';
 import {
   JobStore,
   type BatchFault,
@@ -48,6 +48,7 @@ export class MemoryJobStore extends JobStore {
         cap: null,
         charged: 0n,
         rateCaps: {},
+        counted: null,
         faults: null,
         deadlineMs: this.#db.nowMs + batch.deadlineInMs,
         createdMs: this.#db.nowMs,
@@ -186,14 +187,6 @@ export class MemoryJobStore extends JobStore {
     });
   }
 
-  async pastBatches(model: string, limit: number): Promise<readonly PastJob[]> {
-    const past = this.#db.jobs.where((job) => job.model === model && job.state === 'completed' && job.rowCount > 0);
-    const last = past.sort((a, b) => (a.enteredMs.completed ?? 0) - (b.enteredMs.completed ?? 0)).slice(-limit);
-    return last.map(({ charged, rowCount, createdMs, enteredMs }) => ({
-      unitCost: (Number(charged) * 1_000_000) / rowCount,
-      msPerUnit: ((enteredMs.finalizing ?? createdMs) - createdMs) / rowCount,
-    }));
-  }
   async timeline(orgId: string, jobId: string, limit: number): Promise<readonly TaskMove[]> {
     const tasks = new Set(
       this.#db.tasks.where((task) => task.jobId === jobId && task.orgId === orgId).map(({ id }) => id),

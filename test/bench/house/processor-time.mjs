@@ -1,0 +1,60 @@
+import { readdirSync, readFileSync } from 'node:fs';
+
+/** CPU-seconds (user + system, children that ended included) of this process and everything below it. */
+export function cpuSecondsOfTree() {
+  return [...cpuSecondsByCommand().values()].reduce((sum, seconds) => sum + seconds, 0);
+}
+
+/** The same, by the name of the program; what ended is counted with its parent. */
+export function cpuSecondsByCommand() {
+  const stats = new Map();
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      stats.set(Number(pid), {
+        command: Number(pid) === process.pid ? 'node' : stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
+        parent: Number(fields[1]),
+        ticks: fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0),
+      });
+    } catch {
+      // The process ended between the listing and the reading.
+    }
+  }
+  const seconds = new Map();
+  for (const [pid, { command, ticks }] of stats) {
+    for (let at = pid; at > 1; at = stats.get(at)?.parent ?? 0) {
+      if (at === process.pid) {
+        seconds.set(command, (seconds.get(command) ?? 0) + ticks / 100);
+        break;
+      }
+    }
+  }
+  return seconds;
+}
+
+/** Starts now; each call says how many seconds went by since, and how many CPU-seconds each program spent in them. */
+export function stopwatch() {
+  const [cpuBefore, before] = [cpuSecondsByCommand(), performance.now()];
+  return () => {
+    const wall = (performance.now() - before) / 1_000;
+    const spent = [...cpuSecondsByCommand()].map(([command, cpu]) => [command, cpu - (cpuBefore.get(command) ?? 0)]);
+    const cpu = spent.reduce((sum, [, seconds]) => sum + seconds, 0);
+    return { wall, cpu, byCommand: spent.filter(([, seconds]) => seconds >= 0.01) };
+  };
+}
+
+/** "2.10 s, 1.95 CPU-s (node 1.20, postgres 0.75)". */
+export function spentText({ wall, cpu, byCommand }) {
+  const each = byCommand.map(([command, seconds]) => `${command} ${seconds.toFixed(2)}`).join(', ');
+  return `${wall.toFixed(2)} s, ${cpu.toFixed(2)} CPU-s (${each})`;
+}
+
+/** For the line of JSON. */
+export function spentMetrics({ wall, byCommand }) {
+  const seconds = (value) => Math.round(100 * value) / 100;
+  return {
+    wallSeconds: seconds(wall),
+    cpuSecondsByProcess: Object.fromEntries(byCommand.map(([command, cpu]) => [command, seconds(cpu)])),
+  };
+}
