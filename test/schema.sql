@@ -727,29 +727,29 @@ CREATE OR REPLACE FUNCTION public.begin_batch(of_job text, of_org text, of_key t
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-  IF (SELECT count(DISTINCT id) FROM unnest(custom_ids) AS id) <> cardinality(custom_ids) THEN
-    outcome := 'refused';
-    RETURN;
-  END IF;
   PERFORM 1 FROM file WHERE id = of_file AND org_id = of_org AND purpose = 'batch' AND deleted_at IS NULL
     AND (expires_at IS NULL OR expires_at > clock_timestamp());
   IF NOT FOUND THEN
     outcome := 'refused';
     RETURN;
   END IF;
-  IF identity_key IS NOT NULL THEN
-    SELECT claim.outcome, claim.earlier INTO outcome, earlier
-      FROM claim_request(of_org, identity_key, identity_route, identity_hash, replay_within_ms, of_job) AS claim;
-    IF outcome <> 'claimed' THEN
-      RETURN;
+  BEGIN
+    IF identity_key IS NOT NULL THEN
+      SELECT claim.outcome, claim.earlier INTO outcome, earlier
+        FROM claim_request(of_org, identity_key, identity_route, identity_hash, replay_within_ms, of_job) AS claim;
+      IF outcome <> 'claimed' THEN
+        RETURN;
+      END IF;
     END IF;
-  END IF;
-  PERFORM 1 FROM hold_funds(of_org, of_key, of_job, of_cap) AS held WHERE held.refusal IS NULL;
-  IF NOT FOUND THEN
-    DELETE FROM idempotency WHERE org_id = of_org AND key = identity_key;
+    PERFORM 1 FROM hold_funds(of_org, of_key, of_job, of_cap) AS held WHERE held.refusal IS NULL;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'no money' USING ERRCODE = 'FH001';
+    END IF;
+  EXCEPTION WHEN SQLSTATE 'FH001' THEN
     outcome := 'refused';
+    earlier := NULL;
     RETURN;
-  END IF;
+  END;
   INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, completion_window,
     metadata, verify, region, trust, cap, rate_caps, row_count, deadline, priority, expected_s, counted, in_progress_at)
   SELECT of_job, org.id, of_key, 'batch', 'in_progress', of_endpoint, of_model, of_tuned, of_adapter, of_file, of_window,

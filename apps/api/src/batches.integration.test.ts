@@ -703,6 +703,36 @@ describe('a small batch', () => {
     expect((await tenant.client.batches.list()).data).toHaveLength(1);
   });
 
+  it('has the money that is there for one of two that come at once', async () => {
+    const tenant = await house.org(7_000_000n);
+    const post = (): Promise<Batch> => submit(tenant, chatLine('a'), { metadata: { max_cost: '5' } });
+    const both = await atOnce(() => Promise.allSettled([post(), post()]));
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect(both.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { status: 402 } });
+    const { balance, held } = await house.accounts.balance(tenant.orgId);
+    expect([balance, held]).toEqual([2_000_000n, 5_000_000n]);
+    expect((await tenant.client.batches.list()).data).toHaveLength(1);
+  });
+
+  it('that is refused leaves the answer to an equal one before it to who asks for that again', async () => {
+    const tenant = await house.org(7_000_000n);
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(chatLine('a')), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const post = (retry: number): Promise<Batch> =>
+      tenant.client.batches.create(
+        {
+          ...{ input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' },
+          metadata: { max_cost: '5' },
+        },
+        { headers: { 'x-stainless-retry-count': String(retry) } },
+      );
+    const first = await atOnce(() => post(0));
+    await expect(atOnce(() => post(0))).rejects.toMatchObject({ status: 402 });
+    expect((await atOnce(() => post(1))).id).toBe(first.id);
+  });
+
   it('goes the long way where anything is wrong with it, and leaves nothing behind of the short one', async () => {
     const poor = await house.org(1n);
     await expect(atOnce(() => submit(poor, chatLine('a')))).rejects.toMatchObject({ status: 402 });

@@ -135,11 +135,15 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     // What it asks for is done when it is taken: a decision that began after it was filed.
     const placed = new EarlyHands({
       ...{ outbox, topic: 'place', handsMax: PLACED_MAX, report },
-      handle: async () => desk.nudge(),
+      handle: async () => desk.wake(),
     });
+    let settling: Promise<void> | null = null;
     const place = (): void => {
       desk.wake();
-      void desk.settled().then(() => placed.look());
+      settling ??= desk.settled().then(() => {
+        settling = null;
+        placed.look();
+      });
     };
     const read = new EarlyHands({
       ...{ outbox, topic: 'validate', handsMax: CONCURRENCY.validate, report },

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { EarlyHands } from './early-hands.ts';
+import { EarlyHands, RENEWALS_MAX } from './early-hands.ts';
 import type { QueueMessage } from './ports/queue.ts';
 
 describe('hands that take filed work early', () => {
@@ -65,6 +65,9 @@ describe('hands that take filed work early', () => {
     await settled();
     await hands.renew();
     expect(kept).toEqual(['b']);
+    // Not for ever.
+    for (let i = 0; i < 2 * RENEWALS_MAX; i += 1) await hands.renew();
+    expect(kept).toEqual(Array.from({ length: RENEWALS_MAX }, () => 'b'));
   });
 
   it('do not look again where there was nothing more', async () => {

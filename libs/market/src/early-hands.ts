@@ -1,6 +1,9 @@
 import type { Outbox } from './ports/outbox.ts';
 import type { QueueMessage, Topic } from './ports/queue.ts';
 
+/** By a renewal every three seconds, 45 s beside a claim of ten: a message that is not sent after a minute is reported as stuck. */
+export const RENEWALS_MAX = 14;
+
 export interface EarlyHandsPorts {
   readonly outbox: Pick<Outbox, 'take' | 'keep' | 'giveUp' | 'done'>;
   readonly topic: Topic;
@@ -18,6 +21,8 @@ export class EarlyHands {
   readonly #ports: EarlyHandsPorts;
   readonly #stop = new AbortController();
   readonly #atWork = new Map<string, Promise<void>>();
+  /** How often the claim on what is at work was renewed. */
+  readonly #renewals = new Map<string, number>();
   /** What was handled and is being marked as done, which waits for others to share a commit: no hand waits with it. */
   readonly #marking = new Set<Promise<void>>();
   #looking: Promise<void> | null = null;
@@ -45,9 +50,14 @@ export class EarlyHands {
     await this.#ports.handle(message, signal);
   }
 
-  /** To be called well within the time of a claim: what takes longer would come by the queue beside it. */
+  /**
+   * To be called well within the time of a claim: what takes longer would come by the queue beside it. Not for ever: a hand that hangs
+   * is relieved by the queue.
+   */
   async renew(): Promise<void> {
-    if (this.#atWork.size > 0) await this.#ports.outbox.keep([...this.#atWork.keys()]);
+    const ids = [...this.#atWork.keys()].filter((id) => (this.#renewals.get(id) ?? 0) < RENEWALS_MAX);
+    for (const id of ids) this.#renewals.set(id, (this.#renewals.get(id) ?? 0) + 1);
+    if (ids.length > 0) await this.#ports.outbox.keep(ids);
   }
 
   async close(): Promise<void> {
@@ -77,6 +87,7 @@ export class EarlyHands {
   #begin(message: QueueMessage): void {
     const work = this.#work(message).finally(() => {
       this.#atWork.delete(message.outboxId);
+      this.#renewals.delete(message.outboxId);
       if (this.#wasFull) this.look();
     });
     this.#atWork.set(message.outboxId, work);

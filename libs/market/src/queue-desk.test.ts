@@ -89,6 +89,9 @@ it('counts what waits once for the submissions of a moment, and takes no more of
   expect([await admitted(20), await admitted(10)]).toEqual([false, true]);
   nowMs = 1_000;
   expect(await admitted(10)).toBe(false);
+  // Those that come at once count each other, though nothing of them is committed yet.
+  waiting = 80;
+  expect((await Promise.all([admitted(10), admitted(10), admitted(10), admitted(10)])).filter(Boolean)).toHaveLength(2);
 });
 
 it('counts again while nobody waits for it, and keeps what was admitted meanwhile', async () => {

@@ -92,6 +92,7 @@ interface Counted {
 export class QueueDesk {
   readonly #ports: QueueDeskPorts;
   readonly #kept: KeptAnswers;
+  readonly #recounting = new Map<string, Promise<Counted>>();
 
   constructor(ports: QueueDeskPorts) {
     this.#ports = ports;
@@ -108,13 +109,23 @@ export class QueueDesk {
     if (queueFull(this.#ports.limits, standing(kept, intended, lastPace), lastPace, rows) === null)
       return expectedAfter(kept, lastPace, intended);
     // Nobody is refused by what was a moment ago.
-    this.#kept.forget(countOf(orgId, model));
-    const [counted, pace] = await Promise.all([this.#counted(orgId, intended), this.#pace(intended)]);
+    const [counted, pace] = await Promise.all([this.#recounted(orgId, intended), this.#pace(intended)]);
     const backlog = standing(counted, intended, pace);
     const full = queueFull(this.#ports.limits, backlog, pace, rows);
     if (full === null) return expectedAfter(counted, pace, intended);
     const expectedS = expectedSeconds(pace, backlog.workAhead, workOf(intended, counted.usualRow));
     throw queueFullError(intended, full, pace, expectFinish(expectedS, await this.#past(model)));
+  }
+
+  /** As of now; one for all who are at the limit at once: each adds what it was admitted. */
+  #recounted(orgId: string, intended: IntendedRows): Promise<Counted> {
+    const key = countOf(orgId, intended.model);
+    const underWay = this.#recounting.get(key);
+    if (underWay !== undefined) return underWay;
+    this.#kept.forget(key);
+    const counting = this.#counted(orgId, intended).finally(() => this.#recounting.delete(key));
+    this.#recounting.set(key, counting);
+    return counting;
   }
 
   /** One count for the submissions of a moment, with those that were admitted since it began: who comes next waits for no statement. */
