@@ -7,20 +7,10 @@ export function cpuSecondsOfTree() {
 
 /** The same, by the name of the program; what ended is counted with its parent. */
 export function cpuSecondsByCommand() {
-  const stats = new Map();
-  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      stats.set(Number(pid), {
-        command: Number(pid) === process.pid ? 'node' : stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
-        parent: Number(fields[1]),
-        ticks: fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0),
-      });
-    } catch {
-      // The process ended between the listing and the reading.
-    }
-  }
+  // A process that ends while all are read is in nobody's account yet: then they are read again.
+  let read = ticksOfAll();
+  for (let again = 0; read.hasLost && again < READINGS_MAX; again += 1) read = ticksOfAll();
+  const { stats } = read;
   const seconds = new Map();
   for (const [pid, { command, ticks }] of stats) {
     for (let at = pid; at > 1; at = stats.get(at)?.parent ?? 0) {
@@ -31,6 +21,28 @@ export function cpuSecondsByCommand() {
     }
   }
   return seconds;
+}
+
+const READINGS_MAX = 20;
+
+function ticksOfAll() {
+  const stats = new Map();
+  let hasLost = false;
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      stats.set(Number(pid), {
+        command: Number(pid) === process.pid ? 'node' : stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
+        parent: Number(fields[1]),
+        ticks: fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0),
+      });
+    } catch {
+      // It ended between the listing and the reading.
+      hasLost = true;
+    }
+  }
+  return { stats, hasLost };
 }
 
 /** Starts now; each call says how many seconds went by since, and how many CPU-seconds each program spent in them. */
