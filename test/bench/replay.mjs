@@ -16,6 +16,7 @@ import { at } from '../../scripts/launcher/paths.mjs';
 import { spentMetrics, spentText, stopwatch } from './house/processor-time.mjs';
 import { mean, rounded } from './placement/measure.mjs';
 import { Lru, replay, SLOTS } from './placement/replay-market.mjs';
+import { replayStreams } from './placement/replay-streams.mjs';
 import { readRequests } from './placement/replay-trace.mjs';
 
 const AZURE = at('../shared/data/azure-llm-2023/AzureLLMInferenceTrace_conv.csv.gz');
@@ -42,8 +43,8 @@ const BURSTS_BESIDE = 0.5;
 const MODELS_OFFERED = 0.8;
 /** What loading models by demand may cost the slowest hundredth, where they stand right from the start. */
 const COLD_WAIT_MORE_S = 0.1;
-const FLOOR = { utilisation: 0.89, costRatio: 0.7, prefixHitRatio: 0.85 };
-const TARGET = { utilisation: 0.93, costRatio: 0.57, prefixHitRatio: 0.95 };
+const FLOOR = { utilisation: 0.89, costRatio: 0.7, prefixHitRatio: 0.85, streamPrefixHitRatio: 0.85 };
+const TARGET = { utilisation: 0.93, costRatio: 0.57, prefixHitRatio: 0.95, streamPrefixHitRatio: 0.95 };
 
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
@@ -91,6 +92,7 @@ export async function run({ args = [], json = false } = {}) {
     metrics.utilisationAt95 >= FLOOR.utilisation &&
     metrics.costRatio <= FLOOR.costRatio &&
     (typeof metrics.prefixHitRatio !== 'number' || metrics.prefixHitRatio >= FLOOR.prefixHitRatio) &&
+    (metrics.streamPrefixHitRatio === undefined || metrics.streamPrefixHitRatio >= FLOOR.streamPrefixHitRatio) &&
     metrics.coldStartWaitP99S <= metrics.warmOnlyWaitP99S + COLD_WAIT_MORE_S &&
     metrics.burstWaitP99S <= metrics.burstWarmOnlyWaitP99S + MODELS.loadS;
   return { metrics, floor: FLOOR, target: TARGET, pass };
@@ -168,9 +170,16 @@ function prefixes(requests, say) {
     whole.use(blocks ?? []);
   }
   say(`  prefix blocks: ${own.hitBlocks} found of ${most} that could be, of ${all} in all`);
+  const streams = replayStreams({ work: requests, nodes: CACHE_NODES, caches });
+  const blind = replayStreams({ work: requests, nodes: CACHE_NODES, caches, isKnown: false });
+  say(
+    `  by the stream road's rule, from what it chose itself: ${streams.hitBlocks}; ${blind.hitBlocks} where it knows of no prompt; ${streams.crowded} requests came to a full node`,
+  );
   return {
     prefixHitRatio: rounded(own.hitBlocks / most, 4),
     prefixHitsOfAll: rounded(own.hitBlocks / all, 4),
+    streamPrefixHitRatio: rounded(streams.hitBlocks / most, 4),
+    blindPrefixHitRatio: rounded(blind.hitBlocks / most, 4),
     prefixWaitP99S: rounded(own.waitP99S, 2),
     cacheNodes: CACHE_NODES,
     cacheBlocksPerNode: CACHE_BLOCKS,

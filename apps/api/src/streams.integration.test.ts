@@ -85,6 +85,29 @@ describe('a chat', () => {
     expect(await house.database.query(`SELECT 1 FROM outbox WHERE topic = 'verify'`)).toHaveLength(1);
   });
 
+  it('goes with its next turn to the node that answered the last one, unless that is busier than the prefill is worth', async () => {
+    const tenant = await house.org();
+    const rates = { cachedInputToken: '100000' };
+    const nodes = [await house.link.connect(1, 'answers', rates), await house.link.connect(2, 'answers', rates)];
+    const messages: { role: 'user' | 'assistant'; content: string }[] = [];
+    const turn = async (): Promise<number[]> => {
+      const before = nodes.map(({ seen }) => seen.requests);
+      messages.push({ role: 'user', content: `${'one-long-word-'.repeat(160)}${messages.length}` });
+      const answer = await tenant.client.chat.completions.create({ ...BODY, messages });
+      messages.push({ role: 'assistant', content: answer.choices[0]?.message.content ?? '' });
+      return nodes.map(({ seen }, i) => seen.requests - (before[i] ?? 0));
+    };
+    const first = await turn();
+    // Equals would be drawn: five times the same one by chance is one in 32.
+    for (let i = 0; i < 5; i += 1) expect(await turn()).toEqual(first);
+    const at = first.indexOf(1);
+    Object.assign(nodes[at]?.node ?? {}, { freeSlots: 0 });
+    const other = first.toReversed();
+    expect(await turn()).toEqual(other);
+    Object.assign(nodes[at]?.node ?? {}, { freeSlots: 2, busyChats: 200 });
+    expect(await turn()).toEqual(other);
+  });
+
   it('streams: role first, one id, null finish until the end, usage last and only when asked for', async () => {
     const tenant = await house.org();
     await house.link.connect(1, 'answers');

@@ -27,6 +27,8 @@ export const DOMAIN = { chainId: 31_337, escrow: `0x${'11'.repeat(20)}` };
 export type Behaviour =
   'answers' | 'refuses' | 'refuses-in-nuls' | 'breaks-after-one-token' | 'signs-another-root' | 'hangs' | 'too-long';
 
+export type FakeRates = Partial<Record<'inputToken' | 'cachedInputToken' | 'outputToken' | 'embeddingToken', string>>;
+
 export interface FakeNode {
   readonly node: ConnectedNode;
   readonly signer: Signer;
@@ -57,7 +59,7 @@ export class FakeLink extends ProviderLink {
   async connect(
     number: number,
     behaviour: Behaviour,
-    rates: Partial<Record<'inputToken' | 'outputToken' | 'embeddingToken', string>> = {},
+    rates: FakeRates = {},
     facts: Partial<Offer> = {},
   ): Promise<FakeNode> {
     const signer = createSigner(`0x${String(number).padStart(64, '0')}`, DOMAIN);
@@ -163,11 +165,7 @@ export function answerTo(work: Work): WorkOutput {
 let offersMade = 0;
 const CAPS = { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: true };
 
-function offerOf(
-  number: number,
-  address: string,
-  rates: Partial<Record<'inputToken' | 'outputToken' | 'embeddingToken', string>>,
-): Offer {
+function offerOf(number: number, address: string, rates: FakeRates): Offer {
   const model = {
     digest: `sha256:${'5'.repeat(64)}`,
     quantisation: 'F32',
@@ -198,7 +196,11 @@ function offerOf(
             ...model,
             name: 'freehold-tiny',
             kind: 'chat',
-            rates: { inputToken: rates.inputToken ?? '1000000', outputToken: rates.outputToken ?? '2000000' },
+            rates: {
+              inputToken: rates.inputToken ?? '1000000',
+              outputToken: rates.outputToken ?? '2000000',
+              ...(rates.cachedInputToken === undefined ? {} : { cachedInputToken: rates.cachedInputToken }),
+            },
           },
           {
             ...model,

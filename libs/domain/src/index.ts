@@ -43,6 +43,8 @@ export * from './matching/straggler.ts';
 export * from './matching/loaded-models.ts';
 export * from './matching/model-demand.ts';
 export * from './matching/warmth.ts';
+export * from './matching/prompt-blocks.ts';
+export * from './matching/stream-score.ts';
 export * from './verification/audit-count.ts';
 export * from './verification/compare.ts';
 export * from './verification/opinions.ts';

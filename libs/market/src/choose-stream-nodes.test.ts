@@ -19,6 +19,8 @@ function node(
     loaded?: boolean;
     freeSlots?: number;
     rate?: string;
+    cachedRate?: string;
+    busyChats?: number;
     region?: string;
     model?: string;
     draining?: boolean;
@@ -34,7 +36,10 @@ function node(
     slots: 1,
     loaded: change.loaded ?? true,
     caps: { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: false },
-    rates: { inputToken: change.rate ?? '5' },
+    rates: {
+      inputToken: change.rate ?? '5',
+      ...(change.cachedRate === undefined ? {} : { cachedInputToken: change.cachedRate }),
+    },
     rowsPerSecond: 1,
   };
   const offer = {
@@ -47,7 +52,7 @@ function node(
     address: `0x${id}`,
     offer,
     freeSlots: change.freeSlots ?? 1,
-    busyChats: 0,
+    busyChats: change.busyChats ?? 0,
     draining: change.draining ?? false,
     leases: [],
     lastHeardMs: 0,
@@ -57,6 +62,7 @@ const standing: Standing = {
   isBenched: (id) => id === 'bad',
   reputation: (id) => (id === 'new' ? 0.9 : 0.99),
 };
+const LIFTED = { maxCost: 10n ** 18n };
 const first = (): number => 0;
 const ids = (
   nodes: ConnectedNode[],
@@ -77,6 +83,44 @@ describe('choosing nodes for a stream', () => {
     const draws = [0, 2];
     const below = (): number => draws.shift() ?? 0;
     expect(ids([node('a'), node('b', { freeSlots: 9 }), node('c', { freeSlots: 4 })], {}, below)[0]).toBe('c');
+  });
+
+  it('takes the cheaper of two that are warm and free, whoever is drawn, and no bait of room makes up for a price', () => {
+    const dear = node('dear', { rate: '1000000000000', freeSlots: 1_000_000 });
+    for (const draw of [0, 1])
+      expect(ids([dear, node('cheap', { rate: '1' })], LIFTED, (bound) => draw % bound)[0]).toBe('cheap');
+    expect(ids([dear, node('busy', { rate: '1', freeSlots: 0 })], LIFTED)).toEqual(['dear', 'busy']);
+  });
+
+  it('counts no more than a few of the free slots that a node says it has', () => {
+    const draws = [0, 1];
+    const below = (): number => draws.shift() ?? 0;
+    expect(ids([node('a', { freeSlots: 9 }), node('boasts', { freeSlots: 1_000_000 })], {}, below)[0]).toBe('a');
+  });
+
+  const keeps = { cachedRate: '1', freeSlots: 64 };
+  const known = { cachedOn: new Map([['b', 1_024]]) };
+  const last = (bound: number): number => bound - 1;
+
+  it('takes the node that holds the beginning of the prompt among equals, if it says that it keeps such things', () => {
+    const nodes = (of: object): ConnectedNode[] => ['a', 'b', 'c'].map((id) => node(id, of));
+    for (const draw of [first, last]) expect(ids(nodes(keeps), known, draw)[0]).toBe('b');
+    expect(ids(nodes({ freeSlots: 64 }), known)[0]).toBe('a');
+    expect(ids(nodes({ freeSlots: 64, cachedRate: '5' }), known)[0]).toBe('a');
+  });
+
+  it('takes another when the one that holds it is busier, dearer or fuller than the prefill is worth', () => {
+    const beside = (of: object): string | undefined =>
+      ids([node('a', keeps), node('b', { ...keeps, ...of })], known)[0];
+    // 1,024 tokens are a quarter of a second, and five chats are as much.
+    expect(beside({ busyChats: 3 })).toBe('b');
+    expect(beside({ busyChats: 7 })).toBe('a');
+    expect(beside({ freeSlots: 0 })).toBe('a');
+    expect(beside({ loaded: false })).toBe('a');
+    expect(beside({ rate: '6' })).toBe('a');
+    expect(beside({ region: 'us' })).toBe('b');
+    expect(ids([node('a', keeps), node('b', { ...keeps, region: 'us' })], { ...known, region: 'eu' })).toEqual(['a']);
+    expect(ids([node('a', keeps), node('b', { ...keeps, rate: '9' })], { ...known, maxCost: 5n })).toEqual(['a']);
   });
 
   it('tries at most three', () => {

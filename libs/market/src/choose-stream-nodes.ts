@@ -1,4 +1,15 @@
-import { ANY_NODE, holdFor, unitsFromJson, type NodeNeeds, type Rates, type Usage } from '@freehold/domain';
+import {
+  ALIKE_S,
+  ANY_NODE,
+  holdFor,
+  roomOf,
+  streamSeconds,
+  streamTerms,
+  unitsFromJson,
+  type NodeNeeds,
+  type Rates,
+  type Usage,
+} from '@freehold/domain';
 import { isInRegion } from '@freehold/protocol';
 import type { ConnectedNode } from './ports/provider-link.ts';
 import { capFor } from './batch-cap.ts';
@@ -19,6 +30,8 @@ export interface StreamAsk {
   /** Answered by an adapter: only engines that load them fit. */
   readonly adapter?: boolean;
   readonly worst: Usage;
+  /** Tokens of the prompt's beginning that nodes computed a moment ago, by node. Counts on those that say they keep them. */
+  readonly cachedOn?: ReadonlyMap<string, number>;
 }
 
 export interface StreamCandidate extends Omit<StreamLease, 'nonce'> {
@@ -28,6 +41,8 @@ export interface StreamCandidate extends Omit<StreamLease, 'nonce'> {
   readonly busyChats: number;
   /** The worst case at this node's posted rates. */
   readonly cost: bigint;
+  readonly reputation: number;
+  readonly cachedTokens: number;
 }
 
 export interface Choice {
@@ -55,8 +70,9 @@ export interface Standing {
 export const STREAM_ATTEMPTS_MAX = 3;
 
 /**
- * Two random choices, the better one first: warm model, then a free slot, then more of them. Looking at two keeps the load
- * nearly as even as looking at all, and no herd runs to the one node that looked idle a second ago.
+ * Warm models first, then free slots, then what costs the requester least in price, company and prefill (`stream-score.ts` of the
+ * domain). Of those that are alike in that two are drawn, and the one with more room goes first: looking at two keeps the load nearly
+ * as even as looking at all, and no herd runs to the one node that looked idle a second ago.
  *
  * @param below Uniform in [0, bound).
  */
@@ -69,7 +85,7 @@ export function chooseStreamNodes(
   const eliminated: Partial<Record<Obstacle, number>> = {};
   const admitted: StreamCandidate[] = [];
   for (const node of nodes) {
-    const candidate = candidateFor(ask, node);
+    const candidate = candidateFor(ask, node, standing);
     const obstacle = obstacleOf(ask, node, candidate, standing);
     if (obstacle !== null) eliminated[obstacle] = (eliminated[obstacle] ?? 0) + 1;
     else if (candidate !== null) admitted.push(candidate);
@@ -106,7 +122,7 @@ function obstacleOf(
   return candidate.cost === 0n && node.offer.pools.length > 0 ? 'pool' : null;
 }
 
-function candidateFor(ask: StreamAsk, node: ConnectedNode): StreamCandidate | null {
+function candidateFor(ask: StreamAsk, node: ConnectedNode, standing: Standing): StreamCandidate | null {
   for (const engine of node.offer.engines) {
     const model = engine.models.find(
       (offered) =>
@@ -124,32 +140,52 @@ function candidateFor(ask: StreamAsk, node: ConnectedNode): StreamCandidate | nu
       freeSlots: node.freeSlots,
       busyChats: node.busyChats,
       cost: holdFor(ask.worst, rates),
+      reputation: standing.reputation(node.id),
+      cachedTokens: keepsPrefixes(rates) ? (ask.cachedOn?.get(node.id) ?? 0) : 0,
     };
   }
   return null;
 }
 
+/** A node whose engine computes the same beginning of a prompt once asks less for it the second time: by that it says so. */
+function keepsPrefixes({ inputToken, cachedInputToken }: Rates): boolean {
+  return cachedInputToken !== undefined && cachedInputToken < (inputToken ?? 0n);
+}
+
+interface Ranked {
+  readonly candidate: StreamCandidate;
+  readonly tier: number;
+  readonly seconds: number;
+}
+
 function drawn(fitting: readonly StreamCandidate[], below: (bound: number) => number): StreamCandidate[] {
-  const left = [...fitting];
+  const cheapest = fitting.reduce((least, { cost }) => (cost < least ? cost : least), fitting[0]?.cost ?? 0n);
+  const left = fitting.map((candidate): Ranked => {
+    const seconds = streamSeconds(streamTerms(candidate, cheapest));
+    return { candidate, tier: tierOf(candidate), seconds };
+  });
   const order: StreamCandidate[] = [];
   while (left.length > 0 && order.length < STREAM_ATTEMPTS_MAX) {
-    const best = Math.min(...left.map(tier));
-    const pool = left.filter((candidate) => tier(candidate) === best);
-    const one = pool[below(pool.length)];
-    const two = pool[below(pool.length)];
-    const chosen = one !== undefined && two !== undefined && load(two) < load(one) ? two : one;
+    const best = Math.min(...left.map(({ tier }) => tier));
+    const inTier = left.filter(({ tier }) => tier === best);
+    const least = Math.min(...inTier.map(({ seconds }) => seconds));
+    const alike = inTier.filter(({ seconds }) => seconds <= least + ALIKE_S);
+    const one = alike[below(alike.length)];
+    const two = alike[below(alike.length)];
+    const chosen = one !== undefined && two !== undefined && isBetter(two, one) ? two : one;
     if (chosen === undefined) return order;
-    order.push(chosen);
+    order.push(chosen.candidate);
     left.splice(left.indexOf(chosen), 1);
   }
   return order;
 }
 
 /** Lower is better. A cold start costs seconds, a wait for a slot at most a quarter of one. */
-function tier(candidate: StreamCandidate): number {
+function tierOf(candidate: StreamCandidate): number {
   return (candidate.loaded ? 0 : 2) + (candidate.freeSlots > 0 ? 0 : 1);
 }
 
-function load(candidate: StreamCandidate): number {
-  return candidate.busyChats - candidate.freeSlots;
+function isBetter(one: Ranked, other: Ranked): boolean {
+  if (one.seconds !== other.seconds) return one.seconds < other.seconds;
+  return roomOf(one.candidate) > roomOf(other.candidate);
 }

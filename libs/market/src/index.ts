@@ -80,6 +80,7 @@ export * from './relay-outbox.ts';
 export * from './detect-queue-loss.ts';
 export * from './early-hands.ts';
 export * from './choose-stream-nodes.ts';
+export * from './prompt-prefixes.ts';
 export * from './run-stream.ts';
 export * from './stream-pace.ts';
 export * from './stream-desk.ts';

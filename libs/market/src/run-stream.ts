@@ -32,6 +32,7 @@ import type { Entropy } from './ports/surroundings.ts';
 import { keyReused } from './request-identity.ts';
 import { countersign } from './run-lease.ts';
 import { segmentObject } from './segment-object.ts';
+import type { PromptPrefixes } from './prompt-prefixes.ts';
 import type { StreamPace } from './stream-pace.ts';
 import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
@@ -54,6 +55,8 @@ export interface RunStreamPorts {
   readonly holdsModel: HoldsModel;
   /** How long requests hold a slot; absent: a refused one is told to try again in a second. */
   readonly pace?: StreamPace;
+  /** What nodes computed of earlier prompts; absent: nobody knows. */
+  readonly prefixes?: PromptPrefixes;
   /** Told what goes wrong after the requester has its answer; never with payloads. */
   readonly report: (what: string, error: unknown) => void;
 }
@@ -103,6 +106,7 @@ export async function* runStream(
   signal: AbortSignal,
 ): AsyncGenerator<StreamStep> {
   const worst = worstUsage(request.work, request.contextTokens);
+  const cachedOn = ports.prefixes?.tokensOn(request.orgId, request.model, request.work);
   const ask = {
     model: request.model,
     kind: request.kind,
@@ -112,6 +116,7 @@ export async function* runStream(
     ceiling: request.ceiling,
     adapter: adapterOf(request.work) !== null,
     worst,
+    ...(cachedOn === undefined ? {} : { cachedOn }),
   };
   refuseUnverifiable(ports, request);
   const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.standing, (bound) => below(ports.entropy, bound));
@@ -211,6 +216,7 @@ class StreamRun {
       if (output.kind === 'chat' && !output.text.startsWith(text))
         throw this.#failed('forged_answer', 'The node committed to another text than it sent.');
       await this.#commit(event);
+      if (output.kind === 'chat') this.#keepPrefix(output.text);
       const rest = output.kind === 'chat' ? output.text.slice(text.length) : '';
       if (rest !== '' && text !== '') yield { type: 'delta', by, text: rest };
       yield { type: 'done', by, jobId: this.#request.requestId, output };
@@ -228,6 +234,11 @@ class StreamRun {
     }
     // The iterator ends by the abort above; waiting for it would keep the requester waiting for the node.
     void this.#events?.return?.().catch((error: unknown) => this.#ports.report('closing a stream', error));
+  }
+
+  #keepPrefix(answer: string): void {
+    const { orgId, model, work } = this.#request;
+    this.#ports.prefixes?.answered(orgId, model, work, answer, this.#candidate?.nodeId ?? '');
   }
 
   /** Begun when the first words have left, because the disk has nothing to do with them. Awaited before anything is billed. */

@@ -11,6 +11,7 @@ import {
   ObjectDesk,
   ObjectStore,
   OfferBook,
+  PromptPrefixes,
   ProviderLink,
   runStream,
   SignatureCheck,
@@ -65,6 +66,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
   readonly #settings: ApiSettings;
   readonly #desk: StreamDesk;
   readonly #pace = new StreamPace();
+  readonly #prefixes: PromptPrefixes;
   readonly #reporter: Reporter;
 
   constructor(
@@ -95,6 +97,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
       holdsModel: settings.holdsModel,
       desk: objectDesk,
     };
+    this.#prefixes = new PromptPrefixes(clock, entropy);
     this.#fineTunes = fineTunes;
     this.#offers = offers;
     this.#settings = settings;
@@ -161,6 +164,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
       {
         ...this.#ports,
         pace: this.#pace,
+        prefixes: this.#prefixes,
         standing: this.#desk,
         report: (what, error) => this.#note(what, error),
       },

@@ -1,0 +1,43 @@
+import { describe, expect, it } from '@jest/globals';
+import { PROMPT_BLOCK_BYTES, promptBlocks } from './prompt-blocks.ts';
+
+const salt = new Uint8Array(32).fill(7);
+const words = (bytes: number, seed = 'word '): string => seed.repeat(Math.ceil(bytes / seed.length)).slice(0, bytes);
+const blocks = (parts: readonly string[], scope = ['org', 'm'], by = salt): readonly string[] =>
+  promptBlocks(by, scope, parts);
+
+describe('blocks of a prompt', () => {
+  it('are shared exactly as far as two prompts begin alike', () => {
+    const long = words(3 * PROMPT_BLOCK_BYTES);
+    const [first, longer] = [blocks([long]), blocks([long, 'and then', words(2 * PROMPT_BLOCK_BYTES)])];
+    expect(first).toHaveLength(3);
+    expect(longer.slice(0, 3)).toEqual(first);
+    const other = blocks([`another${long.slice(7)}`]);
+    expect(other.filter((name) => first.includes(name))).toEqual([]);
+    const late = blocks([`${long.slice(0, -9)}different`]);
+    expect(late.slice(0, 2)).toEqual(first.slice(0, 2));
+    expect(late[2]).not.toBe(first[2]);
+  });
+
+  it('have other names for another organisation, another model and another process', () => {
+    const long = words(2 * PROMPT_BLOCK_BYTES);
+    const all = [
+      ...blocks([long]),
+      ...blocks([long], ['other', 'm']),
+      ...blocks([long], ['org', 'n']),
+      ...blocks([long], ['org', 'm'], new Uint8Array(32)),
+    ];
+    expect(new Set(all).size).toBe(8);
+  });
+
+  it('do not take what is in one message for what is in two', () => {
+    const long = words(2 * PROMPT_BLOCK_BYTES);
+    const [one, two] = [blocks([long]), blocks([long.slice(0, 100), long.slice(100)])];
+    expect(one[0]).not.toBe(two[0]);
+  });
+
+  it('are none for a short prompt, and bounded for a long one', () => {
+    expect(blocks([words(PROMPT_BLOCK_BYTES - 10)])).toEqual([]);
+    expect(blocks([words(1_048_576)])).toHaveLength(128);
+  });
+});
