@@ -24,19 +24,25 @@ BEGIN
     outcome := 'refused';
     RETURN;
   END IF;
-  IF identity_key IS NOT NULL THEN
-    SELECT claim.outcome, claim.earlier INTO outcome, earlier
-      FROM claim_request(of_org, identity_key, identity_route, identity_hash, replay_within_ms, of_job) AS claim;
-    IF outcome <> 'claimed' THEN
-      RETURN;
+  -- A first try may take over the claim of an equal request before it. Where the money for it is not there, that claim is left as it
+  -- was: who asks for the answer to the earlier request again gets it, and no second batch.
+  BEGIN
+    IF identity_key IS NOT NULL THEN
+      SELECT claim.outcome, claim.earlier INTO outcome, earlier
+        FROM claim_request(of_org, identity_key, identity_route, identity_hash, replay_within_ms, of_job) AS claim;
+      IF outcome <> 'claimed' THEN
+        RETURN;
+      END IF;
     END IF;
-  END IF;
-  PERFORM 1 FROM hold_funds(of_org, of_key, of_job, of_cap) AS held WHERE held.refusal IS NULL;
-  IF NOT FOUND THEN
-    DELETE FROM idempotency WHERE org_id = of_org AND key = identity_key;
+    PERFORM 1 FROM hold_funds(of_org, of_key, of_job, of_cap) AS held WHERE held.refusal IS NULL;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'no money' USING ERRCODE = 'FH001';
+    END IF;
+  EXCEPTION WHEN SQLSTATE 'FH001' THEN
     outcome := 'refused';
+    earlier := NULL;
     RETURN;
-  END IF;
+  END;
   INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, completion_window,
     metadata, verify, region, trust, cap, rate_caps, row_count, deadline, priority, expected_s, counted, in_progress_at)
   SELECT of_job, org.id, of_key, 'batch', 'in_progress', of_endpoint, of_model, of_tuned, of_adapter, of_file, of_window,

@@ -75,15 +75,15 @@ export class LeaseDesk implements LinkEvents {
       clock: ports.clock,
       resting: (nodeId) => this.#isResting(nodeId) || (this.#busy.get(nodeId) ?? 0) > ports.clock.nowMs(),
       measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
-      hasRoom: () => this.#hasRoom(),
+      hasRoom: () => this.#takesMore(),
       granted: (lease) => this.#run(lease),
       askToYield: (lease, why) => this.#askToYield(lease, why),
       report: ports.report,
     });
   }
 
-  #hasRoom(): boolean {
-    if (this.#running.size < this.#runningMax) return true;
+  #takesMore(): boolean {
+    if (this.#hasRoom()) return true;
     const nowMs = this.#ports.clock.nowMs();
     if (this.#placement.mayWait && nowMs - this.#fullSaidAtMs >= FULL_SAID_EVERY_MS) {
       this.#fullSaidAtMs = nowMs;
@@ -289,7 +289,7 @@ export class LeaseDesk implements LinkEvents {
   }
 
   #hasRoom(): boolean {
-    return this.#running.size < LEASES_RUNNING_MAX;
+    return this.#running.size < this.#runningMax;
   }
 
   #isResting(nodeId: string): boolean {

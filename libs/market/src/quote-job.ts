@@ -140,7 +140,7 @@ export async function quoteJob(
     outlook: await ports.queue.outlook(orgId, intended),
     likely: { low: work.low, high: work.high },
     cap: cap.ok ? cap.cap : null,
-    smallestCap: smallestOf(work.worst, everywhere.length > 0 ? everywhere : lists),
+    smallestCap: smallestOf(work.worst, standing.length > 0 ? standing : lists),
     auditors: verifiable.auditors,
   };
 }
