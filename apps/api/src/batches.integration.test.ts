@@ -723,7 +723,9 @@ describe('a small batch', () => {
     const post = (retry: number): Promise<Batch> =>
       tenant.client.batches.create(
         {
-          ...{ input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' },
+          input_file_id: file.id,
+          endpoint: '/v1/chat/completions',
+          completion_window: '24h',
           metadata: { max_cost: '5' },
         },
         { headers: { 'x-stainless-retry-count': String(retry) } },
