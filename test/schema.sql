@@ -727,12 +727,18 @@ CREATE OR REPLACE FUNCTION public.begin_batch(of_job text, of_org text, of_key t
  LANGUAGE plpgsql
 AS $function$
 BEGIN
+  IF (SELECT count(DISTINCT id) FROM unnest(custom_ids) AS id) <> cardinality(custom_ids) THEN
+    outcome := 'refused';
+    RETURN;
+  END IF;
   PERFORM 1 FROM file WHERE id = of_file AND org_id = of_org AND purpose = 'batch' AND deleted_at IS NULL
     AND (expires_at IS NULL OR expires_at > clock_timestamp());
   IF NOT FOUND THEN
     outcome := 'refused';
     RETURN;
   END IF;
+  -- A first try may take over the claim of an equal request before it. Where the money for it is not there, that claim is left as it
+  -- was: who asks for the answer to the earlier request again gets it, and no second batch.
   BEGIN
     IF identity_key IS NOT NULL THEN
       SELECT claim.outcome, claim.earlier INTO outcome, earlier

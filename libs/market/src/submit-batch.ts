@@ -72,7 +72,7 @@ async function fileBatch(
       endpoint: request.endpoint,
       maxCost: request.terms.maxCost,
       region: request.terms.region,
-        needs: request.terms.needs,
+      needs: request.terms.needs,
     });
     const { deadlineInMs, terms } = request;
     const { priority, region, needs } = terms;
