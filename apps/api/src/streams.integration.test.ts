@@ -102,7 +102,7 @@ describe('a chat', () => {
     for (let i = 0; i < 5; i += 1) expect(await turn()).toEqual(first);
     const at = first.indexOf(1);
     Object.assign(nodes[at]?.node ?? {}, { freeSlots: 0 });
-    const other = first.toReversed();
+    const other = [...first].reverse();
     expect(await turn()).toEqual(other);
     Object.assign(nodes[at]?.node ?? {}, { freeSlots: 2, busyChats: 200 });
     expect(await turn()).toEqual(other);

@@ -13,7 +13,7 @@ const RECORD = {
 const OPEN: OpenDemand = {
   ...{ jobId: 'own', orgId: 'o', kind: 'batch', model: 'm', wearsAdapter: false, region: null, poolId: null },
   ...{ verify: 'spot', rateCaps: { inputToken: 9n }, priority: 0, deadlineInMs: 3_600_000, ageMs: 1_000 },
-  ...{ nextRow: 0, rowCount: 4, queued: [] },
+  ...{ nextRow: 0, rowCount: 4, queued: [], endpoint: '/v1/chat/completions' },
 };
 const returned = { taskId: 't', epoch: 2, rowFrom: 0, rowTo: 4, attempts: 1, lastNode: 'a', waitedMs: 4_000 };
 const job = { ...OPEN, id: 'own', metadata: {}, tuned: null } as unknown as JobView;

@@ -49,7 +49,7 @@ describe('beginnings of prompts', () => {
   it('count from the first block on, for each node as far as it goes', () => {
     prefixes.note('org', ['a', 'b', 'c'], 'one');
     prefixes.note('org', ['a', 'x'], 'two');
-    expect([...prefixes.holding('org', ['a', 'b', 'c', 'd'])].sort()).toEqual([
+    expect([...prefixes.holding('org', ['a', 'b', 'c', 'd'])].sort(([, a], [, b]) => b - a)).toEqual([
       ['one', 3],
       ['two', 1],
     ]);

@@ -43,7 +43,7 @@ it('takes as usual prices only those of nodes that may run it', async () => {
       })(),
     );
     const plan = reading.plan();
-    return [plan, plan.ok && isPossible(offers, { ...batch, plan: plan.plan, windowMs: 3_600_000 })];
+    return [plan, plan.ok && isPossible(offers, { ...batch, kind: 'batch', plan: plan.plan, windowMs: 3_600_000 })];
   };
   expect(await planned({})).toMatchObject([{ plan: { rateCaps: { inputToken: 1_000_000n } } }, true]);
   expect(await planned({ gpu_model: 'H100' })).toMatchObject([

@@ -85,7 +85,9 @@ function bruteForce(asked: Ask, fleet: readonly Candidate[]): string[] {
 
 /** What the explanation says of counts and prices, from the meaning of each: constraint by constraint, node by node. */
 function counted(asked: Ask, nodes: readonly Candidate[]): object {
-  const rateOf = (one: Candidate): bigint => one.models[0]?.rates.embeddingToken ?? 0n;
+  const rateOf = (one: Candidate): bigint =>
+    one.models.find(({ name }) => name === asked.model)?.rates.embeddingToken ?? 0n;
+  const each = (some: readonly Candidate[]): Candidate[] => some.flatMap((one) => alternatives(asked, one));
   const least = (some: readonly Candidate[]): { embeddingToken: string } | null => {
     const [lowest] = some.map(rateOf).sort((a, b) => (a < b ? -1 : 1));
     return lowest === undefined ? null : { embeddingToken: String(lowest) };
@@ -100,13 +102,17 @@ function counted(asked: Ask, nodes: readonly Candidate[]): object {
     left = left.filter((one) => holds(asked, one));
     if (left.length < before) eliminated[name] = before - left.length;
   }
-  const cheapest = least(nodes.filter((one) => failing(one).every((name) => name === 'price' || byWaiting.has(name))));
+  const cheapest = least(
+    each(nodes).filter((one) => failing(one).every((name) => name === 'price' || byWaiting.has(name))),
+  );
   return {
     fitting: left.length,
     eliminated,
     cheapest: cheapest?.embeddingToken ?? null,
     withinCap: cheapest === null ? null : BigInt(cheapest.embeddingToken) <= 100n,
-    priceThatWouldDo: least(nodes.filter((one) => failing(one).join() === 'price')),
+    priceThatWouldDo: least(
+      each(nodes.filter((one) => failing(one).length > 0)).filter((one) => failing(one).join() === 'price'),
+    ),
   };
 }
 
