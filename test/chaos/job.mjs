@@ -26,7 +26,7 @@ async function call(house, path, init = {}) {
   }
 }
 
-async function callJson(house, path, init) {
+export async function callJson(house, path, init) {
   const response = await call(house, path, init);
   const text = await response.text();
   if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
@@ -131,8 +131,8 @@ export async function doctorOf(house) {
 }
 
 /** What was promised, against what came out. `batches`: `{job, records}` of each batch of the run. */
-export function judge({ seed, profile, faults, batches, doctor, settled, facts, amplificationMax }) {
-  const problems = [];
+export function judge({ seed, profile, faults, batches, doctor, settled, facts, amplificationMax, ofChat }) {
+  const problems = [...ofChat];
   const demand = (holds, text) => holds || problems.push(text);
   const violations = Array.isArray(doctor.violations) ? doctor.violations.length : doctor.violations;
   const rows = profile.rows * batches.length;

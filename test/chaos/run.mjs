@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { House } from '../../apps/devnet/dist/house/house.js';
 import { breakThings } from './break-things.mjs';
+import { BEFORE_ACCEPTANCE, cutChat, judgeChat } from './cut-chat.mjs';
 import { doctorOf, factsOf, judge } from './job.mjs';
 import { Load } from './load.mjs';
 import { AMPLIFICATION_MAX, PROFILES } from './profiles.mjs';
@@ -14,7 +15,8 @@ import { seeded } from './random.mjs';
 
 const HELP = `npm run chaos -- [--profile smoke|ci|soak] [--seed N] [--set KEY=N ...] [--json] [--keep]
 
-Runs batches of chat rows on real processes and breaks these until all faults were made; then settles on chain. The last line is JSON:
+Cuts a chat off between its answer and its acceptance, then runs batches of chat rows on real processes and breaks these
+until all faults were made; then settles on chain. The last line is JSON:
 {seed, jobs, kills, killsInFlight, reorgs, queueWipes, databaseCrashes, reexecuted, fenced, lost, paidTwice, doctor, pass, ...}
 
   --profile    how much is broken (default smoke)
@@ -100,7 +102,7 @@ for (const fault of summary.faults ?? []) say(`FAULT: ${fault}`);
 process.stdout.write(`${JSON.stringify(summary)}\n`, () => process.exit(summary.pass ? 0 : 1));
 
 async function run() {
-  await house.startCoordinator();
+  await house.startCoordinator(BEFORE_ACCEPTANCE);
   const nodes = Array.from({ length: profile.nodes }, (_, i) =>
     house.startNode({
       name: `node-${i}`,
@@ -114,6 +116,8 @@ async function run() {
   await Promise.all(nodes);
   say(`${profile.nodes} nodes are up`);
   workStartMs = performance.now();
+  const chat = await cutChat(house, db);
+  say('a chat was answered, its scheduler died before it was accepted, and another is up');
   const load = new Load({ house, db, profile, say, inTime });
   const faults = await Promise.race([breakThings({ house, db, random, profile, say, inTime }), neverDone(load)]);
   say(`faults are over: ${JSON.stringify(faults)}`);
@@ -138,6 +142,7 @@ async function run() {
     settled,
     facts,
     amplificationMax: AMPLIFICATION_MAX,
+    ofChat: await judgeChat(db, chat),
   });
 }
 

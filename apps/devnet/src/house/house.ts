@@ -128,9 +128,13 @@ export class House {
     }
   }
 
-  /** Starts api and scheduler side by side; returns where the API listens. */
-  async startCoordinator(): Promise<string> {
-    await Promise.all([this.startProcess('api'), this.startProcess('scheduler')]);
+  /**
+   * Starts api and scheduler side by side; returns where the API listens.
+   *
+   * @param environment Of the scheduler alone, for fault tests.
+   */
+  async startCoordinator(environment: Readonly<Record<string, string>> = {}): Promise<string> {
+    await Promise.all([this.startProcess('api'), this.startProcess('scheduler', environment)]);
     writeMarketRecord(this.dataDir, {
       databaseUrl: this.databaseUrl,
       rpcUrl: this.#options.rpcUrl ?? this.rpcUrl,
