@@ -5,6 +5,8 @@ import { callJson, doctorOf } from './job.mjs';
 export const BEFORE_ACCEPTANCE = { FREEHOLD_FAILPOINT: 'LeaseStore.accept:before' };
 /** A verdict is a matter of a second; a machine may do other things as well. */
 const DEATH_MS = 60_000;
+/** The queue's lock on a message of a dead process, twice, and a verdict. */
+const ACCEPTED_MS = 90_000;
 const LOOK_MS = 100;
 
 /**
@@ -35,6 +37,16 @@ export async function cutChat(house, db) {
   if (!(doctor.checks > 0) || String(doctor.violations?.length ?? doctor.violations) !== '0')
     problems.push(`doctor, while a chat waits for a scheduler: ${JSON.stringify(doctor.violations)}`);
   return { id: answer.id, problems };
+}
+
+/** The queue hands the dead scheduler's message to another after a while; what is accepted later is settled in another epoch. */
+export async function chatAccepted(db, { id }) {
+  const until = performance.now() + ACCEPTED_MS;
+  while ((await chatFacts(db, id)).state !== 'accepted') {
+    if (performance.now() > until)
+      throw new Error(`chat ${id} is not accepted ${ACCEPTED_MS / 1_000} s after the load`);
+    await sleep(LOOK_MS);
+  }
 }
 
 /** What is wrong with it at the end: it is accepted, charged, paid and told to its node, each once, and holds nothing. */

@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { House } from '../../apps/devnet/dist/house/house.js';
 import { breakThings } from './break-things.mjs';
-import { BEFORE_ACCEPTANCE, cutChat, judgeChat } from './cut-chat.mjs';
+import { BEFORE_ACCEPTANCE, chatAccepted, cutChat, judgeChat } from './cut-chat.mjs';
 import { doctorOf, factsOf, judge } from './job.mjs';
 import { Load } from './load.mjs';
 import { AMPLIFICATION_MAX, PROFILES } from './profiles.mjs';
@@ -124,6 +124,7 @@ async function run() {
   load.enough();
   await load.done;
   say(`${load.batches.length} batches have ended`);
+  await chatAccepted(db, chat);
   const settled = await house.settle(say, { refund: profile.refund });
   // Acceptance is behind us; the last outbox rows may still be on their way.
   await sleep(2_000);
