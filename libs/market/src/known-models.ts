@@ -58,7 +58,18 @@ export function postedFor({ offered }: KnownModel, region: string | null, needs:
       needs,
     ),
   );
-  return offered.filter(({ offer }) => meeting.has(offer)).map(({ rates }) => rates);
+  return onePerNode(offered.filter(({ offer }) => meeting.has(offer)));
+}
+
+/** A node's cheapest list. Each has one voice in what is usual: an offer may name a model in many engines, at as many prices. */
+function onePerNode(lists: readonly { readonly offer: Offer; readonly rates: Rates }[]): readonly Rates[] {
+  const sumOf = (rates: Rates): bigint => Object.values(rates).reduce((sum, rate) => sum + rate, 0n);
+  const cheapest = new Map<string, Rates>();
+  for (const { offer, rates } of lists) {
+    const known = cheapest.get(offer.node);
+    if (known === undefined || sumOf(rates) < sumOf(known)) cheapest.set(offer.node, rates);
+  }
+  return [...cheapest.values()];
 }
 
 /** The offers of those who train a base. */
@@ -74,13 +85,13 @@ export function knownTrainer(
   offers: readonly Offer[],
 ): { readonly posted: readonly Rates[]; readonly ceiling: Rates | null } {
   const name = trainerModel(base);
-  const posted = offers.flatMap((offer) =>
+  const lists = offers.flatMap((offer) =>
     offer.engines.flatMap((engine) =>
       engine.models
         .filter((model) => model.kind === 'fine-tune' && model.name === name)
-        .map((model) => unitsFromJson(model.rates)),
+        .map((model) => ({ offer, rates: unitsFromJson(model.rates) })),
     ),
   );
   const listed = catalogue.models.find((model) => model.name === base)?.trainingCeiling;
-  return { posted, ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) } };
+  return { posted: onePerNode(lists), ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) } };
 }

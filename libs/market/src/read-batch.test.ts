@@ -27,8 +27,13 @@ function offer(node: string, rate: string, gpus: Offer['gpus'] = []): Offer {
   return { node, payout: node, gpus, ...facts, engines: [{ class: 'c', models: [model] }] } as unknown as Offer;
 }
 
-it('takes as usual prices only those of nodes that may run it', async () => {
-  const offers = [...['a', 'b', 'c'].map((node) => offer(node, '1000000')), offer('gpu', '1000000000', [GPU])];
+it('takes as usual prices only those of nodes that may run it, one of each node', async () => {
+  const bait = Array.from({ length: 9 }, (_, i) => offer('bait', String(10 ** 12 + i)).engines).flat();
+  const offers = [
+    { ...offer('bait', '1'), engines: bait },
+    ...['a', 'b', 'c'].map((node) => offer(node, '1000000')),
+    offer('gpu', '1000000000', [GPU]),
+  ];
   const planned = async (metadata: Record<string, string>): Promise<[Planned, boolean]> => {
     const batch = { orgId: 'o', endpoint: '/v1/chat/completions', verify: 'off', region: null, metadata } as const;
     const ports = {
