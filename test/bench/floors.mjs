@@ -14,7 +14,7 @@ const PARTS = [
     goal: 'G1',
     of: ['ratioPerCpuSecond', 'graphileRatio'],
     floor: { ratioPerCpuSecond: 4, graphileRatio: 1 },
-    measure: (json) => placement({ args: ['--rounds', '3', '--tasks', '8000'], json }),
+    measure: (json) => placement({ args: ['--rounds', '5', '--tasks', '12000'], json }),
   },
   {
     goal: 'G2',
