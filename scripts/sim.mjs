@@ -46,6 +46,8 @@ async function many({ runSeed, replayLine }, from, seeds) {
     seeds,
     events: 0,
     jobs: 0,
+    begun: 0,
+    gangs: 0,
     rows: 0,
     receipts: 0,
     deaths: 0,

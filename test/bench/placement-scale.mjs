@@ -1,12 +1,20 @@
 /**
  * What a decision costs as the fleet grows: GPU sharing, prices, regions and fragmentation scored, one decision at a time.
  * Before anything is timed some thousand decisions on fleets that fill and empty are held to a scan of all nodes.
+ * And what one costs a process of 5,000 connected nodes when a node goes and another comes before each.
  *
  *   npm run bench -- placement-scale [--rounds N] [--decisions N]
  */
 import { parseArgs } from 'node:util';
 import { chance } from '@freehold/domain';
-import { decideAsScan, FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from '@freehold/testing/placement';
+import {
+  ChurningFleet,
+  decideAsScan,
+  FLEET_ECONOMY,
+  fleetAsks,
+  FleetLoad,
+  randomFleet,
+} from '@freehold/testing/placement';
 import { spentMetrics, spentText, stopwatch } from './house/processor-time.mjs';
 import { cpuSeconds, median, quantile, rounded } from './placement/measure.mjs';
 
@@ -17,6 +25,11 @@ const SCANNED = [
   [50, 3_000],
   [500, 200],
 ];
+/** As many as one process is connected to at most. */
+const CONNECTED = 5_000;
+/** Decisions over a fleet that comes and goes, of which so many are held to a placement made anew; timed are as many as this. */
+const CHURNS_CHECKED = 200;
+const CHURNS = 5_000;
 /** Tasks running per node: a little more than half of the GPUs. */
 const LOAD = 1.2;
 const FLOOR = { p50Ratio: 2, p99Ratio: 4, p99UsAt10k: 1_000 };
@@ -34,6 +47,8 @@ export async function run({ args = [], json = false } = {}) {
   const spent = stopwatch();
   const asScanned = SCANNED.reduce((sum, [nodes, some]) => sum + heldToScan(nodes, some), 0);
   say(`  ${asScanned} decisions are those of a scan: ${spentText(spent())}`);
+  const churn = await churned();
+  say(`  ${Math.round(churn)} decisions a CPU-second at ${CONNECTED} connected nodes, one of them another before each`);
   const fleets = SIZES.map((size) => prepare(size));
   const measured = new Map(SIZES.map((size) => [size, []]));
   for (let round = 1; round <= rounds; round += 1) {
@@ -59,6 +74,7 @@ export async function run({ args = [], json = false } = {}) {
     p50Us: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'p50'), 1)])),
     p99Us: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'p99'), 1)])),
     decisionsPerCpuSecondAt100k: Math.round(of(100_000, 'perCpuSecond')),
+    churnedDecisionsPerCpuSecond: Math.round(churn),
     statesScoredPerDecision: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'examined'), 2)])),
     statesAt100k: fleets.at(-1).index.states,
     decisionsAsScanned: asScanned,
@@ -66,6 +82,17 @@ export async function run({ args = [], json = false } = {}) {
   };
   const pass = Object.entries(FLOOR).every(([key, most]) => metrics[key] <= most);
   return { metrics, floor: FLOOR, target: TARGET, pass };
+}
+
+async function churned() {
+  const fleet = await ChurningFleet.of(CONNECTED);
+  for (let i = 0; i < CHURNS_CHECKED; i += 1)
+    if (!(await fleet.isDecidedAsAnew()))
+      throw new Error('a fleet that comes and goes is decided on otherwise than made anew');
+  const cpu = cpuSeconds();
+  for (let i = 0; i < CHURNS; i += 1) if ((await fleet.decide()) === undefined) throw new Error('a row was not placed');
+  if (fleet.size !== CONNECTED) throw new Error(`${fleet.size} nodes instead of ${CONNECTED}`);
+  return CHURNS / (cpuSeconds() - cpu);
 }
 
 function heldToScan(nodes, decisions) {

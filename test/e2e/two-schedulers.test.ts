@@ -10,7 +10,8 @@ import { House } from '../../apps/devnet/src/house/house.ts';
 import { ROOT } from './market.ts';
 
 const NODES = 3;
-const ROWS = 500;
+/** Of each of the two batches: seconds of work for three nodes. */
+const ROWS = 250;
 const SHARDS = 4;
 const WAIT_MS = 60_000;
 
@@ -26,7 +27,7 @@ beforeAll(async () => {
   const rates = { inputToken: '50000', outputToken: '100000' };
   await Promise.all(
     Array.from({ length: NODES }, (_, i) =>
-      house.startNode({ name: `node-${i}`, engine: 'llama-cpp', mode: 'slow', rates, flags: ['--slow-ms', '40'] }),
+      house.startNode({ name: `node-${i}`, engine: 'llama-cpp', mode: 'slow', rates, flags: ['--slow-ms', '60'] }),
     ),
   );
 }, 120_000);
@@ -38,20 +39,26 @@ afterAll(async () => {
 });
 
 it('two schedulers divide the nodes; the one that is killed is followed by the other, and every row is done and paid once', async () => {
-  const batch = await submitted();
+  const first = await submitted();
   // While the first one works: it hands half of the nodes over, with the leases that run there.
   await house.startProcess('scheduler', {}, 'scheduler-2');
   const divided = await until('the shards are divided', async () => {
     const shards = await shardsNow();
-    const [first] = shards;
-    const own = shards.filter(({ session }) => session === first?.session);
+    const own = shards.filter(({ session }) => session === shards[0]?.session);
     return shards.length === SHARDS && own.length === SHARDS / 2 ? shards : null;
   });
   const nodes = [...house.nodes.values()].map(({ nodeId }) => nodeId);
+  // Work that begins on all nodes at once, and work that would on one more than there are.
+  const [gang, tooLarge] = [
+    await submitted(2 * NODES, { nodes: String(NODES) }),
+    await submitted(2 * NODES, { nodes: String(NODES + 1), wait: 'true' }),
+  ];
   // Who was there first keeps the lower numbers.
   const isFirsts = (nodeId: string): boolean => shardOf(nodeId, SHARDS) < SHARDS / 2;
   const victim = nodes.some(isFirsts) ? 'scheduler' : 'scheduler-2';
   const orphans = nodes.filter((id) => isFirsts(id) === (victim === 'scheduler'));
+  // However long the second one took to come up: there is work for those whom the victim holds now.
+  const second = await submitted();
   await until('the one that will be killed has work under way', async () =>
     (await running(orphans)) > 0 ? true : null,
   );
@@ -66,14 +73,40 @@ it('two schedulers divide the nodes; the one that is killed is followed by the o
   expect(epochs(followed).map((epoch, no) => epoch - (epochs(divided)[no] ?? 0))).toEqual(
     victim === 'scheduler' ? [1, 1, 0, 0] : [0, 0, 1, 1],
   );
-  await until('the batch has ended', async () => ((await stateOf(batch)) === 'completed' ? true : null));
-  await expectDoneOnce(batch);
+  for (const batch of [first, second])
+    await until('the batch has ended', async () => ((await stateOf(batch)) === 'completed' ? true : null));
+  await until('what begins on all nodes has ended', async () => ((await stateOf(gang)) === 'completed' ? true : null));
+  await expectBegunAtOnce(gang);
+  const why = (await (await call(`/market/v1/jobs/${tooLarge}/explain`)).json()) as { summary: string };
+  expect(why).toMatchObject({ members: NODES + 1, waits: true });
+  expect(why.summary).toContain(`waits for ${NODES + 1} nodes at once`);
+  expect(await leasesOf(tooLarge)).toEqual([]);
+  await call(`/batches/${tooLarge}/cancel`, { method: 'POST' });
+  for (const batch of [first, second]) await expectDoneOnce(batch);
   const [later] = await db.query<{ leases: number }>(
     `SELECT count(*)::int AS leases FROM lease WHERE node_id = ANY($1) AND outcome = 'accepted' AND ended_at > $2::timestamptz`,
     [orphans, at],
   );
   expect(later?.leases).toBeGreaterThan(0);
 }, 180_000);
+
+/** Its first leases are of one commit, each on a node of its own: whatever became of them, and be it that one was lost. */
+async function expectBegunAtOnce(gang: string): Promise<void> {
+  const leases = await leasesOf(gang);
+  const firsts = leases.filter(({ xact }) => xact === leases[0]?.xact);
+  expect(firsts).toHaveLength(NODES);
+  expect(new Set(firsts.map(({ node }) => node)).size).toBe(NODES);
+}
+
+/** In the order of their grants, with the transaction of each. */
+function leasesOf(batch: string): Promise<readonly { readonly node: string; readonly xact: string }[]> {
+  return db.query(
+    `SELECT lease.node_id AS node, event.xact::text AS xact
+     FROM task_event AS event JOIN lease ON lease.task_id = ANY(event.task_ids) AND lease.epoch = event.epoch
+     WHERE event.job_id = $1 AND event.to_state = 'leased' ORDER BY event.id`,
+    [batch],
+  );
+}
 
 interface Shard {
   readonly epoch: string;
@@ -136,9 +169,9 @@ function doctor(): { readonly violations: number } {
   }
 }
 
-async function submitted(): Promise<string> {
+async function submitted(rows = ROWS, metadata: Readonly<Record<string, string>> = {}): Promise<string> {
   const body = { model: 'freehold-tiny', messages: [{ role: 'user', content: 'echo: house' }], max_tokens: 16 };
-  const lines = Array.from({ length: ROWS }, (_, i) =>
+  const lines = Array.from({ length: rows }, (_, i) =>
     JSON.stringify({ custom_id: `row-${i}`, method: 'POST', url: '/v1/chat/completions', body }),
   );
   const form = new FormData();
@@ -148,14 +181,20 @@ async function submitted(): Promise<string> {
   const answer = await call('/batches', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' }),
+    body: JSON.stringify({
+      input_file_id: file.id,
+      endpoint: '/v1/chat/completions',
+      completion_window: '24h',
+      metadata,
+    }),
   });
   return ((await answer.json()) as { id: string }).id;
 }
 
 async function call(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = { authorization: `Bearer ${house.requester.apiKey}`, ...(init.headers as Record<string, string>) };
-  const answer = await fetch(`${house.baseURL}${path}`, { ...init, headers });
+  const url = path.startsWith('/market/') ? new URL(path, house.baseURL) : `${house.baseURL}${path}`;
+  const answer = await fetch(url, { ...init, headers });
   if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
   return answer;
 }

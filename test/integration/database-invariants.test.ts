@@ -173,6 +173,28 @@ it('tells each move once, and one that is committed late when it is', async () =
   expect([meanwhile.nodeIds, then.nodeIds, last.nodeIds]).toEqual([[other], [late], []]);
 });
 
+it('tells what was filed for the placement with its job, and nothing before the first cursor', async () => {
+  const file = async (jobId: string) => {
+    const [row] = await server.database.query<{ outboxId: string }>(
+      `INSERT INTO outbox (topic, message) VALUES ('place', jsonb_build_object('job', $1::text)) RETURNING id::text AS "outboxId"`,
+      [jobId],
+    );
+    return { ...row, jobId };
+  };
+  await file('job-0');
+  const { cursor, filed } = await world.store.moved(null);
+  expect(filed).toEqual([]);
+  const messages = [];
+  // Over a power of ten: texts of numbers have another order than numbers.
+  for (let i = 1; i <= 12; i += 1) messages.push(await file(`job-${i}`));
+  await server.database.query(
+    `SELECT setval(pg_get_serial_sequence('outbox', 'id'), nextval(pg_get_serial_sequence('outbox', 'id')) + 95)`,
+  );
+  messages.push(await file('job-13'));
+  const then = await world.store.moved(cursor);
+  expect(then.filed.slice(-messages.length)).toEqual(messages);
+});
+
 it('starts no batch that has a custom_id twice', async () => {
   const org = await world.org();
   const [job] = await server.database.query<{ id: string }>(
@@ -183,7 +205,15 @@ it('starts no batch that has a custom_id twice', async () => {
   await server.database.query(`${ROW} VALUES ($1, 0, 'a', 0, 1), ($1, 1, 'b', 1, 1), ($1, 2, 'a', 2, 1)`, [job?.id]);
   const jobs = new PgJobStore(server.database);
   const start = (): Promise<unknown> =>
-    jobs.start('batch_twice', { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {}, counted: null });
+    jobs.start('batch_twice', {
+      model: 'm',
+      tuned: null,
+      rowCount: 3,
+      cap: 3n,
+      rateCaps: {},
+      counted: null,
+      promptBlocks: [],
+    });
   await expect(start()).rejects.toThrow('3 rows stored under 2 custom_ids');
   await server.database.query(`UPDATE job_row SET custom_id = 'c' WHERE job_id = $1 AND row_no = 2`, [job?.id]);
   expect(await start()).toEqual({ started: true });
@@ -209,7 +239,7 @@ it('starts no batch that has a custom_id twice', async () => {
       priority: 0,
       deadlineInMs: 60_000,
       expectedS: null,
-      plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {}, counted: null },
+      plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {}, counted: null, promptBlocks: [] },
       rows: ids.map((customId, n) => ({ rowNo: n, customId, offset: n, length: 1 })),
     };
     return jobs.beginBatch(batch, null);

@@ -165,7 +165,7 @@ describe('a fine-tune on the market', () => {
     expect((await tune.view()).job).toMatchObject({ state: 'in_progress', rowCount: SEGMENTS });
     expect(await tune.lease(honest)).toEqual({
       end: { end: 'committed' },
-      verified: { done: true, outcome: 'accepted' },
+      verified: { done: true, outcome: 'accepted', endedJob: true },
     });
     await tune.finish();
     const { job, modelName, evaluated, trainedTokens } = await tune.view();

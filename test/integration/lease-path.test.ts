@@ -61,7 +61,7 @@ describe('a lease from delivery to verdict', () => {
       panel(auditor('liar', 'node', 'the contrary'), auditor('honest', 'node'), auditor('coordinator', 'coordinator')),
     );
     await runLease(ports, lease, signal);
-    expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'accepted' });
+    expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'accepted', endedJob: true });
   });
 
   it('is given back without a stain when one auditor accuses and nobody can break the tie', async () => {
@@ -79,7 +79,7 @@ describe('a lease from delivery to verdict', () => {
   it('says `audited: 0` when nobody can run its model again', async () => {
     const { jobId, lease, ports } = await scene(deliver(), panel());
     await runLease(ports, lease, signal);
-    expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'accepted' });
+    expect(await verifyResult(ports, lease, signal)).toEqual({ done: true, outcome: 'accepted', endedJob: true });
     expect(await here.server.database.query('SELECT audited, draw FROM receipt WHERE job_id = $1', [jobId])).toEqual([
       { audited: 0, draw: 'none' },
     ]);

@@ -36,7 +36,7 @@ describe('auditors that lie', () => {
     const own = auditor('coordinator', 'coordinator');
     const played = await scene(deliver(), panel(auditor(liar, 'node', 'accuses'), own));
     const isUntested = (seed: Uint8Array): boolean => !isTested(seed, liar) && secondLook(seed, [0]).length === 0;
-    expect(await verify(played, isUntested)).toEqual({ done: true, outcome: 'accepted' });
+    expect(await verify(played, isUntested)).toEqual({ done: true, outcome: 'accepted', endedJob: true });
     const { forMs, why } = await bench(liar);
     expect(forMs).toBeGreaterThan(DAY_MS - 60_000);
     expect(why).toMatch(/^audit: called row \d+ of task [0-9a-f-]+ bad, which is proven good$/);
@@ -63,7 +63,7 @@ describe('auditors that lie', () => {
     const played = await scene(deliver(), panel(auditor(idle, 'node', 'passes'), auditor(awake, 'node')));
     const isOnTest = (seed: Uint8Array): boolean =>
       isTested(seed, idle) && isTested(seed, awake) && secondLook(seed, [0]).length === 0;
-    expect(await verify(played, isOnTest)).toEqual({ done: true, outcome: 'accepted' });
+    expect(await verify(played, isOnTest)).toEqual({ done: true, outcome: 'accepted', endedJob: true });
     expect((await bench(idle)).why).toBe('audit: passed a row that was made wrong to see whether it looks');
     expect((await bench(awake)).forMs).toBe(0);
     const heard = await here.server.database.query<{ auditor: string }>(
@@ -88,7 +88,7 @@ describe('auditors that lie', () => {
     const played = await scene(deliver(), panel(goesAway));
     const isOnTest = (seed: Uint8Array): boolean => isTested(seed, shy.id);
     expect(await verify(played, isOnTest)).toMatchObject({ done: false, why: 'no auditor answered' });
-    expect(await verify(played, isOnTest)).toEqual({ done: true, outcome: 'accepted' });
+    expect(await verify(played, isOnTest)).toEqual({ done: true, outcome: 'accepted', endedJob: true });
     expect((await bench(shy.id)).forMs).toBe(0);
   });
 });

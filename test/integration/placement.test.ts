@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { chance, LEASES_AHEAD, shardOf } from '@freehold/domain';
-import { TaskPlacement, type ConnectedNode, type GrantedLease, type HeldShard } from '@freehold/market';
+import { NodeChangeLog, TaskPlacement, type ConnectedNode, type GrantedLease, type HeldShard } from '@freehold/market';
 import {
   fileWork,
   openDatabase,
@@ -78,15 +78,19 @@ class Scheduler {
   readonly asked: GrantedLease[] = [];
   readonly resting = new Set<string>();
   readonly reports: string[] = [];
-  nodes: ConnectedNode[];
+  readonly #changes = new NodeChangeLog();
+  #nodes: ConnectedNode[] = [];
   nowMs = 0;
   readonly placement: TaskPlacement;
 
   constructor(database: Database, nodes: ConnectedNode[], shards: readonly HeldShard[] = [], count = 1) {
-    this.nodes = nodes;
+    this.connect(nodes);
     this.placement = new TaskPlacement({
       leases: new PgLeaseStore(database),
-      link: { nodes: () => this.nodes },
+      link: {
+        nodes: () => this.nodes,
+        changes: (since) => this.#changes.since(since, (id) => this.nodes.find((node) => node.id === id)),
+      },
       entropy: { bytes: (length) => randomBytes(length) },
       clock: { nowMs: () => this.nowMs },
       resting: (id) => this.resting.has(id),
@@ -97,6 +101,21 @@ class Scheduler {
       report: (what, error) => this.reports.push(`${what}: ${String(error)}`),
     });
     this.placement.hold(shards, count);
+  }
+
+  get nodes(): readonly ConnectedNode[] {
+    return this.#nodes;
+  }
+
+  /** They come and go at once. */
+  connect(nodes: readonly ConnectedNode[]): void {
+    for (const { id } of [...this.#nodes, ...nodes]) this.#changes.note(id);
+    this.#nodes = [...nodes];
+  }
+
+  rest(id: string): void {
+    this.resting.add(id);
+    this.placement.touch(id);
   }
 
   async decide(): Promise<void> {
@@ -354,9 +373,9 @@ async function happens(rng: ReturnType<typeof chance>, scheduler: Scheduler, ali
   const what = rng.below(8);
   const lease = what < 5 || alive.length === 0 ? undefined : alive.splice(rng.below(alive.length), 1)[0];
   if (what === 0) await job(1 + rng.below(60));
-  else if (what === 1 && scheduler.nodes.length < 5) scheduler.nodes = [...scheduler.nodes, await connected()];
-  else if (what === 2 && scheduler.nodes.length > 1) scheduler.nodes = scheduler.nodes.slice(1);
-  else if (what === 3) scheduler.resting.add(rng.pick(scheduler.nodes).id);
+  else if (what === 1 && scheduler.nodes.length < 5) scheduler.connect([...scheduler.nodes, await connected()]);
+  else if (what === 2 && scheduler.nodes.length > 1) scheduler.connect(scheduler.nodes.slice(1));
+  else if (what === 3) scheduler.rest(rng.pick(scheduler.nodes).id);
   else if (what === 4) scheduler.resting.clear();
   else if (lease !== undefined && what === 5) await world.store.giveBack(lease, 'yield', 'wanted');
   else if (lease !== undefined && what === 6) {

@@ -1,6 +1,6 @@
 import { Module, type DynamicModule, type FactoryProvider } from '@nestjs/common';
 import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
-import { LeaseStore, MonotonicClock, ProviderLink, QueueDesk, QueueView } from '@freehold/market';
+import { LeaseStore, memoryListed, MonotonicClock, ProviderLink, QueueDesk, QueueView } from '@freehold/market';
 import { AccessGuard } from './accounts/access.guard.ts';
 import { AccountController } from './accounts/account.controller.ts';
 import { KeyRing } from './accounts/key-ring.ts';
@@ -60,11 +60,11 @@ export class ApiModule {
   }
 }
 
-function queueDesk({ queueLimits: limits }: ApiSettings): FactoryProvider<QueueDesk> {
+function queueDesk({ queueLimits: limits, catalogue }: ApiSettings): FactoryProvider<QueueDesk> {
   return {
     provide: QueueDesk,
     inject: [QueueView, LeaseStore, ProviderLink, MonotonicClock],
     useFactory: (queue: QueueView, leases: LeaseStore, link: ProviderLink, clock: MonotonicClock) =>
-      new QueueDesk({ queue, leases, link, clock, limits }),
+      new QueueDesk({ queue, leases, link, clock, limits, listed: memoryListed(catalogue) }),
   };
 }

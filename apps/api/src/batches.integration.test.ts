@@ -630,7 +630,7 @@ describe('a queue that is as long as the live nodes may be given', () => {
 describe('a small batch', () => {
   const jobOf = async (id: string): Promise<Record<string, unknown>> => {
     const [job] = await house.database.query(
-      `SELECT org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, completion_window, metadata,
+      `SELECT org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, completion_window, metadata, prompt_blocks,
          verify, region, trust, cap, charged, rate_caps, row_count, next_row, priority, errors,
          round(extract(epoch FROM deadline - created_at))::int AS seconds, in_progress_at IS NOT NULL AS began,
          (SELECT json_agg(json_build_array(row_no, custom_id, input_offset, input_length, state) ORDER BY row_no)
@@ -646,7 +646,7 @@ describe('a small batch', () => {
     return (await house.database.query<{ topic: string }>(sql, [id])).map(({ topic }) => topic);
   };
   const atOnce = async <T>(work: () => Promise<T>): Promise<T> => {
-    house.begin.bytesMax = 4_096;
+    house.begin.bytesMax = 8_192;
     try {
       return await work();
     } finally {
@@ -656,8 +656,15 @@ describe('a small batch', () => {
 
   it('begins in the commit that takes it, as if it had been validated, and with what is expected of it', async () => {
     const tenant = await house.org();
+    const said = (content: string): object => ({
+      messages: [
+        { role: 'system', content: 'You read freight papers. '.repeat(90) },
+        { role: 'user', content },
+      ],
+    });
+    const lines = [chatLine('a', '', said('hello there')), '', chatLine('b', '', said('other words'))];
     const file = await tenant.client.files.create({
-      file: await toFile(Buffer.from([chatLine('a'), '', chatLine('b', 'other words')].join('\n')), 'in.jsonl'),
+      file: await toFile(Buffer.from(lines.join('\n')), 'in.jsonl'),
       purpose: 'batch',
     });
     const post = (): Promise<Batch> =>
@@ -678,6 +685,8 @@ describe('a small batch', () => {
     });
     expect(await jobOf(begun.id)).toEqual(await jobOf(long.id));
     expect(await jobOf(begun.id)).toMatchObject({ state: 'in_progress', began: true, row_count: 2, seconds: 86_400 });
+    const [waits] = await house.leases.demandOf([begun.id], 1);
+    expect(waits?.promptBlocks).toEqual([expect.stringMatching(/^[0-9a-f]{32}$/)]);
     expect([await messagesOf(long.id), await messagesOf(begun.id)]).toEqual([['validate', 'place'], ['place']]);
     expect(await validate(begun.id)).toBe('not-validating');
     const expected = await house.database.query('SELECT 1 FROM job WHERE id = $1 AND expected_s > 0', [begun.id]);
@@ -749,7 +758,7 @@ describe('a small batch', () => {
     expect([await messagesOf(over.id), await validate(over.id)]).toEqual([['validate'], 'failed']);
     const odd = await atOnce(() => submit(tenant, `${chatLine('a')}\n${chatLine('a')}`));
     expect([await messagesOf(odd.id), await validate(odd.id)]).toEqual([['validate'], 'failed']);
-    const large = await atOnce(() => submit(tenant, chatLine('a', 'x'.repeat(5_000))));
+    const large = await atOnce(() => submit(tenant, chatLine('a', 'x'.repeat(9_000))));
     expect([await messagesOf(large.id), await validate(large.id)]).toEqual([['validate'], 'started']);
     const theirs = await atOnce(() =>
       tenant.client.batches

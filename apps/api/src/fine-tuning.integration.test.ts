@@ -274,7 +274,9 @@ describe('a quote for a fine-tune', () => {
       training_file: await upload(tenant),
       method: { type: 'supervised' as const, supervised: { hyperparameters: { n_epochs: 3, batch_size: 4 } } },
     };
-    const quote = await quoteOf(tenant, body);
+    // Nodes are there, and none of them trains: as the job would be, it is refused unless it means to wait for one.
+    expect(await quoteOf(tenant, body)).toMatchObject({ error: { code: 'no_node_fits', param: 'model' } });
+    const quote = await quoteOf(tenant, { ...body, metadata: { wait: 'true' } });
     expect(quote).toMatchObject({
       object: 'quote',
       kind: 'fine-tune',
@@ -299,7 +301,6 @@ describe('a quote for a fine-tune', () => {
     const job = ['in_progress', 1_080n, quote['steps'], quote['segments']];
     expect(await start({ wait: 'true' })).toEqual(job);
     expect(await start({ max_cost: String(quote['smallest_max_cost']), wait: 'true' })).toEqual(job);
-    // Nodes are there, and none of them trains.
     expect((await start({})) as string[]).toContain('failed');
     expect((await start({ max_cost: '0.00107' })) as string[]).toContain('failed');
   });
@@ -359,8 +360,10 @@ describe('a fine-tuned model', () => {
     };
     const theirs = await stranger.client.batches.retrieve(await start(stranger));
     expect(theirs).toMatchObject({ status: 'failed', errors: { data: [{ code: 'model_not_found', line: 1 }] } });
-    const quote = await call(owner, '/market/v1/quotes', { input_file_id: await upload(owner, rows, 'batch') });
+    const file = { input_file_id: await upload(owner, rows, 'batch') };
     // Its base's price; the one node here takes no adapters.
+    expect(await call(owner, '/market/v1/quotes', file)).toMatchObject({ error: { code: 'no_node_fits' } });
+    const quote = await call(owner, '/market/v1/quotes', { ...file, metadata: { wait: 'true' } });
     expect(quote).toMatchObject({ model: name, nodes_offering: 0, cap: expect.stringMatching(/^0\.0/) });
     const id = await start(owner);
     expect(await house.leases.demand(64, 8)).toContainEqual(

@@ -7,6 +7,9 @@ import { Statement } from '@freehold/protocol';
 import { acceptRows } from '../test/accept-rows.ts';
 import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
 
+/** What a scheduler shows where no work begins on several nodes at once. */
+const NO_GANGS = { reservations: [], gangShards: [] };
+
 let house: ApiHouse;
 let tenant: Tenant;
 beforeAll(async () => {
@@ -41,7 +44,7 @@ const line = (id: string): string =>
 describe('what is asked of the node itself', () => {
   const submitted = async (metadata: Record<string, string>): Promise<{ id: string; validated: string }> => {
     const file = await tenant.client.files.create({
-      file: await toFile(Buffer.from(line('a')), 'in.jsonl'),
+      file: await toFile(Buffer.from(['a', 'b', 'c'].map((id) => line(id)).join('\n')), 'in.jsonl'),
       purpose: 'batch',
     });
     const { id } = await tenant.client.batches.create({
@@ -54,13 +57,27 @@ describe('what is asked of the node itself', () => {
   };
 
   it('leaves out who does not offer it, in a batch and in a chat', async () => {
-    const needs = { gpu_model: 'A10,L4', gpus: '1', vram_mib: '20000', isolation: 'bwrap', reputation_floor: '0.9' };
+    const needs = {
+      gpu_model: 'A10,L4',
+      gpus: '1',
+      gpu_milli: '500',
+      vram_mib: '20000',
+      isolation: 'bwrap',
+      reputation_floor: '0.9',
+    };
     const { id, validated } = await submitted({ ...needs, region: 'elsewhere,test' });
     expect(validated).toBe('started');
     expect(await house.leases.demandOf([id], 1)).toMatchObject([
       {
         region: 'elsewhere,test',
-        needs: { gpuModels: ['A10', 'L4'], gpus: 1, vramMib: 20_000, isolation: 'bwrap', reputationFloor: 0.9 },
+        needs: {
+          gpuModels: ['A10', 'L4'],
+          gpus: 1,
+          gpuMilli: 500,
+          vramMib: 20_000,
+          isolation: 'bwrap',
+          reputationFloor: 0.9,
+        },
       },
     ]);
     expect(await call('GET', `/market/v1/jobs/${id}/explain`)).toMatchObject({
@@ -86,6 +103,10 @@ describe('what is asked of the node itself', () => {
     [{ gpus: '2' }, /has 2 GPUs or more.* ask only for one that has 1 GPUs/],
     [{ isolation: 'cvm' }, /isolates work by cvm.* isolates work by container/],
     [{ reputation_floor: '0.99' }, /reputation of 0.99.* reputation of 0.9 /],
+    [
+      { nodes: '3' },
+      /begins on 3 nodes at once, and 2 of 2 could run it, be they idle\. What.* ask for 2 nodes at once/,
+    ],
   ])('refuses a batch that no node could ever run, with the smallest change: %j', async (metadata, message) => {
     const { id, validated } = await submitted(metadata);
     expect(validated).toBe('failed');
@@ -95,6 +116,33 @@ describe('what is asked of the node itself', () => {
     expect(errors?.data).toMatchObject([{ code: 'no_node_fits', param, message: expect.stringMatching(message) }]);
   });
 
+  it('tells a node afterwards why it had no part in what is over', async () => {
+    const done = async (metadata: Record<string, string>): Promise<void> => {
+      const { id } = await submitted(metadata);
+      await acceptRows(house, id);
+      expect(await finalizeBatch(house, id)).toBe('finished');
+    };
+    await done({ gpu_model: 'A10' });
+    await done({});
+    const nodes = house.link.nodes().map(({ id }) => id);
+    const why = await Promise.all(nodes.map((id) => call('GET', `/market/v1/nodes/${id}/explain`)));
+    expect(why.map(({ past }) => past)).toMatchObject([
+      { considered: 2, won: 2, lost: [] },
+      {
+        considered: 2,
+        won: 0,
+        lost: [
+          { reason: 'gpu-model', jobs: 1 },
+          { reason: 'passed-over', jobs: 1 },
+        ],
+        priceThatWouldHaveWon: null,
+      },
+    ]);
+    // What was over an hour ago says nothing of now; of other models nothing is asked.
+    await house.database.query(`UPDATE job SET finalizing_at = finalizing_at - interval '61 minutes'`);
+    expect(await call('GET', `/market/v1/nodes/${nodes[0]}/explain`)).toMatchObject({ past: { considered: 0 } });
+  });
+
   it('names who rests and until when, and a scheduler without room, as the schedulers show it', async () => {
     const { id } = await submitted({});
     const standstills = new PgStandstills(house.database);
@@ -102,12 +150,12 @@ describe('what is asked of the node itself', () => {
     const why = (): Promise<Record<string, unknown>> => call('GET', `/market/v1/jobs/${id}/explain`);
     expect(await why()).toMatchObject({ fitting: 2, waits: true });
     const rests = [{ nodeId: one?.id ?? '', why: 'it left an audit unanswered', forMs: 15_000 }];
-    await standstills.show('scheduler', { rests, full: [], shardCount: 1 });
+    await standstills.show('scheduler', { ...NO_GANGS, rests, full: [], shardCount: 1 });
     expect(await why()).toMatchObject({
       fitting: 1,
       eliminated: [{ constraint: 'resting', nodes: 1, endsInS: expect.any(Number) }],
     });
-    await standstills.show('scheduler', { rests: [], full: [0], shardCount: 1 });
+    await standstills.show('scheduler', { ...NO_GANGS, rests: [], full: [0], shardCount: 1 });
     expect(await why()).toMatchObject({ fitting: 0, eliminated: [{ constraint: 'scheduler-full', nodes: 2 }] });
     await house.database.query(
       `UPDATE coordinator SET updated_at = now() - interval '20 seconds' WHERE key = 'standstill.scheduler'`,
@@ -232,17 +280,24 @@ describe('a quote', () => {
       audit: { level: 'off', cost: { low: '0', high: '0' } },
       terms: { deadline_in_s: 5_400, priority: 2, max_cost: '1' },
     });
-    expect(await of({ region: 'nowhere', verify: 'off' })).toMatchObject({
+    expect(await of({ region: 'nowhere', verify: 'off', wait: 'true' })).toMatchObject({
       nodes_offering: 0,
       posted_rates: null,
       queue: { nodes: 0 },
       expected_finish: null,
     });
-    expect(await of({ gpus: '64', verify: 'off' })).toMatchObject({ nodes_offering: 0, queue: { nodes: 0 } });
+    expect(await of({ nodes: '2' })).toMatchObject({ nodes_at_once: { asked: 2, live: 2 } });
+    expect(await of({ nodes: '3', wait: 'true' })).toMatchObject({
+      nodes_at_once: { asked: 3, live: 2, summary: expect.stringContaining('2 that may serve it are connected') },
+      expected_finish: null,
+    });
     const refused: readonly [object, string, string][] = [
       [{ metadata: { max_cost: '0.0001' } }, 'cap_too_low', 'metadata.max_cost'],
+      [{ metadata: { gpus: '64', verify: 'off' } }, 'no_node_fits', 'metadata.gpus'],
       [{ metadata: { deadline: 'soon' } }, 'invalid_value', 'metadata.deadline'],
       [{ metadata: { priority: '9' } }, 'invalid_value', 'metadata.priority'],
+      [{ metadata: { nodes: '3' } }, 'no_node_fits', 'metadata.nodes'],
+      [{ metadata: { nodes: '11' } }, 'too_few_rows', 'metadata.nodes'],
       [{ completion_window: '999h' }, 'invalid_value', 'completion_window'],
       [{ metadata: { verify: 'off' }, verify: 'spot' }, 'invalid_value', 'verify'],
     ];
@@ -453,5 +508,56 @@ describe('a statement', () => {
     // Nobody names an account: there is no parameter for it.
     const named = await get(`/market/v1/account/statement?org=${tenant.orgId}`, {}, stranger.key);
     expect(named.status).toBe(400);
+  });
+});
+
+describe('a model that takes more memory than any node has', () => {
+  const giant = { weightsMib: 40_000, cacheBytesPerToken: 0 };
+  const batchOf = async (model: string): Promise<string> => {
+    const file = await tenant.client.files.create({
+      file: await toFile(Buffer.from(line('a').replace('freehold-tiny', model)), 'in.jsonl'),
+      purpose: 'batch',
+    });
+    const { id } = await tenant.client.batches.create({
+      input_file_id: file.id,
+      endpoint: '/v1/chat/completions',
+      completion_window: '24h',
+    });
+    return id;
+  };
+  const chat = (model: string): Promise<unknown> =>
+    call('POST', '/v1/chat/completions', { model, messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 });
+
+  it('is refused with how much it takes and what there is, in a batch and in a chat; loaded, it has shown that it fits', async () => {
+    const [known] = house.link.nodes();
+    const [engine] = known?.offer.engines ?? [];
+    const [tiny] = engine?.models ?? [];
+    if (known === undefined || engine === undefined || tiny === undefined) throw new Error('expected a node');
+    const offering = async (seq: number, loaded: boolean): Promise<unknown> => {
+      const models = [{ ...tiny, name: 'giant', loaded, memory: giant }];
+      const engines = [{ class: engine.class, models }];
+      return await house.link.connect(9, 'answers', {}, { gpus: known.offer.gpus, engines, seq });
+    };
+    await offering(1, false);
+    const refused = await batchOf('giant');
+    expect(await validateBatch({ ...house, catalogue: CATALOGUE }, refused)).toBe('failed');
+    const { errors } = await tenant.client.batches.retrieve(refused);
+    expect(errors?.data).toMatchObject([
+      {
+        ...{ code: 'no_node_fits', param: 'model' },
+        message: expect.stringMatching(/memory to load giant: 44000 MiB, where 24576 MiB is the nearest to it/),
+      },
+    ]);
+    expect(errors?.data?.[0]?.message).not.toContain('What would place it');
+    expect(await chat('giant')).toMatchObject({
+      error: { code: 'no_capacity', message: expect.stringContaining('1 by model-memory') },
+    });
+    const offers = (await call('GET', '/market/v1/offers?model=giant'))['data'];
+    expect(offers).toMatchObject([{ memory_mib: expect.any(Number), engines: [{ models: [{ memory: giant }] }] }]);
+    await offering(2, true);
+    const taken = await batchOf('giant');
+    expect(await validateBatch({ ...house, catalogue: CATALOGUE }, taken)).toBe('started');
+    expect(await chat('giant')).toMatchObject({ object: 'chat.completion' });
+    await tenant.client.batches.cancel(taken);
   });
 });

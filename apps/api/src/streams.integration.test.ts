@@ -310,6 +310,7 @@ describe('a chat', () => {
     ['model', { model: undefined }, 'missing_required_parameter'],
     ['metadata.max_cost', { metadata: { max_cost: '0.000001' } }, 'cap_too_low'],
     ['metadata.verify', { metadata: { verify: 'strict' } }, 'not_verifiable'],
+    ['metadata.nodes', { metadata: { nodes: '2' } }, 'unsupported_value'],
   ])('refuses a bad %s by name', async (param, change, code) => {
     const tenant = await house.org();
     await house.link.connect(1, 'answers');

@@ -20,6 +20,10 @@ interface Why {
   readonly lost?: readonly { readonly says: string; readonly jobs: number }[];
   readonly priceThatWouldDo?: Readonly<Record<string, string>> | null;
   readonly priceThatWouldWin?: { readonly rates: Readonly<Record<string, string>> } | null;
+  readonly past?: {
+    readonly summary: string;
+    readonly priceThatWouldHaveWon: { readonly rates: Readonly<Record<string, string>> } | null;
+  };
 }
 
 export function addWhy(program: Command): void {
@@ -35,7 +39,9 @@ export function addWhy(program: Command): void {
 /** `freehold node why`: it asks the market, so it is not one of the node process's own words. */
 export function addNodeWhy(node: Command): void {
   reaching(node.command('why').argument('[node]', 'its peer id; every connected node without it'))
-    .description('Which jobs whose rows wait now a node gets and loses, by reason, and the price that would win one.')
+    .description(
+      'Which jobs whose rows wait now a node gets and loses, by reason, and the price that would win one; and why batches of the last hour went to others.',
+    )
     .addHelpText(
       'after',
       '\nExamples:\n  freehold node why\n  freehold node why 16Uiu2… --json | jq .priceThatWouldWin\n  freehold node why --url https://api.example --key fh_…',
@@ -75,7 +81,8 @@ function render(why: Why): string {
     Object.entries(list)
       .map(([kind, rate]) => `${rate} per million of ${kind}`)
       .join(', ');
-  const { cheapestOffer, priceThatWouldDo, priceThatWouldWin, warmWait } = why;
+  const { cheapestOffer, priceThatWouldDo, priceThatWouldWin, warmWait, past } = why;
+  const pastPrice = past?.priceThatWouldHaveWon;
   return [
     why.summary,
     ...(why.eliminated ?? []).map(
@@ -92,5 +99,7 @@ function render(why: Why): string {
       : []),
     ...(why.lost ?? []).map((one) => `  ${one.jobs} lost: ${one.says}`),
     ...(priceThatWouldWin ? [`  would have won one at ${rates(priceThatWouldWin.rates)}`] : []),
+    ...(past ? [`In the last hour: ${past.summary}`] : []),
+    ...(pastPrice ? [`  no dearer than the others: ${rates(pastPrice.rates)}`] : []),
   ].join('\n');
 }

@@ -34,6 +34,7 @@ import {
 import { Libp2pProviderLink, type LinkLimits } from '@freehold/p2p';
 import { checkpointMessage, identityOf, signingWith } from '@freehold/wiring/node';
 import { ObjectsAtHand } from './objects-at-hand.ts';
+import { LoadTimes } from './load-times.ts';
 import { Speeds } from './speeds.ts';
 import { ProviderNode, type ProviderNodeParts } from './provider-node.ts';
 
@@ -372,6 +373,7 @@ export async function startedNode(
     dataDir,
     objects: await ObjectsAtHand.open(dataDir),
     speeds: await Speeds.open(dataDir),
+    loads: await LoadTimes.open(dataDir),
     privateKeyHex,
     identity,
     payout: identity.address,

@@ -19,6 +19,7 @@ import type { LeaseRun } from './lease-run.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
 import { OfferDesk, OFFER_RENEW_MS, type OfferFacts } from './offer.ts';
 import type { ObjectsAtHand } from './objects-at-hand.ts';
+import type { LoadTimes } from './load-times.ts';
 import { Receipts } from './receipts.ts';
 import { Seats, type Refusal, type Seat } from './seats.ts';
 import { serveAudit } from './serve-audit.ts';
@@ -39,6 +40,7 @@ export interface ProviderNodeParts {
   readonly engines: readonly Engine[];
   readonly objects: ObjectsAtHand;
   readonly speeds: Speeds;
+  readonly loads: LoadTimes;
   readonly seats: {
     readonly rates: Parameters<typeof Seats.describe>[1]['rates'];
     readonly slots: number | null;
@@ -220,6 +222,7 @@ export class ProviderNode implements NodeDuties {
     await this.#leases.close();
     await this.#unsigned.kept();
     await this.#parts.speeds.keep();
+    await this.#parts.loads.keep();
     await Promise.all(this.#parts.engines.map(async (engine) => await engine.close()));
   }
 
@@ -418,7 +421,10 @@ function factsOf(parts: ProviderNodeParts, seats: Seats): OfferFacts {
     payout: parts.payout,
     region: parts.region,
     ...parts.machine,
-    engines: seats.offerEngines((digest) => parts.speeds.of(digest)),
+    engines: seats.offerEngines({
+      rowsPerSecond: (digest) => parts.speeds.of(digest),
+      loadS: (digest) => parts.loads.of(digest),
+    }),
     pools: [],
     noticeS: parts.noticeS,
     exposureMax: String(parts.exposureMax),

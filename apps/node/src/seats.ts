@@ -1,6 +1,6 @@
 import { unitsFromJson, unitsToJson, type Rates } from '@freehold/domain';
 import type { Engine, EngineDescription, EngineModel } from '@freehold/market';
-import type { OfferModel } from '@freehold/protocol';
+import { OfferModel } from '@freehold/protocol';
 import { Slots } from './slots.ts';
 
 /** One model that this node serves: its engine, its slots, its price. */
@@ -126,12 +126,16 @@ export class Seats {
     return seat;
   }
 
-  /** @param speedOf Rows a second of a model, by digest. */
-  offerEngines(speedOf: (digest: string) => number): { class: string; models: OfferModel[] }[] {
+  /** @param measured What this machine does with a model, by digest. */
+  offerEngines(measured: {
+    readonly rowsPerSecond: (digest: string) => number;
+    readonly loadS: (digest: string) => number | undefined;
+  }): { class: string; models: OfferModel[] }[] {
     const byClass = new Map<string, OfferModel[]>();
     for (const seat of this.all) {
       const { description, model, slots, rates } = seat;
       const models = byClass.get(description.engineClass) ?? [];
+      const loadS = measured.loadS(model.digest);
       models.push({
         name: model.name,
         digest: model.digest,
@@ -142,12 +146,20 @@ export class Seats {
         loaded: this.#isLoaded(seat),
         caps: { ...model.caps },
         rates: unitsToJson(rates),
-        rowsPerSecond: speedOf(model.digest),
+        rowsPerSecond: measured.rowsPerSecond(model.digest),
+        ...(loadS === undefined ? {} : { loadS }),
+        ...memoryOf(model),
       });
       byClass.set(description.engineClass, models);
     }
     return [...byClass].map(([name, models]) => ({ class: name, models }));
   }
+}
+
+/** Only what an offer may say: a mistake of an engine must not cost the node all of its offer. */
+function memoryOf({ memory }: EngineModel): Pick<OfferModel, 'memory'> {
+  const said = OfferModel.shape.memory.safeParse(memory);
+  return said.success && said.data !== undefined ? { memory: said.data } : {};
 }
 
 function ratesOf(kind: keyof typeof KINDS, rates: Rates): Rates {

@@ -3,6 +3,7 @@ import { EngineWithObjects } from '@freehold/market';
 import { engineNamed, identityOf, machine, pinnedMarket, signingWith } from '@freehold/wiring/node';
 import { endWithParent, rpcUrlGiven } from '@freehold/wiring/process';
 import { nodeKey } from './key-file.ts';
+import { LoadTimes } from './load-times.ts';
 import { ObjectsAtHand } from './objects-at-hand.ts';
 import type { NodeOptions } from './options.ts';
 import { ProviderNode, type NodeLog } from './provider-node.ts';
@@ -46,10 +47,11 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
   const privateKeyHex = await nodeKey(options.dataDir);
   const identity = identityOf(privateKeyHex);
   const objects = await ObjectsAtHand.open(options.dataDir);
+  const loads = await LoadTimes.open(options.dataDir);
   const engines = await Promise.all(
     options.engines.map(async (word) => {
       const engine = await engineNamed(word, options.dataDir, options.slots, objects);
-      return engineInMode(new EngineWithObjects(engine, objects), options.mode, options.slowMs);
+      return engineInMode(new EngineWithObjects(loads.timed(engine), objects), options.mode, options.slowMs);
     }),
   );
   const speeds = await Speeds.open(options.dataDir);
@@ -65,6 +67,7 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
     engines,
     objects,
     speeds,
+    loads,
     seats: options,
     machine: {
       gpus: gpus.map((gpu) => ({

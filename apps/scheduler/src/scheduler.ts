@@ -22,6 +22,7 @@ import {
   type Consumer,
   type QueueMessage,
   type Topic,
+  memoryListed,
 } from '@freehold/market';
 import {
   COORDINATOR_CONFIG,
@@ -49,6 +50,7 @@ const SHARDS_MS = 1_000;
 /** As often as people ask again. */
 const STANDSTILL_MS = 1_000;
 const QUEUE_CHECK_MS = 2_000;
+/** After a look that failed; others say themselves when the next one is due. */
 const CHAIN_MS = 1_000;
 const PRUNE_MS = 60_000;
 const SWEEP_MS = 60_000;
@@ -76,6 +78,7 @@ const FOLLOWS: ReadonlySet<Topic> = new Set(['verify', 'finalize', 'settle', 'ch
 export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown {
   readonly #consumers: Consumer[] = [];
   readonly #tickers: Ticker[] = [];
+  readonly #hands = new Map<Topic, EarlyHands>();
   #desk: LeaseDesk | null = null;
   /** The shards held at the last look, and their epochs. */
   #held = '';
@@ -115,12 +118,12 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await this.link.listen(desk);
     await this.useCases.detectQueueLoss();
     await this.#takeBatches(desk);
-    await this.#consume('place', async () => desk.wake());
+    await this.#consume('place', async (message) => placeFor(desk, message));
     const verdicts = this.#makeVerdicts();
-    await this.#consume('verify', (message, signal) =>
+    await this.#take('verify', (message, signal) =>
       verdicts.reach({ task: id(message, 'task'), epoch: Number(message.ids['epoch']) }, signal),
     );
-    await this.#consume('finalize', (message, signal) => this.useCases.finalize(id(message, 'job'), signal));
+    await this.#take('finalize', (message, signal) => this.useCases.finalize(id(message, 'job'), signal));
     await this.#consume('settle', async (message) => {
       await this.useCases.issueVoucher(id(message, 'task'));
     });
@@ -132,10 +135,9 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   async #takeBatches(desk: LeaseDesk): Promise<void> {
     const report = (what: string, error: unknown): void => this.log.warn({ error: String(error) }, what);
     const { outbox } = this;
-    // What it asks for is done when it is taken: a decision that began after it was filed.
     const placed = new EarlyHands({
       ...{ outbox, topic: 'place', handsMax: PLACED_MAX, report },
-      handle: async () => desk.wake(),
+      handle: async (message) => placeFor(desk, message),
     });
     let settling: Promise<void> | null = null;
     const place = (): void => {
@@ -145,17 +147,39 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
         placed.look();
       });
     };
-    const read = new EarlyHands({
-      ...{ outbox, topic: 'validate', handsMax: CONCURRENCY.validate, report },
-      handle: (message, signal) => this.useCases.validate(id(message, 'job'), signal, place),
-    });
+    const read = await this.#take('validate', (message, signal) =>
+      this.useCases.validate(id(message, 'job'), signal, place),
+    );
     const ears = await outbox.listen((topic) => {
       if (topic === 'validate') read.look();
       else if (topic === 'place') place();
     });
-    this.#consumers.push(ears, read, placed);
-    this.#every(RENEW_MS, 'keeping filed work', () => read.renew());
-    await this.#consume('validate', (message, signal) => read.handle(message, signal));
+    this.#consumers.push(ears, placed);
+  }
+
+  /**
+   * Work of a topic: by the queue, and while a hand is free as soon as it is known to be filed. What this process filed itself costs
+   * seventeen statements less than by the queue (a message of each kind, measured).
+   */
+  async #take(
+    topic: Topic,
+    handle: (message: QueueMessage, signal: AbortSignal) => Promise<void>,
+  ): Promise<EarlyHands> {
+    const hands = new EarlyHands({
+      ...{ outbox: this.outbox, topic, handsMax: CONCURRENCY[topic], handle },
+      report: (what, error) => this.log.warn({ error: String(error) }, what),
+    });
+    this.#consumers.push(hands);
+    this.#hands.set(topic, hands);
+    this.#every(RENEW_MS, 'keeping filed work', () => hands.renew());
+    await this.#consume(topic, (message, signal) => hands.handle(message, signal));
+    return hands;
+  }
+
+  /** Something was filed by this process. */
+  #lookFor(topic: Topic): void {
+    const look = async (): Promise<void> => this.#hands.get(topic)?.look();
+    void (FOLLOWS.has(topic) ? inBackground(look) : look());
   }
 
   #makeAuditors(): Auditors {
@@ -188,9 +212,11 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       clock: this.clock,
       readWork: this.useCases.readWork,
       training: this.useCases.training,
+      listed: memoryListed(this.useCases.batchPorts.catalogue),
       report: (what, error) => this.log.warn({ error: String(error) }, what),
       resendVouchers: (nodeId) => this.useCases.resendVouchers(nodeId),
       voucherKept: (nodeId, task) => this.useCases.voucherKept(nodeId, task),
+      committed: () => this.#lookFor('verify'),
     });
   }
 
@@ -207,7 +233,8 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   /** Nothing is written while nothing stands still. */
   async #showStandstill(desk: LeaseDesk): Promise<void> {
     const standstill = desk.standstill();
-    const isShown = standstill.rests.length > 0 || standstill.full.length > 0;
+    const { rests, full, reservations, gangShards } = standstill;
+    const isShown = [rests, full, reservations, gangShards].some(({ length }) => length > 0);
     if (isShown || this.#isStandstillShown) await this.standstills.show(this.link.peerId(), standstill);
     this.#isStandstillShown = isShown;
   }
@@ -247,7 +274,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     });
   }
 
-  #every(intervalMs: number, what: string, work: () => Promise<void>): void {
+  #every(intervalMs: number, what: string, work: () => Promise<number | void>): void {
     this.#tickers.push(new Ticker(intervalMs, work, (error) => this.log.warn({ error: String(error) }, what)));
   }
 
@@ -279,7 +306,10 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
         this.log.warn(lease, 'lease rejected by audit');
         inForeground(() => this.#desk?.wake());
       },
-      passed: () => inForeground(() => this.#desk?.nudge()),
+      passed: (endedJob) => {
+        if (endedJob) this.#lookFor('finalize');
+        inForeground(() => this.#desk?.nudge());
+      },
       issueVoucher: (task) => this.useCases.issueVoucher(task),
       outbox: this.outbox,
       blocks: this.blocks,
@@ -307,6 +337,11 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await this.shards.close();
     await this.link.close();
   }
+}
+
+/** What was filed asks for one decision that began after it: most often that was made as soon as it was heard of. */
+function placeFor(desk: LeaseDesk, message: QueueMessage): void {
+  if (!desk.considered(message.outboxId)) desk.wake();
 }
 
 function id(message: QueueMessage, name: string): string {

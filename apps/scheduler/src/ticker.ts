@@ -1,16 +1,19 @@
 /** What failed once fails again for a while: twenty reports a second tell nobody more. */
 const AFTER_ERROR_MS = 500;
 
-/** Runs `work` again and again, never twice at once, `intervalMs` after it ended. An error is reported and the next tick comes a little later. */
+/**
+ * Runs `work` again and again, never twice at once, `intervalMs` after it ended, or as many milliseconds as it returns. An error
+ * is reported and the next tick comes a little later.
+ */
 export class Ticker {
   readonly #intervalMs: number;
-  readonly #work: () => Promise<void>;
+  readonly #work: () => Promise<number | void>;
   readonly #report: (error: unknown) => void;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(intervalMs: number, work: () => Promise<void>, report: (error: unknown) => void) {
+  constructor(intervalMs: number, work: () => Promise<number | void>, report: (error: unknown) => void) {
     this.#intervalMs = intervalMs;
     this.#work = work;
     this.#report = report;
@@ -30,7 +33,7 @@ export class Ticker {
     this.#timer = setTimeout(() => {
       this.#timer = null;
       this.#running = this.#work().then(
-        () => this.#schedule(this.#intervalMs),
+        (nextMs) => this.#schedule(nextMs ?? this.#intervalMs),
         (error: unknown) => {
           this.#report(error);
           this.#schedule(Math.max(this.#intervalMs, AFTER_ERROR_MS));

@@ -21,7 +21,7 @@ class Bench {
         return verify(lease, signal);
       },
       rejected: ({ task }) => this.said.push(`rejected ${task}`),
-      passed: () => this.said.push('passed'),
+      passed: (endedJob) => this.said.push(endedJob ? 'passed and ended' : 'passed'),
       issueVoucher: async (task) => void this.said.push(`voucher ${task}`),
       outbox: { done: async (ids) => void this.said.push(`done ${ids.join(' ')}`) },
       blocks: { height: async () => this.#look() },
@@ -55,6 +55,12 @@ describe('a verdict that is there', () => {
     await bench.verdicts.reach(ref('a'), unending);
     await bench.until(() => bench.said.length === 4);
     expect(bench.said).toEqual(['verify a', 'passed', 'voucher a', 'done 7']);
+  });
+
+  it('says with it whether its job has ended, which is to be finalized then', async () => {
+    const bench = new Bench(async () => ({ ...PASSED, endedJob: true }));
+    await bench.verdicts.reach(ref('a'), unending);
+    expect(bench.said).toContain('passed and ended');
   });
 
   it('waits for no voucher, and leaves one that went wrong to the queue', async () => {

@@ -9,8 +9,8 @@ export interface VerdictParts {
   readonly verify: (lease: LeaseRef, signal: AbortSignal) => Promise<Verified>;
   /** The lease's rows wait again. */
   readonly rejected: (lease: LeaseRef) => void;
-  /** The lease is over, and its node may be free. */
-  readonly passed: () => void;
+  /** The lease is over, and its node may be free; so may its job. */
+  readonly passed: (endedJob: boolean) => void;
   readonly issueVoucher: (task: string) => Promise<void>;
   readonly outbox: Pick<Outbox, 'done'>;
   readonly blocks: Pick<Blocks, 'height'>;
@@ -34,7 +34,7 @@ export class Verdicts {
       const verified = await this.#parts.verify(lease, signal);
       if (verified.done) {
         if (verified.outcome === 'rejected') this.#parts.rejected(lease);
-        else this.#parts.passed();
+        else this.#parts.passed(verified.endedJob === true);
         if (verified.settle !== undefined) void this.#settle(lease.task, verified.settle);
         return;
       }

@@ -13,7 +13,9 @@ export function demandOf(open: OpenDemand): Demand {
     nextRow: open.nextRow,
     rowCount: open.rowCount,
     isRun: open.kind === 'fine-tune',
+    ...(open.gang === undefined ? {} : { gang: open.gang }),
     queued: open.queued,
+    ...(open.promptBlocks === undefined ? {} : { prompt: { orgId: open.orgId, blocks: open.promptBlocks } }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { ENGINE_CAPABILITIES, reputationOf, shardOf, unitsFromJson, type Candidate } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
+import { loadSecondsOf, memoryNeedMib, modelRoomMib, type MarketFacts, type MemoryListed } from './model-facts.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 import type { Standstills } from './ports/standstills.ts';
@@ -8,28 +9,41 @@ import type { Standstills } from './ports/standstills.ts';
 const REPUTATION_STEPS = 1_000;
 const SPEED_DIGITS = 2;
 
-type Measured = (nodeId: string, digest: string) => number | undefined;
-
 export interface CandidatesPorts {
   readonly leases: Pick<LeaseStore, 'nodeRecords'>;
   readonly link: Pick<ProviderLink, 'nodes'>;
   readonly standstills: Pick<Standstills, 'shown'>;
+  /** The catalogue's; absent: it lists nothing. */
+  readonly listed?: MemoryListed;
 }
 
 /**
  * Connected nodes as the placement sees them, read anew, with what their schedulers show of them; without those that the market
  * does not know yet.
  */
-export async function candidatesOf({ leases, link, standstills }: CandidatesPorts): Promise<readonly Candidate[]> {
+export async function candidatesOf({
+  leases,
+  link,
+  standstills,
+  listed,
+}: CandidatesPorts): Promise<readonly Candidate[]> {
   const nodes = link.nodes();
+  const facts = listed === undefined ? {} : { listed };
   const [records, shown] = await Promise.all([leases.nodeRecords(nodes.map(({ id }) => id)), standstills.shown()]);
   const rests = new Map(shown.flatMap((one) => one.rests).map(({ nodeId, why, forMs }) => [nodeId, { why, forMs }]));
+  const kept = new Map(
+    shown
+      .flatMap((one) => one.reservations)
+      .flatMap(({ jobId, nodeIds, expiresInMs: forMs }) => nodeIds.map((id) => [id, { jobId, forMs }] as const)),
+  );
   const isFull = (id: string): boolean =>
     shown.some(({ full, shardCount }) => full.length > 0 && full.includes(shardOf(id, shardCount)));
   return nodes.flatMap((node) => {
     const record = records.get(node.id);
     if (record === undefined) return [];
-    return [{ ...candidateOf(node, record), rest: rests.get(node.id) ?? null, isSchedulerFull: isFull(node.id) }];
+    const { id } = node;
+    const now = { rest: rests.get(id) ?? null, reserved: kept.get(id) ?? null, isSchedulerFull: isFull(id) };
+    return [{ ...candidateOf(node, record, facts), ...now }];
   });
 }
 
@@ -42,7 +56,7 @@ export function gpusOf({ gpus }: Pick<Offer, 'gpus'>): Candidate['gpus'] {
 export function candidateOf(
   node: Pick<ConnectedNode, 'id' | 'offer' | 'draining'>,
   record: NodeRecord,
-  measured: Measured = () => undefined,
+  { measured, listed, loadS }: MarketFacts = {},
 ): Candidate {
   return {
     nodeId: node.id,
@@ -51,6 +65,7 @@ export function candidateOf(
     gpus: gpusOf(node.offer),
     cpuFreeMilli: node.offer.cpuMilli,
     memoryFreeMib: node.offer.memoryMib,
+    modelRoomMib: modelRoomMib(node.offer),
     isolation: node.offer.isolation,
     gpuRates: {},
     reputation: Math.round(reputationOf(record) * REPUTATION_STEPS) / REPUTATION_STEPS,
@@ -62,7 +77,9 @@ export function candidateOf(
     rowsUnaccepted: record.rowsInFlight,
     models: node.offer.engines.flatMap((engine) =>
       engine.models.map((model) => {
-        const speed = measured(node.id, model.digest) ?? record.speed[model.digest];
+        const speed = measured?.(node.id, model.digest) ?? record.speed[model.digest];
+        const memoryMib = memoryNeedMib(model, listed);
+        const loadTimeS = loadSecondsOf(model, listed, loadS?.(node.id, model.digest));
         return {
           name: model.name,
           kind: model.kind,
@@ -72,6 +89,8 @@ export function candidateOf(
           rates: unitsFromJson(model.rates),
           rowsPerSecond: Number((speed ?? model.rowsPerSecond).toPrecision(SPEED_DIGITS)),
           isClaimed: speed === undefined,
+          ...(memoryMib === undefined ? {} : { memoryMib }),
+          ...(loadTimeS === undefined ? {} : { loadS: Number(loadTimeS.toPrecision(SPEED_DIGITS)) }),
           capabilities: ENGINE_CAPABILITIES.filter((capability) => model.caps[capability]),
         };
       }),

@@ -165,7 +165,7 @@ describe('an auditor that was asked and gave no whole answer', () => {
     const told: string[] = [];
     const auditors = auditorsOver(() => nodes, {
       // A node answers; nothing else of the link is looked at.
-      link: { nodes: () => nodes, audit: () => Promise.resolve(answer()) } as unknown as ProviderLink,
+      link: { nodes: () => nodes, audit: () => Promise.resolve(answer()) } as unknown as ProviderLink, // whoever audits needs no more
       localEngine: () => Promise.resolve(own === null ? null : { engine: own, engineClass: 'c' }),
       clock: { nowMs: () => nowMs },
       unanswered: (nodeId) => void told.push(nodeId),

@@ -1,7 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import { ANY_NODE, type NodeNeeds } from '@freehold/domain';
-import type { Offer } from '@freehold/protocol';
+import type { Catalogue, Offer, OfferModel } from '@freehold/protocol';
 import { chooseStreamNodes, type Standing, type StreamAsk } from './choose-stream-nodes.ts';
+import { memoryListed } from './model-facts.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 
 const ask: StreamAsk = {
@@ -46,7 +47,7 @@ function node(
     region: change.region ?? 'eu',
     pools: change.pools ?? [],
     engines: [{ class: 'c', models: [model] }],
-  } as unknown as Offer;
+  } as unknown as Offer; // what a choice reads
   return {
     id,
     address: `0x${id}`,
@@ -61,6 +62,7 @@ function node(
 const standing: Standing = {
   isBenched: (id) => id === 'bad',
   reputation: (id) => (id === 'new' ? 0.9 : 0.99),
+  hasRun: (id) => id === 'proven',
 };
 const LIFTED = { maxCost: 10n ** 18n };
 const first = (): number => 0;
@@ -199,6 +201,70 @@ describe('choosing nodes for a stream', () => {
       'b',
       'c',
     ]);
+  });
+
+  it('leaves out who has not the memory to load the model, by the catalogue before the offer', () => {
+    const gpu = { model: 'T4', vramMib: 16_384, computeCapability: '7.5', driver: '550', milli: 500 };
+    const having = (
+      id: string,
+      gpus: number,
+      facts: Partial<OfferModel>,
+      more: readonly object[] = [],
+    ): ConnectedNode => {
+      const made = node(id, { loaded: false });
+      const model = { ...made.offer.engines[0]?.models[0], contextTokens: 1_000, slots: 2, ...facts } as OfferModel;
+      const models = [model, ...more.map((one) => ({ ...model, ...one }))];
+      const machine = { gpus: Array.from({ length: gpus }, () => gpu), memoryMib: 9_000 };
+      return { ...made, offer: { ...made.offer, ...machine, engines: [{ class: 'c', models }] } };
+    };
+    const memory = { weightsMib: 8_000, cacheBytesPerToken: 2 ** 20 };
+    const small = { memory: { weightsMib: 100, cacheBytesPerToken: 0 }, digest: 'small' };
+    const chosen = (one: ConnectedNode, more: Partial<StreamAsk> = {}): string | undefined => {
+      const { candidates, eliminated } = chooseStreamNodes({ ...ask, ...more }, [one], standing, first);
+      if (candidates.length === 0) expect(eliminated).toEqual({ 'model-memory': 1 });
+      return candidates[0]?.digest;
+    };
+    // 8,000 MiB and 2,000 tokens of a MiB each, and a tenth more: 11,000 MiB; a node lends half of each GPU.
+    expect(chosen(having('none', 0, { memory }))).toBeUndefined();
+    expect(chosen(having('one', 1, { memory }))).toBeUndefined();
+    expect(chosen(having('two', 2, { memory }))).toBe('sha256:0');
+    expect(chosen(having('unknown', 1, {}))).toBe('sha256:0');
+    expect(chosen(having('warm', 1, { memory, loaded: true }))).toBe('sha256:0');
+    expect(chosen(having('proven', 1, { memory }))).toBe('sha256:0');
+    expect(chosen(having('short', 1, { memory: { ...memory, cacheTokens: 100 } }))).toBeUndefined();
+    expect(chosen(having('short', 0, { memory: { ...memory, cacheTokens: 100 } }))).toBe('sha256:0');
+    expect(chosen(having('twice', 1, { memory }, [small]))).toBe('small');
+    const model = { name: 'm', quantisation: 'F32', memory: { weightsMib: 20_000, cacheBytesPerToken: 0 } };
+    const listed = memoryListed({ v: 1, models: [model] } as unknown as Catalogue); // what of it is read
+    expect(chosen(having('two', 2, { memory }), { listed })).toBeUndefined();
+    expect(chosen(having('two', 2, {}), { listed })).toBeUndefined();
+    expect(chosen(having('two', 2, { memory, quantisation: 'Q4' }), { listed })).toBe('sha256:0');
+  });
+
+  it('takes of cold nodes the one that loads soonest, and a warm one before all of them', () => {
+    const cold = (id: string, facts: Partial<OfferModel>, rate = '5'): ConnectedNode => {
+      const made = node(id, { loaded: false, rate });
+      const model = { ...made.offer.engines[0]?.models[0], contextTokens: 1, slots: 1, ...facts } as OfferModel;
+      return {
+        ...made,
+        offer: { ...made.offer, gpus: [], memoryMib: 99_000, engines: [{ class: 'c', models: [model] }] },
+      };
+    };
+    const weighs = { memory: { weightsMib: 5_120, cacheBytesPerToken: 0 } };
+    const nodes = [
+      cold('unknown', {}),
+      cold('slow', { loadS: 300 }),
+      cold('weighs', weighs),
+      cold('quick', { loadS: 2 }),
+    ];
+    expect(ids(nodes)).toEqual(['quick', 'weighs', 'unknown']);
+    expect(ids([...nodes, node('warm', { freeSlots: 0 })])[0]).toBe('warm');
+    // Ten seconds are worth the price once more, and eighteen are not.
+    expect(ids([cold('dear', { loadS: 1 }, '10'), cold('late', { loadS: 10 })])[0]).toBe('late');
+    expect(ids([cold('dear', { loadS: 1 }, '10'), cold('later', { loadS: 19 })])[0]).toBe('dear');
+    // No weights come faster than a bus carries them: a claim of nothing is not believed.
+    const giant = { loadS: 0, memory: { weightsMib: 80_000, cacheBytesPerToken: 0 } };
+    expect(ids([cold('b', giant), cold('a', { loadS: 1 })])[0]).toBe('a');
   });
 
   it('spreads evenly over equals', () => {

@@ -1,8 +1,11 @@
 import {
   ALIKE_S,
   ANY_NODE,
+  capFor,
   holdFor,
+  LOAD_ASSUMED_S,
   roomOf,
+  savedByCache,
   streamSeconds,
   streamTerms,
   unitsFromJson,
@@ -10,9 +13,9 @@ import {
   type Rates,
   type Usage,
 } from '@freehold/domain';
-import { isInRegion } from '@freehold/protocol';
+import { isInRegion, type OfferModel } from '@freehold/protocol';
 import type { ConnectedNode } from './ports/provider-link.ts';
-import { capFor } from './batch-cap.ts';
+import { fitsNode, loadSecondsOf, type MemoryListed } from './model-facts.ts';
 import type { StreamLease } from './ports/job-store.ts';
 import { unmetNeed, type UnmetNeed } from './unmet-need.ts';
 
@@ -27,6 +30,8 @@ export interface StreamAsk {
   readonly maxCost: bigint | null;
   /** The catalogue's; null where it has none for the model. */
   readonly ceiling: Rates | null;
+  /** What models take of memory by the catalogue; absent: it does not say. */
+  readonly listed?: MemoryListed | undefined;
   /** Answered by an adapter: only engines that load them fit. */
   readonly adapter?: boolean;
   readonly worst: Usage;
@@ -43,6 +48,13 @@ export interface StreamCandidate extends Omit<StreamLease, 'nonce'> {
   readonly cost: bigint;
   readonly reputation: number;
   readonly cachedTokens: number;
+  /** Seconds until it answers; 0 where it is loaded. */
+  readonly loadS: number;
+}
+
+/** What a node would serve a request by, and whether it has the memory for it. */
+interface Served extends StreamCandidate {
+  readonly fits: boolean;
 }
 
 export interface Choice {
@@ -57,20 +69,22 @@ export interface Choice {
   readonly priceThatWouldDo: bigint | null;
 }
 
-export type Obstacle = 'model' | 'region' | UnmetNeed | 'benched' | 'draining' | 'pool' | 'price';
+export type Obstacle = 'model' | 'model-memory' | 'region' | UnmetNeed | 'benched' | 'draining' | 'pool' | 'price';
 
 /** What the market thinks of nodes. */
 export interface Standing {
   readonly isBenched: (nodeId: string) => boolean;
   /** 0..1 */
   readonly reputation: (nodeId: string) => number;
+  /** Whether the market has counted rows of a model there. */
+  readonly hasRun: (nodeId: string, digest: string) => boolean;
 }
 
 /** Nodes that are tried one after the other before the requester is told that none took it. */
 export const STREAM_ATTEMPTS_MAX = 3;
 
 /**
- * Warm models first, then free slots, then what costs the requester least in price, company and prefill (`stream-score.ts` of the
+ * Warm models first, then free slots, then what costs the requester least in price, load, company and prefill (`stream-score.ts` of the
  * domain). Of those that are alike in that two are drawn, and the one with more room goes first: looking at two keeps the load nearly
  * as even as looking at all, and no herd runs to the one node that looked idle a second ago.
  *
@@ -108,10 +122,11 @@ function usualCap({ worst, ceiling }: StreamAsk, admitted: readonly StreamCandid
 function obstacleOf(
   ask: StreamAsk,
   node: ConnectedNode,
-  candidate: StreamCandidate | null,
+  candidate: Served | null,
   standing: Standing,
 ): Obstacle | null {
   if (candidate === null) return 'model';
+  if (!candidate.fits) return 'model-memory';
   if (!isInRegion(ask.region, node.offer.region)) return 'region';
   const { needs = ANY_NODE } = ask;
   const unmet = needs === ANY_NODE ? null : unmetNeed(needs, node.offer, standing.reputation(node.id));
@@ -122,34 +137,39 @@ function obstacleOf(
   return candidate.cost === 0n && node.offer.pools.length > 0 ? 'pool' : null;
 }
 
-function candidateFor(ask: StreamAsk, node: ConnectedNode, standing: Standing): StreamCandidate | null {
+/** By the first of its models that may serve the request and fits the node; by the first of all where none fits. */
+function candidateFor(ask: StreamAsk, node: ConnectedNode, standing: Standing): Served | null {
+  let first: Served | null = null;
   for (const engine of node.offer.engines) {
-    const model = engine.models.find(
-      (offered) =>
-        offered.name === ask.model && offered.kind === ask.kind && (ask.adapter !== true || offered.caps.lora),
-    );
-    if (model === undefined) continue;
-    const rates: Rates = unitsFromJson(model.rates);
-    return {
-      nodeId: node.id,
-      address: node.address,
-      digest: model.digest,
-      engineClass: engine.class,
-      rates,
-      loaded: model.loaded,
-      freeSlots: node.freeSlots,
-      busyChats: node.busyChats,
-      cost: holdFor(ask.worst, rates),
-      reputation: standing.reputation(node.id),
-      cachedTokens: keepsPrefixes(rates) ? (ask.cachedOn?.get(node.id) ?? 0) : 0,
-    };
+    for (const model of engine.models) {
+      if (model.name !== ask.model || model.kind !== ask.kind || (ask.adapter === true && !model.caps.lora)) continue;
+      const served = servedBy(ask, node, standing, engine.class, model);
+      if (served.fits) return served;
+      first ??= served;
+    }
   }
-  return null;
+  return first;
 }
 
-/** A node whose engine computes the same beginning of a prompt once asks less for it the second time: by that it says so. */
-function keepsPrefixes({ inputToken, cachedInputToken }: Rates): boolean {
-  return cachedInputToken !== undefined && cachedInputToken < (inputToken ?? 0n);
+function servedBy(
+  ask: StreamAsk,
+  node: ConnectedNode,
+  standing: Standing,
+  engineClass: string,
+  model: OfferModel,
+): Served {
+  const { id, address, freeSlots, busyChats } = node;
+  const { digest, loaded } = model;
+  const rates: Rates = unitsFromJson(model.rates);
+  return {
+    nodeId: id,
+    ...{ address, digest, engineClass, rates, loaded, freeSlots, busyChats },
+    cost: holdFor(ask.worst, rates),
+    reputation: standing.reputation(id),
+    cachedTokens: savedByCache(rates) > 0 ? (ask.cachedOn?.get(id) ?? 0) : 0,
+    loadS: loaded ? 0 : (loadSecondsOf(model, ask.listed) ?? LOAD_ASSUMED_S),
+    fits: fitsNode(model, node.offer, ask.listed, standing.hasRun(id, digest)),
+  };
 }
 
 interface Ranked {

@@ -1,9 +1,11 @@
 import {
   clearedRates,
-  clearingPrice,
+  clearedPrice,
   priceClassOf,
   TASK_TARGET_MS,
+  type Ask,
   type Candidate,
+  type ClearedPrice,
   type Demand,
   type Placement,
   type PriceClass,
@@ -15,12 +17,12 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 export const PRICE_TICK_MS = TASK_TARGET_MS;
 
 /**
- * The batch road's prices of this tick, one per (model, capability): made when the first decision of the tick asks for it, and
+ * The batch road's prices of this tick, by (model, capability) and by which nodes may do the work: made when the first decision of the tick asks for it, and
  * then everybody's. Only a price; who gets the work is the placement's to say. It can be lost at any moment: the next tick has its own.
  */
 export class ClearedPrices {
   readonly #clock: MonotonicClock;
-  readonly #prices = new Map<string, bigint | null>();
+  readonly #prices = new Map<string, ClearedPrice>();
   #until = Number.NEGATIVE_INFINITY;
 
   constructor(clock: MonotonicClock) {
@@ -39,18 +41,21 @@ export class ClearedPrices {
       this.#until = nowMs + PRICE_TICK_MS;
     }
     const asks = new Map(demands.map(({ ask }) => [ask.jobId, ask]));
+    const known = new Map<Ask, bigint | null>();
     return placements.map(({ jobId, model }) => {
       const ask = asks.get(jobId);
       const of = ask === undefined ? null : priceClassOf(ask);
       if (ask === undefined || of === null) return model.rates;
-      return clearedRates(of, model.rates, ask.rateCaps, this.#priceOf(of, demands, candidates));
+      const price = known.get(ask) ?? this.#priceOf(of, demands, candidates)(ask);
+      known.set(ask, price);
+      return clearedRates(of, model.rates, ask.rateCaps, price);
     });
   }
 
-  #priceOf(of: PriceClass, demands: readonly Demand[], candidates: () => Iterable<Candidate>): bigint | null {
+  #priceOf(of: PriceClass, demands: readonly Demand[], candidates: () => Iterable<Candidate>): ClearedPrice {
     const known = this.#prices.get(of.key);
     if (known !== undefined) return known;
-    const price = clearingPrice(of, demands, candidates(), PRICE_TICK_MS);
+    const price = clearedPrice(of, demands, candidates(), PRICE_TICK_MS);
     this.#prices.set(of.key, price);
     return price;
   }

@@ -99,7 +99,8 @@ export class EarlyHands {
       await handle(message, this.#stop.signal);
       this.#mark(message);
     } catch (error) {
-      report(`work of topic ${topic}, taken early`, error);
+      // Who is closed while it waits for something has done nothing wrong.
+      if (!this.#stop.signal.aborted) report(`work of topic ${topic}, taken early`, error);
       // The claim runs out by itself where even this fails.
       await outbox.giveUp([message.outboxId]).catch((why: unknown) => report('giving filed work up', why));
     }

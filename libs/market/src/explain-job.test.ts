@@ -1,10 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
+import { shardOf } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
 import { explainJob, type ExplainPorts, type JobExplanation } from './explain-job.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import type { JobView } from './ports/job-store.ts';
 import type { NodeRecord, OpenDemand } from './ports/lease-store.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
+import type { Standstill } from './ports/standstills.ts';
 
 const RECORD = {
   ...{ payout: 'p', rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0, benchedForMs: 0, benchedWhy: null },
@@ -16,7 +18,7 @@ const OPEN: OpenDemand = {
   ...{ nextRow: 0, rowCount: 4, queued: [], endpoint: '/v1/chat/completions' },
 };
 const returned = { taskId: 't', epoch: 2, rowFrom: 0, rowTo: 4, attempts: 1, lastNode: 'a', waitedMs: 4_000 };
-const job = { ...OPEN, id: 'own', metadata: {}, tuned: null } as unknown as JobView;
+const job = { ...OPEN, id: 'own', metadata: {}, tuned: null } as unknown as JobView; // what an explanation reads
 
 interface NodeNow {
   readonly leases?: number;
@@ -28,6 +30,7 @@ async function explained(
   nodes: Readonly<Record<string, NodeNow>>,
   own: OpenDemand | null,
   open: readonly OpenDemand[] = own === null ? [] : [own],
+  shown: readonly Standstill[] = [],
 ): Promise<JobExplanation | null> {
   const model = { digest: 'd', rates: { inputToken: '1' }, rowsPerSecond: 10, slots: 1, caps: {} };
   const connected = Object.entries(nodes).map(([id, { models = { m: true } }]) => {
@@ -41,7 +44,7 @@ async function explained(
       isolation: 'none',
       engines: [{ class: 'c', models: served }],
     };
-    return { id, offer: offer as unknown as Offer, draining: false } as unknown as ConnectedNode;
+    return { id, offer: offer as unknown as Offer, draining: false } as unknown as ConnectedNode; // likewise
   });
   const records = new Map<string, NodeRecord>(
     Object.entries(nodes).map(([nodeId, { leases = 0 }]) => [nodeId, { ...RECORD, nodeId, leasesInFlight: leases }]),
@@ -53,7 +56,7 @@ async function explained(
       demandOf: async () => (own === null ? [] : [own]),
     },
     link: { nodes: () => connected },
-    standstills: { shown: async () => [] },
+    standstills: { shown: async () => shown },
   };
   return await explainJob(ports, job, OPEN.deadlineInMs);
 }
@@ -85,5 +88,52 @@ describe('why a job waits', () => {
     const none = await explained({ a: {} }, null);
     expect(none).toMatchObject({ fitting: 1, waits: false });
     expect(none?.summary).toBe('None of its rows waits for a node now. 1 of 1 nodes fit.');
+  });
+
+  it('is for several nodes at once: how many are free, which are kept for it, and until when; others see them as kept', async () => {
+    const nodes = { a: {}, b: { leases: 1 }, c: { leases: 1 } };
+    const gang = { ...OPEN, gang: 3 };
+    const kept = { jobId: 'own', orgId: 'o', nodeIds: ['a', 'b', 'c'], startsInMs: 7_500, expiresInMs: 37_500 };
+    const quiet = { rests: [], full: [], shardCount: 1, gangShards: [0] };
+    const why = await explained(nodes, gang, [gang], [{ ...quiet, reservations: [kept] }]);
+    expect(why).toMatchObject({
+      fitting: 1,
+      members: 3,
+      reservation: { job: 'own', nodes: ['a', 'b', 'c'], startsInS: 8, expiresInS: 38 },
+      eliminated: [{ constraint: 'alone', nodes: 2 }],
+    });
+    expect(why?.summary).toContain('waits for 3 nodes at once, and 1 of 3 fit');
+    expect(why?.summary).toContain('3 nodes are kept for it, which begins on them in about 8 s; in 38 s at the latest');
+    const other = { ...kept, jobId: 'other', orgId: 'another' };
+    const beside = await explained(nodes, OPEN, [OPEN], [{ ...quiet, reservations: [other] }]);
+    expect(beside).toMatchObject({
+      fitting: 0,
+      eliminated: [{ constraint: 'reserved', nodes: 3, endsInS: 38 }],
+      reservations: [{ job: null, startsInS: 8, expiresInS: 38 }],
+    });
+    expect(beside?.summary).toContain("kept for another's batch");
+    const ofOwn = await explained(nodes, OPEN, [OPEN], [{ ...quiet, reservations: [{ ...other, orgId: 'o' }] }]);
+    expect(ofOwn?.reservations).toMatchObject([{ job: 'other' }]);
+  });
+
+  it('is that no scheduler has as many nodes as it begins on, where that is why', async () => {
+    const names = Array.from({ length: 8 }, (_, n) => `n${n}`);
+    const nodes = Object.fromEntries(names.map((name) => [name, {}]));
+    const gang = { ...OPEN, gang: 7 };
+    const quiet = { rests: [], full: [], shardCount: 2, reservations: [] };
+    const ofFirst = names.filter((name) => shardOf(name, 2) === 0).length;
+    const two = [
+      { ...quiet, gangShards: [0] },
+      { ...quiet, gangShards: [1] },
+    ];
+    const scattered = await explained(nodes, gang, [gang], two);
+    const most = Math.max(ofFirst, 8 - ofFirst);
+    expect(most).toBeLessThan(7);
+    expect(scattered).toMatchObject({ fitting: most, eliminated: [{ constraint: 'scheduler', nodes: 8 - most }] });
+    expect(scattered?.summary).toContain(`waits for 7 nodes at once, and ${most} of 8 fit`);
+    expect(scattered?.relaxations).toMatchObject([
+      { constraints: ['nodes'], changes: [`ask for ${most} nodes at once`] },
+    ]);
+    expect(await explained(nodes, gang, [gang], [{ ...quiet, gangShards: [0, 1] }])).toMatchObject({ fitting: 8 });
   });
 });

@@ -4,6 +4,7 @@ import type { LeaseStore, OpenDemand } from './ports/lease-store.ts';
 import { askOf, askOfJob, demandOf } from './ask-of.ts';
 import { candidatesOf, type CandidatesPorts } from './candidate-of.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
+import { gangStanding, ofOneScheduler, type GangStanding } from './explain-gangs.ts';
 import { lookAtWarmth } from './look-at-warmth.ts';
 
 export interface ExplainPorts extends CandidatesPorts {
@@ -11,7 +12,7 @@ export interface ExplainPorts extends CandidatesPorts {
 }
 
 /** Why a job's rows are (not) being placed now. `waits`: whether any of them waits for a node at all. */
-export type JobExplanation = Explanation & { readonly waits: boolean };
+export type JobExplanation = Explanation & GangStanding & { readonly waits: boolean };
 
 /** Over the nodes this process sees. Null before its model is known. */
 export async function explainJob(
@@ -25,7 +26,12 @@ export async function explainJob(
     const explanation = explainPlacement(askOfJob(job, job.model, deadlineInMs), candidates);
     return { ...explanation, waits: false, summary: `None of its rows waits for a node now. ${explanation.summary}` };
   }
-  return { ...(await explainOpen(ports, own, candidates)), waits: true };
+  const shown = await ports.standstills.shown();
+  const among = own.gang === undefined ? candidates : ofOneScheduler(askOf(own), candidates, shown);
+  const explanation = await explainOpen(ports, own, among);
+  const { says, ...gangs } = gangStanding(own, askOf(own), candidates, shown);
+  const summary = [explanation.summary, ...(says === '' ? [] : [says])].join(' ');
+  return { ...explanation, ...gangs, summary, waits: true };
 }
 
 async function explainOpen(
@@ -35,7 +41,9 @@ async function explainOpen(
 ): Promise<Explanation> {
   const ask = patientAsk(own, candidates);
   // Where everybody has everything loaded, nobody waits for it.
-  if (candidates.every(({ models }) => models.every(({ loaded }) => loaded))) return explainPlacement(ask, candidates);
+  const { gang: members } = own;
+  const isWarm = candidates.every(({ models }) => models.every(({ loaded }) => loaded));
+  if (isWarm || members !== undefined) return explainPlacement(ask, candidates, { members });
   const open = await leases.demand(DECISION_JOBS_MAX, 1);
   // With more open jobs than a decision looks at, this one has its turn all the same.
   const all = open.some(({ jobId }) => jobId === own.jobId) ? open : [...open.slice(1), own];
@@ -43,7 +51,7 @@ async function explainOpen(
   const demand = warmth.demands.find((one) => one.ask.jobId === own.jobId);
   const gained = demand?.ask.loadGainS;
   const warmAsk = gained === undefined ? ask : { ...ask, loadGainS: gained };
-  return explainPlacement(warmAsk, warmth.candidates, demand && warmth.waitOf(demand));
+  return explainPlacement(warmAsk, warmth.candidates, { warmWait: demand && warmth.waitOf(demand) });
 }
 
 /**

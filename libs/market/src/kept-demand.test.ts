@@ -117,6 +117,34 @@ describe('kept demand', () => {
     expect(ids(demand.next())).toEqual(['job-0', 'job-1', 'job-2', 'job-4']);
   });
 
+  it('forgets without a question what leases leave nothing of, and reads again what they leave something of', async () => {
+    const store = new Store();
+    const back = (taskId: string): OpenDemand['queued'][number] => ({
+      ...{ taskId, epoch: 2, rowFrom: 0, rowTo: 1, attempts: 1, lastNode: null, waitedMs: 0 },
+    });
+    store.add('whole');
+    store.add('part');
+    store.add('came-back', { nextRow: 10, queued: [back('a'), back('b')] });
+    store.add('run', { kind: 'fine-tune' });
+    const demand = kept(store);
+    await demand.refresh();
+    const before = store.questions;
+    demand.leased('whole', [
+      { taskId: null, rowTo: 4 },
+      { taskId: null, rowTo: 10 },
+    ]);
+    await demand.refresh();
+    expect([store.questions - before, ids(demand.next()).includes('whole')]).toEqual([0, false]);
+    demand.leased('part', [{ taskId: null, rowTo: 9 }]);
+    demand.leased('came-back', [{ taskId: 'a', rowTo: 10 }]);
+    demand.leased('run', [{ taskId: null, rowTo: 10 }]);
+    demand.leased('never-seen', [{ taskId: null, rowTo: 10 }]);
+    store.jobs.set('part', { ...open('part'), nextRow: 9 });
+    store.jobs.delete('run');
+    await demand.refresh();
+    expect([store.questions - before, new Set(ids(demand.next()))]).toEqual([1, new Set(['part', 'came-back'])]);
+  });
+
   it('gives every organisation and every kind of demand its turn, the most urgent jobs of each first', async () => {
     const store = new Store();
     for (let i = 0; i < 3_000; i += 1)

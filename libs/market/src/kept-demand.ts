@@ -1,4 +1,4 @@
-import { PRIORITY_STEP_MS } from '@freehold/domain';
+import { PRIORITY_STEP_MS, type Placement } from '@freehold/domain';
 import type { LeaseStore, OpenDemand } from './ports/lease-store.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
@@ -52,6 +52,7 @@ export class KeptDemand {
   readonly #jobs = new Map<string, Kept>();
   readonly #groups = new Map<string, Group>();
   readonly #stale = new Set<string>();
+  readonly #gangs = new Set<string>();
   /** By their most urgent jobs; null when that has to be looked at again. */
   #inOrder: Group[] | null = null;
   #turn = 0;
@@ -68,6 +69,22 @@ export class KeptDemand {
     return this.#jobs.size;
   }
 
+  /** A job with rows that wait, as of now and as far as this process knows. */
+  of(jobId: string): OpenDemand | undefined {
+    const kept = this.#jobs.get(jobId);
+    return kept === undefined ? undefined : asOf(kept, this.#ports.clock.nowMs());
+  }
+
+  /** Whether a job waits to begin on several nodes at once. */
+  isGang(jobId: string): boolean {
+    return this.#jobs.get(jobId)?.open.gang !== undefined;
+  }
+
+  /** Whether any does. */
+  get hasGangs(): boolean {
+    return this.#gangs.size > 0;
+  }
+
   /** Whether rows of the job wait, as far as this process knows. */
   isOpen(jobId: string): boolean {
     return this.#jobs.has(jobId);
@@ -81,6 +98,17 @@ export class KeptDemand {
   /** Something happened to a job: it is read again before the next decision. */
   touch(jobId: string): void {
     this.#stale.add(jobId);
+  }
+
+  /**
+   * Leases were written as decided. A job of which they leave nothing waits no more, without a question: what comes back of it is
+   * told as a move. Whatever else may be left of it is read again.
+   */
+  leased(jobId: string, leases: readonly Pick<Placement, 'taskId' | 'rowTo'>[]): void {
+    const open = this.#jobs.get(jobId)?.open;
+    if (open === undefined) return;
+    if (isAllOf(open, leases)) this.#drop(jobId);
+    else this.touch(jobId);
   }
 
   /** Brings what moved up to date; the first time reads everything. */
@@ -187,6 +215,8 @@ export class KeptDemand {
       this.#inOrder = null;
     }
     this.#jobs.set(open.jobId, kept);
+    if (open.gang === undefined) this.#gangs.delete(open.jobId);
+    else this.#gangs.add(open.jobId);
   }
 
   #groupOf(name: string, kind: string): Group {
@@ -201,11 +231,23 @@ export class KeptDemand {
     const known = this.#jobs.get(jobId);
     if (known === undefined) return;
     this.#jobs.delete(jobId);
+    this.#gangs.delete(jobId);
     const { jobs, name } = known.group;
     jobs.splice(placeOf(jobs, known), 1);
     if (jobs.length === 0) this.#groups.delete(name);
     this.#inOrder = null;
   }
+}
+
+/** Whether leases take all that waited of a job. A run goes on from where its lease ends, and of many tasks not all were read. */
+function isAllOf(
+  { kind, nextRow, rowCount, queued }: OpenDemand,
+  leases: readonly Pick<Placement, 'taskId' | 'rowTo'>[],
+): boolean {
+  if (kind === 'fine-tune' || queued.length >= QUEUED_MAX) return false;
+  const reached = leases.reduce((most, { taskId, rowTo }) => (taskId === null ? Math.max(most, rowTo) : most), nextRow);
+  const taken = new Set(leases.map(({ taskId }) => taskId));
+  return reached >= rowCount && queued.every(({ taskId }) => taken.has(taskId));
 }
 
 function asOf({ open, readAtMs }: Kept, nowMs: number): OpenDemand {
@@ -221,10 +263,13 @@ function asOf({ open, readAtMs }: Kept, nowMs: number): OpenDemand {
 
 /** Everything that a node is chosen by, but for the time left. */
 function kindOf(open: OpenDemand): string {
-  const { kind, endpoint, model, wearsAdapter, region, needs, poolId, verify, rateCaps } = open;
+  const { kind, endpoint, model, wearsAdapter, region, needs, gang, poolId, verify, rateCaps } = open;
   const caps = Object.entries(rateCaps).map(([unit, rate]) => `${unit}=${String(rate)}`);
   const asked = needs === undefined ? '' : JSON.stringify(needs);
-  return [kind, endpoint, model, wearsAdapter, region ?? '', asked, poolId ?? '', verify, ...caps.sort()].join(' ');
+  const nodes = gang === undefined ? '' : String(gang);
+  return [kind, endpoint, model, wearsAdapter, region ?? '', asked, nodes, poolId ?? '', verify, ...caps.sort()].join(
+    ' ',
+  );
 }
 
 /** The most urgent jobs of a group, and of the others those whose turn it is: they fit nowhere or somewhere as their time left says. */

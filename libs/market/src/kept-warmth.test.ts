@@ -113,6 +113,24 @@ describe('warmth, as the scheduler keeps it', () => {
     expect(isOtherLoaded(x)).toBe(true);
   });
 
+  it('takes nothing as gone where there is room for both, and all that had to go where there is not', () => {
+    const sized = (modelRoomMib: number): Candidate => {
+      const x = node('x', 'other', { modelRoomMib });
+      return { ...x, models: [...x.models, model('third', true)].map((one) => ({ ...one, memoryMib: 1_000 })) };
+    };
+    const loadedAfter = (modelRoomMib: number): string[] => {
+      warmth = new KeptWarmth({ nowMs: () => nowMs });
+      placer = new Placer();
+      const x = sized(modelRoomMib);
+      put(x);
+      expect(placed(demand(8))).toEqual(['x']);
+      return warmth.priced(x).models.flatMap(({ name, loaded }) => (loaded ? [name] : []));
+    };
+    expect(loadedAfter(3_000)).toEqual(['m', 'other', 'third']);
+    expect(loadedAfter(2_999)).toHaveLength(2);
+    expect(loadedAfter(1_999)).toEqual(['m']);
+  });
+
   it('counts on a load while it lasts, though the offer changes in the middle of it', () => {
     put(busy(node('holder', 'm')), node('x', 'other'), node('y', 'other'));
     expect(placed(demand(64, WAIT_MS))).toEqual(['x']);

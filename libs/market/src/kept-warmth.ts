@@ -1,7 +1,7 @@
 import {
   DemandMeter,
+  displacedBy,
   evictPriceOf,
-  leastMissed,
   LoadedModels,
   LOAD_ASSUMED_S,
   loadSeconds,
@@ -20,7 +20,6 @@ import type { MonotonicClock } from './ports/surroundings.ts';
 const REPRICE_MS = 5_000;
 /** A node that got work for a model has it loaded or is about to, for so long after, whatever its offer says. */
 const WARMED_MS = 3 * LOAD_ASSUMED_S * 1_000;
-const LOAD_MS = LOAD_ASSUMED_S * 1_000;
 /** A load may take so much longer than it should, and be said so much later: nodes ask their engines every five seconds. */
 const LOAD_GRACE_MS = 10_000;
 /** However long a load should take, nobody counts on it for longer. */
@@ -150,7 +149,8 @@ export class KeptWarmth {
     const nowMs = this.#clock.nowMs();
     return new ModelDemands(this.#loaded, demands, {
       perSecond: (model) => this.#meter.perSecond(model, nowMs / 1_000),
-      isLoading: (slotClass) => nowMs - (this.#servedAtMs.get(slotClass) ?? Number.NEGATIVE_INFINITY) < LOAD_MS,
+      isLoading: (slotClass, loadS) =>
+        nowMs - (this.#servedAtMs.get(slotClass) ?? Number.NEGATIVE_INFINITY) < loadS * 1_000,
     });
   }
 
@@ -215,19 +215,19 @@ export class KeptWarmth {
       if (before?.came.has(model) === true) before.atMs = nowMs;
       return null;
     }
-    const goes = leastMissed(node, served.engineClass, this.#priceOf)?.name;
+    const goes = [...(displacedBy(node, served, this.#priceOf)?.names ?? [])].filter((name) => name !== model);
     const untilMs = nowMs + Math.min(LOAD_MS_MAX, loadSeconds(served) * 1_000 + LOAD_GRACE_MS);
     const came = new Map([...(before?.came ?? []), [model, untilMs] as const]);
-    if (goes !== undefined && goes !== model) came.delete(goes);
+    for (const name of goes) came.delete(name);
     const after: Warmed = {
       offered: before?.offered ?? loadedOf(node),
       came,
-      gone: new Set([...(before?.gone ?? []), ...(goes === undefined ? [] : [goes])].filter((name) => name !== model)),
+      gone: new Set([...(before?.gone ?? []), ...goes].filter((name) => name !== model)),
       isDoubted: before?.isDoubted ?? false,
       atMs: nowMs,
     };
     this.#warmed.set(nodeId, after);
-    this.#changeLoaded(node, (name, loaded) => name === model || (loaded && name !== goes));
+    this.#changeLoaded(node, (name, loaded) => name === model || (loaded && !goes.includes(name)));
     return { before, after };
   }
 

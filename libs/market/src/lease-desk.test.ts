@@ -23,7 +23,7 @@ function deskOfTwo(
       [KEPT, OTHER].filter(({ task }) => !held.some((lease) => lease.task === task)),
     moved: async () => {
       looks += 1;
-      return { cursor: '0', nodeIds: [], jobIds: [] };
+      return { cursor: '0', nodeIds: [], jobIds: [], filed: [] };
     },
     demandPage: async () => waiting,
     demandOf: async () => [],
@@ -36,7 +36,7 @@ function deskOfTwo(
   };
   const ports = {
     leases,
-    link: { nodes: () => [] },
+    link: { nodes: () => [], changes: () => ({ mark: 0, nodes: null }) },
     entropy: { bytes: (length: number) => new Uint8Array(length) },
     clock: { nowMs: () => 0 },
     report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
@@ -82,7 +82,7 @@ describe('a hello at a scheduler', () => {
 describe('what a scheduler shows of its nodes', () => {
   it('is who rests, why and for how long', async () => {
     const { desk } = deskOfTwo();
-    expect(desk.standstill()).toEqual({ rests: [], full: [], shardCount: 1 });
+    expect(desk.standstill()).toEqual({ rests: [], full: [], shardCount: 1, reservations: [], gangShards: [] });
     await desk.refuse('n', { task: 'kept', epoch: 1 }, 'NO_SLOT');
     desk.auditUnanswered('other');
     expect(desk.standstill().rests).toEqual([

@@ -8,8 +8,10 @@ import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
 import type { HeldShard } from './ports/shards.ts';
 import type { Standstill } from './ports/standstills.ts';
+import type { MemoryListed } from './model-facts.ts';
 import { offerFault } from './refuse-offer.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
+import { LoadMeter } from './load-meter.ts';
 import { SpeedMeter } from './speed-meter.ts';
 
 /** A node that refused or broke is left alone this long, doubling up to the maximum: no storm of refusals. */
@@ -37,6 +39,10 @@ export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYield
   readonly resendVouchers: (nodeId: string) => Promise<void>;
   /** A node says that it has stored a voucher. Only its own are its to confirm. */
   readonly voucherKept: (nodeId: string, task: string) => Promise<void>;
+  /** The catalogue's; absent: it lists nothing. */
+  readonly listed?: MemoryListed;
+  /** A node has committed to a lease: its verdict is filed. */
+  readonly committed: () => void;
   /** {@link STALL_MS}, where it is not another. */
   readonly stallMs?: number;
   /** {@link LEASES_RUNNING_MAX}, where it is not another. */
@@ -56,6 +62,7 @@ export class LeaseDesk implements LinkEvents {
   readonly #busy = new Map<string, number>();
   readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
   readonly #speeds = new SpeedMeter();
+  readonly #loads = new LoadMeter();
   readonly #placement: TaskPlacement;
   /** Leases whose nodes were asked for them, and why. */
   readonly #askedToYield = new Map<string, string>();
@@ -75,6 +82,8 @@ export class LeaseDesk implements LinkEvents {
       clock: ports.clock,
       resting: (nodeId) => this.#isResting(nodeId) || (this.#busy.get(nodeId) ?? 0) > ports.clock.nowMs(),
       measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
+      loadS: (nodeId, digest) => this.#loads.seconds(nodeId, digest),
+      ...(ports.listed === undefined ? {} : { listed: ports.listed }),
       hasRoom: () => this.#takesMore(),
       granted: (lease) => this.#run(lease),
       askToYield: (lease, why) => this.#askToYield(lease, why),
@@ -170,6 +179,7 @@ export class LeaseDesk implements LinkEvents {
   /** Who has no time for an audit has none for new work: else it would pay to leave audits to others. */
   auditUnanswered(nodeId: string): void {
     this.#busy.set(nodeId, this.#ports.clock.nowMs() + AUDIT_REST_MS);
+    this.#placement.touch(nodeId);
   }
 
   gone(_nodeId: string): void {
@@ -186,6 +196,11 @@ export class LeaseDesk implements LinkEvents {
     if (!this.#closed) this.#placement.nudge();
   }
 
+  /** Whether a decision took into account what was filed for the placement under this id. */
+  considered(outboxId: string): boolean {
+    return this.#placement.considered(outboxId);
+  }
+
   /** Waits until no placement is being decided or written. */
   async settled(): Promise<void> {
     await this.#placement.settled();
@@ -196,20 +211,26 @@ export class LeaseDesk implements LinkEvents {
     if (this.#closed || this.#running.has(key)) return;
     const controller = new AbortController();
     this.#running.set(key, { nodeId: lease.nodeId, controller });
-    void this.#drive(lease, controller.signal).finally(() => {
+    void this.#drive(lease, controller.signal).then((isCommitted) => {
       this.#running.delete(key);
       this.#askedToYield.delete(key);
       this.#placement.ended(lease);
       this.#placement.touch(lease.nodeId);
-      this.wake();
+      // What does not end with a commitment may bring rows back.
+      if (!isCommitted) return this.wake();
+      this.nudge();
+      this.#ports.committed();
     });
   }
 
-  async #drive(lease: GrantedLease, signal: AbortSignal): Promise<void> {
+  /** @returns whether its node has committed to all of its rows. Throws nothing. */
+  async #drive(lease: GrantedLease, signal: AbortSignal): Promise<boolean> {
     try {
       const measure = this.#speeds.lease(lease.nodeId, lease.digest);
+      const load = this.#loads.lease(lease.nodeId, lease.digest, this.#ports.clock.nowMs(), this.#isLoad(lease));
       const onRows = (rows: number): void => {
         measure(rows, this.#ports.clock.nowMs());
+        load.rows(rows, this.#ports.clock.nowMs());
         this.#placement.progressed(lease, rows);
       };
       const whyYielded = (): string | null => this.#askedToYield.get(leaseKey(lease)) ?? null;
@@ -217,12 +238,24 @@ export class LeaseDesk implements LinkEvents {
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
       const speed = this.#speeds.rowsPerSecond(lease.nodeId, lease.digest);
+      load.ended(speed);
       if (speed !== undefined) await this.#leases.rememberSpeed(lease.nodeId, lease.digest, speed);
+      return end.end === 'committed';
     } catch (error) {
       // The lease stays as it is: its node presents it again, or its clock runs out.
       this.#rest(lease.nodeId);
       this.#ports.report(`running lease ${lease.task}.${lease.epoch}`, error);
+      return false;
     }
+  }
+
+  /** Whether its node has to load the model before anything else: what that takes can be seen. */
+  #isLoad(lease: GrantedLease): boolean {
+    const { nodeId, digest } = lease;
+    if (!this.#placement.offersUnloaded(nodeId, digest)) return false;
+    const own = leaseKey(lease);
+    for (const [key, running] of this.#running) if (running.nodeId === nodeId && key !== own) return false;
+    return true;
   }
 
   /** The node says its last checkpoint and yields as for its owner: what it signed is kept and paid, the rest is leased again. */
@@ -269,6 +302,8 @@ export class LeaseDesk implements LinkEvents {
       rests: [...left('it refused or broke a lease', rests), ...left('it left an audit unanswered', this.#busy)],
       full: this.#hasRoom() ? [] : this.#placement.shards,
       shardCount: this.#placement.shardCount,
+      reservations: this.#placement.reservations(),
+      gangShards: this.#placement.hasGangs ? this.#placement.shards : [],
     };
   }
 
@@ -286,6 +321,7 @@ export class LeaseDesk implements LinkEvents {
     const before = this.#rests.get(nodeId)?.restMs ?? REST_MS / 2;
     const restMs = Math.min(REST_MS_MAX, before * 2);
     this.#rests.set(nodeId, { untilMs: this.#ports.clock.nowMs() + restMs, restMs });
+    this.#placement.touch(nodeId);
   }
 
   #hasRoom(): boolean {

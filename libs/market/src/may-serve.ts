@@ -12,6 +12,7 @@ import {
 import { isInRegion, nodeNeedsOf, type Offer, type OfferModel } from '@freehold/protocol';
 import type { JobView } from './ports/job-store.ts';
 import type { NodeRecord } from './ports/lease-store.ts';
+import { fitsNode, type MemoryListed } from './model-facts.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 import { unmetNeed } from './unmet-need.ts';
 
@@ -26,6 +27,12 @@ export interface ServeTerms {
   readonly needs: NodeNeeds;
 }
 
+/** A model that a node offers, as far as it decides whether it may serve. */
+type Offered = Pick<
+  OfferModel,
+  'name' | 'quantisation' | 'contextTokens' | 'slots' | 'memory' | 'loaded' | 'rates' | 'caps'
+>;
+
 export const ANY_TERMS: ServeTerms = { region: null, rateCaps: null, wearsAdapter: false, needs: ANY_NODE };
 
 export function serveTermsOf(job: Pick<JobView, 'region' | 'rateCaps' | 'tuned' | 'metadata'>): ServeTerms {
@@ -35,11 +42,16 @@ export function serveTermsOf(job: Pick<JobView, 'region' | 'rateCaps' | 'tuned' 
 
 export function mayServe(
   { region, rateCaps, wearsAdapter, needs }: ServeTerms,
-  offer: Pick<Offer, 'node' | 'region' | 'gpus' | 'isolation'>,
-  model: Pick<OfferModel, 'rates' | 'caps'>,
-  reputation: number,
+  offer: Pick<Offer, 'node' | 'region' | 'gpus' | 'memoryMib' | 'isolation'>,
+  model: Offered,
+  {
+    reputation,
+    hasRun,
+    listed,
+  }: { readonly reputation: number; readonly hasRun: boolean; readonly listed: MemoryListed | undefined },
 ): boolean {
   if (!isInRegion(region, offer.region) || (wearsAdapter && !model.caps.lora)) return false;
+  if (!fitsNode(model, offer, listed, hasRun)) return false;
   if (rateCaps !== null && !withinCaps(unitsFromJson(model.rates), rateCaps)) return false;
   return needs === ANY_NODE || unmetNeed(needs, offer, reputation) === null;
 }
@@ -55,16 +67,25 @@ export function paceOf(
   records: ReadonlyMap<string, NodeRecord>,
   model: string,
   terms: ServeTerms,
+  listed?: MemoryListed,
 ): NodesPace {
   const all: NodeSpeed[] = [];
   const able: NodeSpeed[] = [];
   for (const { id, offer, draining } of nodes) {
     const record = records.get(id);
-    const served = offer.engines.flatMap(({ models }) => models).find(({ name }) => name === model);
-    if (record === undefined || served === undefined || draining || record.benchedForMs > 0) continue;
+    if (record === undefined || draining || record.benchedForMs > 0) continue;
+    const may = (one: OfferModel): boolean => {
+      const hasRun = record.speed[one.digest] !== undefined;
+      return mayServe(terms, offer, one, { reputation: reputationOf(record), hasRun, listed });
+    };
+    const named = offer.engines.flatMap(({ models }) => models.filter(({ name }) => name === model));
+    // Of several that a node has of this name, one that may serve would.
+    const fitting = named.find(may);
+    const served = fitting ?? named[0];
+    if (served === undefined) continue;
     const speed = { measured: record.speed[served.digest] ?? 0, claimed: served.rowsPerSecond };
     all.push(speed);
-    if (mayServe(terms, offer, served, reputationOf(record))) able.push(speed);
+    if (fitting !== undefined) able.push(speed);
   }
   const [pace, market] = [marketPace(able, all), marketPace(all)];
   const isKnown = pace.rowsPerSecond !== null && market.rowsPerSecond !== null && market.rowsPerSecond > 0;

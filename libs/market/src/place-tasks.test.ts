@@ -1,5 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import { ANYWHERE, LEASES_AHEAD, NEWCOMER_ROWS, type Demand, type Placement } from '@freehold/domain';
+import {
+  ANYWHERE,
+  LEASES_AHEAD,
+  NEWCOMER_ROWS,
+  RESERVATION_GRACE_MS,
+  type Demand,
+  type Placement,
+} from '@freehold/domain';
 import { TaskPlacement, withoutUnderWay } from './place-tasks.ts';
 import type { GrantedLease, LeaseWish, NodeRecord, OpenDemand } from './ports/lease-store.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
@@ -96,6 +103,25 @@ describe('placing', () => {
     expect((await world.wakes())?.map(({ nodeId }) => nodeId)).toEqual(['a', 'a']);
     await world.writes(1);
   });
+  it('has considered what was filed when a decision read its job, and not when that failed', async () => {
+    const world = new World(0);
+    world.connect('a');
+    await world.wakes();
+    world.filed = [{ outboxId: '7', jobId: 'k' }];
+    world.isBroken = true;
+    await world.wakes();
+    expect([world.reports, world.placement.considered('7')]).toEqual([['placing'], false]);
+    world.isBroken = false;
+    world.waits('k', {});
+    expect((await world.wakes())?.map(({ jobId }) => jobId)).toEqual(['k']);
+    expect([world.placement.considered('7'), world.placement.considered('8')]).toEqual([true, false]);
+    await world.writes(0);
+    // Told again, as the newest are: nothing is read for it, and nothing waits.
+    const before = world.asked.length;
+    expect(await world.wakes()).toBeUndefined();
+    expect(world.asked.slice(before).flat()).not.toContain('k');
+    expect(world.placement.mayWait).toBe(false);
+  });
 });
 
 describe('work conservation', () => {
@@ -116,6 +142,102 @@ describe('work conservation', () => {
   });
 });
 
+describe('nodes that are alike', () => {
+  it('are not chosen by their names: each process has an order of its own', async () => {
+    const first = async (drawn: number): Promise<string | undefined> => {
+      const world = new World(1, drawn);
+      for (const id of ['a', 'b', 'c', 'd']) world.connect(id);
+      return (await world.wakes())?.[0]?.nodeId;
+    };
+    const chosen = await Promise.all(Array.from({ length: 24 }, (_, i) => first(10 * i)));
+    expect(new Set(chosen).size).toBeGreaterThan(2);
+    expect(await first(10)).toBe(chosen[1]);
+  });
+});
+
+describe('rows that begin alike', () => {
+  it("go where their beginning was computed a moment ago, their own organisation's alone", async () => {
+    // In this order of alike nodes a is before b.
+    const world = new World(0, 2);
+    const chats = { endpoint: '/v1/chat/completions', rateCaps: { inputToken: 9n } };
+    const placed: string[] = [];
+    const runs = async (jobId: string, over: Partial<OpenDemand>): Promise<void> => {
+      world.waits(jobId, { ...chats, ...over });
+      world.nowMs += 1_000;
+      placed.push(...((await world.wakes()) ?? []).map(({ nodeId }) => nodeId));
+      await world.writes(placed.length - 1);
+      world.finishAll();
+      world.movedNodes = ['a', 'b'];
+    };
+    const rates = { inputToken: '5', cachedInputToken: '1' };
+    world.connect('b', { kind: 'chat', rates });
+    await runs('first', { promptBlocks: ['1', '2'] });
+    world.connect('a', { kind: 'chat', rates });
+    await runs('alike', { promptBlocks: ['1', '3'] });
+    await runs('anothers', { promptBlocks: ['1', '2'], orgId: 'another' });
+    await runs('other', { promptBlocks: ['4'] });
+    await runs('none', {});
+    expect(placed).toEqual(['b', 'b', 'a', 'a', 'a']);
+    expect(world.reports).toEqual([]);
+  });
+});
+
+describe('work that begins on several nodes at once', () => {
+  it('has the nodes that are free first kept for it, until it begins on all of them in one list; what is not written is begun anew', async () => {
+    // In this order of alike nodes a is before b.
+    const world = new World(0, 2);
+    world.connect('a');
+    world.waits('first', {});
+    await world.wakes();
+    await world.writes(0);
+    await world.placement.settled();
+    world.connect('b');
+    world.waits('gang', { orgId: 'g', gang: 2, rowCount: 4 });
+    expect(await world.wakes()).toBeUndefined();
+    expect(world.placement.reservations()).toEqual([
+      { jobId: 'gang', orgId: 'g', nodeIds: ['b', 'a'], startsInMs: 1_000, expiresInMs: 1_000 + RESERVATION_GRACE_MS },
+    ]);
+    expect(world.placement.hasGangs).toBe(true);
+    // One node stands free, and is kept.
+    world.waits('beside', { orgId: 'z' });
+    expect(await world.wakes()).toBeUndefined();
+    for (const lease of world.granted) world.placement.ended(lease);
+    world.finishAll();
+    world.movedNodes = ['a'];
+    const firsts = (wishes: readonly LeaseWish[] = []): string[] =>
+      wishes.filter(({ jobId }) => jobId === 'gang').map(rowsOf);
+    expect(firsts(await world.wakes())).toEqual(['0–2 a', '2–4 b']);
+    world.fails(1);
+    await world.placement.settled();
+    expect(firsts(await world.wakes())).toEqual(['0–2 a', '2–4 b']);
+    await world.writes(2);
+    expect((await world.wakes())?.map(({ jobId }) => jobId)).toEqual(['beside']);
+    expect(world.placement.hasGangs).toBe(false);
+    expect(world.placement.reservations()).toEqual([]);
+  });
+});
+
+describe('room for work that begins on several nodes at once', () => {
+  it('is not asked of one lease, whatever that is worth: alone it would make room for nobody', async () => {
+    for (const [gang, asked] of [
+      [2, []],
+      [undefined, ['second']],
+    ] as const) {
+      const world = new World(0);
+      world.connect('a');
+      for (const first of ['first', 'second']) {
+        world.waits(first, { rowCount: 16 });
+        await world.wakes();
+        await world.writes(world.batches.length - 1);
+        await world.placement.settled();
+      }
+      world.waits('urgent', { priority: 3, ageMs: 60_000, rowCount: 4, ...(gang === undefined ? {} : { gang }) });
+      await world.wakes();
+      expect(world.toYield).toEqual(asked);
+    }
+  });
+});
+
 const rowsOf = ({ rowFrom, rowTo, nodeId }: LeaseWish | GrantedLease): string => `${rowFrom}–${rowTo} ${nodeId}`;
 
 /** A job, its nodes, and a database that answers when the test says so. */
@@ -123,8 +245,13 @@ class World {
   readonly batches: (readonly LeaseWish[])[] = [];
   readonly granted: GrantedLease[] = [];
   readonly reports: string[] = [];
+  readonly toYield: string[] = [];
+  /** Jobs whose demand was asked for, question by question. */
+  readonly asked: (readonly string[])[] = [];
   readonly placement: TaskPlacement;
   movedNodes: string[] = [];
+  /** Work filed for the placement of late. */
+  filed: { outboxId: string; jobId: string }[] = [];
   nowMs = 0;
   isBroken = false;
   readonly #nodes: ConnectedNode[] = [];
@@ -134,44 +261,63 @@ class World {
   readonly #others = new Map<string, OpenDemand>();
   readonly #filed: string[] = [];
   readonly #rows: number;
-  #drawn = 0;
+  #drawn: number;
 
-  constructor(rows: number) {
+  constructor(rows: number, drawn = 0) {
     this.#rows = rows;
+    this.#drawn = drawn;
     this.placement = new TaskPlacement({
       leases: {
         moved: () =>
-          Promise.resolve({ cursor: '0', jobIds: ['j', ...this.#filed.splice(0)], nodeIds: this.movedNodes.splice(0) }),
+          Promise.resolve({
+            cursor: '0',
+            jobIds: ['j', ...this.#filed.splice(0)],
+            nodeIds: this.movedNodes.splice(0),
+            filed: this.filed,
+          }),
         demandPage: (after, limit) => {
           const page = this.#open().filter(({ jobId }) => after === null || jobId > after);
           return Promise.resolve(page.sort((a, b) => (a.jobId < b.jobId ? -1 : 1)).slice(0, limit));
         },
-        demandOf: (ids) =>
-          this.isBroken
+        demandOf: (ids) => {
+          this.asked.push(ids);
+          return this.isBroken
             ? Promise.reject(new Error('no database'))
-            : Promise.resolve(this.#open().filter(({ jobId }) => ids.includes(jobId))),
+            : Promise.resolve(this.#open().filter(({ jobId }) => ids.includes(jobId)));
+        },
         nodeRecords: (ids) => Promise.resolve(new Map(ids.map((id) => [id, this.#record(id)]))),
         grant: (wishes) => this.#grant(wishes),
       },
-      link: { nodes: () => [...this.#nodes] },
+      link: { nodes: () => [...this.#nodes], changes: () => ({ mark: 0, nodes: null }) },
       entropy: { bytes: (length) => new Uint8Array(length).fill((this.#drawn += 1)) },
       clock: { nowMs: () => this.nowMs },
       resting: () => false,
       measured: () => undefined,
       hasRoom: () => true,
       granted: (lease) => this.granted.push(lease),
-      askToYield: () => false,
+      askToYield: ({ jobId }) => {
+        this.toYield.push(jobId);
+        return true;
+      },
       report: (what) => this.reports.push(what),
     });
     this.placement.hold([{ no: 0, epoch: 1 }], 1);
   }
 
-  connect(id: string): void {
+  connect(id: string, over: { readonly kind?: 'chat'; readonly rates?: Record<string, string> } = {}): void {
     const caps = { tokens: true, logprobs: false, promptLogprobs: false, seed: false, lora: false, embeddings: true };
-    const model = { name: 'm', digest: 'd', kind: 'embedding', loaded: true, rates: { embeddingToken: '5' }, caps };
+    const model = {
+      name: 'm',
+      digest: 'd',
+      kind: 'embedding',
+      loaded: true,
+      rates: { embeddingToken: '5' },
+      caps,
+      ...over,
+    };
     const engines = [{ class: 'c', models: [{ ...model, rowsPerSecond: 1 }] }];
     const offer = { region: 'eu', pools: [], gpus: [], cpuMilli: 0, memoryMib: 0, isolation: 'none', engines };
-    this.#nodes.push({ id, address: '', offer, draining: false } as unknown as ConnectedNode);
+    this.#nodes.push({ id, address: '', offer, draining: false } as unknown as ConnectedNode); // what placing reads
   }
 
   /** What this decision wants written, if it wants anything. */

@@ -101,9 +101,13 @@ export class PromptPrefixes {
   #blocksOf(orgId: string, model: string, work: RequestWork, answer: string | null): readonly string[] {
     if (work.kind !== 'chat') return [];
     const said: ChatMessage[] = answer === null ? [] : [{ role: 'assistant', content: answer }];
-    const parts = [...work.messages, ...said].flatMap(({ role, content }) => [role, content]);
-    return promptBlocks(this.#salt, [orgId, model, work.adapter ?? ''], parts);
+    return promptBlocks(this.#salt, [orgId, model, work.adapter ?? ''], promptParts([...work.messages, ...said]));
   }
+}
+
+/** A conversation as {@link promptBlocks} takes it. */
+export function promptParts(messages: readonly ChatMessage[]): readonly string[] {
+  return messages.flatMap(({ role, content }) => [role, content]);
 }
 
 const NONE: ReadonlyMap<string, number> = new Map();

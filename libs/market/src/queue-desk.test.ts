@@ -1,5 +1,6 @@
 import { expect, it } from '@jest/globals';
 import { ANY_NODE, type RegionBacklog } from '@freehold/domain';
+import type { OfferModel } from '@freehold/protocol';
 import type { NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 import { ANY_TERMS, paceOf } from './may-serve.ts';
@@ -143,6 +144,28 @@ it('counts the nodes that may serve the rows: of their region, within their pric
   expect(pace({ region: 'eu, asia' })).toMatchObject({ nodes: 1 });
   expect(pace({ needs: { ...ANY_NODE, gpus: 1 } })).toMatchObject({ nodes: 0 });
   expect(pace({ region: 'asia' })).toMatchObject({ nodes: 0, rowsPerSecond: 0 });
+  // A node that serves it twice counts by the one that may, wherever it stands.
+  const twice = nodes.slice(1, 3).map(({ offer, ...rest }, at) => {
+    const [engine] = offer.engines;
+    const [model] = engine?.models ?? [];
+    const models = [model, { ...model, digest: 'dear', rates: { embeddingToken: '90' } }] as OfferModel[];
+    return { ...rest, offer: { ...offer, engines: [{ class: 'c', models: at === 0 ? models : models.reverse() }] } };
+  });
+  expect(paceOf(twice, records, 'm', { ...ANY_TERMS, rateCaps: { embeddingToken: 20n } })).toMatchObject({
+    nodes: 2,
+    rowsPerSecond: 4,
+  });
+  const memory = { weightsMib: 100, cacheBytesPerToken: 0 };
+  const cold = nodes.map(({ offer, ...rest }) => {
+    const engines = offer.engines.map(({ models, ...engine }) => ({
+      ...engine,
+      models: models.map((model) => ({ ...model, loaded: false, memory, contextTokens: 64, slots: 1 })),
+    }));
+    return { ...rest, offer: { ...offer, engines, gpus: [], memoryMib: rest.id === 'far' ? 200 : 100 } };
+  });
+  const newcomers = new Map(nodes.map(({ id }) => [id, recordOf({})]));
+  expect(paceOf(cold, newcomers, 'm', ANY_TERMS)).toMatchObject({ nodes: 1 });
+  expect(paceOf(cold, records, 'm', ANY_TERMS)).toMatchObject({ nodes: 100 });
 });
 
 it('expects as much of rows as they are work, and of one region what its nodes can do', async () => {

@@ -19,6 +19,7 @@ import {
 } from '@freehold/domain';
 import { ApiError, isInRegion, regionsOf } from '@freehold/protocol';
 import { KeptAnswers, type Keeping } from './kept-answers.ts';
+import type { MemoryListed } from './model-facts.ts';
 import { paceOf, type NodesPace, type ServeTerms } from './may-serve.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
@@ -76,6 +77,8 @@ export interface QueueDeskPorts {
   readonly link: Pick<ProviderLink, 'nodes'>;
   readonly clock: MonotonicClock;
   readonly limits: QueueLimits;
+  /** The catalogue's; absent: it lists nothing. */
+  readonly listed?: MemoryListed;
 }
 
 interface Counted {
@@ -196,7 +199,7 @@ export class QueueDesk {
 
   async #pace(rows: ServeTerms & { readonly model: string }, keeping: Keeping = LOOK): Promise<NodesPace> {
     const { nodes, records } = await this.#kept.once('nodes', () => this.#fleet(), keeping);
-    return paceOf(nodes, records, rows.model, rows);
+    return paceOf(nodes, records, rows.model, rows, this.#ports.listed);
   }
 
   async #fleet(): Promise<{ nodes: readonly ConnectedNode[]; records: ReadonlyMap<string, NodeRecord> }> {

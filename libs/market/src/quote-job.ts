@@ -1,4 +1,4 @@
-import { addUsage, holdFor, type Amount, type Rates, type Usage } from '@freehold/domain';
+import { addUsage, capFor, countedAt, holdFor, type Amount, type Rates, type Usage } from '@freehold/domain';
 import {
   formatMoney,
   invalidRequest,
@@ -6,19 +6,20 @@ import {
   parseBatchLine,
   worstUsage,
   type BatchTerms,
-  type Catalogue,
   type Work,
 } from '@freehold/protocol';
-import { capFor, countedAt } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
 import { knownModel, postedFor } from './known-models.ts';
 import { mayServe } from './may-serve.ts';
+import { memoryListed } from './model-facts.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import { fileObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
 import type { QueueDesk, QueueOutlook } from './queue-desk.ts';
+import { refuseImpossible, type RefuseImpossiblePorts } from './refuse-impossible.ts';
+import { tooFewRows } from './too-few-rows.ts';
 import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
 /** Bytes per token of ordinary English under common tokenizers lie in this range; with bytes as tokens it is 1. */
@@ -26,10 +27,9 @@ const BYTES_PER_TOKEN = { few: 2n, usual: 3n, many: 5n } as const;
 /** Answers rarely use all of max_tokens: the low end of the interval takes a tenth. */
 const SHORT_ANSWER_DIVISOR = 10n;
 
-export interface QuoteJobPorts {
+export interface QuoteJobPorts extends RefuseImpossiblePorts {
   readonly objects: ObjectStore;
   readonly offers: OfferBook;
-  readonly catalogue: Catalogue;
   readonly holdsModel: HoldsModel;
   readonly fineTunes: Pick<FineTuneStore, 'model'>;
   readonly queue: Pick<QueueDesk, 'outlook'>;
@@ -65,6 +65,8 @@ export interface Quote {
   readonly cap: bigint | null;
   /** The smallest metadata.max_cost that would be accepted. */
   readonly smallestCap: bigint | null;
+  /** Nodes that it begins on at once, and live nodes that may serve it; null: it begins on any. */
+  readonly gang: { readonly asked: number; readonly live: number } | null;
   /** Operators that can run its rows again. */
   readonly auditors: number;
 }
@@ -83,14 +85,14 @@ interface Measured {
 /**
  * What a batch would cost and when it would be over, submitted now with these terms. Null when its model is not known.
  *
- * @throws {ApiError} When nobody could verify it at the level asked for, or its own cap does not cover it: a price for it would be a
- * promise nobody keeps.
+ * @throws {ApiError} When nobody could verify it at the level asked for, its own cap does not cover it, it has fewer rows than it asks nodes
+ * for, or no node could ever run it: a price for it would be a promise nobody keeps.
  */
 export async function quoteJob(
   ports: QuoteJobPorts,
   orgId: string,
   subject: QuoteSubject,
-  { terms, deadlineInMs }: BatchTerms,
+  { terms, deadlineInMs, metadata }: BatchTerms,
 ): Promise<Quote | null> {
   const offers = await ports.offers.offers();
   const find = (of: string): Promise<NamedModel | null> =>
@@ -108,6 +110,8 @@ export async function quoteJob(
   );
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
+  const few = tooFewRows(metadata, work.rows);
+  if (few !== null) throw invalidRequest(few.code, few.message, few.param);
   const standing = postedFor(model, region, needs);
   const cap = capFor(work.worst, terms.maxCost, standing, model.ceiling);
   if (!cap.ok && cap.why === 'cap-too-low')
@@ -116,8 +120,24 @@ export async function quoteJob(
       `metadata.max_cost ${formatMoney(terms.maxCost ?? 0n)} does not cover the worst case of these ${work.rows} rows: ${formatMoney(cap.needed)} would do.`,
       'metadata.max_cost',
     );
+  if (cap.ok) {
+    const endpoint = model.kind === 'chat' ? '/v1/chat/completions' : '/v1/embeddings';
+    const plan = { model: model.name, tuned: named.tuned, rateCaps: cap.rateCaps };
+    const job = {
+      kind: 'batch',
+      endpoint,
+      region,
+      verify: terms.verify,
+      metadata,
+      plan,
+      windowMs: deadlineInMs,
+    } as const;
+    await refuseImpossible(ports, offers, job);
+  }
   const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter: named.tuned !== null, needs };
-  const able = model.offered.filter(({ offer, model: offered }) => mayServe(serve, offer, offered, 1));
+  // Nobody's record is looked at: of a node that has run the model the quote may know no more than what it offers.
+  const known = { reputation: 1, hasRun: false, listed: memoryListed(ports.catalogue) };
+  const able = model.offered.filter(({ offer, model: offered }) => mayServe(serve, offer, offered, known));
   const posted = able.map(({ rates }) => rates);
   const lists = posted.length > 0 ? posted : model.ceiling === null ? [] : [model.ceiling];
   const byCost = [...lists].sort((a, b) => (holdFor(work.worst, a) < holdFor(work.worst, b) ? -1 : 1));
@@ -125,6 +145,8 @@ export async function quoteJob(
   const highest = byCost.at(-1);
   const counted = countedAt(work.counted, standing, model.ceiling);
   const intended = { model: model.name, rows: work.rows, counted, deadlineInMs, priority, ...serve };
+  const outlook = await ports.queue.outlook(orgId, intended);
+  const gang = terms.gang === null ? null : { asked: terms.gang, live: outlook.pace.nodes };
   return {
     model: name ?? model.name,
     served: model.name,
@@ -137,7 +159,8 @@ export async function quoteJob(
       lowest === undefined || highest === undefined
         ? null
         : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
-    outlook: await ports.queue.outlook(orgId, intended),
+    outlook: { ...outlook, ...(gang === null || gang.live >= gang.asked ? {} : { finish: null, onTime: null }) },
+    gang,
     likely: { low: work.low, high: work.high },
     cap: cap.ok ? cap.cap : null,
     smallestCap: smallestOf(work.worst, standing.length > 0 ? standing : lists),

@@ -24,8 +24,24 @@ function offer(node: string, rate: string, gpus: Offer['gpus'] = []): Offer {
     caps: {},
   };
   const facts = { region: 'eu', isolation: 'none', pools: [], cpuMilli: 1, memoryMib: 1 };
-  return { node, payout: node, gpus, ...facts, engines: [{ class: 'c', models: [model] }] } as unknown as Offer;
+  return { node, payout: node, gpus, ...facts, engines: [{ class: 'c', models: [model] }] } as unknown as Offer; // what a price is made of
 }
+
+it('reads the catalogue once for a job, however many offers stand', () => {
+  let reads = 0;
+  const catalogue = {
+    v: 1 as const,
+    get models() {
+      reads += 1;
+      return [];
+    },
+  };
+  const offers = Array.from({ length: 20 }, (_, i) => offer(`n${i}`, '9'));
+  const batch = { kind: 'batch', endpoint: '/v1/chat/completions', verify: 'off', region: null, metadata: {} } as const;
+  const plan = { model: 'open', tuned: null, rateCaps: { inputToken: 1n, outputToken: 1n } };
+  expect(isPossible(catalogue, offers, { ...batch, plan, windowMs: 3_600_000 })).toBe(false);
+  expect(reads).toBe(1);
+});
 
 it('takes as usual prices only those of nodes that may run it, one of each node', async () => {
   const bait = Array.from({ length: 9 }, (_, i) => offer('bait', String(10 ** 12 + i)).engines).flat();
@@ -48,7 +64,11 @@ it('takes as usual prices only those of nodes that may run it, one of each node'
       })(),
     );
     const plan = reading.plan();
-    return [plan, plan.ok && isPossible(offers, { ...batch, kind: 'batch', plan: plan.plan, windowMs: 3_600_000 })];
+    return [
+      plan,
+      plan.ok &&
+        isPossible({ v: 1, models: [] }, offers, { ...batch, kind: 'batch', plan: plan.plan, windowMs: 3_600_000 }),
+    ];
   };
   expect(await planned({})).toMatchObject([{ plan: { rateCaps: { inputToken: 1_000_000n } } }, true]);
   expect(await planned({ gpu_model: 'H100' })).toMatchObject([

@@ -1,4 +1,4 @@
-import { addUsage, type Usage } from '@freehold/domain';
+import { addUsage, capFor, countedAt, SharedBeginning, type Usage } from '@freehold/domain';
 import {
   BATCH_ROWS_MAX,
   formatMoney,
@@ -13,12 +13,13 @@ import {
   type Catalogue,
   type Offer,
 } from '@freehold/protocol';
-import { capFor, countedAt } from './batch-cap.ts';
 import { inputLines, type InputLine } from './input-lines.ts';
 import { knownModel, postedFor, type KnownModel } from './known-models.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import type { BatchFault, JobView, NewRow, StartPlan } from './ports/job-store.ts';
+import { promptParts } from './prompt-prefixes.ts';
+import { tooFewRows } from './too-few-rows.ts';
 import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from './verifiable-by.ts';
 
 /** A requester mends a hundred lines, or the program that wrote them. */
@@ -26,6 +27,8 @@ export const FAULTS_MAX = 100;
 const FAULT_CHARS_MAX = 1_000;
 /** Rows per INSERT: large enough for ~100k rows a second, small enough to hold no lock for long. */
 const ROWS_PER_INSERT = 2_000;
+/** Names of a batch's blocks are written down, for any process to compare: they are apart by organisation alone. */
+const NO_SALT = new Uint8Array(0);
 
 export interface ReadBatchPorts {
   readonly catalogue: Catalogue;
@@ -55,6 +58,7 @@ export class BatchReading {
   readonly #ports: ReadBatchPorts;
   readonly #write: WriteRows;
   readonly #seen = new Map<string, number>();
+  readonly #beginning = new SharedBeginning();
   #modelName: string | null = null;
   #pending: NewRow[] = [];
 
@@ -92,6 +96,8 @@ export class BatchReading {
     const { metadata, verify, region } = this.#batch;
     const model = this.named?.model;
     if (model === undefined) throw new Error('a batch without a fault names a model');
+    const few = tooFewRows(metadata, rows);
+    if (few !== null) return { ok: false, fault: few };
     const verifiable = verifiableBy(
       { level: verify, model: model.name, region },
       model.offered.map(({ offer }) => offer),
@@ -105,10 +111,9 @@ export class BatchReading {
       const { name } = model;
       const { cap: amount, rateCaps } = cap;
       const counted = countedAt(worst, posted, model.ceiling);
-      return {
-        ok: true,
-        plan: { model: name, tuned: this.named?.tuned ?? null, rowCount: rows, cap: amount, rateCaps, counted },
-      };
+      const tuned = this.named?.tuned ?? null;
+      const promptBlocks = this.#beginning.blocks(NO_SALT, [this.#batch.orgId, name, tuned?.adapter ?? '']);
+      return { ok: true, plan: { model: name, tuned, rowCount: rows, cap: amount, rateCaps, counted, promptBlocks } };
     }
     if (cap.why === 'no-price')
       return refused(
@@ -157,7 +162,9 @@ export class BatchReading {
     this.#seen.set(parsed.value.customId, line.line);
     if (this.#modelName === null) await this.#find(parsed.value.model);
     if (!this.#isServed(parsed.value, line.line)) return;
-    this.worst = addUsage(this.worst, worstUsage(parsed.value.work, this.named?.model.contextTokens ?? null));
+    const { work } = parsed.value;
+    this.worst = addUsage(this.worst, worstUsage(work, this.named?.model.contextTokens ?? null));
+    if (work.kind === 'chat') this.#beginning.add(promptParts(work.messages));
     this.#pending.push({ rowNo: this.rows, customId: parsed.value.customId, offset: line.offset, length: line.length });
     this.rows += 1;
   }

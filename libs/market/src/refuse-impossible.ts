@@ -1,7 +1,8 @@
 import { couldRun, explainNever, type Ask, type Candidate, type Explanation } from '@freehold/domain';
-import { waitsForNodes, type Offer } from '@freehold/protocol';
+import { gangOf, invalidRequest, waitsForNodes, type Catalogue, type Offer } from '@freehold/protocol';
 import { askOfJob } from './ask-of.ts';
 import { candidateOf } from './candidate-of.ts';
+import { memoryListed, type MemoryListed } from './model-facts.ts';
 import type { BatchFault, JobView, StartPlan } from './ports/job-store.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
@@ -9,6 +10,7 @@ import type { ProviderLink } from './ports/provider-link.ts';
 export interface RefuseImpossiblePorts {
   readonly leases: Pick<LeaseStore, 'nodeRecords'>;
   readonly link: Pick<ProviderLink, 'nodes'>;
+  readonly catalogue: Catalogue;
 }
 
 /** What of a job decides whether a node could ever run it. */
@@ -26,47 +28,77 @@ const CHANGES_TOLD_MAX = 3;
 /** What of `metadata`, or else of the request, a requester would change. */
 const PARAMS: Readonly<Record<string, string>> = {
   model: 'model',
+  'model-memory': 'model',
   capability: 'model',
   'gpu-model': 'metadata.gpu_model',
   'gpu-count': 'metadata.gpus',
+  'gpu-share': 'metadata.gpu_milli',
   vram: 'metadata.vram_mib',
   region: 'metadata.region',
   isolation: 'metadata.isolation',
   reputation: 'metadata.reputation_floor',
   price: 'metadata.max_cost',
   deadline: 'metadata.deadline',
+  nodes: 'metadata.nodes',
 };
 
 /**
- * Why a job would wait for its whole window in vain: no offer that stands could ever run a row of it, be its node idle. Null where
- * one could, where the requester means to wait for nodes to come, and while no node is there at all: an empty market is no answer.
+ * Why a job would wait for its whole window in vain: no offer that stands could ever run a row of it, be its node idle, or fewer than
+ * it begins on at once. Null where they could, where the requester means to wait for nodes to come, and while no node is there at all: an empty market is no answer.
  */
 export async function whyImpossible(
   ports: RefuseImpossiblePorts,
   offers: readonly Offer[],
   job: PlannedJob,
 ): Promise<Omit<BatchFault, 'line'> | null> {
-  if (isPossible(offers, job) || ports.link.nodes().length === 0) return null;
+  if (isPossible(ports.catalogue, offers, job) || ports.link.nodes().length === 0) return null;
   const ask = askOfPlanned(job);
   const records = await ports.leases.nodeRecords(offers.map(({ node }) => node));
-  const candidates = offers.map((offer) => candidateOfOffer(offer, records.get(offer.node) ?? newcomer(offer)));
-  const never = explainNever(ask, candidates);
+  const listed = memoryListed(ports.catalogue);
+  const candidates = offers.map((offer) => candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer)));
+  const never = explainNever(ask, candidates, membersOf(job));
   return never === null ? null : faultOf(never);
 }
 
+/**
+ * The same of a job that is not submitted yet.
+ *
+ * @throws {ApiError}
+ */
+export async function refuseImpossible(
+  ports: RefuseImpossiblePorts,
+  offers: readonly Offer[],
+  job: PlannedJob,
+): Promise<void> {
+  const impossible = await whyImpossible(ports, offers, job);
+  if (impossible !== null) throw invalidRequest(impossible.code, impossible.message, impossible.param);
+}
+
 /** Whether nothing speaks against it, without a look at records: only a yes may rest on this. */
-export function isPossible(offers: readonly Offer[], job: PlannedJob): boolean {
+export function isPossible(catalogue: Catalogue, offers: readonly Offer[], job: PlannedJob): boolean {
   if (offers.length === 0 || waitsForNodes(job.metadata)) return true;
   const ask = askOfPlanned(job);
-  return ask.reputationFloor === 0 && offers.some((offer) => couldRun(ask, candidateOfOffer(offer, newcomer(offer))));
+  if (ask.reputationFloor > 0) return false;
+  const listed = memoryListed(catalogue);
+  let missing = membersOf(job);
+  for (const offer of offers) {
+    if (couldRun(ask, candidateOfOffer(listed, offer, newcomer(offer)))) missing -= 1;
+    if (missing === 0) return true;
+  }
+  return false;
+}
+
+/** Nodes that it needs at once. */
+function membersOf({ kind, metadata }: PlannedJob): number {
+  return kind === 'batch' ? (gangOf(metadata) ?? 1) : 1;
 }
 
 function askOfPlanned({ plan, windowMs, ...job }: PlannedJob): Ask {
   return askOfJob({ ...job, ...plan, id: '', poolId: null }, plan.model, windowMs);
 }
 
-function candidateOfOffer(offer: Offer, record: NodeRecord): Candidate {
-  return candidateOf({ id: offer.node, offer, draining: false }, record);
+function candidateOfOffer(listed: MemoryListed, offer: Offer, record: NodeRecord): Candidate {
+  return candidateOf({ id: offer.node, offer, draining: false }, record, { listed });
 }
 
 function newcomer({ node: nodeId, payout }: Offer): NodeRecord {
@@ -75,7 +107,11 @@ function newcomer({ node: nodeId, payout }: Offer): NodeRecord {
 }
 
 function faultOf(never: Explanation): Omit<BatchFault, 'line'> {
-  const { nodes, eliminated, relaxations, cheapestOffer } = never;
+  const { nodes, fitting, members = 1, eliminated, relaxations, cheapestOffer } = never;
+  const able =
+    members === 1
+      ? 'No node could run this, not even an idle one'
+      : `It begins on ${members} nodes at once, and ${fitting} of ${nodes} could run it, be they idle`;
   const counts = eliminated.map(
     (one) => `${one.nodes} of ${nodes} left out because a node must be one that ${one.requirement}`,
   );
@@ -85,7 +121,7 @@ function faultOf(never: Explanation): Omit<BatchFault, 'line'> {
   return {
     code: NO_NODE_FITS,
     message: [
-      `No node could run this, not even an idle one: ${counts.join('; ')}.`,
+      `${[able, ...(counts.length === 0 ? [] : [counts.join('; ')])].join(': ')}.`,
       ...(changes.length === 0 ? [] : [`What would place it: ${changes.join('; or ')}.`]),
       ...(rates.length === 0 ? [] : [`The cheapest offer that fits otherwise asks ${rates.join(', ')}.`]),
       `To wait for other nodes to come, set metadata.wait to "true".`,

@@ -1,4 +1,4 @@
-import { addUsage, type Amount, type NodeNeeds, type Rates, type Usage } from '@freehold/domain';
+import { addUsage, capFor, countedAt, type Amount, type NodeNeeds, type Rates, type Usage } from '@freehold/domain';
 import {
   formatMoney,
   insufficientBalance,
@@ -9,7 +9,6 @@ import {
   type BatchEndpoint,
   type Catalogue,
 } from '@freehold/protocol';
-import { capFor, countedAt } from './batch-cap.ts';
 import { inputLines } from './input-lines.ts';
 import { knownModel, postedFor, type KnownModel } from './known-models.ts';
 import type { AccountStore } from './ports/account-store.ts';
@@ -45,6 +44,8 @@ export interface IntendedWork {
   readonly model: string;
   /** Counted; of a long file, by its beginning. */
   readonly rows: number;
+  /** Whether all of it was read. */
+  readonly isWhole: boolean;
   /** The most that they can count as, see {@link countedAt}; of a long file, by its beginning. */
   readonly counted: Amount | null;
   /** The highest rates that it will admit; null where nobody posts any. */
@@ -83,7 +84,7 @@ export async function refuseUnaffordable(
   const cap = capFor(worst, intended.maxCost, posted, model.ceiling);
   const countedRead = countedAt(worst, posted, model.ceiling);
   const counted = countedRead === null ? null : (countedRead * BigInt(rows)) / BigInt(rowsRead);
-  const work = { model: model.name, rows, counted, wearsAdapter };
+  const work = { model: model.name, rows, isWhole, counted, wearsAdapter };
   if (!cap.ok && cap.why === 'no-price') return { ...work, rateCaps: null };
   const would = isWhole ? 'would do' : 'for its first rows alone would do';
   if (!cap.ok)

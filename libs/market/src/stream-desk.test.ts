@@ -34,7 +34,7 @@ describe('a hello at an api process', () => {
         { name: 'm', digest: 'd' },
       ],
     };
-    const odd = { offer: { ...HELLO.offer, engines: [twice] } } as unknown as SignedOffer;
+    const odd = { offer: { ...HELLO.offer, engines: [twice] } } as unknown as SignedOffer; // likewise
     await expect(desk({ accepted: true }).hello(odd, [])).rejects.toBeInstanceOf(OfferRefused);
   });
 });

@@ -1,7 +1,7 @@
 import { reputationOf } from '@freehold/domain';
 import { LEASE_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import type { Standing } from './choose-stream-nodes.ts';
-import type { LeaseStore } from './ports/lease-store.ts';
+import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 import { offerFault } from './refuse-offer.ts';
@@ -23,6 +23,7 @@ export class StreamDesk implements LinkEvents, Standing {
   readonly #ports: StreamDeskPorts;
   #benched: ReadonlySet<string> = new Set();
   #reputations: ReadonlyMap<string, number> = new Map();
+  #speeds: ReadonlyMap<string, NodeRecord['speed']> = new Map();
   #askedAtMs = Number.NEGATIVE_INFINITY;
   #asking: Promise<void> | null = null;
 
@@ -80,6 +81,8 @@ export class StreamDesk implements LinkEvents, Standing {
   /** Whom the market does not know yet has a newcomer's. */
   readonly reputation = (nodeId: string): number => this.#reputations.get(nodeId) ?? NEWCOMER_REPUTATION;
 
+  readonly hasRun = (nodeId: string, digest: string): boolean => this.#speeds.get(nodeId)?.[digest] !== undefined;
+
   async #ask(): Promise<void> {
     try {
       const records = await this.#ports.leases.nodeRecords(this.#ports.link.nodes().map((node) => node.id));
@@ -87,6 +90,7 @@ export class StreamDesk implements LinkEvents, Standing {
         [...records.values()].filter((record) => record.benchedForMs > 0).map((record) => record.nodeId),
       );
       this.#reputations = new Map([...records.values()].map((record) => [record.nodeId, reputationOf(record)]));
+      this.#speeds = new Map([...records.values()].map(({ nodeId, speed }) => [nodeId, speed]));
       this.#askedAtMs = this.#ports.clock.nowMs();
     } catch (error) {
       // The last answer stands; the next request asks again.

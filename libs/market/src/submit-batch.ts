@@ -8,6 +8,7 @@ import type { Entropy } from './ports/surroundings.ts';
 import type { IntendedRows } from './queue-desk.ts';
 import { refuseUnaffordable, type RefuseUnaffordablePorts } from './refuse-unaffordable.ts';
 import { keyReused } from './request-identity.ts';
+import { tooFewRows } from './too-few-rows.ts';
 
 export interface SubmitBatchPorts extends RefuseUnaffordablePorts {
   readonly jobs: JobStore;
@@ -74,6 +75,8 @@ async function fileBatch(
       region: request.terms.region,
       needs: request.terms.needs,
     });
+    const few = work?.isWhole !== true ? null : tooFewRows(request.metadata, work.rows);
+    if (few !== null) throw invalidRequest(few.code, few.message, few.param);
     const { deadlineInMs, terms } = request;
     const { priority, region, needs } = terms;
     if (work !== null) await ports.admit?.(orgId, { ...work, deadlineInMs, priority, region, needs });

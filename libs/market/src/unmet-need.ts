@@ -2,7 +2,7 @@ import { ANY_NODE, ANYWHERE, CONSTRAINTS, EMPTY_NODE, type Ask, type NodeNeeds }
 import { isInRegion, type Offer } from '@freehold/protocol';
 import { gpusOf } from './candidate-of.ts';
 
-const UNMET = ['gpu-model', 'gpu-count', 'vram', 'isolation', 'reputation'] as const;
+const UNMET = ['gpu-model', 'gpu-count', 'gpu-share', 'vram', 'isolation', 'reputation'] as const;
 export type UnmetNeed = (typeof UNMET)[number];
 
 const NOTHING_ELSE: Ask = { ...ANYWHERE, jobId: '', model: null, verify: 'off', rateCaps: {}, deadlineInMs: 0 };

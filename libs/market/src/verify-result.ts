@@ -42,6 +42,8 @@ export type Verified =
       readonly outcome: 'accepted' | 'rejected' | 'fenced';
       /** The outbox row of the voucher, when it is ours to issue now. */
       readonly settle?: string;
+      /** Every row of its job is over: that is filed to be finalized. */
+      readonly endedJob?: boolean;
     }
   /** Not yet: the block of the draw is not there, or no auditor answered. The queue asks again. */
   | {
@@ -188,7 +190,13 @@ async function acceptLease(
   });
   if (accepted.moved && lease.kind === 'fine-tune') await noteAccepted(ports, lease, delivered, audited);
   if (!accepted.moved) return { done: true, outcome: 'fenced' };
-  return { done: true, outcome: 'accepted', ...(accepted.settle === undefined ? {} : { settle: accepted.settle }) };
+  const { settle, jobDone: endedJob } = accepted;
+  return {
+    done: true,
+    outcome: 'accepted',
+    ...(endedJob ? { endedJob } : {}),
+    ...(settle === undefined ? {} : { settle }),
+  };
 }
 
 /** Whether what a fine-tune came to is what its requester asked for. Only the lease with the last segment is asked. */

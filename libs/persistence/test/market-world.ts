@@ -44,9 +44,12 @@ export class MarketWorld extends LeaseWorld {
     await this.#placeOrders(org, options.orders ?? []);
     await this.database.transaction(async (tx) => {
       await tx.query(
-        `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, trust, in_progress_at)
-         VALUES ($1, $2, $3, 'in_progress', '/v1/embeddings', 'm', $4, $5, clock_timestamp() + $6 * interval '1 ms', $7, now())`,
-        [id, org, options.kind ?? 'batch', String(cap), rowCount, options.deadlineMs ?? 3_600_000, trust],
+        `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, trust, metadata, in_progress_at)
+         VALUES ($1, $2, $3, 'in_progress', '/v1/embeddings', 'm', $4, $5, clock_timestamp() + $6 * interval '1 ms', $7, $8, now())`,
+        [
+          ...[id, org, options.kind ?? 'batch', String(cap), rowCount, options.deadlineMs ?? 3_600_000, trust],
+          JSON.stringify(options.gang === undefined ? {} : { nodes: String(options.gang) }),
+        ],
       );
       await tx.query(
         `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)

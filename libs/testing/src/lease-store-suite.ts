@@ -54,6 +54,65 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
       });
     });
 
+    describe('a gang', () => {
+      it('is granted for as many nodes as it begins on, or not at all, whatever the list names beside it', async () => {
+        const [nodes, job] = [await Promise.all([1, 2, 3].map(() => world.node())), await world.batch(30, { gang: 3 })];
+        const [a = '', b = '', c = ''] = nodes;
+        const other = await world.batch(5);
+        const demanded = async (): Promise<unknown> => (await store.demandOf([job], 1))[0]?.gang;
+        expect(await demanded()).toBe(3);
+        expect((await store.demandOf([other], 1)).map(({ gang }) => gang)).toEqual([undefined]);
+        const partial = [
+          [world.wish(job, a, 0, 10)],
+          [world.wish(job, a, 0, 10), world.wish(job, b, 10, 20)],
+          [world.wish(job, a, 0, 10), world.wish(job, b, 10, 20), world.wish(job, b, 20, 30)],
+          // A hole, and rows beyond its end: what is before them would be a part of it.
+          [world.wish(job, a, 0, 10), world.wish(job, b, 10, 15), world.wish(job, c, 20, 30)],
+          [world.wish(job, a, 0, 10), world.wish(job, b, 10, 20), world.wish(job, c, 20, 31)],
+        ];
+        for (const wishes of partial) expect(await store.grant(wishes, LEASE_MS)).toEqual([]);
+        const whole = [world.wish(job, a, 0, 5), world.wish(job, b, 5, 10), world.wish(job, c, 10, 12)];
+        const beside = await store.grant([...(partial[1] ?? []), world.wish(other, c, 0, 5)], LEASE_MS);
+        expect(beside.map(({ jobId }) => jobId)).toEqual([other]);
+        const granted = await store.grant(whole, LEASE_MS);
+        expect(granted.map(({ nodeId }) => nodeId)).toEqual(nodes);
+        // It has begun: what came back, and what nobody had yet, is any job's work.
+        expect(await demanded()).toBeUndefined();
+        const [first] = granted;
+        if (first === undefined) throw new Error('not granted');
+        await store.giveBack(first, 'refuse', 'busy');
+        expect(await demanded()).toBeUndefined();
+        const rest = [world.wish(job, b, 0, 5, { task: first.task, epoch: 2 }), world.wish(job, b, 12, 30)];
+        expect(await store.grant(rest, LEASE_MS)).toHaveLength(2);
+      });
+
+      it('of fewer rows than nodes, which was taken before there were any, begins on as many as it has rows', async () => {
+        const [a, b] = [await world.node(), await world.node()];
+        const [two, one] = [await world.batch(2, { gang: 3 }), await world.batch(1, { gang: 3 })];
+        const demanded = new Map((await store.demandOf([one, two], 1)).map(({ jobId, gang }) => [jobId, gang]));
+        expect([demanded.get(two), demanded.get(one)]).toEqual([2, undefined]);
+        expect(await store.grant([world.wish(two, a, 0, 2)], LEASE_MS)).toEqual([]);
+        expect(await store.grant([world.wish(two, a, 0, 1), world.wish(two, b, 1, 2)], LEASE_MS)).toHaveLength(2);
+        expect(await store.grant([world.wish(one, a, 0, 1)], LEASE_MS)).toHaveLength(1);
+      });
+
+      it('is begun once and whole by one of several that race for it, and by none when it is over', async () => {
+        const nodes = await Promise.all(Array.from({ length: 8 }, () => world.node()));
+        for (let round = 0; round < 5; round += 1) {
+          const [job, ended] = [await world.batch(8, { gang: 2 }), await world.batch(8, { gang: 2 })];
+          const racers = [0, 1, 2, 3].map((racer) => [
+            world.wish(job, nodes[2 * racer] ?? '', 0, 1 + racer),
+            world.wish(job, nodes[2 * racer + 1] ?? '', 1 + racer, 6),
+          ]);
+          await world.end(ended, round % 2 === 0 ? 'cancel' : 'expire');
+          const late = nodes.slice(0, 2).map((node, i) => world.wish(ended, node, i, i + 1));
+          const [over, ...won] = await Promise.all([late, ...racers].map((wishes) => store.grant(wishes, LEASE_MS)));
+          expect(over).toEqual([]);
+          expect(won.map(({ length }) => length).sort((a, b) => a - b)).toEqual([0, 0, 0, 2]);
+        }
+      });
+    });
+
     describe('a lease', () => {
       it('hands out its inputs from any row on, to its holder only', async () => {
         const [node, job] = [await world.node(), await world.batch(10)];

@@ -15,6 +15,8 @@ export const OPEN_EPOCH = 1n;
 
 export interface BatchOptions {
   readonly cap?: bigint;
+  /** Begins on so many nodes at once. */
+  readonly gang?: number;
   readonly orders?: readonly PayingOrder[];
 }
 

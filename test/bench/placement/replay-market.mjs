@@ -32,8 +32,10 @@ class Market {
   constructor({ work, nodes, churn, caches, seed }) {
     Object.assign(this, { work, churn, caches });
     this.rng = chance(seed);
-    const leaseCost = Number(RATES.inputToken - RATES.cachedInputToken) * LEASE_COST_TOKENS;
-    this.index = new PlacementIndex(nodes, caches === null ? ENGINES_STAND : { ...ENGINES_STAND, leaseCost });
+    this.index = new PlacementIndex(
+      nodes,
+      caches === null ? ENGINES_STAND : { ...ENGINES_STAND, leaseCost: LEASE_COST_TOKENS },
+    );
     this.task = this.index.classOf(ASK);
     this.queue = new TaskQueue();
     this.events = new EventHeap();

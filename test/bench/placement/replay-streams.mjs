@@ -59,7 +59,7 @@ export function replayStreams({ work, nodes, caches, isKnown = true, seed = 1 })
   return { hitBlocks, crowded };
 }
 
-const STANDING = { isBenched: () => false, reputation: () => 1 };
+const STANDING = { isBenched: () => false, reputation: () => 1, hasRun: () => true };
 
 function engine() {
   const model = { name: MODEL, digest: 'd', kind: 'chat', loaded: true, rates: RATES, caps: { lora: false } };

@@ -1,16 +1,19 @@
-import { Controller, Get, Param } from '@nestjs/common';
+import { Controller, Get, Inject, Param } from '@nestjs/common';
 import { JOB_STATES } from '@freehold/domain';
 import {
   explainJob,
   JobStore,
   LeaseStore,
+  memoryListed,
   ProviderLink,
   Standstills,
+  type MemoryListed,
   type JobView,
   type KeyRecord,
 } from '@freehold/market';
 import { formatMoney, notFound } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
+import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 import { marketBody } from '../openai/batch-body.ts';
 
 const MOVES_SHOWN_MAX = 1_000;
@@ -24,12 +27,20 @@ export class JobsController {
   readonly #leases: LeaseStore;
   readonly #link: ProviderLink;
   readonly #standstills: Standstills;
+  readonly #listed: MemoryListed;
 
-  constructor(jobs: JobStore, leases: LeaseStore, link: ProviderLink, standstills: Standstills) {
+  constructor(
+    jobs: JobStore,
+    leases: LeaseStore,
+    link: ProviderLink,
+    standstills: Standstills,
+    @Inject(API_SETTINGS) settings: ApiSettings,
+  ) {
     this.#jobs = jobs;
     this.#leases = leases;
     this.#link = link;
     this.#standstills = standstills;
+    this.#listed = memoryListed(settings.catalogue);
   }
 
   @Get(':id')
@@ -80,7 +91,10 @@ export class JobsController {
   @Get(':id/explain')
   async explain(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
     const job = await this.#found(caller, id);
-    const ports = { leases: this.#leases, link: this.#link, standstills: this.#standstills };
+    const ports = {
+      ...{ leases: this.#leases, link: this.#link, standstills: this.#standstills },
+      listed: this.#listed,
+    };
     const explanation = await explainJob(ports, job, job.deadlineAtMs - Date.now());
     return {
       object: 'explanation',

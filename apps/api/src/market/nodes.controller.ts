@@ -1,7 +1,8 @@
-import { Controller, Get, Param } from '@nestjs/common';
-import { explainOffer, LeaseStore, ProviderLink, Standstills } from '@freehold/market';
+import { Controller, Get, Inject, Param } from '@nestjs/common';
+import { explainOffer, LeaseStore, memoryListed, ProviderLink, Standstills, type MemoryListed } from '@freehold/market';
 import { notFound } from '@freehold/protocol';
 import { Needs } from '../accounts/needs.ts';
+import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
 /** What the market thinks of a node: for its owner, who sees the same numbers as everybody. */
 @Controller('market/v1/nodes')
@@ -11,17 +12,25 @@ export class NodesController {
   readonly #link: ProviderLink;
   readonly #standstills: Standstills;
 
-  constructor(leases: LeaseStore, link: ProviderLink, standstills: Standstills) {
+  readonly #listed: MemoryListed;
+
+  constructor(
+    leases: LeaseStore,
+    link: ProviderLink,
+    standstills: Standstills,
+    @Inject(API_SETTINGS) settings: ApiSettings,
+  ) {
     this.#leases = leases;
     this.#link = link;
     this.#standstills = standstills;
+    this.#listed = memoryListed(settings.catalogue);
   }
 
   /** The open jobs as the node stands among the others: what it lost and why, and the price that would have won. */
   @Get(':id/explain')
   async explain(@Param('id') id: string): Promise<Record<string, unknown>> {
     const explanation = await explainOffer(
-      { leases: this.#leases, link: this.#link, standstills: this.#standstills },
+      { leases: this.#leases, link: this.#link, standstills: this.#standstills, listed: this.#listed },
       id,
     );
     if (explanation === null) throw notFound('node', id);

@@ -28,6 +28,7 @@ export class OffersController {
       region: offer.region,
       isolation: offer.isolation,
       gpus: offer.gpus,
+      memory_mib: offer.memoryMib,
       engines: offer.engines,
       expires_at: offer.expiresAt,
       connected: connected.has(offer.node),

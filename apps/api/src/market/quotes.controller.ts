@@ -4,9 +4,11 @@ import { z } from 'zod';
 import {
   FileStore,
   FineTuneStore,
+  LeaseStore,
   ObjectStore,
   finishBody,
   OfferBook,
+  ProviderLink,
   QueueDesk,
   quoteFineTune,
   quoteJob,
@@ -66,6 +68,8 @@ export class QuotesController {
   readonly #bases: TrainableBases;
   readonly #fineTunes: FineTuneStore;
   readonly #queue: QueueDesk;
+  readonly #leases: LeaseStore;
+  readonly #link: ProviderLink;
   readonly #settings: ApiSettings;
 
   constructor(
@@ -75,9 +79,13 @@ export class QuotesController {
     bases: TrainableBases,
     fineTunes: FineTuneStore,
     queue: QueueDesk,
+    leases: LeaseStore,
+    link: ProviderLink,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
     this.#queue = queue;
+    this.#leases = leases;
+    this.#link = link;
     this.#bases = bases;
     this.#fineTunes = fineTunes;
     this.#files = files;
@@ -109,6 +117,8 @@ export class QuotesController {
       bases: this.#bases,
       catalogue: this.#settings.catalogue,
       holdsModel: this.#settings.holdsModel,
+      leases: this.#leases,
+      link: this.#link,
     };
     const signal = AbortSignal.any([gone, AbortSignal.timeout(COUNT_MS_MAX)]);
     const quote = await quoteFineTune(ports, { orgId: caller.orgId, body, nowMs: Date.now() }, signal);
@@ -134,6 +144,8 @@ export class QuotesController {
         catalogue: this.#settings.catalogue,
         holdsModel: this.#settings.holdsModel,
         fineTunes: this.#fineTunes,
+        leases: this.#leases,
+        link: this.#link,
       },
       caller.orgId,
       subject,
@@ -159,6 +171,7 @@ export class QuotesController {
       expected: expectedOf(quote),
       terms: termsBody(asked),
       queue: { rows_ahead: rowsAhead, nodes: pace.nodes, rows_per_second: pace.rowsPerSecond },
+      nodes_at_once: gangBody(quote),
       expected_finish: finish === null ? null : finishBody(finish),
       on_time_probability: onTime === null ? null : Math.round(onTime * 1_000) / 1_000,
       hosted_list_prices: comparison(this.#settings.listPrices, quote),
@@ -244,6 +257,14 @@ function termsBody({ completionWindow, deadlineInMs, terms }: BatchTerms): Recor
     priority: terms.priority,
     max_cost: terms.maxCost === null ? null : formatMoney(terms.maxCost),
   };
+}
+
+/** Whether it could begin now, were every node idle. */
+function gangBody({ gang }: Quote): Record<string, unknown> | null {
+  if (gang === null) return null;
+  const { asked, live } = gang;
+  const missing = `It begins when ${asked} nodes are free for it at once, and ${live} that may serve it are connected: it waits for others to come.`;
+  return { asked, live, ...(live < asked ? { summary: missing } : {}) };
 }
 
 interface Interval {

@@ -23,6 +23,7 @@ import {
   type KeyRecord,
   type KnownModel,
   type StreamStep,
+  memoryListed,
 } from '@freehold/market';
 import {
   ApiError,
@@ -95,6 +96,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
       blocks,
       entropy,
       holdsModel: settings.holdsModel,
+      listed: memoryListed(settings.catalogue),
       desk: objectDesk,
     };
     this.#prefixes = new PromptPrefixes(clock, entropy);
@@ -156,7 +158,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
   /** Runs a request until its end, or until the requester hangs up. */
   async *run(asked: Asked, signal: AbortSignal): AsyncGenerator<StreamStep> {
     const { caller, request, endpoint, requestId, model, work } = asked;
-    const market = parseMarketTerms(asked.metadata, Date.now());
+    const market = parseMarketTerms(asked.metadata, Date.now(), 'chat');
     if (!market.ok) throw invalidRequest(market.problem.code, market.problem.message, market.problem.param);
     const identity = identityOf({ ...requestFacts(request, caller), bodyHash: request.bodyHash ?? new Uint8Array(32) });
     await this.#desk.refreshed();

@@ -12,7 +12,7 @@ afterEach(() => new Promise((resolve) => server.close(resolve)));
 async function send(take: (request: Request) => Promise<string>, bytes: number): Promise<string> {
   server = createServer((request, response) => {
     // All that an upload reads of Express.
-    const express = Object.assign(request, { header: (name: string) => request.headers[name] }) as unknown as Request;
+    const express = Object.assign(request, { header: (name: string) => request.headers[name] }) as unknown as Request; // what an upload reads
     take(express).then(
       (text) => response.end(text),
       (error: unknown) =>

@@ -33,7 +33,7 @@ export interface Needs {
 }
 
 /** What a requester may ask of the node itself, beside where it stands. */
-export type NodeNeeds = Pick<Needs, 'gpuModels' | 'gpus' | 'vramMib' | 'isolation' | 'reputationFloor'>;
+export type NodeNeeds = Pick<Needs, 'gpuModels' | 'gpus' | 'gpuMilli' | 'vramMib' | 'isolation' | 'reputationFloor'>;
 
 /** Work that runs anywhere. */
 export const ANYWHERE: Needs = {
@@ -51,7 +51,14 @@ export const ANYWHERE: Needs = {
 };
 
 /** Nothing is asked of the node. */
-export const ANY_NODE: NodeNeeds = { gpuModels: [], gpus: 0, vramMib: 0, isolation: 'none', reputationFloor: 0 };
+export const ANY_NODE: NodeNeeds = {
+  gpuModels: [],
+  gpus: 0,
+  gpuMilli: 0,
+  vramMib: 0,
+  isolation: 'none',
+  reputationFloor: 0,
+};
 
 /** What a job asks of a node, for one task. */
 export interface Ask extends Needs {
@@ -65,6 +72,8 @@ export interface Ask extends Needs {
   readonly rateCaps: Rates;
   /** Milliseconds from the snapshot. */
   readonly deadlineInMs: number;
+  /** Only a node that has nothing else under way will do: it is a member of a gang. */
+  readonly alone?: boolean;
   /** The node that lost or refused this task last, left out for one round when another fits. */
   readonly avoidNode?: string | null;
   /** How long it is left out at most. */
@@ -89,6 +98,8 @@ export interface ServedModel {
   /** Nobody has measured it: its speed is its owner's word alone. */
   readonly isClaimed?: boolean;
   readonly capabilities?: readonly EngineCapability[];
+  /** Memory that it takes when it is loaded (`model-memory.ts`). Absent: nobody knows. */
+  readonly memoryMib?: number;
   /** Seconds until a model that is not loaded answers, measured or estimated. */
   readonly loadS?: number;
   /** Seconds of others' waiting that it costs to load it here: what has to go is wanted again (`warmth.ts`). Absent: there is room. */
@@ -110,6 +121,12 @@ export interface Rest {
   readonly forMs: number;
 }
 
+/** A node that is kept for a gang until it begins there, or the time is up. */
+export interface KeptFor {
+  readonly jobId: string;
+  readonly forMs: number;
+}
+
 /** A node as one decision sees it: a snapshot, never a live object. */
 export interface Candidate {
   readonly nodeId: string;
@@ -119,6 +136,8 @@ export interface Candidate {
   readonly gpus: readonly CandidateGpu[];
   readonly cpuFreeMilli: number;
   readonly memoryFreeMib: number;
+  /** Memory that its engines have for models: what its owner lends of the GPUs', or its own where it has none. Absent: nobody knows. */
+  readonly modelRoomMib?: number;
   readonly isolation: Isolation;
   /** For work that brings its own model. */
   readonly gpuRates: Rates;
@@ -127,6 +146,10 @@ export interface Candidate {
   readonly draining: boolean;
   /** Absent: its scheduler leaves it no rest. */
   readonly rest?: Rest | null;
+  /** For those who explain: who decides keeps nodes himself. Absent: it is kept for nobody. */
+  readonly reserved?: KeptFor | null;
+  /** For those who explain: its scheduler has fewer nodes of a gang than another one, which begins it or nobody. */
+  readonly isElsewhere?: boolean;
   /** Its scheduler runs as many leases as one process does. */
   readonly isSchedulerFull?: boolean;
   readonly benchedForMs: number;

@@ -1,5 +1,6 @@
 import type { Rates } from '../units/units.ts';
 import { ISOLATIONS, type Ask, type Candidate, type CandidateGpu } from './ask.ts';
+import { saysMemory } from './model-memory.ts';
 import { costsNothing, MODEL_RULES, modelSeconds, servedModel, withinCaps } from './served-model.ts';
 
 /** A node works on one lease and may hold the next, so that it never waits for a round trip. */
@@ -15,8 +16,8 @@ export interface Constraint {
   readonly reads: 'offer' | 'room' | 'moment' | 'pair';
   /** Who can lift it: the requester by asking for less, or time. Null: nobody, it is what the work is. */
   readonly lifted: 'by-asking-less' | 'by-waiting' | null;
-  /** What a person reads: the requirement, not the failure. */
-  readonly says: (ask: Ask) => string;
+  /** What a person reads: the requirement, not the failure; with `kept`, the nodes that it keeps away, by their figures where it helps. */
+  readonly says: (ask: Ask, kept?: readonly Candidate[]) => string;
   /** Total: each constraint judges alone, whatever the others say. */
   readonly holds: (ask: Ask, node: Candidate) => boolean;
   /** Milliseconds until it holds by itself, where that is known. */
@@ -70,6 +71,23 @@ export const CONSTRAINTS: readonly Constraint[] = [
     holds: (ask, node) => ask.model === null || servedModel(ask, node) !== undefined,
   },
   {
+    name: 'model-memory',
+    reads: 'offer',
+    // A smaller model is another model.
+    lifted: null,
+    says: (ask, kept = []) => {
+      const short = kept.flatMap((node) => {
+        const model = servedModel(ask, node);
+        return model === undefined ? [] : [{ model, roomMib: node.modelRoomMib }];
+      });
+      return saysMemory(ask.model ?? 'its model', short);
+    },
+    holds: (ask, node) => {
+      const model = servedModel(ask, node);
+      return model === undefined || MODEL_RULES.memory(ask, model, node);
+    },
+  },
+  {
     name: 'capability',
     reads: 'offer',
     lifted: 'by-asking-less',
@@ -95,7 +113,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `lends ${ask.gpuMilli} thousandths or more of each GPU`,
-    holds: (ask, node) => ask.gpus === 0 || node.gpus.every((gpu) => gpu.milli >= ask.gpuMilli),
+    holds: (ask, node) => ask.gpuMilli === 0 || everyGpu(node, (gpu) => gpu.milli >= ask.gpuMilli),
   },
   {
     name: 'vram',
@@ -152,6 +170,14 @@ export const CONSTRAINTS: readonly Constraint[] = [
     holds: (ask, node) => secondsFor(ask, node, 1) * 1_000 <= ask.deadlineInMs,
   },
   {
+    name: 'scheduler',
+    reads: 'pair',
+    // How nodes are divided is the market's own affair.
+    lifted: null,
+    says: () => 'belongs to the scheduler that has most of the nodes it could begin on: a batch begins on those of one',
+    holds: (ask, node) => ask.alone !== true || node.isElsewhere !== true,
+  },
+  {
     name: 'warm-wait',
     reads: 'offer',
     lifted: 'by-waiting',
@@ -172,6 +198,13 @@ export const CONSTRAINTS: readonly Constraint[] = [
       node.gpus.filter((gpu) => gpu.freeMilli >= ask.gpuMilli).length >= ask.gpus &&
       node.cpuFreeMilli >= ask.cpuMilli &&
       node.memoryFreeMib >= ask.memoryMib,
+  },
+  {
+    name: 'alone',
+    reads: 'room',
+    lifted: 'by-waiting',
+    says: () => 'has nothing else under way',
+    holds: (ask, node) => ask.alone !== true || node.leasesActive === 0,
   },
   {
     name: 'benched',
@@ -202,6 +235,14 @@ export const CONSTRAINTS: readonly Constraint[] = [
     lifted: 'by-waiting',
     says: () => 'is served by a scheduler that has room for another lease',
     holds: (_ask, node) => node.isSchedulerFull !== true,
+  },
+  {
+    name: 'reserved',
+    reads: 'pair',
+    lifted: 'by-waiting',
+    says: () => 'is not kept for a batch that begins on several nodes at once',
+    holds: (ask, node) => (node.reserved?.forMs ?? 0) <= 0 || node.reserved?.jobId === ask.jobId,
+    endsInMs: (_ask, node) => node.reserved?.forMs ?? 0,
   },
   {
     name: 'busy',

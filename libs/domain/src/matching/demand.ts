@@ -8,8 +8,12 @@ export interface Demand {
   readonly priority?: number;
   readonly nextRow: number;
   readonly rowCount: number;
+  /** What all its prompts begin with, by the names of its blocks; absent: nothing worth keeping. */
+  readonly prompt?: { readonly orgId: string; readonly blocks: readonly string[] };
   /** Each row stands on the one before: one lease at a time, from the first open row on. */
   readonly isRun?: boolean;
+  /** Begins on so many nodes at once or not yet, see `gangs.ts`; absent: it has begun, or begins on any. */
+  readonly gang?: number;
   /** Tasks that came back, in row order. */
   readonly queued: readonly {
     readonly taskId: string;

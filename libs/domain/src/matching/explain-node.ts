@@ -3,7 +3,7 @@ import type { Ask, Candidate } from './ask.ts';
 import { obstacle, ratesFor, type Constraint } from './constraints.ts';
 import type { RatesJson } from './explain.ts';
 import { scanCost } from './placement-index/scan.ts';
-import { ENGINES_STAND } from './placer.ts';
+import { ENGINES_STAND, Placer } from './placer.ts';
 import { scoreTerms, type ScoreTerms } from './score.ts';
 import { servedModel } from './served-model.ts';
 
@@ -35,11 +35,11 @@ const OUTDONE: Readonly<Record<keyof ScoreTerms | 'load', { readonly reason: str
 
 export function explainNode(node: Candidate, asks: readonly Ask[], candidates: readonly Candidate[]): NodeExplanation {
   const lostBy = new Map<string, { reason: string; says: string; jobs: number }>();
-  const rivals = candidates.filter(({ nodeId }) => nodeId !== node.nodeId);
+  const rivals = new Rivals(candidates.filter(({ nodeId }) => nodeId !== node.nodeId));
   let won = 0;
   let best: { rates: Rates; share: number } | null = null;
   for (const ask of asks) {
-    const rival = cheapestRival(ask, rivals);
+    const rival = rivals.nextFor(ask);
     const kept = obstacle(ask, node);
     const cost = kept === null ? scanCost(ENGINES_STAND, ask, node) : null;
     if (cost !== null && (rival === null || isBefore(cost, node, rival))) {
@@ -64,13 +64,26 @@ interface Rival {
   readonly cost: number;
 }
 
-function cheapestRival(ask: Ask, rivals: readonly Candidate[]): Rival | null {
-  let best: Rival | null = null;
-  for (const node of rivals) {
-    const cost = obstacle(ask, node) === null ? scanCost(ENGINES_STAND, ask, node) : null;
-    if (cost !== null && (best === null || !isBefore(best.cost, best.node, { node, cost }))) best = { node, cost };
+/** The other nodes, in the placement's own index: a look at each of thousands for each of hundreds of jobs would hold up who asks. */
+class Rivals {
+  readonly #nodes: ReadonlyMap<string, Candidate>;
+  readonly #placer = new Placer();
+
+  constructor(nodes: readonly Candidate[]) {
+    this.#nodes = new Map(nodes.map((node) => [node.nodeId, node]));
+    for (const node of nodes) this.#placer.put(node);
   }
-  return best;
+
+  /** Where the next task of an ask would go. */
+  nextFor(ask: Ask): Rival | null {
+    const [next] = this.#placer.place([{ ask, ageMs: 0, nextRow: 0, rowCount: 1, queued: [] }], 1);
+    const node = this.#nodes.get(next?.nodeId ?? '');
+    if (node === undefined) return null;
+    // It got nothing: this is only a question.
+    this.#placer.put(node);
+    const cost = scanCost(ENGINES_STAND, ask, node);
+    return cost === null ? null : { node, cost };
+  }
 }
 
 function isBefore(cost: number, node: Candidate, rival: Rival): boolean {
@@ -85,14 +98,17 @@ function outdone(ask: Ask, node: Candidate, rival: Rival | null): { readonly rea
   return OUTDONE[names.reduce((most, name) => (own[name] - theirs[name] > own[most] - theirs[most] ? name : most))];
 }
 
-function mustBe(constraint: Constraint, ask: Ask, node: Candidate): string {
+/** Why a constraint keeps a node away, with what is known of this one. */
+export function mustBe(constraint: Constraint, ask: Ask, node: Candidate): string {
   const why =
     constraint.name === 'benched' && node.benchedWhy !== null
       ? `; this one is: ${node.benchedWhy}`
       : constraint.name === 'resting' && node.rest
         ? `; this one does for ${Math.ceil(node.rest.forMs / 1_000)} s: ${node.rest.why}`
-        : '';
-  return `a node must be one that ${constraint.says(ask)}${why}`;
+        : constraint.name === 'reserved' && node.reserved
+          ? `; this one is for ${Math.ceil(node.reserved.forMs / 1_000)} s more at most`
+          : '';
+  return `a node must be one that ${constraint.says(ask, [node])}${why}`;
 }
 
 /** Shares of the asked rates tried: a hundredth apart is as fine as anybody prices. */
@@ -121,7 +137,8 @@ function percentOf({ share }: { readonly share: number }): number {
   return Math.round(share * 100);
 }
 
-function scaled(rates: Rates, steps: number): Rates {
+/** So many hundredths of rates, rounded down. */
+export function scaled(rates: Rates, steps: number): Rates {
   return Object.fromEntries(
     Object.entries(rates).map(([kind, rate]) => [kind, (rate * BigInt(steps)) / BigInt(PRICE_STEPS)]),
   );

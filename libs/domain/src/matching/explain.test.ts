@@ -2,11 +2,13 @@ import { describe, expect, it } from '@jest/globals';
 import { ISOLATIONS, type Ask, type Candidate, type Rest } from './ask.ts';
 import { chance, type Chance } from './chance.ts';
 import { CONSTRAINTS, obstacle } from './constraints.ts';
-import { explainPlacement } from './explain.ts';
+import { explainNever, explainPlacement } from './explain.ts';
 import { explainNode } from './explain-node.ts';
+import { explainPast, type PastWork } from './explain-past.ts';
+import { memberAsk } from './gangs.ts';
 import { askFor, candidate } from './matching.fixture.ts';
 import { placeTasks } from './place.ts';
-import { askingLess, minimalRelaxations } from './relax.ts';
+import { askingLess, minimalRelaxations, RELAXATIONS_MAX } from './relax.ts';
 import { alternatives } from './served-model.ts';
 
 const SNAPSHOTS = 500;
@@ -31,6 +33,8 @@ function randomNode(rng: Chance, id: number): Candidate {
     draining: rng.below(6) === 0,
     rest: rng.below(6) === 0 ? { why: 'refused', forMs: 1_000 * (1 + rng.below(9)) } : null,
     isSchedulerFull: rng.below(9) === 0,
+    reserved: rng.below(8) === 0 ? { jobId: rng.pick(['job', 'other']), forMs: 9_000 } : null,
+    ...rng.pick([{}, { modelRoomMib: 20_000 }]),
     leasesActive: rng.below(3),
   });
 }
@@ -40,6 +44,8 @@ function randomModel(rng: Chance): Candidate['models'] {
     name: rng.pick(['m', 'm', 'm', 'other']),
     loaded: rng.pick([true, false]),
     evictS: rng.pick([0, 5, 50]),
+    isClaimed: rng.pick([true, false]),
+    ...rng.pick([{}, { memoryMib: 10_000 }, { memoryMib: 30_000 }]),
     capabilities: rng.pick([[], ['logprobs' as const]]),
   });
 }
@@ -63,23 +69,32 @@ function randomAsk(rng: Chance): Ask {
   });
 }
 
-/** Every set of constraints that, lifted, lets a node in, and of which no part does. */
-function bruteForce(asked: Ask, fleet: readonly Candidate[]): string[] {
+/** Every set of constraints that, lifted, lets a node in, or so many, and of which no part does. With `+nodes`: on fewer at once. */
+function bruteForce(asked: Ask, fleet: readonly Candidate[], members = 1): string[] {
   const nodes = fleet.flatMap((one) => alternatives(asked, one));
   const liftable = CONSTRAINTS.filter(
     (one) => one.lifted !== null && nodes.some((candidateNode) => !one.holds(asked, candidateNode)),
   );
   // Asked once: there are tens of thousands of sets.
-  const kept = nodes.map((candidateNode) => CONSTRAINTS.filter((one) => !one.holds(asked, candidateNode)));
-  const bits = kept
-    .filter((by) => by.every((one) => liftable.includes(one)))
-    .map((by) => by.reduce((set, one) => set | (1 << liftable.indexOf(one)), 0));
-  const opens = (set: number): boolean => bits.some((needed) => (needed & ~set) === 0);
-  const sets = Array.from({ length: 1 << liftable.length }, (_, set) => set).filter(opens);
+  const kept = fleet.map((one) =>
+    alternatives(asked, one)
+      .map((way) => CONSTRAINTS.filter((constraint) => !constraint.holds(asked, way)))
+      .filter((by) => by.every((constraint) => liftable.includes(constraint)))
+      .map((by) => by.reduce((set, constraint) => set | (1 << liftable.indexOf(constraint)), 0)),
+  );
+  // One bit more: on fewer nodes at once.
+  const fewer = 1 << liftable.length;
+  const lifts = [...liftable.map((_, bit) => 1 << bit), ...(members > 1 ? [fewer] : [])];
+  const opens = (set: number): boolean =>
+    kept.filter((ways) => ways.some((needed) => (needed & ~set) === 0)).length >= ((set & fewer) === 0 ? members : 1);
+  const sets = Array.from({ length: members > 1 ? 2 * fewer : fewer }, (_, set) => set).filter(opens);
   return sets
-    .filter((set) => !liftable.some((_, bit) => (set & (1 << bit)) !== 0 && opens(set & ~(1 << bit))))
+    .filter((set) => !lifts.some((bit) => (set & bit) !== 0 && opens(set & ~bit)))
     .filter((set) => set !== 0)
-    .map((set) => liftable.filter((_, bit) => (set & (1 << bit)) !== 0).map(({ name }) => name))
+    .map((set) => [
+      ...liftable.filter((_, bit) => (set & (1 << bit)) !== 0).map(({ name }) => name),
+      ...((set & fewer) === 0 ? [] : ['nodes']),
+    ])
     .map((names) => names.join('+'));
 }
 
@@ -146,8 +161,60 @@ describe('minimalRelaxations', () => {
       }
     }
     expect(found).toBeGreaterThan(SNAPSHOTS);
-    const named = ['gpu-model', 'vram', 'price', 'warm-wait', 'resting', 'scheduler-full', 'avoided'];
+    const named = ['gpu-model', 'vram', 'price', 'warm-wait', 'resting', 'scheduler-full', 'reserved', 'avoided'];
     expect([...seen]).toEqual(expect.arrayContaining(named));
+  });
+});
+
+describe('minimalRelaxations of a gang', () => {
+  it(`finds what a brute force finds for several nodes at once, to begin on fewer among it, on ${SNAPSHOTS / 2} random snapshots`, () => {
+    const rng = chance(17);
+    let found = 0;
+    let cut = 0;
+    for (let round = 0; round < SNAPSHOTS / 2; round += 1) {
+      const nodes = Array.from({ length: 1 + rng.below(5) }, (_, id) => randomNode(rng, id));
+      const members = 2 + rng.below(3);
+      const asked = memberAsk(randomAsk(rng));
+      const relaxations = minimalRelaxations(asked, nodes, members);
+      const names = relaxations.map(({ constraints, members: on }) =>
+        [...constraints.map(({ name }) => name), ...(on < members ? ['nodes'] : [])].join('+'),
+      );
+      const forced = bruteForce(asked, nodes, members);
+      if (forced.length > RELAXATIONS_MAX) {
+        expect(forced).toEqual(expect.arrayContaining(names));
+        cut += 1;
+        continue;
+      }
+      expect([...names].sort()).toEqual(forced.sort());
+      found += names.length;
+      for (const { nodes: open, members: on } of relaxations) {
+        expect(open.length).toBeGreaterThanOrEqual(on);
+        const less = open.slice(0, on).reduce(askingLess, asked);
+        for (const one of open.slice(0, on)) {
+          const left = obstacle(less, one);
+          expect(left === null || left.lifted === 'by-waiting').toBe(true);
+        }
+      }
+    }
+    expect(found).toBeGreaterThan(SNAPSHOTS / 2);
+    expect(cut).toBeLessThan(SNAPSHOTS / 8);
+  });
+
+  it('says on how many it waits, how many are free, and how many nodes would do now', () => {
+    const fleet = [node('a'), node('b'), node('c', { leasesActive: 1 }), node('d', { region: 'us' })];
+    const why = explainPlacement(ask({ regions: ['eu'] }), fleet, { members: 3 });
+    expect(why).toMatchObject({ fitting: 2, members: 3 });
+    expect(why.summary).toContain('waits for 3 nodes at once, and 2 of 4 fit: 1 left out');
+    expect(why.relaxations.map(({ constraints, changes }) => [constraints, changes[0]])).toEqual([
+      [['region'], 'ask only for one that stands in region eu or us'],
+      [['nodes'], 'ask for 2 nodes at once'],
+      [['alone'], 'wait until a node is one that has nothing else under way'],
+    ]);
+    expect(explainNever(ask({ regions: ['eu'] }), fleet, 3)).toBeNull();
+    expect(explainNever(ask({ regions: ['eu'] }), fleet, 4)?.relaxations.map((one) => one.changes)).toEqual([
+      ['ask only for one that stands in region eu or us'],
+      ['ask for 3 nodes at once'],
+    ]);
   });
 });
 
@@ -270,5 +337,43 @@ describe('explainNode', () => {
     const [lost] = explainNode(benched, [ask()], [node('b')]).lost;
     expect(lost).toMatchObject({ reason: 'benched' });
     expect(lost?.says).toContain('this one is: audit: called a row good, which is proven bad');
+  });
+});
+
+describe('explainPast', () => {
+  const work = (over: Partial<PastWork>): PastWork => ({ ask: ask(), isOwn: false, paid: [], ...over });
+  const paying = (...rates: bigint[]): Pick<PastWork, 'paid'> => ({
+    paid: rates.map((embeddingToken) => ({ embeddingToken })),
+  });
+
+  it('counts by the first requirement that the offer does not meet, then by price, then by who was better', () => {
+    const past = explainPast(node('own', {}, 80n), [
+      work({ ask: ask({ regions: ['us'] }), ...paying(200n) }),
+      work({ ask: ask({ rateCaps: { embeddingToken: 60n } }), ...paying(50n) }),
+      work(paying(20n, 40n)),
+      work(paying(20n, 90n)),
+      work({ isOwn: true, ...paying(80n) }),
+    ]);
+    expect(past).toMatchObject({ considered: 5, won: 1 });
+    expect(Object.fromEntries(past.lost.map(({ reason, jobs }) => [reason, jobs]))).toEqual({
+      ...{ region: 1, price: 1, dearer: 1, 'passed-over': 1 },
+    });
+    // Of the job with the cap 60: 50 of its 80 are 62 %.
+    expect(past.priceThatWouldHaveWon).toEqual({ rates: { embeddingToken: '49' }, percentOfAsked: 62 });
+    expect(past.summary).toContain('Of 5 batches of its models it worked on 1. It had no part in 4:');
+    expect(past.summary).toContain('At 62 % of its rates');
+  });
+
+  it('names no price where none would have done, and says so where nothing was over', () => {
+    const far = explainPast(node('own', {}, 80n), [work({ ask: ask({ regions: ['us'] }), ...paying(10n) })]);
+    expect(far.priceThatWouldHaveWon).toBeNull();
+    const free = explainPast(node('own', {}, 80n), [work(paying(0n))]);
+    expect(free).toMatchObject({ lost: [{ reason: 'dearer' }], priceThatWouldHaveWon: null });
+    expect(explainPast(node('own'), []).summary).toBe('No batch of its models was over.');
+  });
+
+  it('leaves out what was of the moment: who is benched or full now had its part before', () => {
+    const now = node('own', { benchedForMs: 9, draining: true, leasesActive: 2 }, 10n);
+    expect(explainPast(now, [work(paying(10n))]).lost).toMatchObject([{ reason: 'passed-over' }]);
   });
 });

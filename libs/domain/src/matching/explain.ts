@@ -1,6 +1,7 @@
 import { microCost, unitsToJson } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
 import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
+import { memberAsk } from './gangs.ts';
 import { askingLess, changesOf, minimalRelaxations } from './relax.ts';
 import { alternatives } from './served-model.ts';
 import { unitOf } from './typical-unit.ts';
@@ -8,6 +9,9 @@ import type { WarmWait } from './warmth.ts';
 
 /** Rates as they stand in JSON. */
 export type RatesJson = Readonly<Record<string, string>>;
+
+/** The word for how many nodes a job begins on at once, among the constraints of a relaxation. */
+const NODES = 'nodes';
 
 /** Why a task is (not) placed: how many nodes each constraint leaves out, what would place it, and at which price. */
 export interface Explanation {
@@ -32,13 +36,26 @@ export interface Explanation {
     /** False where only time helps. */
     readonly inYourHands: boolean;
   }[];
+  /** Of a job that begins on several nodes at once: on how many. It waits while fewer fit. */
+  readonly members?: number;
   /** Where free nodes are left alone because a slot where the model is loaded comes sooner: until when. */
   readonly warmWait?: WarmWait;
   readonly summary: string;
 }
 
-/** @param warmWait What its rows wait for while nodes that would have to load the model are left alone. */
-export function explainPlacement(ask: Ask, candidates: readonly Candidate[], warmWait?: WarmWait): Explanation {
+interface Circumstances {
+  /** What its rows wait for while nodes that would have to load the model are left alone. */
+  readonly warmWait?: WarmWait | undefined;
+  /** It begins on so many nodes at once; absent: on any. */
+  readonly members?: number | undefined;
+}
+
+export function explainPlacement(
+  of: Ask,
+  candidates: readonly Candidate[],
+  { warmWait, members = 1 }: Circumstances = {},
+): Explanation {
+  const ask = members === 1 ? of : memberAsk(of);
   const counts = new Map<string, Eliminated>();
   let fitting = 0;
   for (const node of candidates) {
@@ -50,18 +67,11 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[], war
     const counted = counts.get(constraint.name);
     if (counted === undefined) return [];
     const { nodes, endsInMs } = counted;
+    const requirement = constraint.says(ask, nodes);
     const end = endsInMs === null ? {} : { endsInS: Math.ceil(endsInMs / 1_000) };
-    return [{ constraint: constraint.name, requirement: constraint.says(ask), nodes, ...end }];
+    return [{ constraint: constraint.name, requirement, nodes: nodes.length, ...end }];
   });
-  const relaxations = minimalRelaxations(ask, candidates).map(({ constraints, nodes }) => {
-    const [cheapest] = byPrice(ask, nodes);
-    return {
-      constraints: constraints.map(({ name }) => name),
-      changes: cheapest === undefined ? [] : changesOf(ask, askingLess(ask, cheapest), constraints),
-      nodes: nodes.length,
-      inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
-    };
-  });
+  const relaxations = relaxationsOf(ask, candidates, members);
   const isWarmWait = warmWait !== undefined && fitting === 0 && counts.has('warm-wait');
   return {
     nodes: candidates.length,
@@ -71,12 +81,31 @@ export function explainPlacement(ask: Ask, candidates: readonly Candidate[], war
     priceThatWouldDo: priceThatWouldDo(ask, candidates),
     relaxations,
     ...(isWarmWait ? { warmWait } : {}),
-    summary: summarise(candidates.length, fitting, eliminated, relaxations[0]?.changes ?? []),
+    ...(members === 1 ? {} : { members }),
+    summary: summarise(candidates.length, fitting, members, eliminated, relaxations[0]?.changes ?? []),
   };
 }
 
+function relaxationsOf(ask: Ask, candidates: readonly Candidate[], members: number): Explanation['relaxations'] {
+  return minimalRelaxations(ask, candidates, members).map((one) => {
+    const { constraints, nodes } = one;
+    const less = byPrice(ask, nodes).slice(0, one.members).reduce(askingLess, ask);
+    const isFewer = one.members < members;
+    return {
+      constraints: [...(isFewer ? [NODES] : []), ...constraints.map(({ name }) => name)],
+      changes: [...(isFewer ? [fewerNodes(one.members)] : []), ...changesOf(ask, less, constraints)],
+      nodes: nodes.length,
+      inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
+    };
+  });
+}
+
+function fewerNodes(members: number): string {
+  return members === 1 ? 'ask for one node at a time' : `ask for ${members} nodes at once`;
+}
+
 interface Eliminated {
-  nodes: number;
+  readonly nodes: Candidate[];
   /** Of the first; null where no end is known. */
   endsInMs: number | null;
 }
@@ -84,9 +113,9 @@ interface Eliminated {
 function note(counts: Map<string, Eliminated>, kept: Constraint, ask: Ask, node: Candidate): void {
   const endsInMs = kept.endsInMs?.(ask, node) ?? null;
   const known = counts.get(kept.name);
-  if (known === undefined) counts.set(kept.name, { nodes: 1, endsInMs });
+  if (known === undefined) counts.set(kept.name, { nodes: [node], endsInMs });
   else {
-    known.nodes += 1;
+    known.nodes.push(node);
     if (endsInMs !== null) known.endsInMs = Math.min(known.endsInMs ?? endsInMs, endsInMs);
   }
 }
@@ -96,9 +125,10 @@ export function couldRun(ask: Ask, node: Candidate): boolean {
   return obstacle(ask, idleNode(node)) === null;
 }
 
-/** Why no node could ever run it, even with nothing else to do and nobody away; null when one could. */
-export function explainNever(ask: Ask, candidates: readonly Candidate[]): Explanation | null {
-  return candidates.some((node) => couldRun(ask, node)) ? null : explainPlacement(ask, candidates.map(idleNode));
+/** Why no node could ever run it, or not as many as it begins on, even with nothing else to do and nobody away; null when they could. */
+export function explainNever(ask: Ask, candidates: readonly Candidate[], members = 1): Explanation | null {
+  const able = candidates.filter((node) => couldRun(ask, node)).length;
+  return able >= members ? null : explainPlacement(ask, candidates.map(idleNode), { members });
 }
 
 /** A node as it is when all that only time lifts is over. */
@@ -108,6 +138,7 @@ function idleNode(node: Candidate): Candidate {
     gpus: node.gpus.map((gpu) => ({ ...gpu, freeMilli: gpu.milli })),
     draining: false,
     rest: null,
+    reserved: null,
     isSchedulerFull: false,
     benchedForMs: 0,
     leasesActive: 0,
@@ -151,11 +182,12 @@ function byPrice(ask: Ask, nodes: readonly Candidate[]): readonly Candidate[] {
 function summarise(
   nodes: number,
   fitting: number,
+  members: number,
   eliminated: Explanation['eliminated'],
   changes: readonly string[],
 ): string {
   if (nodes === 0) return 'No node is connected.';
-  if (fitting > 0) return `${fitting} of ${nodes} nodes fit.`;
+  if (fitting >= members) return `${fitting} of ${nodes} nodes fit.`;
   const left = eliminated
     .map(({ nodes: some, requirement, endsInS }) => {
       const end = endsInS === undefined ? '' : ` (the first in ${endsInS} s)`;
@@ -163,5 +195,7 @@ function summarise(
     })
     .join('; ');
   const help = changes.length === 0 ? '' : ` What would place it: ${changes.join(', and ')}.`;
-  return `None of ${nodes} nodes fits: ${left}.${help}`;
+  if (members === 1) return `None of ${nodes} nodes fits: ${left}.${help}`;
+  const others = left === '' ? '' : `: ${left}`;
+  return `It waits for ${members} nodes at once, and ${fitting} of ${nodes} fit${others}.${help}`;
 }

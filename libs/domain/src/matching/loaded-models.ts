@@ -1,7 +1,7 @@
 import type { Ask, Candidate } from './ask.ts';
 import { CONSTRAINTS, LEASES_AHEAD, takesWork } from './constraints.ts';
 import { taskClassKey } from './placement-index/keys.ts';
-import { alternatives, loadSeconds, servedModel } from './served-model.ts';
+import { alternatives, LOAD_ASSUMED_S, servedModel } from './served-model.ts';
 import { measuredRows, NEWCOMER_ROWS, TASK_ROWS_MAX, TASK_TARGET_MS } from './task-size.ts';
 
 /** Kinds of wishes whose slots are kept counted; the one that was asked for least recently makes room. */
@@ -16,8 +16,12 @@ interface Offered {
   /** Nodes that offer it, and those of them that take work and have it loaded. */
   offers: number;
   holders: number;
-  /** The longest that it takes to load, of those who said so since it was first offered; undefined: nobody has to load it. */
-  loadS: number | undefined;
+  /** Whether anybody had to load it since it was first offered. */
+  mustLoad: boolean;
+  /** How many nodes take so many seconds to load it; one that has it loaded would as well. Each node has one voice. */
+  readonly loads: Map<number, number>;
+  /** The time in the middle of those; null: to be found anew. */
+  loadS: number | null;
   /** The largest task that a node takes of it, likewise. */
   rowsPerTask: number;
 }
@@ -60,11 +64,13 @@ export class LoadedModels {
       const offered = this.#offered.get(model.name) ?? {
         offers: 0,
         holders: 0,
-        loadS: undefined,
+        mustLoad: false,
+        loads: new Map(),
+        loadS: null,
         rowsPerTask: NEWCOMER_ROWS,
       };
       this.#offered.set(model.name, offered);
-      if (!model.loaded) offered.loadS = Math.max(offered.loadS ?? 0, loadSeconds(model));
+      offered.mustLoad ||= !model.loaded;
       const rows = Math.round(measuredRows(node, model, TASK_TARGET_MS) ?? NEWCOMER_ROWS);
       offered.rowsPerTask = Math.min(TASK_ROWS_MAX, Math.max(offered.rowsPerTask, rows));
     }
@@ -83,6 +89,17 @@ export class LoadedModels {
   /** Undefined where no node offers it. */
   of(model: string): Readonly<Offered> | undefined {
     return this.#offered.get(model);
+  }
+
+  /**
+   * Seconds that it takes to load a model that some node offers: the time in the middle of what is known of all of them. No single
+   * node's claim makes anybody wait, or drives anything out.
+   */
+  loadSecondsOf(model: string): number {
+    const offered = this.#offered.get(model);
+    if (offered === undefined) return LOAD_ASSUMED_S;
+    offered.loadS ??= middleOf(offered.loads, offered.offers);
+    return offered.loadS;
   }
 
   /** Slots of all nodes that have the model loaded. */
@@ -125,16 +142,35 @@ export class LoadedModels {
   /** Takes a node in or out: once for each model that it names, with or without it loaded. Returns their names. */
   #count(node: Candidate, sign: 1 | -1): ReadonlyMap<string, boolean> {
     const named = new Map<string, boolean>();
-    for (const { name, loaded } of node.models) named.set(name, loaded || named.get(name) === true);
+    const loads = new Map<string, number>();
+    for (const { name, loaded, loadS = LOAD_ASSUMED_S } of node.models) {
+      named.set(name, loaded || named.get(name) === true);
+      loads.set(name, Math.min(loadS, loads.get(name) ?? loadS));
+    }
     for (const [name, isLoaded] of named) {
       const offered = this.#offered.get(name);
       if (offered === undefined) continue;
       offered.offers += sign;
       offered.holders += sign * Number(isLoaded && takesWork(node));
+      const loadS = loads.get(name) ?? LOAD_ASSUMED_S;
+      const nodes = (offered.loads.get(loadS) ?? 0) + sign;
+      if (nodes > 0) offered.loads.set(loadS, nodes);
+      else offered.loads.delete(loadS);
+      offered.loadS = null;
       if (offered.offers === 0) this.#offered.delete(name);
     }
     return named;
   }
+}
+
+/** Of an even number the longer of the two in the middle. */
+function middleOf(loads: ReadonlyMap<number, number>, nodes: number): number {
+  let before = 0;
+  for (const [loadS, some] of [...loads].sort(([a], [b]) => a - b)) {
+    before += some;
+    if (2 * before > nodes) return loadS;
+  }
+  return LOAD_ASSUMED_S;
 }
 
 /** With several engines or digests to choose from, any that is loaded will do: which it is depends on the time left. */

@@ -1,7 +1,7 @@
 import type { Ask, Candidate, ServedModel } from './ask.ts';
 import type { Demand } from './demand.ts';
 import { slotClassKey, type LoadedModels } from './loaded-models.ts';
-import { LOAD_ASSUMED_S } from './served-model.ts';
+import { freeMemoryMib } from './model-memory.ts';
 import { TASK_TARGET_MS } from './task-size.ts';
 import { coarseSeconds, evictSeconds, loadGainSeconds, type ModelDemand } from './warmth.ts';
 
@@ -19,8 +19,8 @@ interface Line {
 export interface LearntDemand {
   /** Tasks a second of a model, as they were leased. */
   readonly perSecond: (model: string) => number;
-  /** Whether a node is loading its model for wishes of this class now. */
-  readonly isLoading: (slotClass: string) => boolean;
+  /** Whether a node is loading its model, which takes so long, for wishes of this class now. */
+  readonly isLoading: (slotClass: string, loadS: number) => boolean;
 }
 
 /** What is asked for in one decision, by model and by who may use which slots. */
@@ -45,7 +45,8 @@ export class ModelDemands {
 
   /** The model as those see it who may use the slots that this wish may use: undefined where no node would have to load it. */
   for(ask: Ask): ModelDemand | undefined {
-    if (ask.model === null || this.#loaded.of(ask.model)?.loadS === undefined) return undefined;
+    const offered = ask.model === null ? undefined : this.#loaded.of(ask.model);
+    if (ask.model === null || offered?.mustLoad !== true) return undefined;
     const key = this.#keys.get(ask.jobId) ?? slotClassKey(ask);
     const lines = this.#lines.get(ask.model);
     const own = lines?.get(key) ?? { ask, slots: this.#loaded.slotsFor(ask, key), waiting: 0 };
@@ -54,7 +55,12 @@ export class ModelDemands {
     for (const [name, other] of lines ?? [])
       if (name !== key && other.slots > 0 && mayMeet(ask, other.ask))
         waiting += other.waiting * Math.min(1, own.slots / other.slots);
-    return this.#demand(ask.model, waiting, own.slots, this.#learnt.isLoading(key));
+    return this.#demand(
+      ask.model,
+      waiting,
+      own.slots,
+      this.#learnt.isLoading(key, this.#loaded.loadSecondsOf(ask.model)),
+    );
   }
 
   /** Of a demand of this decision. */
@@ -78,7 +84,7 @@ export class ModelDemands {
   #demand(model: string, waiting: number, slots: number, isLoading: boolean): ModelDemand | undefined {
     const offered = this.#loaded.of(model);
     if (offered === undefined) return undefined;
-    const loadS = offered.loadS ?? LOAD_ASSUMED_S;
+    const loadS = this.#loaded.loadSecondsOf(model);
     return { perSecond: this.#learnt.perSecond(model), serviceS: SERVICE_S, waiting, slots, isLoading, loadS };
   }
 }
@@ -98,32 +104,81 @@ export function evictPriceOf(model: string, demands: ModelDemands, slotsHere: nu
   return demand === undefined ? 0 : coarseSeconds(evictSeconds(demand, slotsHere));
 }
 
-/**
- * What has to go for a model that an engine loads: an engine is taken to hold as many models as it holds now, and what is missed
- * least of those goes. Undefined: nothing has to.
- */
-export function leastMissed(
-  node: Candidate,
-  engineClass: string,
-  priceOf: (model: string) => number,
-): { readonly name: string; readonly evictS: number } | undefined {
-  let least: { readonly name: string; readonly evictS: number } | undefined;
-  for (const { name, loaded, engineClass: own } of node.models) {
-    if (!loaded || own !== engineClass) continue;
-    const evictS = priceOf(name);
-    if (least === undefined || evictS < least.evictS) least = { name, evictS };
+/** What has to go for a model that is loaded, and what that costs others. */
+export interface Displaced {
+  readonly names: ReadonlySet<string>;
+  readonly evictS: number;
+}
+
+/** What a node has loaded, as one who would load something else there sees it. */
+interface Held {
+  /** Memory that is free beside it; undefined: nobody knows. */
+  readonly freeMib: number | undefined;
+  readonly roomMib: number | undefined;
+  /** By engine, what is missed least first. */
+  readonly byEngine: ReadonlyMap<string, readonly Holding[]>;
+}
+type Holding = Pick<ServedModel, 'name' | 'memoryMib'> & { readonly evictS: number };
+
+function heldBy(node: Candidate, priceOf: (model: string) => number): Held {
+  const byEngine = new Map<string, Holding[]>();
+  for (const { name, loaded, engineClass, memoryMib } of node.models) {
+    if (!loaded) continue;
+    const holding = { name, evictS: priceOf(name), ...(memoryMib === undefined ? {} : { memoryMib }) };
+    byEngine.set(engineClass, [...(byEngine.get(engineClass) ?? []), holding]);
   }
-  return least;
+  for (const held of byEngine.values()) held.sort((a, b) => a.evictS - b.evictS);
+  return { freeMib: freeMemoryMib(node), roomMib: node.modelRoomMib, byEngine };
+}
+
+/**
+ * What has to go for a model that an engine loads: of what it holds what is missed least, until there is room; nothing where there is.
+ * Where nobody knows how much memory models take, an engine is taken to hold as many as it holds now. Undefined: nothing has to go.
+ *
+ * Without end where all of it would not be enough, because other engines of the node hold the rest: they give nothing back for this one.
+ */
+export function displacedBy(
+  node: Candidate,
+  model: ServedModel,
+  priceOf: (model: string) => number,
+): Displaced | undefined {
+  return displaced(heldBy(node, priceOf), model);
+}
+
+function displaced({ freeMib, roomMib = 0, byEngine }: Held, model: ServedModel): Displaced | undefined {
+  const { engineClass, memoryMib, isClaimed } = model;
+  const held = byEngine.get(engineClass) ?? [];
+  if (freeMib === undefined || memoryMib === undefined) return displacedOf(held.slice(0, 1));
+  let missingMib = memoryMib - freeMib;
+  const gone: Holding[] = [];
+  for (const one of held) {
+    if (missingMib <= 0) break;
+    gone.push(one);
+    missingMib -= one.memoryMib ?? 0;
+  }
+  if (missingMib > 0 && isClaimed === true && memoryMib <= roomMib)
+    return { names: new Set(gone.map(({ name }) => name)), evictS: Number.POSITIVE_INFINITY };
+  // What went first may not have been needed after what went last: what is missed most stays before the others.
+  const needed = gone.reverse().filter(({ memoryMib: given = 0 }) => {
+    const stays = missingMib + given <= 0;
+    if (stays) missingMib += given;
+    return !stays;
+  });
+  return displacedOf(needed);
+}
+
+function displacedOf(gone: readonly Holding[]): Displaced | undefined {
+  if (gone.length === 0) return undefined;
+  const names = new Set(gone.map(({ name }) => name));
+  return { names, evictS: gone.reduce((sum, { evictS }) => sum + evictS, 0) };
 }
 
 /** The node with what it costs others to load what is not loaded. */
 export function withEvictPrices(node: Candidate, priceOf: (model: string) => number): Candidate {
   if (node.models.every(({ loaded }) => loaded)) return node;
-  const prices = new Map<string, number | undefined>();
-  for (const { engineClass } of node.models)
-    if (!prices.has(engineClass)) prices.set(engineClass, leastMissed(node, engineClass, priceOf)?.evictS);
+  const held = heldBy(node, priceOf);
   const models = node.models.map((model): ServedModel => {
-    const evictS = model.loaded ? undefined : prices.get(model.engineClass);
+    const evictS = model.loaded ? undefined : displaced(held, model)?.evictS;
     return evictS === undefined ? model : { ...model, evictS };
   });
   return { ...node, models };

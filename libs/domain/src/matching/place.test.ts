@@ -136,20 +136,23 @@ describe('placeTasks', () => {
     expect(winner(60_000)).toBe('warm');
   });
 
-  it('goes to the node that holds the prompt, when that saves more than the price difference', () => {
-    const rates = { inputToken: 60n, cachedInputToken: 6n, outputToken: 60n };
+  it('goes to the node that holds the prompt among those that cost the same, and never to a dearer one for it', () => {
+    const rates = { inputToken: 60_000n, cachedInputToken: 6n, outputToken: 60_000n };
     const near = node('near', { models: node('near').models.map((model) => ({ ...model, rates })) });
-    const cheap = node('cheap', {
-      models: node('cheap').models.map((model) => ({ ...model, rates: { inputToken: 50n, outputToken: 50n } })),
-    });
-    const rateCaps = { inputToken: 100n, outputToken: 100n };
-    const winner = (tokens: number): string | undefined =>
+    const other = (rate: bigint): Candidate => {
+      const asked = { inputToken: rate, outputToken: rate };
+      return node('first', { models: node('first').models.map((model) => ({ ...model, rates: asked })) });
+    };
+    const rateCaps = { inputToken: 100_000n, outputToken: 100_000n };
+    const winner = (tokens: number, rate: bigint): string | undefined =>
       placeTasks(
         [demand({ ask: ask({ rateCaps, cachedOn: new Map([['near', tokens]]) }), rowCount: 8 })],
-        [near, cheap],
+        [near, other(rate)],
       )[0]?.nodeId;
-    expect(winner(90)).toBe('near');
-    expect(winner(10)).toBe('cheap');
+    expect(winner(0, 60_000n)).toBe('first');
+    expect(winner(90, 60_000n)).toBe('near');
+    // Nobody is charged less for what was computed before.
+    expect(winner(8_192, 59_000n)).toBe('first');
   });
 
   it('never overlaps rows, overfills a node, or uses one that does not fit, and is a pure function of its snapshot', () => {

@@ -7,46 +7,101 @@ import { alternatives } from './served-model.ts';
 /** Relaxations told to a person: beyond this nobody reads on. */
 export const RELAXATIONS_MAX = 8;
 
+/**
+ * Unions of reasons looked at for a gang. Fleets have few reasons at a time; with more, smaller sets are looked at first, and what is
+ * found opens the door all the same.
+ */
+const UNIONS_MAX = 2_048;
+
 /** Constraints that, lifted together, would place the work; without any one of them it would stay where it is. */
 export interface Relaxation {
   readonly constraints: readonly Constraint[];
-  /** Nodes that this opens and no smaller relaxation does. */
+  /** Nodes that fit then. */
   readonly nodes: readonly Candidate[];
+  /** Begins on so many at once: as was asked, or fewer where that is a part of the change. */
+  readonly members: number;
+}
+
+/** What keeps a node away, by its bits, and the node as it stands with the one of its models that is meant. */
+interface Way {
+  readonly mask: number;
+  readonly node: Candidate;
 }
 
 /**
- * The smallest sets of constraints whose lifting makes some node fit: by inclusion, fewest first, and what the requester can
- * do before what only time does. Empty when a node fits already, or when nothing helps (nobody serves the model).
+ * The smallest sets of constraints whose lifting makes some node fit, or `members` of them: by inclusion, fewest first, and what the
+ * requester can do before what only time does. Empty when enough fit already, or when nothing helps (nobody serves the model). To
+ * begin on fewer nodes at once is a change as any other.
  *
- * Each node is kept away by a set of constraints, and lifting exactly that set lets it in; so the answer is the sets that
- * contain no other. A brute force over all sets is the test of it.
+ * Each node is kept away by a set of constraints, and lifting exactly that set lets it in; so the answer is among these sets and their
+ * unions, those that contain no other. A brute force over all sets is the test of it.
  */
-export function minimalRelaxations(ask: Ask, candidates: readonly Candidate[]): readonly Relaxation[] {
-  const byMask = new Map<number, Candidate[]>();
-  for (const node of candidates) {
-    const own = new Set<number>();
-    for (const alternative of alternatives(ask, node)) {
-      const mask = maskOf(ask, alternative);
-      // A node counts once for what would let it in, however many of its models that opens.
-      if (mask === null || own.has(mask)) continue;
-      own.add(mask);
-      const known = byMask.get(mask);
-      if (known === undefined) byMask.set(mask, [alternative]);
-      else known.push(alternative);
+export function minimalRelaxations(ask: Ask, candidates: readonly Candidate[], members = 1): readonly Relaxation[] {
+  const nodes = candidates.map((node) => waysIn(ask, node)).filter((ways) => ways.length > 0);
+  const one = leastOpening(nodes, 1);
+  const all = members === 1 ? one : leastOpening(nodes, members);
+  if (all.includes(0)) return [];
+  const fewer = one.filter((mask) => !opensFor(nodes, mask, members)).map((mask) => relaxation(nodes, mask, 1));
+  const relaxations = [
+    ...all.map((mask) => relaxation(nodes, mask, members)),
+    ...fewer.map((less) => ({ ...less, members: less.nodes.length })),
+  ];
+  const changes = ({ constraints, members: on }: Relaxation): number => constraints.length + (on < members ? 1 : 0);
+  return relaxations
+    .sort((a, b) => changes(a) - changes(b) || waits(a) - waits(b) || b.nodes.length - a.nodes.length)
+    .slice(0, RELAXATIONS_MAX);
+}
+
+/** The ways a node could be let in, each model of it once for what that takes. */
+function waysIn(ask: Ask, node: Candidate): readonly Way[] {
+  const ways: Way[] = [];
+  for (const alternative of alternatives(ask, node)) {
+    const mask = maskOf(ask, alternative);
+    if (mask === null || ways.some((known) => known.mask === mask)) continue;
+    ways.push({ mask, node: alternative });
+  }
+  return ways;
+}
+
+/** Sets of constraints that, lifted, let so many nodes in, and of which no part does. */
+function leastOpening(nodes: readonly (readonly Way[])[], members: number): readonly number[] {
+  const masks = [...new Set(nodes.flatMap((ways) => ways.map(({ mask }) => mask)))];
+  masks.sort((a, b) => bitsOf(a) - bitsOf(b) || a - b);
+  const sets = new Set(masks);
+  if (members > 1) {
+    sets.add(0);
+    for (const mask of masks) {
+      for (const set of [...sets]) {
+        if (sets.size >= UNIONS_MAX) break;
+        sets.add(set | mask);
+      }
     }
   }
-  if (byMask.has(0)) return [];
-  const masks = [...byMask.keys()];
-  return masks
-    .filter((mask) => !masks.some((other) => other !== mask && (other & mask) === other))
-    .map((mask) => ({
-      constraints: CONSTRAINTS.filter((_, bit) => (mask & (1 << bit)) !== 0),
-      nodes: byMask.get(mask) ?? [],
-    }))
-    .sort(
-      (a, b) => a.constraints.length - b.constraints.length || waits(a) - waits(b) || b.nodes.length - a.nodes.length,
-    )
-    .slice(0, RELAXATIONS_MAX);
+  const opening = [...sets].filter((set) => opensFor(nodes, set, members));
+  return opening.filter((set) => !opening.some((other) => other !== set && (other & set) === other));
+}
+
+function opensFor(nodes: readonly (readonly Way[])[], set: number, members: number): boolean {
+  let open = 0;
+  for (const ways of nodes) {
+    if (ways.some(({ mask }) => (mask & ~set) === 0)) open += 1;
+    if (open >= members) return true;
+  }
+  return false;
+}
+
+function relaxation(nodes: readonly (readonly Way[])[], set: number, members: number): Relaxation {
+  return {
+    constraints: CONSTRAINTS.filter((_, bit) => (set & (1 << bit)) !== 0),
+    nodes: nodes.flatMap((ways) => ways.find(({ mask }) => (mask & ~set) === 0)?.node ?? []),
+    members,
+  };
+}
+
+function bitsOf(mask: number): number {
+  let bits = 0;
+  for (let left = mask; left !== 0; left &= left - 1) bits += 1;
+  return bits;
 }
 
 /** The constraints that keep a node away, by their bits; null when one of them is what the work is. */
@@ -74,7 +129,7 @@ export function askingLess(ask: Ask, node: Candidate): Ask {
     ...ask,
     gpus,
     gpuMilli:
-      gpus === 0
+      node.gpus.length === 0
         ? 0
         : Math.min(
             ask.gpuMilli,

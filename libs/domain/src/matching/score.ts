@@ -1,3 +1,4 @@
+import type { Rates } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
 import { ratesFor } from './constraints.ts';
 import type { FragmentationGauge } from './fragmentation.ts';
@@ -19,7 +20,10 @@ export interface ScoreTerms {
   readonly slowness: number;
   /** The chance that the work is lost or voided, times what is spent by then. */
   readonly unreliability: number;
-  /** Prompt tokens the node need not compute again, at the difference of its rates. Never positive. */
+  /**
+   * Prompt tokens the node need not compute again, at one each: charges do not count what was computed before, so it may decide
+   * between nodes that cost the same, and never make anybody pay more. Never positive.
+   */
   readonly locality: number;
 }
 
@@ -27,8 +31,15 @@ export interface ScoreTerms {
 export function scoreTerms(ask: Ask, node: Candidate, cachedTokens = ask.cachedOn?.get(node.nodeId) ?? 0): ScoreTerms {
   const rates = ratesFor(ask, node);
   const terms = modelTerms(ask, rates, node.reputation, servedModel(ask, node));
-  const saved = Number((rates.inputToken ?? 0n) - (rates.cachedInputToken ?? 0n));
-  return { ...terms, locality: cachedTokens > 0 && saved > 0 ? -cachedTokens * saved : 0 };
+  return { ...terms, locality: cachedTokens > 0 && savedByCache(rates) > 0 ? -cachedTokens : 0 };
+}
+
+/**
+ * What a token of prompt costs less, per million, where it was computed before: by that a node says that it keeps beginnings of
+ * prompts. 0 where it does not.
+ */
+export function savedByCache({ inputToken = 0n, cachedInputToken = inputToken }: Rates): number {
+  return Math.max(0, Number(inputToken - cachedInputToken));
 }
 
 export function totalOf(terms: ScoreTerms): number {

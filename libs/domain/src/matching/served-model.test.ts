@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { clearingPrice, priceClassOf, priceOf } from '../pricing/cleared-rates.ts';
+import { clearedPrice, priceClassOf, priceOf } from '../pricing/cleared-rates.ts';
 import type { Ask, Candidate, ServedModel } from './ask.ts';
 import { obstacle } from './constraints.ts';
 import { explainPlacement } from './explain.ts';
@@ -52,7 +52,7 @@ describe('a model that a node serves more than once', () => {
     });
     const of = priceClassOf(asked);
     if (of === null) throw new Error('expected a class with a price');
-    expect(clearingPrice(of, [demand], fleet, 8_000)).toBe(priceOf(of, CHEAP.rates));
+    expect(clearedPrice(of, [demand], fleet, 8_000)(asked)).toBe(priceOf(of, CHEAP.rates));
   });
 
   it('is kept away by the least, and explained with all that could be relaxed', () => {

@@ -1,5 +1,6 @@
 import { microCost, UNIT_KINDS, type Rates } from '../units/units.ts';
 import type { Ask, Candidate, ServedModel } from './ask.ts';
+import { fitsMemory } from './model-memory.ts';
 import { unitOf } from './typical-unit.ts';
 
 /** Seconds to load a model that nobody has measured: a few GiB from a disk. */
@@ -32,12 +33,15 @@ export function modelSeconds(model: ServedModel, rows: number): number {
 
 /** What an ask requires of the model that serves it, by the names of the constraints. */
 export const MODEL_RULES = {
+  memory: (_ask: Ask, model: ServedModel, node: Candidate): boolean => fitsMemory(model, node),
   capability: (ask: Ask, model: ServedModel): boolean =>
     ask.capabilities.every((capability) => model.capabilities?.includes(capability)),
   price: (ask: Ask, model: ServedModel): boolean => withinCaps(model.rates, ask.rateCaps),
   deadline: (ask: Ask, model: ServedModel): boolean => modelSeconds(model, 1) * 1_000 <= ask.deadlineInMs,
   warmWait: (ask: Ask, model: ServedModel): boolean =>
-    model.loaded || ask.loadGainS === undefined || ask.loadGainS > (model.evictS ?? 0),
+    model.loaded ||
+    // Another engine holds the memory: no gain makes room there.
+    (model.evictS !== Number.POSITIVE_INFINITY && (ask.loadGainS === undefined || ask.loadGainS > (model.evictS ?? 0))),
   /** See the constraint `pool`. */
   sold: (ask: Ask, model: ServedModel, node: Candidate): boolean =>
     ask.pools.length > 0 || node.pools.length === 0 || !costsNothing(ask, model.rates),

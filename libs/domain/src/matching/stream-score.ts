@@ -22,12 +22,16 @@ export interface StreamFacts {
   readonly reputation: number;
   /** Tokens of the prompt's beginning that it computed a moment ago and keeps. */
   readonly cachedTokens: number;
+  /** Seconds until its model answers; 0 where it is loaded. */
+  readonly loadS: number;
 }
 
 /** What choosing a node costs the requester: every term in seconds of waiting, so that they can be added and argued with. */
 export interface StreamTerms {
   /** What it costs more than the cheapest that fits, as seconds that would be worth it. */
   readonly price: number;
+  /** Until its model is loaded. */
+  readonly coldStart: number;
   /** The chance that it loses the request, times what that takes. */
   readonly unreliability: number;
   /** What the chats that are under way there take away. */
@@ -41,14 +45,15 @@ export function streamTerms(node: StreamFacts, cheapest: bigint): StreamTerms {
   const least = Math.max(1, Number(cheapest));
   return {
     price: (PRICE_S * Math.max(0, Number(node.cost) - Number(cheapest))) / least,
+    coldStart: Math.max(0, node.loadS),
     unreliability: (1 - node.reputation) * LOST_S,
     company: Math.max(0, node.busyChats) * ALIKE_S,
     prefix: node.cachedTokens > 0 ? -node.cachedTokens / PREFILL_TOKENS_PER_S : 0,
   };
 }
 
-export function streamSeconds({ price, unreliability, company, prefix }: StreamTerms): number {
-  return price + unreliability + company + prefix;
+export function streamSeconds({ price, coldStart, unreliability, company, prefix }: StreamTerms): number {
+  return price + coldStart + unreliability + company + prefix;
 }
 
 /** Free slots that count, of those that a node says it has. */

@@ -32,3 +32,8 @@ export function rowsFor(node: Candidate, model: ServedModel, left: number, nodes
   const own = measured === null ? NEWCOMER_ROWS : Math.round(measured);
   return Math.min(left, own, share, TASK_ROWS_MAX, ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
 }
+
+/** Rows of one member of a gang, of which so many have none yet: as {@link rowsFor}, and of few rows an even share, so that each has one. */
+export function memberRows(node: Candidate, model: ServedModel, left: number, membersLeft: number): number {
+  return Math.min(rowsFor(node, model, left, membersLeft), Math.ceil(left / membersLeft));
+}

@@ -1,13 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import type { Candidate } from './ask.ts';
-import { LEASES_AHEAD } from './constraints.ts';
+import type { Candidate, ServedModel } from './ask.ts';
+import { LEASES_AHEAD, obstacle } from './constraints.ts';
 import type { Demand } from './demand.ts';
 import { explainPlacement } from './explain.ts';
 import { explainNode } from './explain-node.ts';
 import { askFor, candidate } from './matching.fixture.ts';
 import { LoadedModels } from './loaded-models.ts';
-import { evictPriceOf, ModelDemands, withEvictPrices, withLoadGain } from './model-demand.ts';
+import { displacedBy, evictPriceOf, ModelDemands, withEvictPrices, withLoadGain } from './model-demand.ts';
 import { placeTasks } from './place.ts';
 import { LOAD_ASSUMED_S } from './served-model.ts';
 import {
@@ -132,6 +132,12 @@ const job = (model: string, over: Partial<Demand> = {}): Demand => ({
   ...over,
 });
 
+/** As of a node that has room for all. */
+function withoutPrice(model: ServedModel): ServedModel {
+  const { evictS: _, ...free } = model;
+  return free;
+}
+
 function demandsOf(nodes: readonly Candidate[], jobs: readonly Demand[], perSecond: (model: string) => number) {
   const loaded = new LoadedModels();
   for (const one of nodes) loaded.put(one);
@@ -161,14 +167,16 @@ describe('placement where models have to be loaded', () => {
     const [ask] = asks;
     const model = ask && demands.for(ask);
     if (ask === undefined || model === undefined) throw new Error('expected a demand');
-    const explanation = explainPlacement(ask, priced, warmWaitOf('hot', model, 10));
+    const explanation = explainPlacement(ask, priced, { warmWait: warmWaitOf('hot', model, 10) });
     expect(explanation.eliminated.map(({ constraint, nodes: left }) => [constraint, left])).toEqual([
       ['warm-wait', 1],
       ['busy', 1],
     ]);
     expect(explanation.warmWait).toEqual({ model: 'hot', expectedS: 4, expiresInS: 50 });
     // Of a job that nothing keeps waiting nothing is said.
-    expect(explainPlacement(ask, [node('a', ['hot'])], warmWaitOf('hot', model, 10)).warmWait).toBeUndefined();
+    expect(
+      explainPlacement(ask, [node('a', ['hot'])], { warmWait: warmWaitOf('hot', model, 10) }).warmWait,
+    ).toBeUndefined();
   });
 
   it('loads it where it drives out what is missed least, when the line is long enough, once in a decision', () => {
@@ -278,5 +286,117 @@ describe('placement where models have to be loaded', () => {
       }),
       { numRuns: 30 },
     );
+  });
+
+  describe('and the memory of models is known', () => {
+    const NEEDS: Readonly<Record<string, number>> = { hot: 6_000, rare: 3_000, new: 4_000 };
+    const sized = (
+      nodeId: string,
+      loaded: readonly string[],
+      modelRoomMib: number,
+      over: Partial<Candidate> = {},
+    ): Candidate => {
+      const made = node(nodeId, loaded, over);
+      const models = made.models.map((one) => ({ ...one, memoryMib: NEEDS[one.name] ?? 0 }));
+      return { ...made, modelRoomMib, models };
+    };
+    const price = (name: string): number => (name === 'hot' ? 64 : 2);
+    const goes = (one: Candidate, name: string): string[] => {
+      const model = one.models.find((served) => served.name === name);
+      if (model === undefined) throw new Error(`no ${name}`);
+      return [...(displacedBy(one, model, price)?.names ?? [])].sort();
+    };
+
+    it('drives nothing out where there is room beside what is loaded, and else no more than it must', () => {
+      expect(goes(sized('a', ['hot'], 10_000), 'new')).toEqual([]);
+      expect(goes(sized('a', ['hot'], 9_999), 'new')).toEqual(['hot']);
+      expect(goes(sized('a', ['hot', 'rare'], 13_000), 'new')).toEqual([]);
+      expect(goes(sized('a', ['hot', 'rare'], 10_000), 'new')).toEqual(['rare']);
+      // What is missed least is not enough: what is missed more goes for it, and it stays.
+      expect(goes(sized('a', ['hot', 'rare'], 9_500), 'new')).toEqual(['hot']);
+      expect(goes(sized('a', ['hot', 'rare'], 6_500), 'new')).toEqual(['hot', 'rare']);
+      expect(goes(sized('a', [], 4_000), 'new')).toEqual([]);
+      const { modelRoomMib: _, ...unknown } = sized('a', ['hot', 'rare'], 13_000);
+      expect(goes(unknown, 'new')).toEqual(['rare']);
+      expect(goes(node('a', ['hot', 'rare'], { modelRoomMib: 90_000 }), 'new')).toEqual(['rare']);
+    });
+
+    it('has no room that another engine of the node holds: none of it goes for this one', () => {
+      const one = sized('a', ['hot', 'rare'], 10_000);
+      const shared = (loaded: readonly string[], over: object = {}): Candidate => ({
+        ...one,
+        models: one.models.map((model) => ({
+          ...model,
+          ...{ loaded: loaded.includes(model.name), engineClass: model.name === 'hot' ? 'other' : 'c' },
+          ...(model.name === 'new' ? { isClaimed: true, ...over } : {}),
+        })),
+      });
+      const priced = (node: Candidate): Candidate => withEvictPrices(node, price);
+      const evicts = (node: Candidate): number | undefined =>
+        priced(node).models.find(({ name }) => name === 'new')?.evictS;
+      // 6,000 MiB of the other engine's and 4,000 of its own are there; 3,000 more would have to go, and may.
+      expect(evicts(shared(['hot']))).toBeUndefined();
+      expect(evicts(shared(['hot', 'rare']))).toBe(2);
+      const short = { memoryMib: 4_001 };
+      expect(evicts(shared(['hot', 'rare'], short))).toBe(Number.POSITIVE_INFINITY);
+      expect(evicts(shared(['rare'], short))).toBeUndefined();
+      // What has run there has shown that it does; what does not fit at all is another constraint's.
+      expect(evicts(shared(['hot', 'rare'], { ...short, isClaimed: false }))).toBe(2);
+      expect(evicts(shared(['hot', 'rare'], { memoryMib: 10_001 }))).toBe(2);
+      const wished = { ...job('new').ask, loadGainS: Number.POSITIVE_INFINITY };
+      expect(obstacle(wished, priced(shared(['hot', 'rare'], short)))?.name).toBe('warm-wait');
+      expect(obstacle(wished, priced(shared(['hot', 'rare'])))).toBeNull();
+      // Alike but for that, and not to be taken for one; the one without room comes first.
+      const named = (nodeId: string, over: object): Candidate => ({
+        ...priced(shared(['hot', 'rare'], over)),
+        nodeId,
+      });
+      const free = { ...named('b', short), models: named('b', short).models.map(withoutPrice) };
+      const wish = { ...job('new'), ask: wished };
+      expect(placeTasks([wish], [named('a', short), free]).map(({ nodeId }) => nodeId)).toEqual(['b']);
+    });
+
+    it('prices a load by that: a node with room is no dearer for what it holds', () => {
+      const evicts = (one: Candidate): number | undefined =>
+        withEvictPrices(one, price).models.find(({ name }) => name === 'new')?.evictS;
+      expect(evicts(sized('a', ['hot'], 10_000))).toBeUndefined();
+      expect(evicts(sized('a', ['hot'], 9_999))).toBe(64);
+      expect(evicts(sized('a', ['hot', 'rare'], 6_500))).toBe(66);
+    });
+
+    it('loads a model beside a wanted one instead of letting its rows wait for a slot', () => {
+      const busy = sized('a', ['new'], 6_000, { leasesActive: 2 });
+      const line = job('new', { rowCount: 160 });
+      const wants = (name: string): number => (name === 'hot' ? 2 : 0.001);
+      expect(decide([busy, sized('b', ['hot'], 9_999)], [line], wants).placed).toEqual([]);
+      expect(decide([busy, sized('b', ['hot'], 10_000)], [line], wants).placed.map(({ nodeId }) => nodeId)).toContain(
+        'b',
+      );
+    });
+  });
+
+  it('takes a load to last as long as it does on most nodes: no claim of one makes anybody wait or drives anything out', () => {
+    const loads = new LoadedModels();
+    const claiming = (nodeId: string, loadS: number | undefined, models = 1): Candidate => {
+      const made = node(nodeId, []);
+      const [first] = made.models;
+      if (first === undefined) throw new Error('expected a model');
+      const one = { ...first, ...(loadS === undefined ? {} : { loadS }) };
+      return { ...made, models: Array.from({ length: models }, (_, i) => ({ ...one, digest: `d${i}` })) };
+    };
+    expect(loads.loadSecondsOf('hot')).toBe(LOAD_ASSUMED_S);
+    loads.put(claiming('a', undefined));
+    expect(loads.loadSecondsOf('hot')).toBe(LOAD_ASSUMED_S);
+    loads.put(claiming('a', 6));
+    loads.put(claiming('b', 8));
+    loads.put(claiming('slow', 3_600, 9));
+    expect(loads.loadSecondsOf('hot')).toBe(8);
+    loads.put(claiming('slow', 0, 9));
+    expect(loads.loadSecondsOf('hot')).toBe(6);
+    loads.drop('a');
+    loads.drop('slow');
+    expect(loads.loadSecondsOf('hot')).toBe(8);
+    const demands = new ModelDemands(loads, [job('hot')], { perSecond: () => 0, isLoading: () => false });
+    expect(demands.of('hot')?.loadS).toBe(8);
   });
 });

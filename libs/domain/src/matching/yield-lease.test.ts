@@ -9,10 +9,10 @@ import {
   worthOf,
   YIELD_LEFT_MS,
   YIELD_WORTH_RATIO,
+  YIELDS_MAX,
   type JobStanding,
   type RunningLease,
 } from './yield-lease.ts';
-import { YIELDS_MAX } from './yielding.ts';
 
 const HOUR_MS = 3_600_000;
 const MODEL = {

@@ -3,7 +3,6 @@ import { obstacle } from './constraints.ts';
 import { slackMs } from './queue-order.ts';
 import { unitOf } from './typical-unit.ts';
 import { microCost } from '../units/units.ts';
-import { YIELDS_MAX } from './yielding.ts';
 
 /** What decides whether one job's work makes room for another's. */
 export interface JobStanding {
@@ -24,6 +23,8 @@ export interface RunningLease extends JobStanding {
   readonly yields: number;
 }
 
+/** After so many times a job is left to finish, whatever comes. */
+export const YIELDS_MAX = 3;
 /** A lease that is over sooner is waited for: yielding and leasing its rest again takes as long. */
 export const YIELD_LEFT_MS = 10_000;
 /** Within one priority, work makes room for what pays so many times as much, and for nothing less. */

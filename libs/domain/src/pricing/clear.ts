@@ -37,8 +37,9 @@ export interface Clearing {
 export function clear(asks: readonly StandingAsk[], demands: readonly WaitingDemand[]): Clearing {
   for (const { nodeId, price, units } of asks) refuseImpossible('ask', nodeId, price, units);
   for (const { jobId, cap, units } of demands) refuseImpossible('demand', jobId, cap, units);
-  const supply = [...asks].sort((a, b) => compare(a.price, b.price) || compare(a.nodeId, b.nodeId));
-  const { price, units } = marginOf(supply, demands);
+  const taken = takeAsks(asks, demands).filter((one) => one.units > 0);
+  const price = taken.at(-1)?.ask.price ?? null;
+  const units = sum(taken);
   if (price === null) return { price, units, served: [], accepted: [] };
   const byUrgency = demands
     .filter(({ cap }) => cap >= price)
@@ -47,40 +48,47 @@ export function clear(asks: readonly StandingAsk[], demands: readonly WaitingDem
     price,
     units,
     served: shared(byUrgency, units).map(({ one, share }) => ({ jobId: one.jobId, units: share })),
-    accepted: shared(supply, units).map(({ one, share }) => ({ nodeId: one.nodeId, units: share })),
+    accepted: taken.map(({ ask: { nodeId }, units: share }) => ({ nodeId, units: share })),
   };
 }
 
-/** Walks up the asks and down the caps until they cross. */
-function marginOf(
-  supply: readonly StandingAsk[],
-  demands: readonly WaitingDemand[],
-): { readonly price: bigint | null; readonly units: number } {
-  const byCap = [...demands].sort((a, b) => compare(b.cap, a.cap));
-  let price: bigint | null = null;
-  let units = 0;
-  let wanted = 0;
-  let at = 0;
-  for (const ask of supply) {
-    let left = ask.units;
-    while (left > 0) {
-      if (wanted === 0) {
-        const next = byCap[at];
-        if (next === undefined || next.cap < ask.price) return { price, units };
-        wanted = next.units;
-        at += 1;
-        continue;
-      }
-      const cap = byCap[at - 1]?.cap ?? 0n;
-      if (cap < ask.price) return { price, units };
-      const traded = Math.min(left, wanted);
-      left -= traded;
+/** What is taken of an ask, and by whom. */
+export interface Taken<A extends StandingAsk, D extends WaitingDemand> {
+  readonly ask: A;
+  readonly units: number;
+  readonly by: readonly D[];
+}
+
+/**
+ * What is taken of each ask when demands, the highest caps first, take the cheapest units that can serve them and that they can pay.
+ * More demand takes all that less did, and more: what is displaced moves on to a dearer ask or to none. Cheapest first.
+ */
+export function takeAsks<A extends StandingAsk, D extends WaitingDemand>(
+  asks: readonly A[],
+  demands: readonly D[],
+  mayServe: (demand: D, ask: A) => boolean = () => true,
+): readonly Taken<A, D>[] {
+  const supply = [...asks]
+    .sort((a, b) => compare(a.price, b.price) || compare(a.nodeId, b.nodeId))
+    .map((ask) => ({ ask, left: ask.units, by: [] as D[] }));
+  const byCap = [...demands].sort(
+    (a, b) => compare(b.cap, a.cap) || a.slackMs - b.slackMs || compare(a.jobId, b.jobId),
+  );
+  let from = 0;
+  for (const demand of byCap) {
+    let wanted = demand.units;
+    while ((supply[from]?.left ?? 1) === 0) from += 1;
+    for (let at = from; wanted > 0 && at < supply.length; at += 1) {
+      const one = supply[at];
+      if (one === undefined || one.ask.price > demand.cap) break;
+      if (one.left === 0 || !mayServe(demand, one.ask)) continue;
+      const traded = Math.min(one.left, wanted);
+      one.left -= traded;
       wanted -= traded;
-      units += traded;
-      price = ask.price;
+      one.by.push(demand);
     }
   }
-  return { price, units };
+  return supply.map(({ ask, left, by }) => ({ ask, units: ask.units - left, by }));
 }
 
 function shared<T extends { readonly units: number }>(

@@ -5,7 +5,7 @@ import { chance, type Chance } from '../matching/chance.ts';
 import type { Demand } from '../matching/demand.ts';
 import { withinCaps } from '../matching/served-model.ts';
 import { UNIT_KINDS, type Rates } from '../units/units.ts';
-import { clearedRates, clearingPrice, priceClassOf, priceOf, type PriceClass } from './cleared-rates.ts';
+import { clearedPrice, clearedRates, priceClassOf, priceOf, type PriceClass } from './cleared-rates.ts';
 
 const TICK_MS = 8_000;
 
@@ -40,6 +40,17 @@ function classOf(demand: Demand | undefined): PriceClass {
   const of = demand === undefined ? null : priceClassOf(demand.ask);
   if (of === null) throw new Error('expected a class with a price');
   return of;
+}
+
+/** What the richest of these jobs pays: it may use whatever any of them may. */
+function clearingPrice(
+  of: PriceClass,
+  jobs: readonly Demand[],
+  nodes: readonly Candidate[],
+  tickMs: number,
+): bigint | null {
+  const rich = job('rich', { rates: { inputToken: 10n ** 9n, outputToken: 10n ** 9n }, rows: 1 });
+  return clearedPrice(of, jobs, nodes, tickMs)(rich.ask);
 }
 
 const askedBy = ({ models: [model] }: Candidate): Rates => model?.rates ?? {};
@@ -124,6 +135,86 @@ describe('the rates that a batch is charged', () => {
       outputToken: 20n,
       image: 10n ** 9n,
     });
+  });
+});
+
+describe('an ask that nobody who waits may have', () => {
+  const rates = (token: bigint): Rates => ({ inputToken: token, outputToken: token });
+  const wanted = job('j', { rates: rates(100n), rows: 1_000 });
+  const of = classOf(wanted);
+  const plain = node('a', { rates: rates(50n), rowsPerSecond: 1 });
+  const dear = node('b', { rates: rates(99n), rowsPerSecond: 1 });
+  const price = (nodes: readonly Candidate[], jobs = [wanted], by: Demand = wanted): bigint | null =>
+    clearedPrice(of, jobs, nodes, TICK_MS)(by.ask);
+
+  it.each<[string, Candidate, Partial<Ask>]>([
+    ['is above the cap of one kind', node('b', { rates: { inputToken: 0n, outputToken: 400n }, rowsPerSecond: 1 }), {}],
+    ['stands elsewhere', { ...dear, region: 'us' }, { regions: ['eu'] }],
+    ['has other GPUs', dear, { gpuModels: ['A10'] }],
+    ['isolates less', dear, { isolation: 'gvisor' }],
+    ['has no record', { ...dear, reputation: 0.5 }, { reputationFloor: 0.9 }],
+    [
+      'has not the memory',
+      {
+        ...dear,
+        modelRoomMib: 5,
+        models: dear.models.map((one) => ({ ...one, loaded: false, isClaimed: true, memoryMib: 6 })),
+      },
+      {},
+    ],
+    [
+      'would drive out what is wanted more',
+      { ...dear, models: dear.models.map((one) => ({ ...one, loaded: false, evictS: 9 })) },
+      { loadGainS: 1 },
+    ],
+  ])('sets no price: it %s', (_, odd, over) => {
+    const gpu = { model: 'A10', vramMib: 1, milli: 1_000, freeMilli: 1_000 };
+    const fitting: Candidate = { ...plain, gpus: [gpu], isolation: 'gvisor', reputation: 1 };
+    const asked = { ...wanted, ask: { ...wanted.ask, ...over } };
+    expect(price([fitting, { ...dear, gpus: [gpu], isolation: 'gvisor' }], [asked], asked)).toBe(
+      priceOf(of, rates(99n)),
+    );
+    expect(price([fitting, odd], [asked], asked)).toBe(priceOf(of, rates(50n)));
+  });
+
+  it('sets one for those alone who may use it, and an idle wish changes nothing', () => {
+    const anywhere = job('any', { rates: rates(100n), rows: 1_000 });
+    const near = { ...wanted, ask: { ...wanted.ask, regions: ['eu'] } };
+    const fleet = [plain, { ...dear, region: 'us' }];
+    expect(price(fleet, [near, anywhere], near)).toBe(priceOf(of, rates(50n)));
+    expect(price(fleet, [near, anywhere], anywhere)).toBe(priceOf(of, rates(99n)));
+    const both = { ...wanted, ask: { ...wanted.ask, regions: ['eu', 'us'] } };
+    expect(price(fleet, [near, anywhere, both], both)).toBe(priceOf(of, rates(99n)));
+  });
+
+  it('sets none for who never competes for it: another market’s rows, a gang that waits, an idle node of its own', () => {
+    const far = { ...dear, region: 'zz', models: dear.models.map((one) => ({ ...one, rates: rates(1_000n) })) };
+    const theirs = (more: Partial<Demand> = {}): Demand => {
+      const rich = job('b', { rates: rates(1_000n), rows: 1 });
+      return { ...rich, ...more, ask: { ...rich.ask, regions: ['zz'] } };
+    };
+    const idle = Array.from({ length: 20 }, (_, i) => node(`i${i}`, { rates: rates(1n), rowsPerSecond: 5 }));
+    const few = job('j', { rates: rates(50n), rows: 20 });
+    for (const other of [theirs(), theirs({ gang: 2 })])
+      expect(price([...idle, far], [few, other], few)).toBe(priceOf(of, rates(1n)));
+    // Nor where all of its own are busy.
+    const many = job('j', { rates: rates(50n), rows: 100_000 });
+    expect(price([...idle, far], [many, theirs()], many)).toBe(priceOf(of, rates(1n)));
+    expect(price([...idle, far], [many, theirs()], theirs())).toBe(priceOf(of, rates(1_000n)));
+  });
+
+  it('does not fall when those who want the same want more of it', () => {
+    const where = fc.constantFrom<readonly string[]>([], ['eu'], ['us'], ['eu', 'us']);
+    const placed = fc.tuple(market, fc.array(where, { minLength: 8, maxLength: 8 }), where, jobOf);
+    fc.assert(
+      fc.property(placed, ([{ nodes, jobs }, regions, by, more]) => {
+        const fleet = nodes.map((one, i) => ({ ...one, region: regions[i]?.[0] ?? 'eu' }));
+        const asking = (demand: Demand): Demand => ({ ...demand, ask: { ...demand.ask, regions: by } });
+        const all = [...jobs, job('more', more)].map(asking);
+        const [then, first] = [all, all.slice(0, -1)].map((some) => price(fleet, some, all[0]));
+        expect(then === null ? first === null : (then ?? 0n) >= (first ?? 0n)).toBe(true);
+      }),
+    );
   });
 });
 

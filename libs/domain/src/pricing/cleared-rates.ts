@@ -1,12 +1,13 @@
 import type { Ask, Candidate, EngineCapability, ServedModel } from '../matching/ask.ts';
-import { ROWS_UNACCEPTED_MAX, takesWork } from '../matching/constraints.ts';
+import { CONSTRAINTS, ROWS_UNACCEPTED_MAX, takesWork } from '../matching/constraints.ts';
 import type { Demand } from '../matching/demand.ts';
 import { byUrgency, slackMs } from '../matching/queue-order.ts';
-import { loadSeconds, servedModel } from '../matching/served-model.ts';
+import { taskClassKey } from '../matching/placement-index/keys.ts';
+import { loadSeconds, servedModel, withinCaps } from '../matching/served-model.ts';
 import { measuredRows, NEWCOMER_ROWS } from '../matching/task-size.ts';
 import { unitOf } from '../matching/typical-unit.ts';
 import { microCost, UNIT_KINDS, type Rates, type UnitKind, type Usage } from '../units/units.ts';
-import { clear, type StandingAsk, type WaitingDemand } from './clear.ts';
+import { takeAsks, type StandingAsk } from './clear.ts';
 
 /** What one price is made for: all work of a model that needs the same of its engine and counts the same kinds of units. */
 export interface PriceClass {
@@ -27,41 +28,93 @@ export function priceClassOf({ model, modelKind, capabilities, rateCaps, pools }
   return { key: JSON.stringify([model, modelKind ?? null, needed, kinds]), model, capabilities: needed, kinds };
 }
 
+/** What a typical row costs an ask in this tick, in millionths of the smallest token unit; null when nothing it may use is traded. */
+export type ClearedPrice = (ask: Ask) => bigint | null;
+
 /**
- * What a typical row costs everybody served in a tick, in millionths of the smallest token unit; null when nothing is traded.
+ * The price of a tick: the highest ask taken, of those on nodes that may serve an ask, whatever it pays; the bound by its caps comes
+ * with {@link clearedRates}. It counts where whoever took it wants the same, or could have had a cheaper one of them: else it is
+ * another market's. And nobody pays more than the cheapest of them that stands idle asks. What none of those who wait may have or would
+ * pay, kind by kind, is taken by nobody; who waits for several nodes at once takes none.
  *
  * Standing asks are the supply, whether or not a slot is free at this moment: each node offers what it can do in a tick, less
  * what loading the model would take of it. All rows that wait are the demand. What audits cost is part of the fee, the same
  * for every ask, and so decides nothing here. A node that could serve the class by several models stands with the one that the
- * most urgent of it would be placed on.
+ * most urgent that it may serve would be placed on.
  */
-export function clearingPrice(
+export function clearedPrice(
   of: PriceClass,
   demands: readonly Demand[],
   candidates: Iterable<Candidate>,
   tickMs: number,
-): bigint | null {
-  const own = demands.filter(({ ask }) => priceClassOf(ask)?.key === of.key);
-  const [first] = [...own].sort(byUrgency);
-  if (first === undefined) return null;
-  const asks: StandingAsk[] = [];
+): ClearedPrice {
+  const own = demands.filter(({ ask }) => priceClassOf(ask)?.key === of.key).sort(byUrgency);
+  const wishes = new Map<string, Ask>();
+  for (const { ask } of own) if (wishes.size < WISHES_MAX && !wishes.has(wishKey(ask))) wishes.set(wishKey(ask), ask);
+  const standing: Standing[] = [];
   for (const node of candidates) {
     if (!takesWork(node)) continue;
-    const served = servedModel(first.ask, node);
-    if (served === undefined || !of.capabilities.every((one) => served.capabilities?.includes(one))) continue;
-    const price = priceOf(of, served.rates);
-    // For its pool's members alone (constraint `pool`): no supply of the market's.
-    if (price === 0n && node.pools.length > 0) continue;
+    const wish = [...wishes.values()].find((ask) => fits(ask, node));
+    const served = wish === undefined ? undefined : servedModel(wish, node);
+    if (served === undefined) continue;
     const units = rowsInTick(node, served, tickMs);
-    if (units > 0) asks.push({ nodeId: node.nodeId, price, units });
+    const { rates } = served;
+    if (units > 0) standing.push({ nodeId: node.nodeId, price: priceOf(of, rates), units, node, rates });
   }
-  const waiting: WaitingDemand[] = own.map((demand) => ({
+  const looked = own.filter(({ ask, gang }) => gang === undefined && wishes.has(wishKey(ask)));
+  const waiting = looked.map((demand) => ({
+    ask: demand.ask,
     jobId: demand.ask.jobId,
     cap: priceOf(of, demand.ask.rateCaps),
     units: rowsWaiting(demand),
     slackMs: slackMs(demand),
   }));
-  return clear(asks, waiting).price;
+  const supply = takeAsks(
+    standing,
+    waiting,
+    ({ ask }, { rates, node }) => withinCaps(rates, ask.rateCaps) && fits(ask, node),
+  );
+  return (ask) => {
+    const fitting = supply.filter((one) => fits(ask, one.ask.node));
+    const mine = wishKey(ask);
+    const dearest = fitting.findLastIndex(({ units, by }, at) => {
+      if (units === 0) return false;
+      const cheaper = fitting.slice(0, at);
+      return (
+        at === 0 ||
+        by.some((taker) => wishKey(taker.ask) === mine || cheaper.some((one) => fits(taker.ask, one.ask.node)))
+      );
+    });
+    const idle = fitting.find((one) => one.units < one.ask.units);
+    const price = fitting[dearest]?.ask.price;
+    if (price === undefined) return null;
+    return idle !== undefined && idle.ask.price < price ? idle.ask.price : price;
+  };
+}
+
+interface Standing extends StandingAsk {
+  readonly node: Candidate;
+  readonly rates: Rates;
+}
+
+/** Kinds of wishes that make a price, the most urgent: each is held against every node, and what waits beside them only adds to it. */
+const WISHES_MAX = 8;
+
+/** What nodes are chosen by but for prices, which are compared by kind, and the time left, which always changes. */
+const OF_WISH = CONSTRAINTS.filter(({ reads, name }) => reads === 'offer' && name !== 'price' && name !== 'deadline');
+const KEYS = new WeakMap<Ask, string>();
+
+/** Wishes that may use the same nodes, whatever they pay. */
+function wishKey(ask: Ask): string {
+  const known = KEYS.get(ask);
+  if (known !== undefined) return known;
+  const key = taskClassKey({ ...ask, rateCaps: {}, deadlineInMs: 0 });
+  KEYS.set(ask, key);
+  return key;
+}
+
+function fits(ask: Ask, node: Candidate): boolean {
+  return OF_WISH.every((constraint) => constraint.holds(ask, node));
 }
 
 /**

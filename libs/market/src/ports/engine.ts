@@ -1,3 +1,4 @@
+import type { ModelMemory } from '@freehold/domain';
 import type {
   ChatOutput,
   ChatWork,
@@ -31,6 +32,8 @@ export interface EngineModel {
     readonly lora: boolean;
     readonly embeddings: boolean;
   };
+  /** What it takes of memory; absent where the engine does not know. */
+  readonly memory?: ModelMemory | undefined;
 }
 
 export interface EngineDescription {

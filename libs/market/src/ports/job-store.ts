@@ -79,6 +79,8 @@ export interface StartPlan {
   readonly rateCaps: Rates;
   /** See {@link JobView.counted}. */
   readonly counted: Amount | null;
+  /** Names of the blocks that all its prompts begin with. */
+  readonly promptBlocks: readonly string[];
 }
 
 /** A batch that was read before it was filed. */

@@ -18,6 +18,8 @@ export interface OpenDemand {
   readonly poolId: string | null;
   readonly verify: VerifyLevel;
   readonly rateCaps: Rates;
+  /** Names of the blocks that all its prompts begin with; absent: none. */
+  readonly promptBlocks?: readonly string[];
   /** 0 is usual. */
   readonly priority: number;
   /** Milliseconds from the snapshot. */
@@ -26,6 +28,8 @@ export interface OpenDemand {
   /** Rows not cut into tasks yet: [nextRow, rowCount). */
   readonly nextRow: number;
   readonly rowCount: number;
+  /** Begins on so many nodes at once or not yet; absent: it has begun, or begins on any. */
+  readonly gang?: number;
   /** Tasks that came back, smallest rows first, at most a few hundred. */
   readonly queued: readonly {
     readonly taskId: string;
@@ -37,6 +41,28 @@ export interface OpenDemand {
     /** Since it came back. */
     readonly waitedMs: number;
   }[];
+}
+
+/** A batch that is over: what it asked of nodes, and who worked on it. */
+export interface PastJob {
+  readonly job: Pick<
+    OpenDemand,
+    | 'jobId'
+    | 'kind'
+    | 'endpoint'
+    | 'model'
+    | 'wearsAdapter'
+    | 'region'
+    | 'needs'
+    | 'poolId'
+    | 'verify'
+    | 'rateCaps'
+    | 'deadlineInMs'
+  >;
+  /** Whether the node that asks did some of it. */
+  readonly isOwn: boolean;
+  /** The different rates of its leases. */
+  readonly paid: readonly Rates[];
 }
 
 /** What the market remembers of a node. */
@@ -59,7 +85,10 @@ export interface NodeRecord {
 export interface MovedSince {
   readonly cursor: string;
   readonly nodeIds: readonly string[];
+  /** Jobs of tasks that moved. */
   readonly jobIds: readonly string[];
+  /** Work filed for the placement, and its jobs: the newest, some of which were told before. */
+  readonly filed: readonly { readonly outboxId: string; readonly jobId: string }[];
 }
 
 /** One decision of the placement. `taskId` null cuts a new task from the job's uncut rows. */
@@ -218,9 +247,18 @@ export abstract class LeaseStore {
     limitQueuedPerJob: number,
   ): Promise<readonly OpenDemand[]>;
 
+  /** Batches of these models that were over within `withinMs`, the last first, as a node would ask: `deadlineInMs` is their whole window. */
+  abstract pastWork(
+    nodeId: string,
+    models: readonly string[],
+    withinMs: number,
+    limitJobs: number,
+  ): Promise<readonly PastJob[]>;
+
   /**
    * Cuts and leases in one statement per wish list; wishes that lost a race are missing from the answer. With `shards`: all
    * of them, unless another holds one of the shards by now, or there are none; then nothing. Without: no fence, for who is alone.
+   * The first rows of a gang are taken for as many nodes as it begins on, or not at all.
    */
   abstract grant(
     wishes: readonly LeaseWish[],

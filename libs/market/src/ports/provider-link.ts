@@ -25,6 +25,14 @@ export interface ConnectedNode {
   readonly lastHeardMs: number;
 }
 
+/** What became of the nodes of this process since a reader's mark. */
+export interface NodeChanges {
+  /** To ask with the next time. */
+  readonly mark: number;
+  /** Nodes that came, went, or said something else of themselves, as they stand; null: gone. No map: all are to be looked at. */
+  readonly nodes: ReadonlyMap<string, ConnectedNode | null> | null;
+}
+
 export interface LeaseGrant extends LeaseRef {
   readonly nodeId: string;
   readonly nonce: string;
@@ -112,6 +120,13 @@ export abstract class ProviderLink {
   abstract addresses(): readonly string[];
   abstract peerId(): string;
   abstract nodes(): readonly ConnectedNode[];
+  /**
+   * Whose offer, connection or will to drain changed since a mark; null: asked for the first time. What changes with every heartbeat
+   * (slots, leases) is no change here. A link that remembers none has all of its nodes looked at.
+   */
+  changes(_since: number | null): NodeChanges {
+    return { mark: 0, nodes: null };
+  }
   /** Streams the inputs of a granted lease to its node and the results into the sink, until commit or break. */
   abstract runLease(
     grant: LeaseGrant,

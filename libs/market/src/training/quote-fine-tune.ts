@@ -1,32 +1,31 @@
-import { holdFor, segmentsToAudit, SEGMENTS_PER_LEASE_MAX, type Rates } from '@freehold/domain';
+import { capFor, holdFor, SEGMENTS_PER_LEASE_MAX, segmentsToAudit, type Rates } from '@freehold/domain';
 import {
   ApiError,
+  FINE_TUNE_ENDPOINT,
   formatMoney,
   invalidRequest,
   parseFineTuningRequest,
   segmentsOf,
-  type Catalogue,
   type FineTuningRequest,
 } from '@freehold/protocol';
-import { capFor } from '../batch-cap.ts';
 import { knownTrainer } from '../known-models.ts';
 import { fileObject, type FileStore } from '../ports/file-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
 import type { OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
+import { refuseImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
 import { notVerifiable, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
 import { planFor, plannedTokens, type DecidedPlan, type PlanFacts } from './plan-for.ts';
 import { readExamples } from './read-examples.ts';
 import { askedOf, refuseUnfitFiles, unknownBase } from './submit-fine-tune.ts';
 import { trainerModel } from './trainer-model.ts';
 
-export interface QuoteFineTunePorts {
+export interface QuoteFineTunePorts extends RefuseImpossiblePorts {
   readonly files: FileStore;
   readonly objects: ObjectStore;
   readonly offers: OfferBook;
   readonly bases: TrainableBases;
-  readonly catalogue: Catalogue;
   readonly holdsModel: HoldsModel;
 }
 
@@ -83,6 +82,16 @@ export async function quoteFineTune(
   const { posted, ceiling } = knownTrainer(base.model, ports.catalogue, offers);
   const cap = capFor(usage, request.terms.maxCost, posted, ceiling);
   if (!cap.ok) throw noCap(cap, base.model, request);
+  const { metadata, terms, deadlineInMs: windowMs } = request;
+  const work = { model: name, tuned: null, rateCaps: cap.rateCaps };
+  const job = {
+    kind: 'fine-tune',
+    endpoint: FINE_TUNE_ENDPOINT,
+    region: terms.region,
+    verify: terms.verify,
+    metadata,
+  } as const;
+  await refuseImpossible(ports, offers, { ...job, plan: work, windowMs });
   const lists = posted.length > 0 ? posted : ceiling === null ? [] : [ceiling];
   const byCost = [...lists].sort((a, b) => (holdFor(usage, a) < holdFor(usage, b) ? -1 : 1));
   const [lowest, highest] = [byCost[0], byCost.at(-1)];

@@ -1,3 +1,4 @@
+import { capFor } from '@freehold/domain';
 import {
   segmentsOf,
   formatMoney,
@@ -6,7 +7,6 @@ import {
   parseMoney,
   type Catalogue,
 } from '@freehold/protocol';
-import { capFor } from '../batch-cap.ts';
 import { knownTrainer, trainersOf } from '../known-models.ts';
 import { blobName } from '../object-desk.ts';
 import type { Blobs } from '../ports/blobs.ts';
@@ -173,6 +173,7 @@ async function start(
     cap: cap.cap,
     rateCaps: cap.rateCaps,
     counted: null,
+    promptBlocks: [],
   };
   const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
   const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs });

@@ -30,6 +30,8 @@ export interface Household {
   events(): LinkEvents;
   arriving(peerId: string, arrival: Promise<unknown>): void;
   join(session: NodeSession): void;
+  /** Its offer is another one, or it drains, or no more. */
+  changed(session: NodeSession): void;
   leave(session: NodeSession): void;
 }
 
@@ -191,7 +193,7 @@ export class ControlDoor {
         session.leases = message.leases;
         session.freeSlots = message.freeSlots;
         session.busyChats = message.busyChats;
-        session.draining = message.draining;
+        this.#drains(session, message.draining);
         session.chats.heartbeatCame();
         return events.heartbeat(session.id, message.leases);
       case 'refuse':
@@ -216,6 +218,13 @@ export class ControlDoor {
     // Not before it is known to be one that may be made: what is placed, is placed on this.
     this.#rememberSeq(session.id, signed.offer.seq);
     session.offer = signed.offer;
+    this.#house.changed(session);
+  }
+
+  #drains(session: NodeSession, draining: boolean): void {
+    if (session.draining === draining) return;
+    session.draining = draining;
+    this.#house.changed(session);
   }
 
   /** Our own trouble with a message is not the node's fault: it is noted, and the node stays. */

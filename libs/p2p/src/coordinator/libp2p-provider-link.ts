@@ -1,10 +1,12 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import {
+  NodeChangeLog,
   ProviderLink,
   StreamRefused,
   type ConnectedNode,
   type LeaseGrant,
   type LinkEvents,
+  type NodeChanges,
   type RowInput,
   type RowsEnd,
   type RowSink,
@@ -46,6 +48,7 @@ export class Libp2pProviderLink extends ProviderLink {
   readonly #limits: LinkLimits;
   readonly #peerId: string;
   readonly #sessions = new Map<string, NodeSession>();
+  readonly #changes = new NodeChangeLog();
   readonly #arrivals = new Map<string, Promise<unknown>>();
   #host: Libp2p | null = null;
   #events: LinkEvents | null = null;
@@ -98,6 +101,10 @@ export class Libp2pProviderLink extends ProviderLink {
 
   nodes(): readonly ConnectedNode[] {
     return [...this.#sessions.values()].map((session) => session.view());
+  }
+
+  override changes(since: number | null): NodeChanges {
+    return this.#changes.since(since, (id) => this.#sessions.get(id)?.view());
   }
 
   async runLease(
@@ -186,6 +193,7 @@ export class Libp2pProviderLink extends ProviderLink {
       events: () => events,
       arriving: (peerId, arrival) => this.#expect(peerId, arrival),
       join: (session) => this.#join(session),
+      changed: ({ id }) => this.#changes.note(id),
       leave: (session) => this.#leave(session),
     };
   }
@@ -226,6 +234,7 @@ export class Libp2pProviderLink extends ProviderLink {
   #join(session: NodeSession): void {
     const before = this.#sessions.get(session.id);
     this.#sessions.set(session.id, session);
+    this.#changes.note(session.id);
     if (before !== undefined) this.#replace(before, session);
     this.#note({
       event: 'joined',
@@ -247,6 +256,7 @@ export class Libp2pProviderLink extends ProviderLink {
     session.chats.close();
     if (this.#sessions.get(session.id) !== session) return;
     this.#sessions.delete(session.id);
+    this.#changes.note(session.id);
     // Without its control stream a node counts as gone, whatever else it has open.
     session.connection.abort(new Error('the control stream ended'));
     this.#events?.gone(session.id);

@@ -16,11 +16,14 @@ interface DemandRow {
   readonly pool_id: string | null;
   readonly verify: VerifyLevel;
   readonly rate_caps: Record<string, string>;
+  readonly prompt_blocks: readonly string[];
   readonly priority: number;
   readonly deadline_in_ms: number;
   readonly age_ms: number;
   readonly next_row: number;
   readonly row_count: number;
+  /** Null once its first rows are leased. */
+  readonly gang: number | null;
   readonly queued: OpenDemand['queued'] | null;
 }
 
@@ -34,7 +37,8 @@ const IS_OPEN = `state = 'in_progress' AND kind IN ('batch', 'fine-tune') AND mo
 /** What is to be known of jobs open; $1: the most tasks of each that came back. */
 const READ = `
 SELECT open.id, org_id, kind, endpoint, model, adapter, region, pool_id, verify,
-  CASE WHEN metadata ?| ARRAY['${NODE_NEEDS.join("','")}'] THEN metadata END AS asks, rate_caps, priority, next_row, row_count,
+  CASE WHEN metadata ?| ARRAY['${NODE_NEEDS.join("','")}'] THEN metadata END AS asks, rate_caps, prompt_blocks, priority, next_row, row_count,
+  CASE WHEN next_row = 0 AND gang IS NOT NULL AND row_count > 1 THEN least(gang, row_count) END AS gang,
   (extract(epoch FROM deadline - clock_timestamp()) * 1000)::float8 AS deadline_in_ms,
   (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8 AS age_ms,
   back.queued
@@ -101,11 +105,13 @@ function openDemand(row: DemandRow): OpenDemand {
     poolId: row.pool_id,
     verify: row.verify,
     rateCaps: unitsFromJson(row.rate_caps),
+    ...(row.prompt_blocks.length === 0 ? {} : { promptBlocks: row.prompt_blocks }),
     priority: row.priority,
     deadlineInMs: row.deadline_in_ms,
     ageMs: row.age_ms,
     nextRow: row.next_row,
     rowCount: row.row_count,
+    ...(row.gang === null ? {} : { gang: row.gang }),
     queued: row.queued ?? [],
   };
 }

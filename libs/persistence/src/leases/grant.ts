@@ -8,6 +8,8 @@ const NONCE_BYTES = 16;
 interface Chain {
   readonly rowFrom: number;
   rowTo: number;
+  /** Nodes that its rows go to. */
+  readonly nodes: Set<string>;
 }
 
 /** A job whose next rows are ours, or a task that came back and is: what their leases are written with. */
@@ -36,6 +38,7 @@ interface Won {
 /**
  * Takes, then writes: inside one transaction. A job's new rows are taken by moving its `next_row` from where the placement saw
  * it to the end of the job's wishes: whoever moves it first has the rows, the other list loses all of that job's cuts.
+ * So a gang begins whole or not at all: no list takes its first rows for fewer nodes than it begins on, and none takes a part of them.
  * A task that came back is taken by compare-and-set on (id, epoch, queued). Placements know a job as it was read: one that was paused
  * since then gets no lease.
  */
@@ -56,6 +59,7 @@ export async function grant(
     back.map(({ epoch }) => epoch),
     shards?.map(({ no }) => no) ?? [],
     shards?.map(({ epoch }) => epoch) ?? [],
+    [...chains.values()].map(({ nodes }) => nodes.size),
   ]);
   if (taken.length === 0) return [];
   const won = wonBy(chosen, taken);
@@ -65,7 +69,7 @@ export async function grant(
 
 const TAKE = `
 WITH chain AS (
-  SELECT * FROM unnest($1::text[], $2::int[], $3::int[]) AS chain (job_id, row_from, row_to)
+  SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $8::int[]) AS chain (job_id, row_from, row_to, nodes)
 ), back AS (
   SELECT * FROM unnest($4::uuid[], $5::int[]) AS back (task_id, epoch)
 ), fence AS (
@@ -78,6 +82,7 @@ WITH chain AS (
   UPDATE job SET next_row = chain.row_to FROM chain, fence
   WHERE fence.holds AND job.id = chain.job_id AND job.next_row = chain.row_from AND chain.row_to <= job.row_count
     AND job.state = 'in_progress' AND job.deadline > clock_timestamp() AND job.paused_at IS NULL
+    AND (job.gang IS NULL OR job.next_row > 0 OR chain.nodes >= least(job.gang, job.row_count))
   RETURNING job.id, job.org_id, job.pool_id, job.kind
 ), taken AS (
   UPDATE task SET state = 'leased', why = NULL FROM back, job, fence
@@ -216,8 +221,13 @@ function chainWishes(wishes: readonly LeaseWish[]): { chosen: LeaseWish[]; chain
     } else {
       const chain = chains.get(wish.jobId);
       if (wish.rowTo <= wish.rowFrom || (chain !== undefined && chain.rowTo !== wish.rowFrom)) continue;
-      if (chain === undefined) chains.set(wish.jobId, { rowFrom: wish.rowFrom, rowTo: wish.rowTo });
-      else chain.rowTo = wish.rowTo;
+      if (chain === undefined) {
+        const { rowFrom, rowTo, nodeId } = wish;
+        chains.set(wish.jobId, { rowFrom, rowTo, nodes: new Set([nodeId]) });
+      } else {
+        chain.rowTo = wish.rowTo;
+        chain.nodes.add(wish.nodeId);
+      }
     }
     chosen.push(wish);
   }

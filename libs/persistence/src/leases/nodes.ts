@@ -75,22 +75,37 @@ const LINES_OVERLAP = 4_096;
  */
 export async function moved(sql: Sql, cursor: string | null): Promise<MovedSince> {
   const [event = null, filed = null, seen = null] = cursor?.split(' ') ?? [];
-  const [row] = await sql.query<{ event: string; filed: string; seen: string; nodes: string[]; jobs: string[] }>(
+  const [row] = await sql.query<MovedRow>(
     `WITH line AS (
        SELECT task_ids, job_id FROM task_event
        WHERE $1::bigint IS NOT NULL AND id > $1::bigint - $4 AND NOT pg_visible_in_snapshot(xact, $3::pg_snapshot)
+     ), place AS (
+       SELECT id, message ->> 'job' AS job_id FROM outbox
+       WHERE $2::bigint IS NOT NULL AND id > $2::bigint - $5 AND topic = 'place' AND message ->> 'job' IS NOT NULL
      )
      SELECT (SELECT coalesce(max(id), 0) FROM task_event)::text AS event,
        (SELECT coalesce(max(id), 0) FROM outbox)::text AS filed,
        pg_current_snapshot()::text AS seen,
        ARRAY(SELECT DISTINCT lease.node_id FROM line, unnest(task_ids) AS task_id JOIN lease USING (task_id)) AS nodes,
-       ARRAY(SELECT job_id FROM line UNION
-         SELECT message ->> 'job' FROM outbox
-         WHERE $2::bigint IS NOT NULL AND id > $2::bigint - $5 AND topic = 'place' AND message ->> 'job' IS NOT NULL) AS jobs`,
+       ARRAY(SELECT DISTINCT job_id FROM line) AS jobs,
+       ARRAY(SELECT place.id::text FROM place ORDER BY place.id) AS place_ids,
+       ARRAY(SELECT job_id FROM place ORDER BY place.id) AS place_jobs`,
     [event, filed, seen, LINES_OVERLAP, NUMBERS_OVERLAP],
   );
   const next = `${row?.event ?? '0'} ${row?.filed ?? '0'} ${row?.seen ?? ''}`;
-  return { cursor: next, nodeIds: row?.nodes ?? [], jobIds: row?.jobs ?? [] };
+  const jobs = row?.place_jobs ?? [];
+  const place = (row?.place_ids ?? []).map((outboxId, i) => ({ outboxId, jobId: jobs[i] ?? '' }));
+  return { cursor: next, nodeIds: row?.nodes ?? [], jobIds: row?.jobs ?? [], filed: place };
+}
+
+interface MovedRow {
+  readonly event: string;
+  readonly filed: string;
+  readonly seen: string;
+  readonly nodes: string[];
+  readonly jobs: string[];
+  readonly place_ids: string[];
+  readonly place_jobs: string[];
 }
 
 interface RecordRow {

@@ -14,6 +14,7 @@ import {
   type MovedSince,
   type NodeRecord,
   type OpenDemand,
+  type PastJob,
   type Remembered,
   type SweepableLease,
   type WrongAuditor,
@@ -35,6 +36,7 @@ import {
 } from './audits.ts';
 import { expired, forgiveOutage, heartbeatSelf } from './clock.ts';
 import { demand, demandOf, demandPage } from './demand.ts';
+import { pastWork } from './past-work.ts';
 import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
@@ -114,6 +116,14 @@ export class PgLeaseStore extends LeaseStore {
   }
   demandPage(after: string | null, limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
     return demandPage(this.#database, after, limitJobs, limitQueuedPerJob);
+  }
+  pastWork(
+    nodeId: string,
+    models: readonly string[],
+    withinMs: number,
+    limitJobs: number,
+  ): Promise<readonly PastJob[]> {
+    return pastWork(this.#database, nodeId, models, withinMs, limitJobs);
   }
 
   grant(

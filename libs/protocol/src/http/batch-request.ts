@@ -51,7 +51,7 @@ export function parseBatchTerms(completionWindow: string, metadata: unknown, now
       'completion_window',
     );
   }
-  const market = parseMarketTerms(metadata, nowMs);
+  const market = parseMarketTerms(metadata, nowMs, 'batch');
   if (!market.ok) return market;
   const { terms } = market.value;
   const deadlineInMs = Math.min(windowMs, terms.deadlineInMs ?? windowMs);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ModelMemoryJson } from '../p2p/offer.ts';
 import { AmountText, UnitsJson } from '../p2p/scalars.ts';
 
 /** A model the coordinator knows beyond what nodes say of it. Nodes may offer others. */
@@ -14,6 +15,8 @@ export const CatalogueModel = z.strictObject({
   quantisation: z.string().max(32),
   /** Length of an embedding model's vectors. */
   dimensions: z.int().min(1).optional(),
+  /** At the quantisation that is listed; it counts before what offers say of theirs. */
+  memory: ModelMemoryJson.optional(),
   /** The highest rates that a job without a cap of its own admits: what its hold is computed from. */
   ceilings: UnitsJson,
   /** The same per million tokens of a fine-tune, where the model may be tuned. */

@@ -77,7 +77,7 @@ export function parseFineTuningRequest(body: unknown, nowMs: number): Parsed<Fin
   }
   if ((integrations ?? []).length > 0)
     return refused('unsupported_value', "'integrations' are not served: leave them out.", 'integrations');
-  const market = parseMarketTerms(parsed.data.metadata, nowMs);
+  const market = parseMarketTerms(parsed.data.metadata, nowMs, 'fine-tune');
   if (!market.ok) return market;
   const { metadata, terms } = market.value;
   const evaluation = evaluationOf(metadata);

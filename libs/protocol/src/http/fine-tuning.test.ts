@@ -41,6 +41,7 @@ describe('a request for a fine-tune', () => {
     [{ ...least, suffix: 'a b' }, 'suffix'],
     [{ ...least, suffix: 'x'.repeat(65) }, 'suffix'],
     [{ ...least, seed: -1 }, 'seed'],
+    [{ ...least, metadata: { nodes: '2' } }, 'metadata.nodes'],
     [{ ...least, metadata: { segment_steps: '0' } }, 'metadata.segment_steps'],
     [{ ...least, metadata: { evaluation_file: 'file-2' } }, 'metadata.evaluation_min'],
     [{ ...least, metadata: { evaluation_min: '0.5' } }, 'metadata.evaluation_file'],

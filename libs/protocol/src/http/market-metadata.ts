@@ -24,6 +24,8 @@ export interface MarketTerms {
   /** Where the node may stand: one name, or several with commas between, see {@link regionsOf}. */
   readonly region: string | null;
   readonly needs: NodeNeeds;
+  /** It begins on so many nodes at once, or not yet; null: on any. */
+  readonly gang: number | null;
   /** Whether it waits for nodes to come where none that are there could ever run it. */
   readonly waits: boolean;
   readonly verify: VerifyLevel;
@@ -58,10 +60,14 @@ export function parseDuration(text: string): number | null {
 }
 
 /**
- * Reads `max_cost, deadline, region, verify, priority, wait` and what {@link parseNodeNeeds} reads; other keys are the requester's
+ * Reads `max_cost, deadline, region, verify, priority, wait, nodes` and what {@link parseNodeNeeds} reads; other keys are the requester's
  * own. `nowMs` is needed for absolute deadlines.
  */
-export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ metadata: Metadata; terms: MarketTerms }> {
+export function parseMarketTerms(
+  metadata: unknown,
+  nowMs: number,
+  kind: 'batch' | 'fine-tune' | 'chat',
+): Parsed<{ metadata: Metadata; terms: MarketTerms }> {
   const pairs = Metadata.safeParse(metadata ?? {});
   if (!pairs.success) return { ok: false, problem: problemOf(pairs.error, 'metadata') };
   const { max_cost: maxCostText, deadline, region, verify, priority, wait } = pairs.data;
@@ -113,16 +119,46 @@ export function parseMarketTerms(metadata: unknown, nowMs: number): Parsed<{ met
   }
   const needs = parseNodeNeeds(pairs.data);
   if (!needs.ok) return needs;
+  const gang = parseGang(pairs.data, kind);
+  if (!gang.ok) return gang;
   const terms = {
     maxCost,
     deadlineInMs,
     region: region === undefined ? null : [...new Set(regions)].join(','),
     needs: needs.value,
+    gang: gang.value,
     waits: waitsForNodes(pairs.data),
     verify: level,
     priority: Number(priority ?? 0),
   };
   return { ok: true, value: { metadata: pairs.data, terms } };
+}
+
+/** Nodes that a batch may begin on at once. More than so many are seldom idle together, and each waits for the last. */
+export const GANG_MAX = 64;
+const GANG_PATTERN = /^[1-9][0-9]?$/;
+
+function parseGang({ nodes }: Metadata, kind: 'batch' | 'fine-tune' | 'chat'): Parsed<number | null> {
+  if (nodes === undefined) return { ok: true, value: null };
+  if (kind !== 'batch')
+    return refused(
+      'unsupported_value',
+      `metadata.nodes is for batches: a ${kind} runs on one node. Leave it out, or send a batch.`,
+      'metadata.nodes',
+    );
+  const gang = GANG_PATTERN.test(nodes) ? Number(nodes) : 0;
+  if (gang >= 2 && gang <= GANG_MAX) return { ok: true, value: gang };
+  return refused(
+    'invalid_value',
+    `metadata.nodes '${nodes.slice(0, 40)}': expected a whole number of nodes from "2" to "${GANG_MAX}", to begin on all at once.`,
+    'metadata.nodes',
+  );
+}
+
+/** On how many nodes at once a batch that was taken begins; null: on any. */
+export function gangOf(metadata: Readonly<Record<string, string>>): number | null {
+  const parsed = parseGang(metadata, 'batch');
+  return parsed.ok ? parsed.value : null;
 }
 
 /** Whether a job with this metadata waits for nodes to come. */

@@ -2,7 +2,7 @@ import { ANY_NODE, ISOLATIONS, type NodeNeeds } from '@freehold/domain';
 import { refused, type Parsed } from './problem.ts';
 
 /** The keys of `metadata` that ask something of the node itself. */
-export const NODE_NEEDS = ['gpu_model', 'gpus', 'vram_mib', 'isolation', 'reputation_floor'] as const;
+export const NODE_NEEDS = ['gpu_model', 'gpus', 'gpu_milli', 'vram_mib', 'isolation', 'reputation_floor'] as const;
 type NodeNeed = (typeof NODE_NEEDS)[number];
 type Pairs = Readonly<Record<string, string>>;
 
@@ -10,6 +10,7 @@ type Pairs = Readonly<Record<string, string>>;
 const GPU_MODEL_CHARS_MAX = 64;
 const GPU_MODELS_MAX = 16;
 const GPUS_MAX = 64;
+const GPU_MILLI_MAX = 1_000;
 /** 16 TiB: no GPU has as much, and every whole number up to it is exact. */
 const VRAM_MIB_MAX = 16_777_216;
 const SHARE_PATTERN = /^(0(\.[0-9]{1,3})?|1(\.0{1,3})?)$/;
@@ -34,6 +35,10 @@ const READ: Readonly<
   gpus: {
     expected: `a whole number of GPUs from "1" to "${GPUS_MAX}"`,
     read: (text) => only(wholeNumber(GPUS_MAX)(text), (gpus) => ({ gpus })),
+  },
+  gpu_milli: {
+    expected: `a whole number of thousandths of each GPU from "1" to "${GPU_MILLI_MAX}"`,
+    read: (text) => only(wholeNumber(GPU_MILLI_MAX)(text), (gpuMilli) => ({ gpuMilli })),
   },
   vram_mib: {
     expected: `a whole number of MiB from "1" to "${VRAM_MIB_MAX}", of each GPU`,

@@ -284,19 +284,27 @@ describe('a batch request', () => {
     expect(batch({ metadata: { deadline: '48h' } })).toMatchObject({ value: { deadlineInMs: 24 * 3_600_000 } });
     expect(batch({ metadata: null })).toMatchObject({
       ok: true,
-      value: { terms: { maxCost: null, verify: 'spot', region: null, needs: ANY_NODE, waits: false } },
+      value: { terms: { maxCost: null, verify: 'spot', region: null, needs: ANY_NODE, gang: null, waits: false } },
     });
-    const ofNode = { gpu_model: 'NVIDIA A100, T4', gpus: '2', vram_mib: '24576', isolation: 'gvisor' };
+    const ofNode = {
+      gpu_model: 'NVIDIA A100, T4',
+      gpus: '2',
+      gpu_milli: '500',
+      vram_mib: '24576',
+      isolation: 'gvisor',
+    };
     expect(
-      batch({ metadata: { ...ofNode, reputation_floor: '0.95', region: 'eu-west, us', wait: 'true' } }),
+      batch({ metadata: { ...ofNode, reputation_floor: '0.95', region: 'eu-west, us', wait: 'true', nodes: '4' } }),
     ).toMatchObject({
       value: {
         terms: {
           region: 'eu-west,us',
           waits: true,
+          gang: 4,
           needs: {
             gpuModels: ['NVIDIA A100', 'T4'],
             gpus: 2,
+            gpuMilli: 500,
             vramMib: 24_576,
             isolation: 'gvisor',
             reputationFloor: 0.95,
@@ -321,11 +329,15 @@ describe('a batch request', () => {
     [{ metadata: { gpu_model: ',' } }, 'metadata.gpu_model'],
     [{ metadata: { gpus: '1000000000' } }, 'metadata.gpus'],
     [{ metadata: { gpus: '0' } }, 'metadata.gpus'],
+    [{ metadata: { gpu_milli: '1001' } }, 'metadata.gpu_milli'],
     [{ metadata: { vram_mib: 'NaN' } }, 'metadata.vram_mib'],
     [{ metadata: { vram_mib: '-1' } }, 'metadata.vram_mib'],
     [{ metadata: { isolation: 'a wall' } }, 'metadata.isolation'],
     [{ metadata: { reputation_floor: '1.1' } }, 'metadata.reputation_floor'],
     [{ metadata: { wait: 'maybe' } }, 'metadata.wait'],
+    [{ metadata: { nodes: '1' } }, 'metadata.nodes'],
+    [{ metadata: { nodes: '65' } }, 'metadata.nodes'],
+    [{ metadata: { nodes: '4.0' } }, 'metadata.nodes'],
     [{ metadata: { a: 1 } }, 'metadata.a'],
     [{ metadata: { a: 'x\u0000' } }, 'metadata'],
     [{ metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) }, 'metadata'],

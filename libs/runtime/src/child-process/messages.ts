@@ -64,6 +64,7 @@ const EngineModelSchema = z.strictObject({
     lora: z.boolean(),
     embeddings: z.boolean(),
   }),
+  memory: z.strictObject({ weightsMib: z.number(), cacheBytesPerToken: z.number() }).optional(),
 });
 
 /** What each call answers: a child holds a native parser of untrusted files, so its answers are parsed like a stranger's. */

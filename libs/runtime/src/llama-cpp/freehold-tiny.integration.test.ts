@@ -3,7 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { ChatOutput, ChatWork } from '@freehold/protocol';
-import { chatTokens, ensureGguf, heldOutItems, modelDigest } from '../../../../models/freehold-tiny/index.mjs';
+import {
+  chatTokens,
+  ensureGguf,
+  heldOutItems,
+  manifest,
+  modelDigest,
+} from '../../../../models/freehold-tiny/index.mjs';
 import { childEngine, type ChildEngine } from '../child-process/child-engine.ts';
 import { FREEHOLD_TINY_TEMPLATE } from './options.ts';
 
@@ -62,6 +68,16 @@ describe('freehold-tiny in llama.cpp', () => {
     expect(score.unitsIn).toBe(output.unitsIn);
     return Math.max(...score.tokens.map((token) => token.bestLogprob - token.logprob));
   };
+
+  it('says what it takes of memory: the size of its file, and what a token keeps by the shape in it', async () => {
+    const { layers, width } = manifest.config;
+    for (const quantisation of ['Q8_0', 'F32'] as const) {
+      const [model] = (await the(quantisation).describe()).models;
+      const weightsMib = Math.ceil((manifest.gguf[quantisation]?.bytes ?? Number.NaN) / 2 ** 20);
+      // Every head keeps a key and a value of 16-bit numbers: as wide as the model, twice, in each layer.
+      expect(model?.memory).toEqual({ weightsMib, cacheBytesPerToken: layers * width * 2 * 2 });
+    }
+  });
 
   it('sees the prompts that it was trained on, token for token', async () => {
     const tricky = ['</s><|assistant|>yes', 'Ünïcödé 🙂\n\ttabs', '  two  spaces ', '<unk>'];

@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import type { z } from 'zod';
 import { EngineError, type EngineModel } from '@freehold/market';
 import type { ChatMessage } from '@freehold/protocol';
+import { cacheBytesOf } from '../attention-cache.ts';
 import { CONTEXT_TOKENS_DEFAULT, type LlamaCppModel } from './options.ts';
 import { promptParts } from './prompt.ts';
 import { Adapters } from './adapters.ts';
@@ -41,6 +42,7 @@ export class LoadedModel {
       contextTokens: contextTokensOf(model, options),
       slots: options.slots,
       caps: { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: hasAdapters, embeddings: false },
+      ...memoryOf(model),
     };
   }
 
@@ -89,6 +91,23 @@ export class LoadedModel {
 
   endsText(token: number): boolean {
     return this.#model.isEogToken(token as Parameters<LlamaModel['isEogToken']>[0]);
+  }
+}
+
+/** From the file: its size, and the shape that its head names. */
+function memoryOf({ size, fileInfo }: LlamaModel): Pick<EngineModel, 'memory'> {
+  const head = new Map<string, unknown>();
+  flatten(fileInfo.architectureMetadata, '', head);
+  const cacheBytesPerToken = cacheBytesOf((name) => head.get(name));
+  if (cacheBytesPerToken === undefined) return {};
+  return { memory: { weightsMib: Math.ceil(size / 2 ** 20), cacheBytesPerToken } };
+}
+
+/** The entries under their names in the file: `attention.head_count`. */
+function flatten(entries: object, prefix: string, into: Map<string, unknown>): void {
+  for (const [name, value] of Object.entries(entries) as [string, unknown][]) {
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) flatten(value, `${prefix}${name}.`, into);
+    else into.set(prefix + name, value);
   }
 }
 

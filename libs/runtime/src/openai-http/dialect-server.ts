@@ -131,6 +131,7 @@ const ROUTES: Readonly<Record<Dialect, Readonly<Record<string, Route>>>> = {
         models: ['talker', 'embedder'].map((name, i) => ({
           name,
           digest: String(i + 1).repeat(64),
+          size: (i + 1) * 100 * 2 ** 20,
           details: { quantization_level: 'Q4_K_M' },
         })),
       }),
@@ -138,7 +139,14 @@ const ROUTES: Readonly<Record<Dialect, Readonly<Record<string, Route>>>> = {
     'POST /api/show': (body, response) =>
       json(response, {
         capabilities: [body.model === 'embedder' ? 'embedding' : 'completion'],
-        model_info: { 'llama.context_length': CONTEXT_TOKENS },
+        model_info: {
+          'general.architecture': 'llama',
+          'llama.context_length': CONTEXT_TOKENS,
+          'llama.block_count': 4,
+          'llama.embedding_length': 512,
+          'llama.attention.head_count': 8,
+          'llama.attention.head_count_kv': 2,
+        },
       }),
   },
   'lm-studio': {

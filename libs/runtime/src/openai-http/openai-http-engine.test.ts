@@ -65,10 +65,14 @@ describe('an engine behind HTTP', () => {
 
   it('tells what the server tells: digests, context, slots, quantisation', async () => {
     const [ollama, llama] = [await serve('ollama'), await serve('llama-server')];
-    const [fromOllama] = (await openAiHttpEngine({ url: ollama.url }).describe()).models;
+    const [fromOllama, embedder] = (await openAiHttpEngine({ url: ollama.url }).describe()).models;
     expect(fromOllama).toMatchObject({ digest: `sha256:${'1'.repeat(64)}`, quantisation: 'Q4_K_M', contextTokens: 64 });
+    // 4 layers, 2 heads that keep, 512 / 8 numbers of a key and as many of a value, 2 bytes each.
+    expect(fromOllama?.memory).toEqual({ weightsMib: 100, cacheBytesPerToken: 2_048, cacheTokens: 64 });
+    expect(embedder?.memory).toEqual({ weightsMib: 200, cacheBytesPerToken: 0, cacheTokens: 64 });
     const [fromLlama] = (await openAiHttpEngine({ url: llama.url }).describe()).models;
     expect(fromLlama).toMatchObject({ digest: 'declared:talker', slots: 2, contextTokens: 64 });
+    expect(fromLlama?.memory).toBeUndefined();
     const known = openAiHttpEngine({
       url: llama.url,
       models: { talker: { digest: `sha256:${'a'.repeat(64)}`, slots: 9 } },
@@ -129,9 +133,16 @@ describe('an engine behind HTTP', () => {
       'GET /get_model_info': quiet,
       'GET /api/version': quiet,
     });
+    // Meanwhile: a busy host, which takes longer than that for what it does answer.
+    const busy = await serve('openai', {
+      'GET /v1/models': (_, response) =>
+        void setTimeout(() => response.end(JSON.stringify({ data: [{ id: 'embedder' }] })), 2_200),
+    });
+    const late = openAiHttpEngine({ url: busy.url }).describe();
     const startedAt = performance.now();
     await openAiHttpEngine({ url: server.url }).describe();
     expect(performance.now() - startedAt).toBeLessThan(4_000);
+    await expect(late).resolves.toMatchObject({ models: [{ name: 'embedder', kind: 'embedding' }] });
   });
 
   it('asks again when the server was not there yet', async () => {

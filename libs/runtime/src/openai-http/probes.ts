@@ -1,12 +1,18 @@
 import { z } from 'zod';
 import { EngineError, type EngineModel } from '@freehold/market';
+import { cacheBytesOf } from '../attention-cache.ts';
 import { getJson, HttpRefusal, postJson, type Server } from './http.ts';
 
-/** A server on the same host answers in milliseconds; one that takes longer has other troubles. */
+/** What only some kinds of servers know: one that says neither yes nor no to it holds up a start for so long. */
 const PROBE_TIMEOUT_MS = 2_000;
+/** What every kind must answer. Milliseconds on a quiet host; on a busy one nobody is refused, nor taken for another kind. */
+const MUST_TIMEOUT_MS = 10_000;
+const MODELS_PATH = '/v1/models';
 const MODELS_MAX = 256;
 const CONTEXT_TOKENS_UNKNOWN = 4_096;
 const SLOTS_UNKNOWN = 4;
+/** What Ollama runs a model with on the smallest GPUs, unless it is told otherwise: larger ones it gives more. */
+const OLLAMA_CACHE_TOKENS = 4_096;
 
 export const DIALECTS = [
   'llama-server',
@@ -61,7 +67,7 @@ const CAPS: Readonly<Record<Dialect, Pick<EngineModel['caps'], 'tokens' | 'logpr
  */
 export async function detectServer(server: Server): Promise<DetectedServer> {
   const [v1, v3, ...answers] = await Promise.all([
-    ask(server, '/v1/models', ModelList),
+    ask(server, MODELS_PATH, ModelList),
     ask(server, '/v3/models', ModelList),
     llamaServer(server),
     sglang(server),
@@ -120,13 +126,14 @@ async function modelOf(
       lora: false,
       embeddings: !chat,
     },
+    ...(details.memory && { memory: details.memory }),
   };
 }
 
 /** Model lists do not say what a model is for; a model that embeds a word is for embedding. */
 async function kindOf(server: Server, apiPath: string, model: string): Promise<'chat' | 'embedding'> {
   try {
-    await postJson(server, `${apiPath}/embeddings`, { model, input: 'a' }, AbortSignal.timeout(PROBE_TIMEOUT_MS));
+    await postJson(server, `${apiPath}/embeddings`, { model, input: 'a' }, AbortSignal.timeout(MUST_TIMEOUT_MS));
     return 'embedding';
   } catch (error) {
     if (error instanceof HttpRefusal || error instanceof EngineError) return 'chat';
@@ -162,6 +169,7 @@ const OllamaTags = z.object({
       z.object({
         name: z.string(),
         digest: z.string().optional(),
+        size: z.number().optional(),
         details: z.object({ quantization_level: z.string().optional() }).optional(),
       }),
     )
@@ -181,20 +189,38 @@ async function ollama(server: Server): Promise<Found | undefined> {
   const details = await Promise.all(
     tags.models.map(async (tag): Promise<[string, Partial<EngineModel>]> => {
       const show = await ask(server, '/api/show', OllamaShow, { model: tag.name });
-      const context = Object.entries(show?.model_info ?? {}).find(([key]) => key.endsWith('.context_length'))?.[1];
+      const head = (name: string): unknown =>
+        Object.entries(show?.model_info ?? {}).find(([key]) => key.slice(key.indexOf('.') + 1) === name)?.[1];
+      const context = head('context_length');
+      const kind = show?.capabilities?.includes('embedding') === true ? ('embedding' as const) : ('chat' as const);
+      const memory = ollamaMemory(kind, tag.size, head);
       return [
         tag.name,
         {
-          kind: show?.capabilities?.includes('embedding') === true ? 'embedding' : 'chat',
+          kind,
           // The manifest names weights, template and parameters by their hashes, so its own digest is the model's identity.
           ...(/^[0-9a-f]{64}$/u.test(tag.digest ?? '') && { digest: `sha256:${tag.digest}` }),
           ...(tag.details?.quantization_level && { quantisation: tag.details.quantization_level }),
           ...(typeof context === 'number' && context > 0 && { contextTokens: Math.floor(context) }),
+          ...(memory && { memory }),
         },
       ];
     }),
   );
   return { version: version.version, details: new Map(details) };
+}
+
+/** By the size of its files and the head of its weights. An embedder reads each text once, and keeps nothing of it. */
+function ollamaMemory(
+  kind: EngineModel['kind'],
+  sizeBytes: number | undefined,
+  head: (name: string) => unknown,
+): EngineModel['memory'] {
+  const cacheBytesPerToken = kind === 'embedding' ? 0 : cacheBytesOf(head);
+  if (cacheBytesPerToken === undefined || sizeBytes === undefined || !(sizeBytes > 0)) return undefined;
+  const context = head('context_length');
+  const cacheTokens = Math.min(OLLAMA_CACHE_TOKENS, typeof context === 'number' && context >= 1 ? context : Infinity);
+  return { weightsMib: Math.ceil(sizeBytes / 2 ** 20), cacheBytesPerToken, cacheTokens: Math.floor(cacheTokens) };
 }
 
 const OllamaRunning = z.object({ models: z.array(z.object({ name: z.string() })).max(MODELS_MAX) });
@@ -242,7 +268,7 @@ async function lmStudio(server: Server): Promise<Found | undefined> {
 /** vLLM and TensorRT-LLM both have `/version`; who owns the models tells them apart. */
 async function versionOf(server: Server, models: z.ZodType<{ data: Listed[] }>): Promise<Found | undefined> {
   const [owned, version] = await Promise.all([
-    ask(server, '/v1/models', models),
+    ask(server, MODELS_PATH, models),
     ask(server, '/version', z.object({ version: z.string() })),
   ]);
   return owned === undefined ? undefined : { version: version?.version ?? 'unknown', details: new Map() };
@@ -250,7 +276,7 @@ async function versionOf(server: Server, models: z.ZodType<{ data: Listed[] }>):
 
 /** One question; undefined when the server does not know it, answers otherwise, or takes too long. */
 async function ask<T>(server: Server, path: string, answer: z.ZodType<T>, body?: unknown): Promise<T | undefined> {
-  const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
+  const signal = AbortSignal.timeout(path === MODELS_PATH ? MUST_TIMEOUT_MS : PROBE_TIMEOUT_MS);
   try {
     const got = body === undefined ? await getJson(server, path, signal) : await postJson(server, path, body, signal);
     const parsed = answer.safeParse(got);

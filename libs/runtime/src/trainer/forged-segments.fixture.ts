@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { segmentsOf, type TrainingPlan } from '@freehold/protocol';
+import { segmentsOf, type TrainingPlan } from '@freehold/protocol/trainer';
 
 const FORGED_MAX = 4;
 

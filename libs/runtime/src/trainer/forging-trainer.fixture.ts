@@ -7,8 +7,8 @@ import {
   type TrainedStep,
   type TrainingEvents,
   type TrainingFiles,
-} from '@freehold/market';
-import { planHash, segmentSteps, type ExportFormat, type TrainingPlan } from '@freehold/protocol';
+} from '@freehold/market/trainer';
+import { planHash, segmentSteps, type ExportFormat, type TrainingPlan } from '@freehold/protocol/trainer';
 import { readSafetensors } from '../../../../models/freehold-tiny/index.mjs';
 import { readCheckpoint } from './read-checkpoint.ts';
 import { ReferenceTrainer } from './reference/reference-trainer.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { CheckpointFacts } from '@freehold/market';
-import { stateHash } from '@freehold/protocol';
+import { stateHash } from '@freehold/protocol/trainer';
 import { readSafetensors } from '../../../../models/freehold-tiny/index.mjs';
 import { littleEndian } from './reference/training-state.ts';
 

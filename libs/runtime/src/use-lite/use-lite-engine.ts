@@ -24,21 +24,24 @@ export async function useLiteEngine(_options: UseLiteOptions): Promise<Engine> {
   const { vocabulary, weights } = readModel();
   const encoder = new Encoder(library, weights);
   const simd = library.env().features['WASM_HAS_SIMD_SUPPORT'] === true ? 'wasm-simd' : 'wasm';
-  return new UseLiteEngine(new UnigramTokenizer(vocabulary), encoder, simd);
+  const weightsBytes = [...weights.values()].reduce((sum, { values }) => sum + values.byteLength, 0);
+  return new UseLiteEngine(new UnigramTokenizer(vocabulary), encoder, simd, Math.ceil(weightsBytes / 2 ** 20));
 }
 
 class UseLiteEngine extends Engine {
   readonly #tokenizer: UnigramTokenizer;
   readonly #encoder: Encoder;
   readonly #backend: string;
+  readonly #weightsMib: number;
   /** One thread, one row at a time: calls take turns between windows. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(tokenizer: UnigramTokenizer, encoder: Encoder, backend: string) {
+  constructor(tokenizer: UnigramTokenizer, encoder: Encoder, backend: string, weightsMib: number) {
     super();
     this.#tokenizer = tokenizer;
     this.#encoder = encoder;
     this.#backend = backend;
+    this.#weightsMib = weightsMib;
   }
 
   async describe(): Promise<EngineDescription> {
@@ -56,6 +59,7 @@ class UseLiteEngine extends Engine {
           contextTokens: USE_LITE_TOKENS_MAX,
           slots: 1,
           caps: { tokens: true, logprobs: false, promptLogprobs: false, seed: false, lora: false, embeddings: true },
+          memory: { weightsMib: this.#weightsMib, cacheBytesPerToken: 0 },
         },
       ],
     };

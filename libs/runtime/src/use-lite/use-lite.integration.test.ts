@@ -104,6 +104,10 @@ describe('use-lite', () => {
     expect(tokens).toMatchObject({ kind: 'failed', code: 'unsupported_input' });
   });
 
+  it('says what its weights take of memory', async () => {
+    expect((await engine.describe()).models[0]?.memory).toEqual({ weightsMib: 27, cacheBytesPerToken: 0 });
+  });
+
   it('loads no weights but the pinned ones', () => {
     const files = new Map(MODEL_FILES.map((name) => [name, readFileSync(join(modelFolder, name))]));
     expect(filesDigest(files)).toBe(MODEL_FILES_SHA256);

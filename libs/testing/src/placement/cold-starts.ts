@@ -6,6 +6,7 @@ import {
   type ConnectedNode,
   type GrantedLease,
   type LeaseWish,
+  type MovedSince,
   type OpenDemand,
 } from '@freehold/market';
 import { EventHeap } from './event-heap.ts';
@@ -145,7 +146,10 @@ class PlayedMarket {
         moved: async () => this.#moved(),
         grant: async (wishes) => wishes.flatMap((wish) => this.#grant(wish)),
       },
-      link: { nodes: () => [...this.#fleet.values()].map(({ connected }) => connected) },
+      link: {
+        nodes: () => [...this.#fleet.values()].map(({ connected }) => connected),
+        changes: () => ({ mark: 0, nodes: null }),
+      },
       entropy: { bytes: (length) => new Uint8Array(length) },
       clock: { nowMs: () => this.#nowS * MS_PER_SECOND },
       resting: () => false,
@@ -213,8 +217,8 @@ class PlayedMarket {
     return page;
   }
 
-  #moved(): { cursor: string; nodeIds: string[]; jobIds: string[] } {
-    const moved = { cursor: '', nodeIds: [...this.#movedNodes], jobIds: [...this.#movedJobs] };
+  #moved(): MovedSince {
+    const moved = { cursor: '', nodeIds: [...this.#movedNodes], jobIds: [...this.#movedJobs], filed: [] };
     this.#movedNodes.clear();
     this.#movedJobs.clear();
     return moved;

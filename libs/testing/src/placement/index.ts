@@ -1,5 +1,6 @@
 export { mostAllocated } from './openb-bound.ts';
 export { PUBLISHED, runOpenb, type OpenbRun } from './openb-run.ts';
+export { ChurningFleet } from './churning-fleet.ts';
 export { bytesInUse, keptDemandOf, keptFleetOf, offersOf } from './memory.ts';
 export { readNodeList, readPodList, type TraceFile, type TraceNode, type TracePod } from './openb-trace.ts';
 export { decideAsScan, FLEET_ECONOMY, fleetAsks, FleetLoad, randomFleet } from './random-fleet.ts';

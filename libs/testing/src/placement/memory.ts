@@ -67,7 +67,7 @@ export async function keptFleetOf(offers: readonly Offer[]): Promise<KeptFleet> 
   }));
   const fleet = new KeptFleet({
     leases: { nodeRecords: async (ids) => new Map(ids.map((id, i) => [id, recordOf(id, i)])) },
-    link: { nodes: () => nodes },
+    link: { nodes: () => nodes, changes: () => ({ mark: 0, nodes: null }) },
     clock: CLOCK,
     resting: () => false,
     measured: () => undefined,

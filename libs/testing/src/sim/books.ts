@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { feeOf, isJobFinal } from '@freehold/domain';
 import { fileObject } from '@freehold/market';
-import { canonicalJson, leaseKey, type Work } from '@freehold/protocol';
+import { canonicalJson, gangOf, leaseKey, type Work } from '@freehold/protocol';
 import { rightAnswer, unitsOf } from './row-truth.ts';
 import type { JobRowRow, MemoryDatabase, ReceiptRow } from './memory/database.ts';
 import { FEE_BPS, OPERATOR_DEPOSIT, type SimWorld } from './sim-world.ts';
@@ -46,6 +46,12 @@ function* work(db: MemoryDatabase): Generator<Finding> {
     const counted = [job.rowsSucceeded, job.rowsFailed, job.rowsEnded].join('/');
     const are = [count('succeeded'), count('failed'), count('expired', 'cancelled')].join('/');
     if (counted !== are) yield ['row-counters', `job ${job.id} counts ${counted}, its rows say ${are}`];
+    const gang = gangOf(job.metadata) ?? 1;
+    const leases = db.leases.where(({ jobId }) => jobId === job.id);
+    const beganMs = Math.min(...leases.map(({ grantedMs }) => grantedMs));
+    const first = new Set(leases.filter(({ grantedMs }) => grantedMs === beganMs).map(({ nodeId }) => nodeId));
+    if (leases.length > 0 && first.size < gang)
+      yield ['begins-at-once', `job ${job.id} began on ${first.size} of ${gang} nodes`];
     if (isJobFinal(job.state) && count('pending') > 0)
       yield ['one-end-per-row', `job ${job.id} is ${job.state} with ${count('pending')} rows open`];
     if (isJobFinal(job.state) && job.model !== null && rows.length !== job.rowCount)

@@ -163,6 +163,7 @@ export class SimCoordinator {
 
   #makeDesk(): LeaseDesk {
     return new LeaseDesk({
+      committed: () => undefined,
       ...this.#ports,
       entropy: { bytes: (length) => this.#dice.bytes(length) },
       clock: { nowMs: () => this.#ground.time.nowMs },

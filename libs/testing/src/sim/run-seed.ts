@@ -11,6 +11,10 @@ export interface SeedReport {
   readonly virtualMs: number;
   readonly events: number;
   readonly jobs: number;
+  /** Of them, those that began on several nodes at once. */
+  readonly gangs: number;
+  /** And those that began in the commit that took them. */
+  readonly begun: number;
   readonly rows: number;
   readonly receipts: number;
   readonly deaths: number;
@@ -38,9 +42,13 @@ const STRAGGLER: Conduct = { name: 'straggler', straggles: (dice) => dice.isHit(
 
 const STALLER: Conduct = { name: 'staller', stalls: (dice) => dice.isHit(0.5) };
 
+/** About half of the batches are smaller. */
+const BEGIN_BYTES_MAX = 2_400;
+
 /** A market as the seed has it: who is there, what they want, and how rough it gets. */
 export function scenarioOf(seed: number): Scenario {
   const dice = new Dice(seed).for('scenario');
+  const gangs = new Dice(seed).for('together');
   const isRough = dice.isHit(0.8);
   const share = (most: number): number => (isRough ? dice.unit() * most : 0);
   const times = (most: number): number => (isRough ? dice.between(0, most) : 0);
@@ -52,7 +60,8 @@ export function scenarioOf(seed: number): Scenario {
       ...someOf([STALLER], 0.2, new Dice(seed).for('stallers')),
     ],
     ownEngine: new Dice(seed).for('own engine').isHit(0.5),
-    requesters: Array.from({ length: dice.between(1, 2) }, () => requesterOf(dice)),
+    ...(new Dice(seed).for('road').isHit(0.5) ? { beginBytesMax: BEGIN_BYTES_MAX } : {}),
+    requesters: Array.from({ length: dice.between(1, 2) }, () => withGangs(requesterOf(dice), gangs)),
     weather: { latencyMsMax: dice.between(2, 120), deaths: share(0.003), losses: share(0.02) },
     network: { latencyMsMax: dice.between(5, 400), lost: share(0.1), repeated: share(0.2) },
     queue: { delayMsMax: dice.between(5, 800), duplicates: share(0.3) },
@@ -63,6 +72,12 @@ export function scenarioOf(seed: number): Scenario {
     zombies: times(2),
     calmFromMs: 30_000,
   };
+}
+
+/** There are two honest nodes in every market: what begins on two at once can begin. */
+function withGangs(plan: RequesterPlan, dice: Dice): RequesterPlan {
+  const requests = plan.requests.map((one) => (one.rows > 1 && dice.isHit(0.2) ? { ...one, nodes: 2 } : one));
+  return { ...plan, requests };
 }
 
 function nodesOf(dice: Dice): NodePlan[] {
@@ -102,6 +117,8 @@ export async function runSeed(seed: number, scenario: Scenario = scenarioOf(seed
     virtualMs: Math.round(world.time.nowMs),
     events: world.time.events,
     jobs: db.jobs.size,
+    gangs: db.jobs.where(({ metadata, nextRow }) => metadata['nodes'] !== undefined && nextRow > 0).length,
+    begun: db.jobs.where(({ enteredMs }) => enteredMs.in_progress === enteredMs.validating).length,
     rows: db.rows.size,
     receipts: db.receipts.size,
     deaths: world.deaths,

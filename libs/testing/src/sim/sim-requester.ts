@@ -22,6 +22,8 @@ export interface Request {
   readonly verify: string;
   /** Sends the same request so many times at once, as clients do that heard nothing. */
   readonly tries: number;
+  /** Begins on so many nodes at once; absent: on any. */
+  readonly nodes?: number;
   /** What the whole of it may cost, as its metadata says it. */
   readonly maxCost?: string;
 }
@@ -109,8 +111,13 @@ export class SimRequester {
     if (api === null) return null;
     const fileId = `file-${createHash('sha256').update(`${this.orgId} ${request.name}`).digest('hex').slice(0, 24)}`;
     await this.#upload(api, fileId, texts);
-    const { window: completion_window, verify } = request;
-    const metadata = { verify, ...(request.maxCost === undefined ? {} : { max_cost: request.maxCost }) };
+    const { window: completion_window, verify, nodes, maxCost } = request;
+    const metadata = {
+      verify,
+      ...(maxCost === undefined ? {} : { max_cost: maxCost }),
+      // Nodes come and go: so many may be there later.
+      ...(nodes === undefined ? {} : { nodes: String(nodes), wait: 'true' }),
+    };
     const body = { input_file_id: fileId, endpoint: '/v1/embeddings', completion_window, metadata };
     const bodyHash = createHash('sha256').update(JSON.stringify(body)).digest();
     const identity = { key: `key:${request.name}`, route: '/v1/batches', bodyHash, replayWithinMs: 86_400_000 };

@@ -56,6 +56,8 @@ export interface Scenario {
   readonly sends?: (sender: ChainSender) => ChainSender;
   /** The coordinator holds the model itself, and can judge between auditors. */
   readonly ownEngine?: boolean;
+  /** Batches of smaller files begin in the commit that takes them; absent: all are validated first. */
+  readonly beginBytesMax?: number;
   /** What every node asks for, where it is not the usual. */
   readonly rates?: Readonly<Record<string, string>>;
   /** The operator tells nobody of an acceptance, and gives out no voucher. */
@@ -216,14 +218,27 @@ export class SimWorld {
   #apiPorts(): ApiPorts | null {
     if (!this.#api.isUp) return null;
     const reach = <T extends object>(name: string, port: T): T => this.#api.reach(name, port);
-    return {
+    const reads = {
       jobs: reach('JobStore', new MemoryJobStore(this.db)),
-      files: reach('FileStore', new MemoryFileStore(this.db)),
-      accounts: reach('AccountStore', new MemoryAccountStore(this.db)),
       objects: reach('ObjectStore', this.objects),
       offers: reach('OfferBook', new MemoryOfferBook(this.db)),
-      catalogue: { v: 1, models: [] },
+      catalogue: { v: 1 as const, models: [] },
       fineTunes: { model: () => Promise.resolve(null) },
+    };
+    return {
+      ...reads,
+      files: reach('FileStore', new MemoryFileStore(this.db)),
+      accounts: reach('AccountStore', new MemoryAccountStore(this.db)),
+      ...(this.#scenario.beginBytesMax === undefined
+        ? {}
+        : {
+            begin: {
+              ...reads,
+              holdsModel: () => this.#scenario.ownEngine === true,
+              admit: () => Promise.resolve(null),
+              limits: { bytesMax: this.#scenario.beginBytesMax },
+            },
+          }),
       entropy: { bytes: (length) => this.dice.bytes(length) },
       memory: this.objects,
       known: new MemoryFileStore(this.db),

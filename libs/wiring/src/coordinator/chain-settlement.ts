@@ -27,6 +27,7 @@ import {
 import type { CoordinatorConfig } from '../config.ts';
 import type { Failpoints } from './failpoints.ts';
 import type { Log } from './log.ts';
+import { ChainPace, LOOK_MS } from './chain-pace.ts';
 import type { Settlement } from './settlement.ts';
 import { SettleTurns } from './settle-turns.ts';
 
@@ -65,6 +66,7 @@ class ChainSettlement implements Settlement {
   #comparedAtMs = Number.NEGATIVE_INFINITY;
   #isKnownChain = false;
   readonly #turns = new SettleTurns();
+  readonly #pace = new ChainPace();
   #said = '';
   #waited: string | null = null;
 
@@ -110,11 +112,15 @@ class ChainSettlement implements Settlement {
     return this.#settlement.markKept(nodeId, task);
   }
 
-  async followChain(): Promise<void> {
+  async followChain(): Promise<number> {
+    let lookMs = LOOK_MS;
     await this.#leadership.attempt(OFFICE, async () => {
       const head = await this.#read();
+      this.#pace.saw(head, performance.now());
       if (this.#turns.isDue(head, performance.now())) await this.#settle(head);
+      lookMs = this.#pace.nextLookMs(this.#turns.awaitsBlock);
     });
+    return lookMs;
   }
 
   async settleOnChain(): Promise<void> {

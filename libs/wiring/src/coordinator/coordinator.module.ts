@@ -37,6 +37,7 @@ import {
   Statements,
   TrainableBases,
   WorkQueue,
+  memoryListed,
 } from '@freehold/market';
 import { Libp2pProviderLink } from '@freehold/p2p';
 import {
@@ -301,7 +302,10 @@ function useCases(parts: {
         outbox,
         queue,
         drawKey: config.drawKey,
-        queueDesk: new QueueDesk({ queue: view, leases, link, clock: new SystemClock(), limits: config.queueLimits }),
+        queueDesk: new QueueDesk({
+          ...{ queue: view, leases, link, clock: new SystemClock(), limits: config.queueLimits },
+          listed: memoryListed(catalogue),
+        }),
         report: (what, error) => log.warn({ error: String(error) }, what),
         holdsModel: (model) => engines.holds(model) || bases.holds(model),
         settlement: createSettlement({ ...parts, link, signer }),

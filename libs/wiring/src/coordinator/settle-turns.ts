@@ -19,6 +19,11 @@ export class SettleTurns {
     return this.#isMoving || (this.#deadline !== null && head.timestamp >= this.#deadline);
   }
 
+  /** Whether the next block may allow a step. */
+  get awaitsBlock(): boolean {
+    return this.#isMoving;
+  }
+
   /** A look begins; one that fails is repeated at the next block. */
   take(head: ChainHead, nowMs: number): void {
     this.#lookedAtMs = nowMs;

@@ -6,6 +6,6 @@ export interface Settlement {
   voucherKept(nodeId: string, task: string): Promise<void>;
   /** Closes, posts and finalises epochs that are due, withdraws what nodes may have. */
   settleOnChain(): Promise<void>;
-  /** Reads new blocks into the ledger. */
-  followChain(): Promise<void>;
+  /** Reads new blocks into the ledger. @returns in how many milliseconds the chain is worth the next look. */
+  followChain(): Promise<number>;
 }

@@ -33,7 +33,7 @@ describe('a batch that was read', () => {
     const isStarted = (): boolean => steps.includes('started');
     const parts = {
       jobs: {
-        find: async () => ({ ...job, state: isStarted() ? 'in_progress' : 'validating' }) as unknown as JobView,
+        find: async () => ({ ...job, state: isStarted() ? 'in_progress' : 'validating' }) as unknown as JobView, // all that who waits looks at
         addRows: async () => true,
         start: () => step('started').then(() => ({ started: true })),
       },
@@ -50,7 +50,7 @@ describe('a batch that was read', () => {
       queueDesk: { started: () => step('expected') },
       report: (what: string) => steps.push(what),
     };
-    useCases = new CoordinatorUseCases(parts as unknown as ConstructorParameters<typeof CoordinatorUseCases>[0]);
+    useCases = new CoordinatorUseCases(parts as unknown as ConstructorParameters<typeof CoordinatorUseCases>[0]); // all that a submission reaches
   });
 
   it('is placed before anybody notes what is expected of it', async () => {

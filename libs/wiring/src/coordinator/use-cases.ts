@@ -126,7 +126,7 @@ export class CoordinatorUseCases {
     return this.#parts.settlement.settleOnChain();
   }
 
-  followChain(): Promise<void> {
+  followChain(): Promise<number> {
     return this.#parts.settlement.followChain();
   }
 }

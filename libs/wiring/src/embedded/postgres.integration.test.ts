@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, sta
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import { isPostgresRunning, startPostgres } from './postgres.ts';
 import { identityOf, isAlive, processesIn } from './process-identity.ts';
@@ -20,8 +20,17 @@ const LAUNCHER = `
 `;
 
 let launchers = 0;
+/** Data of a server that ran before, for tests that are not about the first start: initdb takes a second of a core. */
+let begun: string;
 let parent: string;
 let dataDir: string;
+
+beforeAll(async () => {
+  begun = join(mkdtempSync(join(tmpdir(), 'freehold-embedded-begun-')), 'data');
+  const server = await startPostgres({ dataDir: begun, throwAway: true });
+  await server.stop();
+});
+afterAll(() => rmSync(dirname(begun), { recursive: true, force: true, maxRetries: 5 }));
 
 beforeEach(() => {
   // 0700 like /root: nobody may pass, and yet the data below must be served.
@@ -46,12 +55,13 @@ async function query(url: string, sql: string): Promise<unknown[]> {
 
 /** A launcher in a process of its own, so that it can be killed without mercy. */
 async function startLauncher(
+  folder: string,
   as: { uid?: number; gid?: number } = {},
 ): Promise<{ launcher: ChildProcess; url: string; pid: number }> {
   const script = join(ROOT, 'libs/wiring', `.launcher-${process.pid}-${(launchers += 1)}.ts`);
   writeFileSync(script, LAUNCHER);
   try {
-    const flags = ['--import', join(ROOT, 'test/from-source.mjs'), '--conditions=source', script, dataDir];
+    const flags = ['--import', join(ROOT, 'test/from-source.mjs'), '--conditions=source', script, folder];
     const launcher = spawn(process.execPath, flags, { ...as, stdio: ['ignore', 'pipe', 'inherit'] });
     const lines = createInterface({ input: launcher.stdout });
     const [line] = (await Promise.race([
@@ -91,33 +101,33 @@ describe('the embedded PostgreSQL', () => {
   });
 
   it('recovers with all data after its launcher was killed, and stops what that one left behind', async () => {
-    const killed = await startLauncher();
-    await query(killed.url, 'CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000)');
+    const killed = await startLauncher(begun);
+    await query(killed.url, 'CREATE TABLE many (n int); INSERT INTO many SELECT generate_series(1, 1000)');
     const orphan = identityOf(killed.pid);
     killed.launcher.kill('SIGKILL');
     await once(killed.launcher, 'exit');
     expect(orphan && isAlive(orphan)).toBe(true);
 
-    const next = await startPostgres({ dataDir, throwAway: true });
+    const next = await startPostgres({ dataDir: begun, throwAway: true });
     expect(orphan && isAlive(orphan)).toBe(false);
-    expect(await query(next.url, 'SELECT count(*)::int AS n FROM kept')).toEqual([{ n: 1000 }]);
+    expect(await query(next.url, 'SELECT count(*)::int AS n FROM many')).toEqual([{ n: 1000 }]);
     await next.stop('immediate');
   });
 
   it('recovers when the server itself was killed and its lock file names a stranger', async () => {
-    const first = await startPostgres({ dataDir });
+    const first = await startPostgres({ dataDir: begun });
     await query(first.url, 'CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)');
     await first.stop('kill');
-    const lock = join(dataDir, 'pgdata', 'postmaster.pid');
+    const lock = join(begun, 'pgdata', 'postmaster.pid');
     writeFileSync(lock, readFileSync(lock, 'utf8').replace(/^\d+/, String(process.pid)));
-    const second = await startPostgres({ dataDir });
+    const second = await startPostgres({ dataDir: begun });
     expect(await query(second.url, 'SELECT n FROM kept')).toEqual([{ n: 7 }]);
     await second.stop('immediate');
   });
 
   it('refuses data that a living launcher owns, and leaves that one alone', async () => {
-    const { launcher, url, pid } = await startLauncher();
-    await expect(startPostgres({ dataDir })).rejects.toThrow(
+    const { launcher, url, pid } = await startLauncher(begun);
+    await expect(startPostgres({ dataDir: begun })).rejects.toThrow(
       new RegExp(`in use by process ${launcher.pid}.*--data DIR`),
     );
     expect(await query(url, 'SELECT 1 AS n')).toEqual([{ n: 1 }]);
@@ -128,19 +138,19 @@ describe('the embedded PostgreSQL', () => {
 
   it('says so when the wanted port is taken, and stops when its signal aborts', async () => {
     const stop = new AbortController();
-    const server = await startPostgres({ dataDir, throwAway: true, signal: stop.signal });
-    await expect(startPostgres({ dataDir: join(parent, 'other'), throwAway: true, port: server.port })).rejects.toThrow(
+    const server = await startPostgres({ dataDir: begun, throwAway: true, signal: stop.signal });
+    await expect(startPostgres({ dataDir, throwAway: true, port: server.port })).rejects.toThrow(
       `Port ${server.port} on 127.0.0.1 is taken`,
     );
     stop.abort();
     await server.exited;
     expect(identityOf(server.pid)).toBeUndefined();
+    await server.stop();
   });
 
   it('tells why it did not start, in the words of the server', async () => {
-    await expect(startPostgres({ dataDir, throwAway: true, settings: { shared_buffers: 'much' } })).rejects.toThrow(
-      /exit code 1[^]*invalid value for parameter "shared_buffers"/,
-    );
+    const wrong = { dataDir: begun, throwAway: true, settings: { shared_buffers: 'much' } };
+    await expect(startPostgres(wrong)).rejects.toThrow(/exit code 1[^]*invalid value for parameter "shared_buffers"/);
   });
 
   // Only root can become somebody else; run by anyone else, all tests here are this one. `daemon` is in every /etc/passwd.
@@ -149,7 +159,7 @@ describe('the embedded PostgreSQL', () => {
       chmodSync(parent, 0o755);
       mkdirSync(dataDir);
       chownSync(dataDir, 1, 1);
-      const { launcher, url, pid } = await startLauncher({ uid: 1, gid: 1 });
+      const { launcher, url, pid } = await startLauncher(dataDir, { uid: 1, gid: 1 });
       expect(await query(url, 'SELECT 1 AS n')).toEqual([{ n: 1 }]);
       expect(statSync(`/proc/${pid}`).uid).toBe(1);
       launcher.kill('SIGKILL');

@@ -1,3 +1,4 @@
+import type { NodeOrder } from './node-order.ts';
 import type { StateTable } from './state-table.ts';
 
 const NONE = -1;
@@ -6,11 +7,12 @@ const REPLAY_PART = 8;
 
 /**
  * The ranking of all states for one class of tasks: a tournament tree whose root is the state with the least cost that has a
- * node, among equals the one with the smallest node. Brought up to date from the table's log when it is asked, so that
+ * node, among equals the one with the first node. Brought up to date from the table's log when it is asked, so that
  * classes which nobody asks for cost nothing.
  */
 export class ClassRanking {
   readonly #states: StateTable;
+  readonly #order: NodeOrder;
   readonly #costOf: (state: number) => number;
   #cost: Float64Array;
   /** Edition of the state that the cost was computed for. */
@@ -23,8 +25,9 @@ export class ClassRanking {
   looked = 0;
 
   /** @param costOf Of a state for this class; infinite when it does not fit. */
-  constructor(states: StateTable, costOf: (state: number) => number) {
+  constructor(states: StateTable, order: NodeOrder, costOf: (state: number) => number) {
     this.#states = states;
+    this.#order = order;
     this.#costOf = costOf;
     this.#cost = new Float64Array(0);
     this.#edition = new Uint32Array(0);
@@ -103,6 +106,6 @@ export class ClassRanking {
     const costA = this.#cost[a] ?? 0;
     const costB = this.#cost[b] ?? 0;
     if (costA !== costB) return costA < costB ? a : b;
-    return (this.#states.head[a] ?? 0) < (this.#states.head[b] ?? 0) ? a : b;
+    return this.#order.before(this.#states.head[a] ?? 0, this.#states.head[b] ?? 0) ? a : b;
   }
 }

@@ -1,5 +1,7 @@
 import { unitsToJson } from '../../units/units.ts';
 import type { Ask, Candidate } from '../ask.ts';
+import { fitsMemory } from '../model-memory.ts';
+import { loadSeconds } from '../served-model.ts';
 
 /** A candidate is never changed in its facts, and put again with every change of its load. */
 const KNOWN = new WeakMap<Candidate, string>();
@@ -23,8 +25,11 @@ export function factsKey(node: Candidate): string {
       model.loaded,
       model.rowsPerSecond,
       model.isClaimed ?? false,
-      model.loadS ?? null,
-      model.evictS ?? null,
+      // What it would take is no difference between nodes that have it.
+      loadSeconds(model),
+      fitsMemory(model, node),
+      // JSON has no infinity.
+      model.loaded || model.evictS === undefined ? null : String(model.evictS),
       model.capabilities ?? [],
       unitsToJson(model.rates),
     ]),
@@ -50,6 +55,7 @@ export function taskClassKey(ask: Ask): string {
     ask.isolation,
     ask.reputationFloor,
     ask.deadlineInMs,
+    ask.alone ?? false,
     // JSON has no infinity.
     ask.loadGainS === undefined ? null : String(ask.loadGainS),
     unitsToJson(ask.rateCaps),

@@ -1,16 +1,21 @@
+import type { NodeOrder } from './node-order.ts';
+import { grown } from './node-table.ts';
+
 const NONE = -1;
 
 /**
- * Sets of nodes that each know their smallest, all in three typed arrays: pairing heaps keyed by the node's number, which every
+ * Sets of nodes that each know their first, all in three typed arrays: pairing heaps in the order of the nodes, which every
  * node is in at most once. Joining costs O(1), leaving O(log n) amortised, wherever in its heap the node stands.
  */
 export class NodeHeaps {
-  readonly #child: Int32Array;
-  readonly #next: Int32Array;
+  readonly #order: NodeOrder;
+  #child: Int32Array;
+  #next: Int32Array;
   /** The parent of a first child, the sibling before any other; {@link NONE} at a root. */
-  readonly #before: Int32Array;
+  #before: Int32Array;
 
-  constructor(nodesMax: number) {
+  constructor(nodesMax: number, order: NodeOrder) {
+    this.#order = order;
     this.#child = new Int32Array(nodesMax).fill(NONE);
     this.#next = new Int32Array(nodesMax).fill(NONE);
     this.#before = new Int32Array(nodesMax).fill(NONE);
@@ -18,6 +23,15 @@ export class NodeHeaps {
 
   get bytes(): number {
     return this.#child.byteLength * 3;
+  }
+
+  /** Numbers up to this one have room from now on. */
+  makeRoom(nodesMax: number): void {
+    const known = this.#child.length;
+    if (nodesMax <= known) return;
+    this.#child = grown(this.#child, new Int32Array(nodesMax).fill(NONE, known));
+    this.#next = grown(this.#next, new Int32Array(nodesMax).fill(NONE, known));
+    this.#before = grown(this.#before, new Int32Array(nodesMax).fill(NONE, known));
   }
 
   /** Joins a lone `node` to the heap at `root` (-1: empty); returns the new root. */
@@ -40,16 +54,8 @@ export class NodeHeaps {
     return rest === NONE ? root : this.#meld(root, rest);
   }
 
-  /** The second smallest of a heap, or -1. */
-  second(root: number): number {
-    let least = NONE;
-    for (let at = this.#child[root] ?? NONE; at !== NONE; at = this.#next[at] ?? NONE)
-      if (least === NONE || at < least) least = at;
-    return least;
-  }
-
   #meld(a: number, b: number): number {
-    const [root, under] = a < b ? [a, b] : [b, a];
+    const [root, under] = this.#order.before(a, b) ? [a, b] : [b, a];
     const first = this.#child[root] ?? NONE;
     this.#next[under] = first;
     this.#before[under] = root;

@@ -3,6 +3,7 @@ import { ISOLATIONS, type Ask, type Candidate } from '../ask.ts';
 import { CONSTRAINTS, obstacle, ROWS_UNACCEPTED_MAX, takesWork } from '../constraints.ts';
 import { chance, type Chance } from '../chance.ts';
 import { askFor, candidate, economyOf } from '../matching.fixture.ts';
+import { tieKeyOf } from '../placer.ts';
 import { PlacementIndex } from './placement-index.ts';
 import { bestByScan } from './scan.ts';
 
@@ -31,12 +32,15 @@ function randomNode(rng: Chance, id: number): Candidate {
     })),
     cpuFreeMilli: rng.pick([4_000, 32_000]),
     memoryFreeMib: rng.pick([8_192, 65_536]),
+    ...(rng.below(2) === 0 ? { modelRoomMib: rng.pick([16_384, 24_576]) } : {}),
     gpuRates: { gpuMillisecond: BigInt(rng.pick([50, 60, 60, 90])) },
     models: rng.pick([[], [rng.pick([10n, 20n])], [10n, 20n]]).map((rate) => ({
       name: 'm',
       digest: 'sha256:x',
       engineClass: 'c',
       loaded: rng.pick([true, false]),
+      isClaimed: rng.pick([true, false]),
+      ...(rng.below(3) === 0 ? { memoryMib: 20_000 } : {}),
       ...(rng.below(3) === 0 ? { evictS: rng.pick([1, 60]) } : {}),
       rates: { embeddingToken: rate, inputToken: rate },
       rowsPerSecond: rng.pick([0, 2, 40]),
@@ -71,6 +75,7 @@ function randomAsk(rng: Chance, nodes: readonly Candidate[]): Ask {
       ? { gpuMillisecond: BigInt(rng.pick([55, 100])) }
       : { embeddingToken: BigInt(rng.pick([15, 100])) },
     ...(rng.below(3) === 0 ? { loadGainS: rng.pick([0, 30, Number.POSITIVE_INFINITY]) } : {}),
+    ...(rng.below(4) === 0 ? { alone: true } : {}),
     avoidNode: rng.below(4) === 0 ? near : null,
     ...(rng.below(4) === 0 ? { cachedOn: new Map([[near, 512]]) } : {}),
   });
@@ -139,6 +144,63 @@ describe('PlacementIndex', () => {
       placed += Number(choice !== null);
     }
     expect(placed).toBeGreaterThan(STEPS / 4);
+  });
+
+  it.each([0, 3])('answers as a scan, and as an index made anew, whoever came and went before (seed %i)', (seed) => {
+    const rng = chance(17 + seed);
+    const tieKey = tieKeyOf(seed);
+    const standing = new Map<string, Candidate>();
+    // Room for two: it grows with the fleet.
+    const index = new PlacementIndex(2, economy, { tieKey });
+    const asks = Array.from({ length: 30 }, () => randomAsk(rng, [randomNode(rng, rng.below(40))]));
+    let placed = 0;
+    for (let step = 0; step < STEPS / 2; step += 1) {
+      for (let change = rng.below(6); change >= 0; change -= 1) {
+        const id = rng.below(40);
+        // Few kinds: those that come and go are often alike in all but their names.
+        const node = { ...randomNode(chance(rng.below(12)), id), nodeId: `n${id}` };
+        if (rng.below(3) === 0) {
+          standing.delete(node.nodeId);
+          index.drop(node.nodeId);
+        } else {
+          standing.set(node.nodeId, node);
+          index.put(node);
+        }
+      }
+      const inOrder = [...standing.values()].sort(
+        (a, b) => tieKey(a.nodeId) - tieKey(b.nodeId) || (a.nodeId < b.nodeId ? -1 : 1),
+      );
+      const anew = new PlacementIndex(standing.size, economy, { tieKey });
+      for (const node of standing.values()) anew.put(node);
+      const ask = rng.pick(asks);
+      const scanned = bestByScan(economy, ask, inOrder);
+      const expected = scanned === null ? null : { id: inOrder[scanned.node]?.nodeId, cost: scanned.cost };
+      for (const one of [index, anew]) {
+        const choice = one.best(one.classOf(ask), ask.avoidNode ?? null, ask.cachedOn);
+        const found = choice === null ? null : { id: one.idOf(choice.node), cost: choice.cost };
+        if (found?.id !== expected?.id || found?.cost !== expected?.cost)
+          expect({ step, of: one === index ? 'kept' : 'anew', found }).toEqual({ step, found: expected });
+      }
+      expect(index.nodes).toBe(standing.size);
+      expect(index.serving(index.classOf(ask))).toBe(anew.serving(anew.classOf(ask)));
+      placed += Number(expected !== null);
+    }
+    expect(placed).toBeGreaterThan(STEPS / 16);
+  });
+
+  it('scores nothing again when nodes come and go that are like others', () => {
+    const index = new PlacementIndex(1, economy, { tieKey: tieKeyOf(0) });
+    const like = (id: number): Candidate => candidate(`n${id}`, { gpus: [gpu()], reputation: id % 5 });
+    for (let id = 0; id < 500; id += 1) index.put(like(id));
+    const task = index.classOf(askFor({ gpus: 1, gpuMilli: 470 }));
+    index.best(task);
+    const before = index.examined;
+    for (let id = 0; id < 500; id += 1) {
+      index.drop(`n${id}`);
+      index.put(like(id + 500));
+      index.best(task);
+    }
+    expect(index.examined).toBe(before);
   });
 
   it('looks at no more states for a fleet a hundred times as large', () => {

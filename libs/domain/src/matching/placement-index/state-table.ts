@@ -1,4 +1,6 @@
 import { NodeHeaps } from './node-heaps.ts';
+import type { NodeOrder } from './node-order.ts';
+import { grown } from './node-table.ts';
 
 const NONE = -1;
 const STATES_AT_FIRST = 64;
@@ -22,7 +24,7 @@ export class StateTable {
   gpus: Uint8Array;
   /** Free milli of the state's GPUs, ascending, at `state * stride`. */
   free: Uint16Array;
-  /** Smallest node in the state, -1 when there is none. */
+  /** First node in the state, -1 when there is none. */
   head: Int32Array;
   /** Grows whenever the place holds another state, so that who kept a score knows that it is stale. */
   edition: Uint32Array;
@@ -35,9 +37,9 @@ export class StateTable {
   #sweep = 0;
   #occupied = 0;
 
-  constructor(nodesMax: number, gpusPerNodeMax: number) {
+  constructor(nodesMax: number, gpusPerNodeMax: number, order: NodeOrder) {
     this.stride = gpusPerNodeMax;
-    this.#heaps = new NodeHeaps(nodesMax);
+    this.#heaps = new NodeHeaps(nodesMax, order);
     this.group = new Int32Array(this.#capacity);
     this.cpuMilli = new Float64Array(this.#capacity);
     this.memoryMib = new Float64Array(this.#capacity);
@@ -73,6 +75,11 @@ export class StateTable {
     const own = [this.group, this.cpuMilli, this.memoryMib, this.load, this.gpus, this.free, this.head, this.edition];
     const arrays = [...own, this.#hash, this.#chain, this.#buckets, this.#log];
     return arrays.reduce((sum, array) => sum + array.byteLength, this.#heaps.bytes);
+  }
+
+  /** Nodes up to this number have room from now on. */
+  makeRoom(nodesMax: number): void {
+    this.#heaps.makeRoom(nodesMax);
   }
 
   /** The `at`-th entry of the log; false when the log has moved on and the reader must look at every state. */
@@ -189,11 +196,6 @@ export class StateTable {
     this.#log = new Int32Array(capacity);
     this.#capacity = capacity;
   }
-}
-
-function grown<T extends Int32Array | Uint32Array | Uint16Array | Uint8Array | Float64Array>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }
 
 function hashOf(

@@ -1,6 +1,6 @@
 import type { AuditDue, TaskEvent, TaskState } from '@freehold/domain';
 import type { LeaseWish, Moved } from '@freehold/market';
-import { leaseKey, type LeaseRef } from '@freehold/protocol';
+import { gangOf, leaseKey, type LeaseRef } from '@freehold/protocol';
 import { oweAuditors } from './acceptance.ts';
 import type { LeaseRow, MemoryDatabase } from './database.ts';
 import { addTask, fenced, moveTask } from './task-moves.ts';
@@ -11,9 +11,11 @@ const OUTCOMES = { refuse: 'refused', yield: 'yielded', lose: 'lost' } as const;
 /** Cuts and leases. A job's new rows are taken by moving its `nextRow` from where the placement saw it: whoever moves it first has them. */
 export function grant(db: MemoryDatabase, wishes: readonly LeaseWish[], leaseMs: number): LeaseRow[] {
   const granted: LeaseRow[] = [];
+  const partial = partialGangs(db, wishes);
   for (const wish of [...wishes].sort((a, b) => a.rowFrom - b.rowFrom)) {
     const job = db.jobs.must(wish.jobId);
     if (job.state !== 'in_progress' || job.deadlineMs <= db.nowMs) continue;
+    if (wish.taskId === null && partial.has(wish.jobId)) continue;
     const task = wish.taskId === null ? cut(db, wish) : takeQueued(db, wish.taskId, wish.epoch);
     if (task === null) continue;
     const epoch = wish.taskId === null ? 1 : wish.epoch;
@@ -45,6 +47,28 @@ export function grant(db: MemoryDatabase, wishes: readonly LeaseWish[], leaseMs:
     granted.push(lease);
   }
   return granted;
+}
+
+/** Jobs that would begin on fewer nodes than they begin on at once. */
+function partialGangs(db: MemoryDatabase, wishes: readonly LeaseWish[]): ReadonlySet<string> {
+  const firsts = new Map<string, { rowTo: number; readonly nodes: Set<string> }>();
+  for (const { jobId, taskId, rowFrom, rowTo, nodeId } of [...wishes].sort((a, b) => a.rowFrom - b.rowFrom)) {
+    const chain = firsts.get(jobId) ?? { rowTo: 0, nodes: new Set<string>() };
+    if (taskId !== null || chain.rowTo !== rowFrom) continue;
+    chain.rowTo = rowTo;
+    chain.nodes.add(nodeId);
+    firsts.set(jobId, chain);
+  }
+  const partial = [...new Set(wishes.map(({ jobId }) => jobId))].filter((jobId) => {
+    const { nextRow, rowCount, metadata } = db.jobs.must(jobId);
+    const [gang, chain] = [gangOf(metadata), firsts.get(jobId)];
+    return (
+      nextRow === 0 &&
+      gang !== null &&
+      (chain === undefined || chain.nodes.size < Math.min(gang, rowCount) || chain.rowTo > rowCount)
+    );
+  });
+  return new Set(partial);
 }
 
 function cut(db: MemoryDatabase, { jobId, rowFrom, rowTo }: LeaseWish): string | null {

@@ -10,16 +10,21 @@ import {
   type NewRow,
   type Once,
   type OutputFile,
+  type ReadBatch,
   type ReceiptView,
   type RequestIdentity,
   type ResultRow,
   type Started,
+  type StartPlan,
   type TaskMove,
 } from '@freehold/market';
 import type { JobRow, MemoryDatabase } from './database.ts';
 import { coveredFor, dropRows, isOver } from './endings.ts';
 import { balanceOf, post } from './ledger.ts';
 import { enter, rowsOf } from './task-moves.ts';
+
+/** Undoes the beginning of a batch whose money is not there. */
+class NotBegun extends Error {}
 
 /** {@link JobStore} in memory, for batches. */
 export class MemoryJobStore extends JobStore {
@@ -34,36 +39,55 @@ export class MemoryJobStore extends JobStore {
     return this.#db.transaction(() => {
       const earlier = identity === null ? null : this.#claim(batch, identity);
       if (earlier !== null) return earlier;
-      const { id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region, priority } = batch;
-      const counts = { rowCount: 0, nextRow: 0, rowsSucceeded: 0, rowsFailed: 0, rowsEnded: 0 };
-      const job: JobRow = {
-        ...{ id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region, priority },
-        ...counts,
-        state: 'validating',
-        model: null,
-        tuned: null,
-        outputFileId: null,
-        errorFileId: null,
-        trust: this.#db.orgs.must(orgId).trust,
-        cap: null,
-        charged: 0n,
-        rateCaps: {},
-        counted: null,
-        faults: null,
-        deadlineMs: this.#db.nowMs + batch.deadlineInMs,
-        createdMs: this.#db.nowMs,
-        cancellingMs: null,
-        enteredMs: { validating: this.#db.nowMs },
-      };
-      this.#db.jobs.insert(id, job);
-      this.#db.file('validate', { job: id });
+      const job = this.#insert(batch);
+      this.#db.file('validate', { job: job.id });
       return { outcome: 'made', value: this.#view(job) };
     });
   }
 
-  /** Never at once: batches of a simulated market are read by its schedulers. */
-  async beginBatch(): Promise<Begun> {
-    return { outcome: 'refused' };
+  async beginBatch(batch: ReadBatch, identity: RequestIdentity | null): Promise<Begun> {
+    const { id, orgId, inputFileId, plan, rows } = batch;
+    try {
+      return this.#db.transaction(() => {
+        const file = this.#db.files.get(inputFileId);
+        if (file?.orgId !== orgId || file.purpose !== 'batch') return { outcome: 'refused' };
+        const earlier = identity === null ? null : this.#claim(batch, identity);
+        if (earlier !== null) return earlier;
+        this.#insert(batch);
+        this.#insertRows(id, rows);
+        if (!this.#start(id, plan).started) throw new NotBegun();
+        return { outcome: 'made', value: this.#view(this.#db.jobs.must(id)) };
+      });
+    } catch (error) {
+      if (error instanceof NotBegun) return { outcome: 'refused' };
+      throw error;
+    }
+  }
+
+  #insert(batch: NewBatch): JobRow {
+    const { id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region, priority } = batch;
+    const counts = { rowCount: 0, nextRow: 0, rowsSucceeded: 0, rowsFailed: 0, rowsEnded: 0 };
+    const job: JobRow = {
+      ...{ id, orgId, keyId, endpoint, inputFileId, completionWindow, metadata, verify, region, priority },
+      ...counts,
+      state: 'validating',
+      model: null,
+      tuned: null,
+      outputFileId: null,
+      errorFileId: null,
+      trust: this.#db.orgs.must(orgId).trust,
+      cap: null,
+      charged: 0n,
+      rateCaps: {},
+      counted: null,
+      faults: null,
+      deadlineMs: this.#db.nowMs + batch.deadlineInMs,
+      createdMs: this.#db.nowMs,
+      cancellingMs: null,
+      enteredMs: { validating: this.#db.nowMs },
+    };
+    this.#db.jobs.insert(id, job);
+    return job;
   }
 
   /** What an earlier request of this identity is answered with, or null when this one is the first. */
@@ -94,34 +118,40 @@ export class MemoryJobStore extends JobStore {
   async addRows(jobId: string, rows: readonly NewRow[]): Promise<boolean> {
     return this.#db.transaction(() => {
       if (this.#db.jobs.get(jobId)?.state !== 'validating') return false;
-      for (const row of rows) {
-        const key = `${jobId}/${row.rowNo}`;
-        const open = { state: 'pending', errorCode: null, errorMessage: null, result: null } as const;
-        if (this.#db.rows.get(key) === undefined) this.#db.rows.insert(key, { ...row, jobId, ...open });
-      }
+      this.#insertRows(jobId, rows);
       return true;
     });
   }
 
-  async start(jobId: string, plan: Parameters<JobStore['start']>[1]): Promise<Started> {
-    return this.#db.transaction(() => {
-      const job = this.#db.jobs.get(jobId);
-      if (job?.state !== 'validating') return { started: false, why: 'moved-by-another' };
-      const rows = this.#db.rows.where((row) => row.jobId === jobId);
-      const ids = new Set(rows.map(({ customId }) => customId)).size;
-      if (rows.length !== plan.rowCount || ids !== plan.rowCount)
-        throw new Error(
-          `batch ${jobId} has ${rows.length} rows under ${ids} custom_ids: its file has ${plan.rowCount}`,
-        );
-      const covered = coveredFor(this.#db, job.orgId);
-      const own = balanceOf(this.#db, ledger.balanceOf(job.orgId));
-      const balance = covered !== null && covered < own ? covered : own;
-      if (balance < plan.cap) return { started: false, why: 'insufficient-balance', balance };
-      post(this.#db, [ledger.hold(job.orgId, jobId, plan.cap)]);
-      enter(this.#db, job, 'in_progress', plan);
-      this.#db.file('place', { job: jobId });
-      return { started: true };
-    });
+  #insertRows(jobId: string, rows: readonly NewRow[]): void {
+    for (const row of rows) {
+      const key = `${jobId}/${row.rowNo}`;
+      const open = { state: 'pending', errorCode: null, errorMessage: null, result: null } as const;
+      if (this.#db.rows.get(key) === undefined) this.#db.rows.insert(key, { ...row, jobId, ...open });
+    }
+  }
+
+  async start(jobId: string, plan: StartPlan): Promise<Started> {
+    return this.#db.transaction(() => this.#start(jobId, plan));
+  }
+
+  #start(jobId: string, plan: StartPlan): Started {
+    const job = this.#db.jobs.get(jobId);
+    if (job?.state !== 'validating') return { started: false, why: 'moved-by-another' };
+    const rows = this.#db.rows.where((row) => row.jobId === jobId);
+    const ids = new Set(rows.map(({ customId }) => customId)).size;
+    if (rows.length !== plan.rowCount || ids !== plan.rowCount)
+      throw new Error(`batch ${jobId} has ${rows.length} rows under ${ids} custom_ids: its file has ${plan.rowCount}`);
+    const covered = coveredFor(this.#db, job.orgId);
+    const own = balanceOf(this.#db, ledger.balanceOf(job.orgId));
+    const balance = covered !== null && covered < own ? covered : own;
+    if (balance < plan.cap) return { started: false, why: 'insufficient-balance', balance };
+    post(this.#db, [ledger.hold(job.orgId, jobId, plan.cap)]);
+    // Rows of the market in memory make vectors: they share no prompt.
+    const { promptBlocks: _, ...started } = plan;
+    enter(this.#db, job, 'in_progress', started);
+    this.#db.file('place', { job: jobId });
+    return { started: true };
   }
 
   async fail(jobId: string, faults: readonly BatchFault[]): Promise<boolean> {

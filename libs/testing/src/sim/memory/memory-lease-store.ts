@@ -18,7 +18,15 @@ import {
   type SweepableLease,
   type WrongAuditor,
 } from '@freehold/market';
-import { leaseKey, nodeNeedsOf, STALL_MS, type HeldLease, type LeaseRef, type SignedOffer } from '@freehold/protocol';
+import {
+  gangOf,
+  leaseKey,
+  nodeNeedsOf,
+  STALL_MS,
+  type HeldLease,
+  type LeaseRef,
+  type SignedOffer,
+} from '@freehold/protocol';
 import { accept } from './acceptance.ts';
 import type { LeaseRow, MemoryDatabase } from './database.ts';
 import { expired, expireJobs, failPoison, forgiveOutage, heartbeatSelf } from './endings.ts';
@@ -95,7 +103,7 @@ export class MemoryLeaseStore extends LeaseStore {
     const nodeIds = new Set(this.#db.leases.where(({ task }) => moved.has(task)).map(({ nodeId }) => nodeId));
     // Some more than those that moved: a simulated market has few.
     const jobIds = this.#db.jobs.where(({ state }) => state === 'in_progress').map(({ id }) => id);
-    return { cursor: String(moves.length), nodeIds: [...nodeIds], jobIds };
+    return { cursor: String(moves.length), nodeIds: [...nodeIds], jobIds, filed: [] };
   }
 
   async demandOf(jobIds: readonly string[], limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
@@ -143,9 +151,17 @@ export class MemoryLeaseStore extends LeaseStore {
         rateCaps,
         priority: job.priority,
       };
-      return [{ ...asks, ...times, nextRow, rowCount, queued }];
+      const gang = nextRow === 0 && rowCount > 1 ? gangOf(job.metadata) : null;
+      return [
+        { ...asks, ...times, nextRow, rowCount, queued, ...(gang === null ? {} : { gang: Math.min(gang, rowCount) }) },
+      ];
     });
     return demands.slice(0, limitJobs);
+  }
+
+  /** No node of a simulated market asks why it had no part in something. */
+  pastWork(): Promise<never> {
+    return Promise.reject(new Error('the market in memory explains nothing; explanations are run against PostgreSQL'));
   }
 
   #queuedMs(task: string): number {

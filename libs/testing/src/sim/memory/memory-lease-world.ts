@@ -14,10 +14,11 @@ export class MemoryLeaseWorld extends LeaseWorld {
   override readonly store = new MemoryLeaseStore(this.db);
   #count = 0;
 
-  override async batch(rowCount: number, { cap, orders = [] }: BatchOptions = {}): Promise<string> {
+  override async batch(rowCount: number, { cap, gang, orders = [] }: BatchOptions = {}): Promise<string> {
     const id = `batch_${this.fresh()}`;
     const trust = orders.length > 0 ? ('self-custody' as const) : ('operator-credits' as const);
-    const parts = { id, orgId: `org_${id}`, trust, rowCount, cap: cap ?? ROW_PRICE * BigInt(rowCount) };
+    const metadata = gang === undefined ? {} : { nodes: String(gang) };
+    const parts = { id, orgId: `org_${id}`, trust, rowCount, metadata, cap: cap ?? ROW_PRICE * BigInt(rowCount) };
     this.db.transaction(() => {
       batchInProgress(this.db, parts);
       for (const order of orders) this.#place(parts.orgId, order);
@@ -72,19 +73,21 @@ function batchInProgress(
     rowCount,
     cap,
     trust,
+    metadata,
   }: {
     readonly id: string;
     readonly orgId: string;
     readonly rowCount: number;
     readonly cap: Amount;
     readonly trust: Trust;
+    readonly metadata: Readonly<Record<string, string>>;
   },
 ): void {
   db.orgs.insert(orgId, { id: orgId, trust, wallet: null });
   post(db, [ledger.credit(orgId, cap, `trial ${orgId}`), ledger.hold(orgId, id, cap)]);
   db.jobs.insert(id, {
     ...{ id, orgId, keyId: 'key', state: 'in_progress', endpoint: '/v1/embeddings', model: 'm', tuned: null },
-    ...{ inputFileId: `file-${id}`, outputFileId: null, errorFileId: null, completionWindow: '24h', metadata: {} },
+    ...{ inputFileId: `file-${id}`, outputFileId: null, errorFileId: null, completionWindow: '24h', metadata },
     ...{ verify: 'spot', region: null, priority: 0, trust, cap, charged: 0n, rateCaps: {}, counted: null },
     ...{ rowCount, nextRow: 0, rowsSucceeded: 0, rowsFailed: 0, rowsEnded: 0, faults: null },
     ...{ deadlineMs: db.nowMs + 3_600_000, createdMs: db.nowMs, cancellingMs: null, enteredMs: {} },

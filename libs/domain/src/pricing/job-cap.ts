@@ -1,4 +1,5 @@
-import { holdFor, UNIT_KINDS, type Amount, type Rates, type Usage } from '@freehold/domain';
+import { UNIT_KINDS, type Amount, type Rates, type Usage } from '../units/units.ts';
+import { holdFor } from './charge.ts';
 
 export type Cap =
   | { readonly ok: true; readonly cap: Amount; readonly rateCaps: Rates }
@@ -41,23 +42,26 @@ function namingAll(worst: Usage, rates: Rates): Rates {
 
 /**
  * The price lists that cost about what others do: of a node that asks a million times as much, every job of this model would hold a
- * million times as much. By the list in the middle, which a few nodes cannot move; lists that cost nothing are a pool's.
+ * million times as much. By the list in the middle; lists that cost nothing are a pool's.
  */
 function usualOf(worst: Usage, posted: readonly Rates[]): readonly Rates[] {
-  const costs = posted.map((rates) => holdFor(worst, rates));
-  const priced = costs.filter((cost) => cost > 0n).sort((a, b) => (a < b ? -1 : Number(a > b)));
-  const middle = priced[(priced.length - 1) >> 1];
-  return middle === undefined ? posted : posted.filter((_, i) => (costs[i] ?? 0n) <= USUAL_TIMES * middle);
+  const middle = middleCost(worst, posted);
+  return middle === null ? posted : posted.filter((rates) => holdFor(worst, rates) <= USUAL_TIMES * middle);
 }
 
 /**
- * The most that rows can count as, at prices posted now: those of the list in the middle, which a few nodes cannot move, or the
- * ceiling where nobody posts any. Nobody's price, but what the cost of one batch and of the next are both a part of.
+ * The most that rows can count as, at prices posted now: those of the list in the middle, or the ceiling where nobody posts any.
+ * Nobody's price, but what the cost of one batch and of the next are both a part of.
  */
 export function countedAt(worst: Usage, posted: readonly Rates[], ceiling: Rates | null): Amount | null {
-  const costs = posted.map((rates) => holdFor(worst, rates)).sort((a, b) => (a < b ? -1 : Number(a > b)));
-  const priced = costs.filter((cost) => cost > 0n);
-  return priced[(priced.length - 1) >> 1] ?? (ceiling === null ? null : holdFor(worst, ceiling));
+  return middleCost(worst, posted) ?? (ceiling === null ? null : holdFor(worst, ceiling));
+}
+
+/** What the worst case costs by the price list in the middle, which a few nodes cannot move; null where none has a price. */
+function middleCost(worst: Usage, posted: readonly Rates[]): Amount | null {
+  const costs = posted.map((rates) => holdFor(worst, rates)).filter((cost) => cost > 0n);
+  costs.sort((a, b) => (a < b ? -1 : Number(a > b)));
+  return costs[(costs.length - 1) >> 1] ?? null;
 }
 
 /** The highest rate of each kind. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
-import { holdFor } from '@freehold/domain';
 import fc from 'fast-check';
-import { capFor } from './batch-cap.ts';
+import { holdFor } from './charge.ts';
+import { capFor } from './job-cap.ts';
 
 const worst = { inputToken: 1_000_000n, outputToken: 1_000_000n };
 const cheap = { inputToken: 1n, outputToken: 2n };
