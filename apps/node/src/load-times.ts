@@ -1,13 +1,18 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { WrappedEngine, type ChatDelta, type Engine, type EngineDescription } from '@freehold/market';
-import type { ChatOutput, ChatWork, EmbeddingOutput, EmbeddingWork, FailedOutput } from '@freehold/protocol';
+import {
+  LOAD_S_MAX,
+  type ChatOutput,
+  type ChatWork,
+  type EmbeddingOutput,
+  type EmbeddingWork,
+  type FailedOutput,
+} from '@freehold/protocol';
 import { readIfThere, writeDurably } from './durable-files.ts';
 
 /** Weight of the newest measurement. */
 const FRESH_WEIGHT = 0.5;
-/** As an offer may say at most. */
-const LOAD_S_MAX = 3_600;
 const DECIMALS = 1_000;
 const MS_PER_SECOND = 1_000;
 

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
+import { keepNewest } from '@freehold/domain';
 import { measure } from '@freehold/wiring/node';
 import type { Engine } from '@freehold/market';
 import { readIfThere, writeDurably } from './durable-files.ts';
@@ -61,12 +62,7 @@ export class Speeds {
   /** Rows of a lease are done, `done` in all. Returns whether this is the first that is known of the model. */
   rows(lease: string, digest: string, done: number, nowMs: number): boolean {
     const rows = done - (this.#done.get(lease) ?? done);
-    this.#done.delete(lease);
-    this.#done.set(lease, done);
-    for (const oldest of this.#done.keys()) {
-      if (this.#done.size <= LEASES_KEPT) break;
-      this.#done.delete(oldest);
-    }
+    keepNewest(this.#done, lease, done, LEASES_KEPT);
     const sinceMs = nowMs - (this.#lastMs.get(digest) ?? Number.NEGATIVE_INFINITY);
     this.#lastMs.set(digest, nowMs);
     if (rows <= 0 || sinceMs <= 0 || sinceMs > PAUSE_MS) return false;

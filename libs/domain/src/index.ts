@@ -1,4 +1,5 @@
 export * from './errors.ts';
+export * from './newest.ts';
 export * from './units/units.ts';
 export * from './jobs/job-state.ts';
 export * from './jobs/task-state.ts';

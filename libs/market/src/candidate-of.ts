@@ -1,6 +1,13 @@
-import { ENGINE_CAPABILITIES, reputationOf, shardOf, unitsFromJson, type Candidate } from '@freehold/domain';
+import {
+  ENGINE_CAPABILITIES,
+  modelRoomMib,
+  reputationOf,
+  shardOf,
+  unitsFromJson,
+  type Candidate,
+} from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
-import { loadSecondsOf, memoryNeedMib, modelRoomMib, type MarketFacts, type MemoryListed } from './model-facts.ts';
+import { loadSecondsOf, memoryNeedMib, type MarketFacts, type MemoryListed } from './model-facts.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 import type { Standstills } from './ports/standstills.ts';

@@ -3,7 +3,6 @@ import {
   clearedPrice,
   priceClassOf,
   TASK_TARGET_MS,
-  type Ask,
   type Candidate,
   type ClearedPrice,
   type Demand,
@@ -41,14 +40,11 @@ export class ClearedPrices {
       this.#until = nowMs + PRICE_TICK_MS;
     }
     const asks = new Map(demands.map(({ ask }) => [ask.jobId, ask]));
-    const known = new Map<Ask, bigint | null>();
     return placements.map(({ jobId, model }) => {
       const ask = asks.get(jobId);
       const of = ask === undefined ? null : priceClassOf(ask);
       if (ask === undefined || of === null) return model.rates;
-      const price = known.get(ask) ?? this.#priceOf(of, demands, candidates)(ask);
-      known.set(ask, price);
-      return clearedRates(of, model.rates, ask.rateCaps, price);
+      return clearedRates(of, model.rates, ask.rateCaps, this.#priceOf(of, demands, candidates)(ask));
     });
   }
 

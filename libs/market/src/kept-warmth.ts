@@ -2,6 +2,7 @@ import {
   DemandMeter,
   displacedBy,
   evictPriceOf,
+  keepNewest,
   LoadedModels,
   LOAD_ASSUMED_S,
   loadSeconds,
@@ -253,12 +254,7 @@ export class KeptWarmth {
 
   #noteServed(of: string): Served {
     const served = { of, beforeMs: this.#servedAtMs.get(of), atMs: this.#clock.nowMs() };
-    this.#servedAtMs.delete(of);
-    this.#servedAtMs.set(of, served.atMs);
-    for (const oldest of this.#servedAtMs.keys()) {
-      if (this.#servedAtMs.size <= SERVED_MAX) break;
-      this.#servedAtMs.delete(oldest);
-    }
+    keepNewest(this.#servedAtMs, of, served.atMs, SERVED_MAX);
     return served;
   }
 

@@ -1,9 +1,11 @@
+import { keepNewest } from '@freehold/domain';
+import { LOAD_S_MAX } from '@freehold/protocol';
+import { nodeModelKey } from './speed-meter.ts';
+
 /** Weight of the newest measurement. */
 const LOAD_WEIGHT = 0.5;
 /** A model that did rows so short a time ago is still there, whatever an offer that is on its way says. */
 const RECENT_MS = 30_000;
-/** As long as any load is believed to take: an offer may not name more either. */
-const LOAD_S_MAX = 3_600;
 /** Some models of each of a process's nodes; of more those that were used longest ago are measured anew. */
 const KNOWN_MAX = 65_536;
 
@@ -24,18 +26,18 @@ export class LoadMeter {
   readonly #usedAtMs = new Map<string, number>();
 
   seconds(nodeId: string, digest: string): number | undefined {
-    return this.#seconds.get(keyOf(nodeId, digest));
+    return this.#seconds.get(nodeModelKey(nodeId, digest));
   }
 
   /** A lease begins. @param isCold Its node has to load the model, and has no other lease that would have to end first. */
   lease(nodeId: string, digest: string, nowMs: number, isCold: boolean): LeaseLoad {
-    const key = keyOf(nodeId, digest);
+    const key = nodeModelKey(nodeId, digest);
     const isLoad = isCold && nowMs - (this.#usedAtMs.get(key) ?? Number.NEGATIVE_INFINITY) >= RECENT_MS;
     let first: { readonly rows: number; readonly waitedS: number } | null = null;
     return {
       rows: (rows, atMs) => {
         first ??= { rows, waitedS: (atMs - nowMs) / 1_000 };
-        keep(this.#usedAtMs, key, atMs);
+        keepNewest(this.#usedAtMs, key, atMs, KNOWN_MAX);
       },
       ended: (rowsPerSecond) => {
         if (!isLoad || first === null || rowsPerSecond === undefined || !(rowsPerSecond > 0)) return;
@@ -46,20 +48,7 @@ export class LoadMeter {
 
   #add(key: string, fresh: number): void {
     const before = this.#seconds.get(key);
-    keep(this.#seconds, key, before === undefined ? fresh : before * (1 - LOAD_WEIGHT) + fresh * LOAD_WEIGHT);
+    const seconds = before === undefined ? fresh : before * (1 - LOAD_WEIGHT) + fresh * LOAD_WEIGHT;
+    keepNewest(this.#seconds, key, seconds, KNOWN_MAX);
   }
-}
-
-/** The newest at the end; the oldest makes room. */
-function keep(map: Map<string, number>, key: string, value: number): void {
-  map.delete(key);
-  map.set(key, value);
-  for (const oldest of map.keys()) {
-    if (map.size <= KNOWN_MAX) break;
-    map.delete(oldest);
-  }
-}
-
-function keyOf(nodeId: string, digest: string): string {
-  return `${nodeId} ${digest}`;
 }

@@ -1,4 +1,4 @@
-import { fitsMemory, loadTimeSeconds, modelMemoryMib, type ModelMemory } from '@freehold/domain';
+import { fitsMemory, loadTimeSeconds, modelMemoryMib, modelRoomMib, type ModelMemory } from '@freehold/domain';
 import type { Catalogue, Offer, OfferModel } from '@freehold/protocol';
 
 /** What the catalogue says that a model takes of memory; undefined where it does not say it of this one. */
@@ -41,13 +41,6 @@ export function loadSecondsOf(
 ): number | undefined {
   const weightsMib = (listed?.(model) ?? model.memory)?.weightsMib;
   return loadTimeSeconds({ measuredS, offeredS: model.loadS, weightsMib });
-}
-
-/** Memory that a node has for models: of all its GPUs what its owner lends, or, where it has none, its own. */
-export function modelRoomMib({ gpus, memoryMib }: Pick<Offer, 'gpus' | 'memoryMib'>): number {
-  if (gpus.length === 0) return memoryMib;
-  const WHOLE_MILLI = 1_000;
-  return Math.floor(gpus.reduce((sum, gpu) => sum + (gpu.vramMib * gpu.milli) / WHOLE_MILLI, 0));
 }
 
 /** As the constraint `model-memory`, for who has no snapshot. @param hasRun The market has counted rows of this model there. */

@@ -11,14 +11,14 @@ export class SpeedMeter {
   readonly #speeds = new Map<string, number>();
 
   rowsPerSecond(nodeId: string, digest: string): number | undefined {
-    return this.#speeds.get(keyOf(nodeId, digest));
+    return this.#speeds.get(nodeModelKey(nodeId, digest));
   }
 
   /** For one lease: call the answer with every batch of rows and the time it came. The first batch only starts the clock. */
   lease(nodeId: string, digest: string): (rows: number, nowMs: number) => void {
     let lastMs: number | null = null;
     return (rows, nowMs) => {
-      if (lastMs !== null && nowMs > lastMs) this.#add(keyOf(nodeId, digest), (rows * 1_000) / (nowMs - lastMs));
+      if (lastMs !== null && nowMs > lastMs) this.#add(nodeModelKey(nodeId, digest), (rows * 1_000) / (nowMs - lastMs));
       lastMs = nowMs;
     };
   }
@@ -29,6 +29,7 @@ export class SpeedMeter {
   }
 }
 
-function keyOf(nodeId: string, digest: string): string {
+/** What is measured of a model on one node is kept by this. */
+export function nodeModelKey(nodeId: string, digest: string): string {
   return `${nodeId} ${digest}`;
 }

@@ -3,29 +3,22 @@ import type { BatchEndpoint, MarketTerms, RequestWork, WorkOutput } from '@freeh
 import type { Standing } from './choose-stream-nodes.ts';
 import type { MemoryListed } from './model-facts.ts';
 import type { ObjectDesk } from './object-desk.ts';
-import type { Blocks } from './ports/blocks.ts';
 import type { JobStore } from './ports/job-store.ts';
-import type { LeaseStore } from './ports/lease-store.ts';
-import type { ObjectStore } from './ports/object-store.ts';
 import type { RequestIdentity } from './ports/once.ts';
-import type { ProviderLink } from './ports/provider-link.ts';
-import type { SignatureCheck, Signer } from './ports/signer.ts';
 import type { Entropy } from './ports/surroundings.ts';
 import type { PromptPrefixes } from './prompt-prefixes.ts';
+import type { RunLeasePorts } from './run-lease.ts';
 import type { StreamPace } from './stream-pace.ts';
 import type { HoldsModel } from './verifiable-by.ts';
 
 /** A request of the stream road lives no longer: Node's fetch gives up after five idle minutes. */
 export const STREAM_MS_MAX = 280_000;
 
-export interface RunStreamPorts {
+export interface RunStreamPorts extends Pick<
+  RunLeasePorts,
+  'leases' | 'objects' | 'link' | 'signer' | 'signatures' | 'blocks'
+> {
   readonly jobs: JobStore;
-  readonly leases: LeaseStore;
-  readonly objects: ObjectStore;
-  readonly link: ProviderLink;
-  readonly signer: Signer;
-  readonly signatures: SignatureCheck;
-  readonly blocks: Blocks;
   readonly entropy: Entropy;
   /** Needed for requests that name an adapter. */
   readonly desk?: ObjectDesk;

@@ -1,3 +1,4 @@
+import { keepNewest } from '../newest.ts';
 import type { Ask, Candidate } from './ask.ts';
 import { CONSTRAINTS, LEASES_AHEAD, takesWork } from './constraints.ts';
 import { taskClassKey } from './placement-index/keys.ts';
@@ -123,12 +124,7 @@ export class LoadedModels {
     const of = known ?? { ask, holders: new Set<string>() };
     if (known === undefined)
       for (const node of this.#nodes.values()) if (mayUse(ask, node)) of.holders.add(node.nodeId);
-    this.#classes.delete(key);
-    this.#classes.set(key, of);
-    for (const oldest of this.#classes.keys()) {
-      if (this.#classes.size <= CLASSES_MAX) break;
-      this.#classes.delete(oldest);
-    }
+    keepNewest(this.#classes, key, of, CLASSES_MAX);
     return of;
   }
 

@@ -1,4 +1,4 @@
-import type { Candidate, ServedModel } from './ask.ts';
+import type { Candidate, CandidateGpu, ServedModel } from './ask.ts';
 
 /** What the memory that a model takes is reckoned from. */
 export interface ModelMemory {
@@ -10,6 +10,7 @@ export interface ModelMemory {
 }
 
 const BYTES_PER_MIB = 2 ** 20;
+const WHOLE_GPU_MILLI = 1_000;
 /** Beside weights and cache an engine keeps what it computes with: vLLM leaves a tenth of a GPU free by default, as other engines do. */
 const SPARE_SHARE = 0.1;
 
@@ -59,6 +60,18 @@ export function fitsMemory(
 ): boolean {
   if (model.loaded || model.isClaimed !== true) return true;
   return model.memoryMib === undefined || node.modelRoomMib === undefined || model.memoryMib <= node.modelRoomMib;
+}
+
+/** A machine as its owner offers it. */
+interface Machine {
+  readonly gpus: readonly Pick<CandidateGpu, 'vramMib' | 'milli'>[];
+  readonly memoryMib: number;
+}
+
+/** Memory that a node has for models: of all its GPUs what its owner lends, or, where it has none, its own. */
+export function modelRoomMib({ gpus, memoryMib }: Machine): number {
+  if (gpus.length === 0) return memoryMib;
+  return Math.floor(gpus.reduce((sum, gpu) => sum + (gpu.vramMib * gpu.milli) / WHOLE_GPU_MILLI, 0));
 }
 
 /** Memory that is free for models beside what a node has loaded; below 0 where engines hold more than was reckoned. Undefined: nobody knows. */

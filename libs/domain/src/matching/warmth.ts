@@ -1,3 +1,5 @@
+import { keepNewest } from '../newest.ts';
+
 /**
  * Whether a model that is not loaded is loaded somewhere, or its requests wait for a slot where it is. Both sides are in seconds of
  * requests' waiting, so that they can be compared: what loading saves those who wait, and what it costs those whose model has to go.
@@ -108,12 +110,7 @@ export class DemandMeter {
     const meter = this.#meters.get(model) ?? { count: 0, sinceS: nowS, atS: nowS };
     meter.count = meter.count * fading(nowS - meter.atS) + requests;
     meter.atS = nowS;
-    this.#meters.delete(model);
-    this.#meters.set(model, meter);
-    for (const oldest of this.#meters.keys()) {
-      if (this.#meters.size <= MODELS_MAX) break;
-      this.#meters.delete(oldest);
-    }
+    keepNewest(this.#meters, model, meter, MODELS_MAX);
   }
 
   perSecond(model: string, nowS: number): number {

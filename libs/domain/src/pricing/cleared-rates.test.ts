@@ -138,6 +138,31 @@ describe('the rates that a batch is charged', () => {
   });
 });
 
+describe('a price', () => {
+  it.each([
+    ['paid', 'm'],
+    ['not made, because nothing fits,', 'm', ['us']],
+  ])('that is %s is looked up once for all who want the same', (_, model, regions: readonly string[] = []) => {
+    let looks = 0;
+    const rates = { inputToken: 100n, outputToken: 100n };
+    const wanted = job('j', { rates, rows: 10 });
+    const standing = Object.defineProperty({ ...node('a', { rates, rowsPerSecond: 1 }) }, 'region', {
+      get: () => {
+        looks += 1;
+        return 'eu';
+      },
+    });
+    const priceFor = clearedPrice(classOf(wanted), [wanted], [standing], TICK_MS);
+    const asked = (jobId: string): Ask => ({ ...wanted.ask, jobId, model, regions });
+    const first = priceFor(asked('a'));
+    const after = looks;
+    expect(['b', 'c', 'd'].map((jobId) => priceFor(asked(jobId)))).toEqual([first, first, first]);
+    expect(first === null).toBe(regions.length > 0);
+    expect(looks).toBe(after);
+    expect(after).toBeGreaterThan(0);
+  });
+});
+
 describe('an ask that nobody who waits may have', () => {
   const rates = (token: bigint): Rates => ({ inputToken: token, outputToken: token });
   const wanted = job('j', { rates: rates(100n), rows: 1_000 });

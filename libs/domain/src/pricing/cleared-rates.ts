@@ -7,7 +7,7 @@ import { loadSeconds, servedModel, withinCaps } from '../matching/served-model.t
 import { measuredRows, NEWCOMER_ROWS } from '../matching/task-size.ts';
 import { unitOf } from '../matching/typical-unit.ts';
 import { microCost, UNIT_KINDS, type Rates, type UnitKind, type Usage } from '../units/units.ts';
-import { takeAsks, type StandingAsk } from './clear.ts';
+import { takeAsks, type StandingAsk, type Taken, type WaitingDemand } from './clear.ts';
 
 /** What one price is made for: all work of a model that needs the same of its engine and counts the same kinds of units. */
 export interface PriceClass {
@@ -51,7 +51,7 @@ export function clearedPrice(
   const own = demands.filter(({ ask }) => priceClassOf(ask)?.key === of.key).sort(byUrgency);
   const wishes = new Map<string, Ask>();
   for (const { ask } of own) if (wishes.size < WISHES_MAX && !wishes.has(wishKey(ask))) wishes.set(wishKey(ask), ask);
-  const standing: Standing[] = [];
+  const standing: NodeAsk[] = [];
   for (const node of candidates) {
     if (!takesWork(node)) continue;
     const wish = [...wishes.values()].find((ask) => fits(ask, node));
@@ -62,7 +62,7 @@ export function clearedPrice(
     if (units > 0) standing.push({ nodeId: node.nodeId, price: priceOf(of, rates), units, node, rates });
   }
   const looked = own.filter(({ ask, gang }) => gang === undefined && wishes.has(wishKey(ask)));
-  const waiting = looked.map((demand) => ({
+  const waiting: Waiting[] = looked.map((demand) => ({
     ask: demand.ask,
     jobId: demand.ask.jobId,
     cap: priceOf(of, demand.ask.rateCaps),
@@ -74,27 +74,43 @@ export function clearedPrice(
     waiting,
     ({ ask }, { rates, node }) => withinCaps(rates, ask.rateCaps) && fits(ask, node),
   );
+  const prices = new Map<string, bigint | null>();
   return (ask) => {
-    const fitting = supply.filter((one) => fits(ask, one.ask.node));
-    const mine = wishKey(ask);
-    const dearest = fitting.findLastIndex(({ units, by }, at) => {
-      if (units === 0) return false;
-      const cheaper = fitting.slice(0, at);
-      return (
-        at === 0 ||
-        by.some((taker) => wishKey(taker.ask) === mine || cheaper.some((one) => fits(taker.ask, one.ask.node)))
-      );
-    });
-    const idle = fitting.find((one) => one.units < one.ask.units);
-    const price = fitting[dearest]?.ask.price;
-    if (price === undefined) return null;
-    return idle !== undefined && idle.ask.price < price ? idle.ask.price : price;
+    const key = wishKey(ask);
+    // A look goes over all nodes, and whoever wants the same pays the same. There are at most so many kinds as jobs are known.
+    const known = prices.get(key);
+    if (known !== undefined) return known;
+    const price = priceFor(ask, supply);
+    prices.set(key, price);
+    return price;
   };
 }
 
-interface Standing extends StandingAsk {
+interface NodeAsk extends StandingAsk {
   readonly node: Candidate;
   readonly rates: Rates;
+}
+
+interface Waiting extends WaitingDemand {
+  readonly ask: Ask;
+}
+
+/** What whoever wants this pays: see {@link clearedPrice}. `supply`, cheapest first, is what was taken of each ask. */
+function priceFor(ask: Ask, supply: readonly Taken<NodeAsk, Waiting>[]): bigint | null {
+  const fitting = supply.filter((one) => fits(ask, one.ask.node));
+  const mine = wishKey(ask);
+  const dearest = fitting.findLast(({ units, by }, at) => {
+    if (units === 0) return false;
+    const cheaper = fitting.slice(0, at);
+    return (
+      at === 0 ||
+      by.some((taker) => wishKey(taker.ask) === mine || cheaper.some((one) => fits(taker.ask, one.ask.node)))
+    );
+  });
+  if (dearest === undefined) return null;
+  const { price } = dearest.ask;
+  const idle = fitting.find((one) => one.units < one.ask.units);
+  return idle !== undefined && idle.ask.price < price ? idle.ask.price : price;
 }
 
 /** Kinds of wishes that make a price, the most urgent: each is held against every node, and what waits beside them only adds to it. */

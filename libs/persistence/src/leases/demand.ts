@@ -1,21 +1,10 @@
-import { unitsFromJson, type VerifyLevel } from '@freehold/domain';
 import type { OpenDemand } from '@freehold/market';
-import { NODE_NEEDS, nodeNeedsOf } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
+import { jobWish, jobWishOf, type JobWishRow } from './job-wish.ts';
 
-interface DemandRow {
-  readonly id: string;
+interface DemandRow extends JobWishRow {
   readonly org_id: string;
   readonly kind: OpenDemand['kind'];
-  readonly endpoint: string;
-  readonly model: string;
-  readonly adapter: string | null;
-  readonly region: string | null;
-  /** Null: it asks nothing of the node itself. */
-  readonly asks: Record<string, string> | null;
-  readonly pool_id: string | null;
-  readonly verify: VerifyLevel;
-  readonly rate_caps: Record<string, string>;
   readonly prompt_blocks: readonly string[];
   readonly priority: number;
   readonly deadline_in_ms: number;
@@ -36,8 +25,7 @@ const IS_OPEN = `state = 'in_progress' AND kind IN ('batch', 'fine-tune') AND mo
 
 /** What is to be known of jobs open; $1: the most tasks of each that came back. */
 const READ = `
-SELECT open.id, org_id, kind, endpoint, model, adapter, region, pool_id, verify,
-  CASE WHEN metadata ?| ARRAY['${NODE_NEEDS.join("','")}'] THEN metadata END AS asks, rate_caps, prompt_blocks, priority, next_row, row_count,
+SELECT ${jobWish('open')}, org_id, kind, prompt_blocks, priority, next_row, row_count,
   CASE WHEN next_row = 0 AND gang IS NOT NULL AND row_count > 1 THEN least(gang, row_count) END AS gang,
   (extract(epoch FROM deadline - clock_timestamp()) * 1000)::float8 AS deadline_in_ms,
   (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8 AS age_ms,
@@ -94,17 +82,9 @@ export async function demandPage(
 
 function openDemand(row: DemandRow): OpenDemand {
   return {
-    jobId: row.id,
+    ...jobWishOf(row),
     orgId: row.org_id,
     kind: row.kind,
-    endpoint: row.endpoint,
-    model: row.model,
-    wearsAdapter: row.adapter !== null,
-    region: row.region,
-    ...(row.asks === null ? {} : { needs: nodeNeedsOf(row.asks) }),
-    poolId: row.pool_id,
-    verify: row.verify,
-    rateCaps: unitsFromJson(row.rate_caps),
     ...(row.prompt_blocks.length === 0 ? {} : { promptBlocks: row.prompt_blocks }),
     priority: row.priority,
     deadlineInMs: row.deadline_in_ms,

@@ -1,18 +1,9 @@
-import { unitsFromJson, type VerifyLevel } from '@freehold/domain';
+import { unitsFromJson } from '@freehold/domain';
 import type { PastJob } from '@freehold/market';
-import { NODE_NEEDS, nodeNeedsOf } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
+import { jobWish, jobWishOf, type JobWishRow } from './job-wish.ts';
 
-interface PastRow {
-  readonly id: string;
-  readonly endpoint: string;
-  readonly model: string;
-  readonly adapter: string | null;
-  readonly region: string | null;
-  readonly asks: Record<string, string> | null;
-  readonly pool_id: string | null;
-  readonly verify: VerifyLevel;
-  readonly rate_caps: Record<string, string>;
+interface PastRow extends JobWishRow {
   readonly window_ms: number;
   readonly is_own: boolean;
   readonly paid: readonly Record<string, string>[] | null;
@@ -30,8 +21,7 @@ export async function pastWork(
   limitJobs: number,
 ): Promise<readonly PastJob[]> {
   const rows = await sql.query<PastRow>(
-    `SELECT job.id, endpoint, job.model, adapter, region, pool_id, verify, rate_caps,
-       CASE WHEN metadata ?| ARRAY['${NODE_NEEDS.join("','")}'] THEN metadata END AS asks,
+    `SELECT ${jobWish('job')},
        (extract(epoch FROM deadline - created_at) * 1000)::float8 AS window_ms, work.*,
        EXISTS (SELECT 1 FROM receipt WHERE receipt.job_id = job.id AND receipt.node_id = $1) AS is_own
      FROM (
@@ -49,19 +39,7 @@ export async function pastWork(
     [nodeId, models, withinMs, limitJobs],
   );
   return rows.map((row) => ({
-    job: {
-      jobId: row.id,
-      kind: 'batch',
-      endpoint: row.endpoint,
-      model: row.model,
-      wearsAdapter: row.adapter !== null,
-      region: row.region,
-      ...(row.asks === null ? {} : { needs: nodeNeedsOf(row.asks) }),
-      poolId: row.pool_id,
-      verify: row.verify,
-      rateCaps: unitsFromJson(row.rate_caps),
-      deadlineInMs: row.window_ms,
-    },
+    job: { ...jobWishOf(row), kind: 'batch', deadlineInMs: row.window_ms },
     isOwn: row.is_own,
     paid: (row.paid ?? []).map(unitsFromJson),
   }));

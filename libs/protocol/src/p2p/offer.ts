@@ -15,7 +15,7 @@ const ROWS_PER_SECOND_MAX = 1e9;
 const CACHE_BYTES_PER_TOKEN_MAX = 2 ** 24;
 
 /** Nobody waits longer for a model. */
-const LOAD_S_MAX = 3_600;
+export const LOAD_S_MAX = 3_600;
 
 /** What a model takes of memory: its weights, and the attention cache of one token over all layers (0: it keeps none). */
 export const ModelMemoryJson = z.strictObject({
