@@ -135,7 +135,15 @@ async function accept({ jobs }, rows) {
     Array.from({ length: rows }, (_, n) => ({ rowNo: n, customId: `row-${n}`, offset: n, length: 1 })),
   );
   const rateCaps = { embeddingToken: 1_000_000n };
-  const plan = { model: 'm', tuned: null, rowCount: rows, cap: BigInt(rows), rateCaps, counted: BigInt(rows), promptBlocks: [] };
+  const plan = {
+    model: 'm',
+    tuned: null,
+    rowCount: rows,
+    cap: BigInt(rows),
+    rateCaps,
+    counted: BigInt(rows),
+    promptBlocks: [],
+  };
   const started = await jobs.start(jobId, plan);
   if (submitted.outcome !== 'made' || !added || !started.started) throw new Error('a batch was not accepted');
   return jobId;
