@@ -50,7 +50,10 @@ export async function statIfThere(path: string): Promise<{ readonly size: number
   }
 }
 
+/** Of a path that leads through a file that is no folder, too. */
+const MISSING = new Set<unknown>(['ENOENT', 'ENOTDIR']);
+
 /** Whether a file error says that there is no such file. By its code alone: errors of another realm are no `Error` here. */
 export function isMissing(error: unknown): boolean {
-  return typeof error === 'object' && error !== null && 'code' in error && error.code === 'ENOENT';
+  return typeof error === 'object' && error !== null && 'code' in error && MISSING.has(error.code);
 }

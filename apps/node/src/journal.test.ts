@@ -55,6 +55,13 @@ describe('the journal of a lease', () => {
     await journal.close();
   }
 
+  it('finds nothing to resume where a file stands among the folders of leases', async () => {
+    mkdirSync(root, { recursive: true });
+    const stray = join(root, 'notes.txt');
+    appendFileSync(stray, 'mine');
+    await expect(LeaseJournal.open(stray)).resolves.toBeNull();
+  });
+
   it('gives back what was written, and any result by its place', async () => {
     await written();
     const restored = await LeaseJournal.open(folder);

@@ -9,7 +9,8 @@ import {
   type EmbeddingWork,
   type FailedOutput,
 } from '@freehold/protocol';
-import { readIfThere, writeDurably } from './durable-files.ts';
+import { writeDurably } from './durable-files.ts';
+import { readForgettable, type DamageLog } from './kept-json.ts';
 
 /** Weight of the newest measurement. */
 const FRESH_WEIGHT = 0.5;
@@ -31,9 +32,9 @@ export class LoadTimes {
     this.#seconds = seconds;
   }
 
-  static async open(dataDir: string): Promise<LoadTimes> {
+  static async open(dataDir: string, log: DamageLog): Promise<LoadTimes> {
     const path = join(dataDir, 'loads.json');
-    return new LoadTimes(path, new Map(Object.entries(Kept.parse(JSON.parse((await readIfThere(path)) ?? '{}')))));
+    return new LoadTimes(path, new Map(Object.entries((await readForgettable(path, Kept, log)) ?? {})));
   }
 
   /** Undefined while none was seen. */

@@ -369,11 +369,12 @@ export async function startedNode(
   const dataDir = parts.dataDir ?? (await newFolder());
   const privateKeyHex = parts.privateKeyHex ?? newKey();
   const identity = identityOf(privateKeyHex);
+  const log = (event: string, detail: Record<string, unknown>): void => void logs?.push({ event, detail });
   return await ProviderNode.start({
     dataDir,
     objects: await ObjectsAtHand.open(dataDir),
-    speeds: await Speeds.open(dataDir),
-    loads: await LoadTimes.open(dataDir),
+    speeds: await Speeds.open(dataDir, log),
+    loads: await LoadTimes.open(dataDir, log),
     privateKeyHex,
     identity,
     payout: identity.address,
@@ -388,7 +389,7 @@ export async function startedNode(
     rpcUrl: null,
     signing: signingWith(privateKeyHex),
     pinned: { chainId: null, escrow: null },
-    log: (event, detail) => void logs?.push({ event, detail }),
+    log,
     link: { redialFirstMs: 50, redialLastMs: 200 },
     ...parts,
   });

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import type { Signer } from '@freehold/market';
-import type { Offer, SignedOffer } from '@freehold/protocol';
+import { Offer, type SignedOffer } from '@freehold/protocol';
 import { offerMessage } from '@freehold/wiring/node';
-import { readIfThere, writeDurably } from './durable-files.ts';
+import { writeDurably } from './durable-files.ts';
+import { readForgettable, type DamageLog } from './kept-json.ts';
 
 /** An offer holds for a day, and is renewed well before. */
 const OFFER_S = 86_400;
@@ -24,9 +25,10 @@ export class OfferDesk {
     this.#seq = seq;
   }
 
-  static async open(dataDir: string, facts: () => OfferFacts): Promise<OfferDesk> {
+  /** Where the last number is lost, the clock's is above it: each was at least the second of its day. */
+  static async open(dataDir: string, facts: () => OfferFacts, log: DamageLog): Promise<OfferDesk> {
     const path = join(dataDir, 'offer-seq');
-    return new OfferDesk(facts, path, Number((await readIfThere(path)) ?? '0'));
+    return new OfferDesk(facts, path, (await readForgettable(path, Offer.shape.seq, log)) ?? 0);
   }
 
   /** Makes a new offer from the facts as they are. Its number is on the disk before it is used: it never falls. */

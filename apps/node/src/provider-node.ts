@@ -132,8 +132,8 @@ export class ProviderNode implements NodeDuties {
     let measured = (): void => undefined;
     const seats = await Seats.describe(parts.engines, { ...parts.seats, onChange: () => changed() });
     const coordinators = new Coordinators(parts.signing, parts.pinned);
-    const receipts = await Receipts.open(parts.dataDir);
-    const offers = await OfferDesk.open(parts.dataDir, () => factsOf(parts, seats));
+    const receipts = await Receipts.open(parts.dataDir, parts.log);
+    const offers = await OfferDesk.open(parts.dataDir, () => factsOf(parts, seats), parts.log);
     await offers.renew(nowS());
     const { dataDir, unsignedMax: max, log } = parts;
     let inHand = (): readonly LeaseRun[] => [];

@@ -13,6 +13,7 @@ import {
   type LeaseRef,
 } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
+import { readGuarded, type DamageLog } from './kept-json.ts';
 import { readSettled } from './settled-file.ts';
 
 /** Book epochs whose highest total is presented in a hello. */
@@ -48,6 +49,12 @@ const Heads = z.record(
   }),
 );
 type Heads = z.infer<typeof Heads>;
+
+/** Of a kept receipt's file, what the totals follow from. */
+const KeptView = z.looseObject({ coordinator: z.string(), voucher: VoucherView.nullable() });
+
+const REMEDY =
+  'It holds the last total that each epoch was promised. Restore it from your copy, or move it away: then the next start makes it again from the files in receipts/.';
 
 export interface Accepted {
   readonly receipt: Record<string, unknown>;
@@ -97,28 +104,29 @@ export class Receipts {
   /** Commitments whose evidence this process has written, not to write it twice. */
   readonly #committed = new Map<string, { readonly text: string; readonly written: Promise<void> }>();
   readonly #early = new Map<string, { accepted: Accepted; terms: Terms }>();
+  readonly #log: DamageLog;
   count = 0;
 
   #refusedCount: number;
 
-  private constructor(dataDir: string, heads: Heads, count: number, refusedCount: number) {
+  private constructor(dataDir: string, heads: Heads, count: number, refusedCount: number, log: DamageLog) {
     this.#folder = join(dataDir, 'receipts');
     this.#refused = join(dataDir, 'receipts-refused');
     this.#commits = join(dataDir, 'commits');
-    this.#headsPath = join(dataDir, 'vouchers.json');
+    this.#headsPath = headsPath(dataDir);
+    this.#log = log;
     this.#dataDir = dataDir;
     this.#heads = heads;
     this.count = count;
     this.#refusedCount = refusedCount;
   }
 
-  static async open(dataDir: string): Promise<Receipts> {
+  static async open(dataDir: string, log: DamageLog): Promise<Receipts> {
     for (const name of ['receipts', 'receipts-refused', 'commits'])
       await mkdir(join(dataDir, name), { recursive: true, mode: FOLDER_MODE });
-    const heads = Heads.parse(JSON.parse((await readIfThere(join(dataDir, 'vouchers.json'))) ?? '{}'));
-    const filesIn = async (folder: string): Promise<number> =>
-      (await readdir(join(dataDir, folder))).filter((name) => name.endsWith('.json')).length;
-    return new Receipts(dataDir, heads, await filesIn('receipts'), await filesIn('receipts-refused'));
+    const heads = (await readGuarded(headsPath(dataDir), Heads, REMEDY)) ?? (await headsOfReceipts(dataDir, log));
+    const refused = await filesIn(join(dataDir, 'receipts-refused'));
+    return new Receipts(dataDir, heads, (await filesIn(join(dataDir, 'receipts'))).length, refused.length, log);
   }
 
   /** Highest total kept, per book epoch of one coordinator, newest first. */
@@ -132,13 +140,13 @@ export class Receipts {
 
   /** Promised and not on the chain: what is lost if every promise is broken. */
   async uncashed(): Promise<bigint> {
-    const settled = await readSettled(this.#dataDir);
+    const settled = await readSettled(this.#dataDir, this.#log);
     return Object.entries(this.#heads).reduce((sum, [key, { total }]) => sum + missing(total, settled[key]), 0n);
   }
 
   /** The promises that {@link uncashed} adds up, oldest epoch first. */
   async open(): Promise<OpenPromise[]> {
-    const settled = await readSettled(this.#dataDir);
+    const settled = await readSettled(this.#dataDir, this.#log);
     return Object.entries(this.#heads)
       .filter(([key, { total }]) => missing(total, settled[key]) > 0n)
       .map(([key, { coordinator, bookEpoch, total, orders }]) => ({
@@ -221,8 +229,12 @@ export class Receipts {
     const before = await readIfThere(path);
     if (before === null && accepted.voucher === null && !terms.isKnown)
       return { kept: false, code: 'RECEIPT_UNKNOWN', message: 'This node knows of no such task, and no voucher came.' };
-    if (before !== null && (accepted.voucher === null || sameVoucher(before, accepted.voucher)))
+    const known = before === null ? null : keptIn(before);
+    if (before !== null && (accepted.voucher === null || isSame(known?.voucher, accepted.voucher))) {
+      // Killed between the two writes, the node has the voucher and not the total that it rises to.
+      if (known?.voucher && isBehind(this.#heads, known.voucher)) await this.#advance(known.voucher, known.coordinator);
       return { kept: true, task, fresh: false };
+    }
     if (accepted.voucher !== null) {
       const fault = await this.#voucherFault(receipt.data, accepted.receipt, accepted.voucher, terms);
       if (fault !== null) return await this.#refuse(task, accepted, terms, fault);
@@ -300,10 +312,42 @@ export class Receipts {
   }
 
   async #advance(voucher: Voucher, coordinator: string): Promise<void> {
-    const key = headKey(voucher);
-    const orders = { ...this.#heads[key]?.orders, [voucher.order]: voucher.cumulative };
-    this.#heads = { ...this.#heads, [key]: { coordinator, bookEpoch: voucher.epoch, total: voucher.total, orders } };
+    this.#heads = advanced(this.#heads, voucher, coordinator);
     await writeDurably(this.#headsPath, JSON.stringify(this.#heads));
+  }
+}
+
+const headsPath = (dataDir: string): string => join(dataDir, 'vouchers.json');
+
+async function filesIn(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => name.endsWith('.json'));
+}
+
+/** Where the totals are lost, the receipts say them again: every voucher was checked before it was kept. */
+async function headsOfReceipts(dataDir: string, log: DamageLog): Promise<Heads> {
+  const folder = join(dataDir, 'receipts');
+  const names = await filesIn(folder);
+  let heads: Heads = {};
+  for (const name of names) {
+    const known = keptIn((await readIfThere(join(folder, name))) ?? '');
+    if (known === null)
+      log('file-damaged', { file: join(folder, name), then: 'it counts for nothing; restore it from your copy' });
+    else if (known.voucher !== null && isBehind(heads, known.voucher))
+      heads = advanced(heads, known.voucher, known.coordinator);
+  }
+  if (names.length === 0) return heads;
+  await writeDurably(headsPath(dataDir), JSON.stringify(heads));
+  log('vouchers-added-up', { receipts: names.length, epochs: Object.keys(heads).length });
+  return heads;
+}
+
+/** What a receipt's file says; null when it is damaged. */
+function keptIn(text: string): z.infer<typeof KeptView> | null {
+  try {
+    return KeptView.parse(JSON.parse(text));
+  } catch {
+    // As if it was not there: the coordinator may send it again.
+    return null;
   }
 }
 
@@ -327,9 +371,33 @@ function countersigns(document: Record<string, unknown>, voucher: Record<string,
   return signed === receiptHash(receiptDigests(document, receiptClaim(voucher))) || signed === whole;
 }
 
-function sameVoucher(kept: string, voucher: Record<string, unknown>): boolean {
-  const before = z.object({ voucher: z.looseObject({ signature: z.string() }).nullable() }).safeParse(JSON.parse(kept));
-  return before.success && before.data.voucher?.signature === voucher['signature'];
+function isSame(kept: Voucher | null | undefined, voucher: Record<string, unknown>): boolean {
+  return kept?.signature !== undefined && kept.signature === voucher['signature'];
+}
+
+/** Whether the totals do not have all that this voucher says. */
+function isBehind(heads: Heads, voucher: Voucher): boolean {
+  const head = heads[headKey(voucher)];
+  return (
+    BigInt(voucher.total) > BigInt(head?.total ?? '0') ||
+    BigInt(voucher.cumulative) > BigInt(head?.orders[voucher.order] ?? '0')
+  );
+}
+
+/** The totals with those of this voucher, where they are higher: receipts are not read in the order in which they came. */
+function advanced(heads: Heads, voucher: Voucher, coordinator: string): Heads {
+  const key = headKey(voucher);
+  const head = heads[key];
+  const total = higher(voucher.total, head?.total);
+  const cumulative = higher(voucher.cumulative, head?.orders[voucher.order]);
+  return {
+    ...heads,
+    [key]: { coordinator, bookEpoch: voucher.epoch, total, orders: { ...head?.orders, [voucher.order]: cumulative } },
+  };
+}
+
+function higher(amount: string, other = '0'): string {
+  return BigInt(amount) > BigInt(other) ? amount : other;
 }
 
 /** The signed fields, with numbers as EIP-712 wants them. Unknown fields are left as they came. */

@@ -47,14 +47,14 @@ async function startNode(options: NodeOptions): Promise<ProviderNode> {
   const privateKeyHex = await nodeKey(options.dataDir);
   const identity = identityOf(privateKeyHex);
   const objects = await ObjectsAtHand.open(options.dataDir);
-  const loads = await LoadTimes.open(options.dataDir);
+  const loads = await LoadTimes.open(options.dataDir, log);
   const engines = await Promise.all(
     options.engines.map(async (word) => {
       const engine = await engineNamed(word, options.dataDir, options.slots, objects);
       return engineInMode(new EngineWithObjects(loads.timed(engine), objects), options.mode, options.slowMs);
     }),
   );
-  const speeds = await Speeds.open(options.dataDir);
+  const speeds = await Speeds.open(options.dataDir, log);
   await speeds.benchmark(engines);
   const { gpus, cpu, memoryMib, diskFreeMib, isolation } = await machine(options.dataDir);
   const flapper = options.mode === 'flapper' ? new Flapper(join(options.dataDir, 'flapper-deaths')) : null;

@@ -36,7 +36,7 @@ export class SettledWatch {
     }
     const found: Record<string, string> = {};
     for (const promises of books.values()) Object.assign(found, await this.#lookInto(promises));
-    return Object.keys(found).length > 0 && (await noteSettled(this.#dataDir, found));
+    return Object.keys(found).length > 0 && (await noteSettled(this.#dataDir, found, this.#log));
   }
 
   async #lookInto(promises: readonly OpenPromise[]): Promise<Settled> {

@@ -34,7 +34,7 @@ class Embedder extends WrappedEngine {
 }
 
 it('measures a model once, and knows it after a restart without running a row', async () => {
-  const speeds = await Speeds.open(folder);
+  const speeds = await Speeds.open(folder, () => undefined);
   expect(speeds.of('sha256:e')).toBe(0);
   await speeds.benchmark([new Embedder()]);
   const measured = speeds.of('sha256:e');
@@ -42,13 +42,13 @@ it('measures a model once, and knows it after a restart without running a row', 
   // Two at once, four milliseconds at least (a timer may be a millisecond early).
   expect(measured).toBeLessThanOrEqual(500);
   const run = rowsRun;
-  const again = await Speeds.open(folder);
+  const again = await Speeds.open(folder, () => undefined);
   await again.benchmark([new Embedder()]);
   expect([again.of('sha256:e'), rowsRun]).toEqual([measured, run]);
 });
 
 it('learns from the rows of leases, over all that run side by side, and not from the time between them', async () => {
-  const speeds = await Speeds.open(join(folder, 'nowhere'));
+  const speeds = await Speeds.open(join(folder, 'nowhere'), () => undefined);
   expect(speeds.rows('a', 'm', 1, 0)).toBe(false);
   expect(speeds.rows('a', 'm', 11, 1_000)).toBe(true);
   expect(speeds.of('m')).toBe(10);
@@ -61,9 +61,9 @@ it('learns from the rows of leases, over all that run side by side, and not from
 });
 
 it('is kept by whoever asks, also by many at the same time', async () => {
-  const speeds = await Speeds.open(folder);
+  const speeds = await Speeds.open(folder, () => undefined);
   await expect(Promise.all(Array.from({ length: 20 }, () => speeds.keep()))).resolves.toHaveLength(20);
-  expect((await Speeds.open(folder)).of('sha256:e')).toBe(speeds.of('sha256:e'));
+  expect((await Speeds.open(folder, () => undefined)).of('sha256:e')).toBe(speeds.of('sha256:e'));
 });
 
 const LOAD_MS = 9_000;
@@ -120,7 +120,7 @@ afterAll(async () => {
 });
 
 it('a node on Ollama offers what its models take of memory, and, once one was loaded, how long that took', async () => {
-  const loads = await LoadTimes.open(folder);
+  const loads = await LoadTimes.open(folder, () => undefined);
   const engine = loads.timed(await engineNamed(url, folder, null, await ObjectsAtHand.open(folder)), () => nowMs);
   const setting = { rates: { inputToken: 1n, outputToken: 1n, embeddingToken: 1n }, slots: null, model: null };
   const seats = await Seats.describe([engine], { ...setting, chatSharePercent: 50, onChange: () => undefined });

@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { keepNewest } from '@freehold/domain';
 import { measure } from '@freehold/wiring/node';
 import type { Engine } from '@freehold/market';
-import { readIfThere, writeDurably } from './durable-files.ts';
+import { writeDurably } from './durable-files.ts';
+import { readForgettable, type DamageLog } from './kept-json.ts';
 
 /** Short enough that the owner does not wait: rows of a lease correct the figure soon enough. */
 const BENCHMARK_MS = 250;
@@ -32,9 +33,9 @@ export class Speeds {
     this.#speeds = speeds;
   }
 
-  static async open(dataDir: string): Promise<Speeds> {
+  static async open(dataDir: string, log: DamageLog): Promise<Speeds> {
     const path = join(dataDir, 'speeds.json');
-    return new Speeds(path, new Map(Object.entries(Kept.parse(JSON.parse((await readIfThere(path)) ?? '{}')))));
+    return new Speeds(path, new Map(Object.entries((await readForgettable(path, Kept, log)) ?? {})));
   }
 
   /** Rows a second; 0 while nothing is known. */

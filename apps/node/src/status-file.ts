@@ -37,9 +37,19 @@ export class StatusFile {
   /** The status of the node that runs here; null when none does, whatever an old file says. */
   async running(): Promise<{ readonly process: ProcessIdentity; readonly status: NodeStatus } | null> {
     const text = await readIfThere(this.#path);
-    const parsed = text === null ? null : Status.safeParse(JSON.parse(text));
+    const parsed = text === null ? null : Status.safeParse(jsonOf(text));
     const identity = parsed?.success === true ? asProcess(parsed.data.process) : undefined;
     if (parsed?.success !== true || identity === undefined || !isAlive(identity)) return null;
     return { process: identity, status: parsed.data };
+  }
+}
+
+/** Not forced to the disk, the file may be cut off by a loss of power; and whoever wrote it is gone then. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The next status is written over it within seconds.
+    return null;
   }
 }

@@ -9,4 +9,5 @@ export * from './exit-client.ts';
 export * from './exit-wallet.ts';
 export * from './rpc-chain-sender.ts';
 export * from './work-log-calls.ts';
+export { failureOf } from './rpc-answers.ts';
 export { RpcDisagreement, RpcEndpoints, rpcUrls, type EndpointNote, type Rpc } from './rpc-endpoints.ts';

@@ -99,8 +99,8 @@ export function refusalOf(error: unknown): Refusal | null {
 }
 
 /** Why an endpoint gave no answer, in a line: never the whole URL, which may carry a key. */
-export function failureOf(error: unknown): string {
+export function failureOf(error: unknown, lengthMax = 160): string {
   if (!(error instanceof Error)) return String(error);
   const text = error instanceof BaseError ? `${error.shortMessage} ${error.details}` : error.message;
-  return text.replaceAll(/https?:\/\/\S+/g, '…').slice(0, 160);
+  return text.replaceAll(/https?:\/\/\S+/g, '…').slice(0, lengthMax);
 }

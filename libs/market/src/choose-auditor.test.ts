@@ -12,11 +12,19 @@ const LEASE = {
   digest: 'd',
   engineClass: 'c',
   adapter: null,
+  region: null,
+  isolation: 'none',
+  poolId: null,
 } as LeaseView;
 
 function node(id: string, engineClass: string, seed: boolean, lora = false): ConnectedNode {
   const models = [{ digest: 'd', kind: 'chat', caps: { promptLogprobs: true, seed, lora } }];
-  const offer = { payout: `0x${id}`, engines: [{ class: engineClass, models }] } as unknown as ConnectedNode['offer']; // all that is looked at
+  const where = { region: 'eu', isolation: 'none', pools: [] };
+  const offer = {
+    payout: `0x${id}`,
+    ...where,
+    engines: [{ class: engineClass, models }],
+  } as unknown as ConnectedNode['offer']; // all that is looked at
   return { id, address: `0x${id}`, offer, freeSlots: 1, busyChats: 0, draining: false, leases: [], lastHeardMs: 0 };
 }
 
@@ -28,6 +36,52 @@ it('an auditor that can replay sampled rows comes first, one of the same class s
 it('rows that an adapter answered are run again by those who take adapters', async () => {
   const nodes = [node('bare', 'c', true), node('dressed', 'd', false, true)];
   expect(await inTurn(nodes, { ...LEASE, adapter: 'ab'.repeat(32) })).toEqual(['dressed']);
+});
+
+describe('rows that may not be everywhere', () => {
+  const engine = { describe: () => Promise.resolve({ models: [] }) } as unknown as Engine; // only described here
+  const standing = (id: string, where: object): ConnectedNode => {
+    const there = node(id, 'c', true);
+    return { ...there, offer: { ...there.offer, ...where } };
+  };
+  const accused = standing('accused', {});
+  const inside = standing('inside', { region: 'us', isolation: 'gvisor', pools: ['p'] });
+  const elsewhere = [
+    standing('abroad', { region: 'eu', isolation: 'gvisor', pools: ['p'] }),
+    standing('open', { region: 'us', isolation: 'bwrap', pools: ['p'] }),
+    standing('stranger', { region: 'us', isolation: 'gvisor', pools: ['q'] }),
+  ];
+  const lease: LeaseView = { ...LEASE, region: 'us,ap', isolation: 'container', poolId: 'p' };
+
+  it('are run again where the job allows them alone, be the others as fit as they like', async () => {
+    expect(await inTurn([accused, ...elsewhere, inside], lease)).toEqual(['inside']);
+    expect(await inTurn([accused, ...elsewhere], { ...lease, region: null })).toEqual(['abroad']);
+    expect(await inTurn([accused, ...elsewhere], { ...lease, isolation: 'none' })).toEqual(['open']);
+    expect(await inTurn([accused, ...elsewhere], { ...lease, poolId: null })).toEqual(['stranger']);
+  });
+
+  it("are run by the coordinator's own engine, which has them anyway, where nobody may see them", async () => {
+    const own = { engine, engineClass: 'c' };
+    const auditors = auditorsOver(() => [accused, ...elsewhere], { localEngine: () => Promise.resolve(own) });
+    expect((await auditors.next(lease, new Set()))?.id).toBe('coordinator');
+    expect(await auditors.next(lease, new Set(['coordinator']))).toBeNull();
+  });
+
+  it('have no auditor, and wait for none, where neither is there: not for one that was, nor for one that posted an offer', async () => {
+    let nodes = [accused, ...elsewhere];
+    const auditors = auditorsOver(() => nodes, {
+      offers: {
+        offers: () =>
+          Promise.resolve([accused, ...elsewhere].map(({ id, address, offer }) => ({ ...offer, node: id, address }))),
+      },
+    });
+    auditors.look();
+    nodes = [accused];
+    expect(await auditors.next(lease, new Set())).toBeNull();
+    expect(await auditors.anyFor(lease)).toBe(false);
+    nodes = [accused, inside];
+    expect(await auditors.anyFor(lease)).toBe(true);
+  });
 });
 
 type Ports = Parameters<typeof chooseAuditors>[0];

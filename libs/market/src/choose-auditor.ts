@@ -4,6 +4,7 @@ import type { LeaseView } from './ports/lease-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
+import { mayHold } from './may-hold.ts';
 import { runsRowsAgain } from './verifiable-by.ts';
 
 export interface AuditRow {
@@ -58,7 +59,8 @@ export const OWN_ENGINE = 'coordinator';
 /**
  * The first that exists: another operator's node whose engine can replay a sampled row, then one that cannot; of these, the same
  * engine class before another; then the coordinator's own engine; at last who did not answer a moment ago. Never the accused's operator, nor one that shares its
- * payout address; nor an operator of whom a connected node was used already.
+ * payout address; nor an operator of whom a connected node was used already. And nobody outside of where the job's rows may be: its
+ * region, its pool and its isolation are its requester's word on who sees them, whatever they are looked at for.
  *
  * That nobody can audit is said only by a process that can see: not while no node is connected to it, not right after its start
  * while known auditors come back to it, and not while an auditor's line is down for a moment. Else every restart would let unseen
@@ -85,7 +87,7 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     look();
     // Who is here and was not chosen is benched: nobody waits for that.
     const able = (node: Auditing): boolean =>
-      !here.has(node.id) && isIndependent(node, lease) && auditingModel(node, lease) !== undefined;
+      !here.has(node.id) && mayLook(node, lease) && auditingModel(node, lease) !== undefined;
     if (here.size === 0 || [...seen.values()].some(({ node }) => able(node))) return true;
     if (ports.clock.nowMs() - startedMs > AUDITOR_RETURN_MS) return false;
     const posted = await ports.offers.offers();
@@ -97,7 +99,7 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     const heard = nodes.filter(({ id }) => used.has(id));
     const able = nodes.filter(
       (node) =>
-        isIndependent(node, lease) &&
+        mayLook(node, lease) &&
         !heard.some((other) => isSameOperator(node, other)) &&
         auditingModel(node, lease) !== undefined,
     );
@@ -141,6 +143,10 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
 }
 
 type Auditing = Pick<ConnectedNode, 'id' | 'address' | 'offer'>;
+
+function mayLook(node: Auditing, lease: LeaseView): boolean {
+  return isIndependent(node, lease) && mayHold(lease, node.offer);
+}
 
 function isIndependent(node: Auditing, lease: LeaseView): boolean {
   return node.id !== lease.nodeId && node.address !== lease.address && node.offer.payout !== lease.payout;

@@ -62,6 +62,7 @@ export * from './known-models.ts';
 export * from './named-model.ts';
 export * from './store-file.ts';
 export * from './refuse-unaffordable.ts';
+export * from './may-hold.ts';
 export * from './may-serve.ts';
 export * from './model-facts.ts';
 export * from './queue-desk.ts';

@@ -10,6 +10,7 @@ import {
 } from '@freehold/protocol';
 import { inputLines } from './input-lines.ts';
 import { knownModel, postedFor } from './known-models.ts';
+import { whereaboutsOf } from './may-hold.ts';
 import { mayServe } from './may-serve.ts';
 import { memoryListed } from './model-facts.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
@@ -104,7 +105,7 @@ export async function quoteJob(
   const { model } = named;
   const { region, priority, needs } = terms;
   const verifiable = verifiableBy(
-    { level: terms.verify, model: model.name, region },
+    { level: terms.verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) },
     model.offered.map(({ offer }) => offer),
     ports.holdsModel,
   );

@@ -15,6 +15,7 @@ import {
 } from '@freehold/protocol';
 import { inputLines, type InputLine } from './input-lines.ts';
 import { knownModel, postedFor, type KnownModel } from './known-models.ts';
+import { whereaboutsOf } from './may-hold.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import type { BatchFault, JobView, NewRow, StartPlan } from './ports/job-store.ts';
@@ -99,7 +100,7 @@ export class BatchReading {
     const few = tooFewRows(metadata, rows);
     if (few !== null) return { ok: false, fault: few };
     const verifiable = verifiableBy(
-      { level: verify, model: model.name, region },
+      { level: verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) },
       model.offered.map(({ offer }) => offer),
       this.#ports.holdsModel,
     );

@@ -1,6 +1,7 @@
 import { AUDITORS_NEEDED } from '@freehold/domain';
 import { worstUsage } from '@freehold/protocol';
 import { chooseStreamNodes } from './choose-stream-nodes.ts';
+import { whereaboutsOf } from './may-hold.ts';
 import { noCapacity } from './no-capacity.ts';
 import type { Entropy } from './ports/surroundings.ts';
 import { notVerifiable, verifiableBy } from './verifiable-by.ts';
@@ -53,10 +54,11 @@ export async function* runStream(
 }
 
 /** Before any money is held. A level that takes what there is needs no look: it would cost every chat a walk over all nodes. */
-function refuseUnverifiable(ports: RunStreamPorts, { model, terms }: StreamRequest): void {
+function refuseUnverifiable(ports: RunStreamPorts, { model, terms, metadata }: StreamRequest): void {
   if (AUDITORS_NEEDED[terms.verify] === 0) return;
   const offers = ports.link.nodes().flatMap(({ id, offer }) => (ports.standing.isBenched(id) ? [] : [offer]));
-  const found = verifiableBy({ level: terms.verify, model, region: terms.region }, offers, ports.holdsModel);
+  const where = whereaboutsOf({ region: terms.region, metadata, poolId: null });
+  const found = verifiableBy({ level: terms.verify, model, ...where }, offers, ports.holdsModel);
   if (!found.possible) throw notVerifiable(found);
 }
 

@@ -1,21 +1,25 @@
 import { verifiability, type Stand, type Verifiability, type VerifyLevel } from '@freehold/domain';
-import { ApiError, isInRegion, type Offer, type OfferModel } from '@freehold/protocol';
+import { ApiError, type Offer, type OfferModel } from '@freehold/protocol';
+import { mayHold, type Whereabouts } from './may-hold.ts';
 
 /** Whether the coordinator's own engine holds a model within its memory limit. */
 export type HoldsModel = (model: string) => boolean;
 
-/** Who could check work on `model` at this level. Weights of another digest are another model: the best-served digest counts. */
+/**
+ * Who could check work on `model` at this level, among those who may see its rows. Weights of another digest are another model: the
+ * best-served digest counts.
+ */
 export function verifiableBy(
-  ask: { readonly level: VerifyLevel; readonly model: string; readonly region: string | null },
+  ask: Whereabouts & { readonly level: VerifyLevel; readonly model: string },
   offers: readonly Offer[],
   holds: HoldsModel,
 ): Verifiability {
   const stands = new Map<string, Stand[]>();
   for (const offer of offers) {
+    const works = mayHold(ask, offer);
     for (const model of offer.engines.flatMap((engine) => engine.models)) {
       if (model.name !== ask.model) continue;
-      const works = isInRegion(ask.region, offer.region);
-      const stand = { payout: offer.payout, works, audits: runsRowsAgain(model) };
+      const stand = { payout: offer.payout, works, audits: works && runsRowsAgain(model) };
       const before = stands.get(model.digest);
       if (before === undefined) stands.set(model.digest, [stand]);
       else before.push(stand);

@@ -1,7 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { ledger, type PayingOrder } from '@freehold/domain';
 import type { LeaseRef } from '@freehold/protocol';
-import { FEE_BPS, LeaseWorld, OPEN_EPOCH, ROW_PRICE, type BatchOptions } from '@freehold/testing/lease-world';
+import {
+  FEE_BPS,
+  LeaseWorld,
+  metadataOf,
+  OPEN_EPOCH,
+  ROW_PRICE,
+  type BatchOptions,
+} from '@freehold/testing/lease-world';
 import { type Database, grantCredits, PgLeaseStore, post } from '../src/index.ts';
 
 export { FEE_BPS, LEASE_MS, RATES, ROW_PRICE } from '@freehold/testing/lease-world';
@@ -44,11 +51,12 @@ export class MarketWorld extends LeaseWorld {
     await this.#placeOrders(org, options.orders ?? []);
     await this.database.transaction(async (tx) => {
       await tx.query(
-        `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, trust, metadata, in_progress_at)
-         VALUES ($1, $2, $3, 'in_progress', '/v1/embeddings', 'm', $4, $5, clock_timestamp() + $6 * interval '1 ms', $7, $8, now())`,
+        `INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, trust, metadata, region, in_progress_at)
+         VALUES ($1, $2, $3, 'in_progress', '/v1/embeddings', 'm', $4, $5, clock_timestamp() + $6 * interval '1 ms', $7, $8, $9, now())`,
         [
           ...[id, org, options.kind ?? 'batch', String(cap), rowCount, options.deadlineMs ?? 3_600_000, trust],
-          JSON.stringify(options.gang === undefined ? {} : { nodes: String(options.gang) }),
+          JSON.stringify(metadataOf(options)),
+          options.region ?? null,
         ],
       );
       await tx.query(

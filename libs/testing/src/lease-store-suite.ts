@@ -54,6 +54,15 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
       });
     });
 
+    it('says where its rows may be, for whoever sends them to another node', async () => {
+      const node = await world.node();
+      const kept = await world.batch(1, { region: 'eu, us', isolation: 'gvisor' });
+      const anywhere = await world.batch(1);
+      const [lease, other] = [await world.lease(kept, node, 0, 1), await world.lease(anywhere, node, 0, 1)];
+      expect(await store.view(lease)).toMatchObject({ region: 'eu, us', isolation: 'gvisor', poolId: null });
+      expect(await store.view(other)).toMatchObject({ region: null, isolation: 'none', poolId: null });
+    });
+
     describe('a gang', () => {
       it('is granted for as many nodes as it begins on, or not at all, whatever the list names beside it', async () => {
         const [nodes, job] = [await Promise.all([1, 2, 3].map(() => world.node())), await world.batch(30, { gang: 3 })];

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { GrowingTree, type PayingOrder, type Rates, type Usage } from '@freehold/domain';
+import { GrowingTree, type Isolation, type PayingOrder, type Rates, type Usage } from '@freehold/domain';
 import type { Acceptance, DeliveredRow, GrantedLease, LeaseStore, LeaseWish } from '@freehold/market';
 import type { LeaseRef, SignedOffer } from '@freehold/protocol';
 
@@ -17,7 +17,15 @@ export interface BatchOptions {
   readonly cap?: bigint;
   /** Begins on so many nodes at once. */
   readonly gang?: number;
+  /** Where its rows may be. */
+  readonly region?: string;
+  readonly isolation?: Isolation;
   readonly orders?: readonly PayingOrder[];
+}
+
+/** A batch's metadata, as far as its options say. */
+export function metadataOf({ gang, isolation }: BatchOptions): Readonly<Record<string, string>> {
+  return { ...(gang === undefined ? {} : { nodes: String(gang) }), ...(isolation === undefined ? {} : { isolation }) };
 }
 
 /** What nodes and coordinator do with a {@link LeaseStore}, made the short way; each store adds how jobs and silence come about. */

@@ -101,6 +101,7 @@ async function leave(
   await noteSettled(
     options.data,
     Object.fromEntries([...door.settled].map(([epoch, sum]) => [`${book}/${epoch}`, sum])),
+    (_event, { file, why, then }) => say(`  ${String(file)} was damaged (${String(why)}): ${String(then)}`),
   );
   if (left.refused !== null) say(`  refused: ${stepInWords(left.refused.step)}: ${left.refused.why}`);
   if (left.did.length > 0) for (const line of planLines(left.plan, door.now)) say(line);

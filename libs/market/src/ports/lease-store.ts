@@ -1,5 +1,6 @@
 import type { Amount, AuditDue, JobKind, NodeNeeds, Rates, TaskState, Usage, VerifyLevel } from '@freehold/domain';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
+import type { Whereabouts } from '../may-hold.ts';
 import type { HeldShard } from './shards.ts';
 
 /** A job that has rows waiting for a slot, as the placement sees it. */
@@ -144,7 +145,7 @@ export interface DeliveredRow {
   readonly usage: Usage;
 }
 
-export interface LeaseView extends GrantedLease {
+export interface LeaseView extends GrantedLease, Whereabouts {
   readonly orgId: string;
   readonly kind: JobKind;
   /** sha256 of the adapter that answers its rows; null: the model alone. */

@@ -9,6 +9,7 @@ import {
   type FineTuningRequest,
 } from '@freehold/protocol';
 import { knownTrainer } from '../known-models.ts';
+import { whereaboutsOf } from '../may-hold.ts';
 import { fileObject, type FileStore } from '../ports/file-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
 import type { OfferBook } from '../ports/offer-book.ts';
@@ -71,11 +72,8 @@ export async function quoteFineTune(
   await refuseUnfitFiles(ports.files, asker.orgId, request);
   const name = trainerModel(base.model);
   const offers = await ports.offers.offers();
-  const verifiable = verifiableBy(
-    { level: request.terms.verify, model: name, region: request.terms.region },
-    offers,
-    ports.holdsModel,
-  );
+  const where = whereaboutsOf({ region: request.terms.region, metadata: request.metadata, poolId: null });
+  const verifiable = verifiableBy({ level: request.terms.verify, model: name, ...where }, offers, ports.holdsModel);
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const { decided, counted } = await countedPlan(ports, request, base, signal);
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };

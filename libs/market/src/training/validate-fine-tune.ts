@@ -8,6 +8,7 @@ import {
   type Catalogue,
 } from '@freehold/protocol';
 import { knownTrainer, trainersOf } from '../known-models.ts';
+import { whereaboutsOf } from '../may-hold.ts';
 import { blobName } from '../object-desk.ts';
 import type { Blobs } from '../ports/blobs.ts';
 import { fileObject } from '../ports/file-store.ts';
@@ -150,8 +151,9 @@ async function start(
   const cap = capFor(usage, maxCost, trainer.posted, trainer.ceiling);
   const failWith = (code: string, message: string, param: string | null): Promise<'failed' | 'not-validating'> =>
     fail(ports, tune, [{ code, message, param, line: null }]);
-  const { verify: level, region } = tune.job;
-  const verifiable = verifiableBy({ level, model: trainerModel(tune.asked.base), region }, offers, ports.holdsModel);
+  const { verify: level } = tune.job;
+  const asked = { level, model: trainerModel(tune.asked.base), ...whereaboutsOf(tune.job) };
+  const verifiable = verifiableBy(asked, offers, ports.holdsModel);
   if (!verifiable.possible) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
   if (!cap.ok && cap.why === 'no-price')
     return failWith(

@@ -1,5 +1,5 @@
 import { unitsFromJson, type JobKind, type TaskState, type VerifyLevel } from '@freehold/domain';
-import type { DeliveredRow, GrantedLease, LeaseView } from '@freehold/market';
+import { whereaboutsOf, type DeliveredRow, type GrantedLease, type LeaseView } from '@freehold/market';
 
 /** Columns of lease `l` and task `t`, as {@link grantedLease} reads them. */
 export const GRANTED_COLUMNS = `l.task_id, l.epoch, l.job_id, l.node_id, l.nonce, l.model, l.model_digest, l.engine_class, l.rates, t.row_from, t.row_to`;
@@ -38,6 +38,9 @@ export interface ViewRow extends GrantedRow {
   readonly org_id: string;
   readonly kind: JobKind;
   readonly adapter: string | null;
+  readonly region: string | null;
+  readonly pool_id: string | null;
+  readonly metadata: Readonly<Record<string, string>>;
   readonly state: TaskState;
   readonly task_epoch: number;
   readonly verify: VerifyLevel;
@@ -57,6 +60,7 @@ export interface ViewRow extends GrantedRow {
 export function leaseView(row: ViewRow): LeaseView {
   return {
     ...grantedLease(row),
+    ...whereaboutsOf({ region: row.region, poolId: row.pool_id, metadata: row.metadata }),
     orgId: row.org_id,
     kind: row.kind,
     adapter: row.adapter,

@@ -27,7 +27,7 @@ export async function fencedBecause(sql: Sql, lease: LeaseRef): Promise<Fenced> 
 /** In the order asked. */
 export async function views(sql: Sql, leases: readonly LeaseRef[]): Promise<readonly (LeaseView | null)[]> {
   const rows = await sql.query<ViewRow>(
-    `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, job.adapter, node.payout, node.address, l.road,
+    `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, job.adapter, job.region, job.pool_id, job.metadata, node.payout, node.address, l.road,
        l.checkpoint_rows, l.checkpoint_root, l.checkpoint_signature, l.committed_at IS NOT NULL AS committed,
        l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive
      FROM ${ASKED} JOIN lease l USING (task_id, epoch)

@@ -27,9 +27,9 @@ import {
 import type { CoordinatorConfig } from '../config.ts';
 import type { Failpoints } from './failpoints.ts';
 import type { Log } from './log.ts';
-import { ChainPace, LOOK_MS } from './chain-pace.ts';
+import { ChainFollower } from './chain-follower.ts';
+import { LOOK_MS } from './chain-pace.ts';
 import type { Settlement } from './settlement.ts';
-import { SettleTurns } from './settle-turns.ts';
 
 interface Parts {
   readonly config: CoordinatorConfig;
@@ -65,8 +65,7 @@ class ChainSettlement implements Settlement {
   readonly #workLog: WorkLogCalls | null;
   #comparedAtMs = Number.NEGATIVE_INFINITY;
   #isKnownChain = false;
-  readonly #turns = new SettleTurns();
-  readonly #pace = new ChainPace();
+  readonly #follower: ChainFollower;
   #said = '';
   #waited: string | null = null;
 
@@ -98,6 +97,12 @@ class ChainSettlement implements Settlement {
     this.#leadership = new PgLeadership(database);
     this.#gate = new PgPayoutGate(database);
     this.#workLog = config.workLog === null ? null : new WorkLogCalls(config.workLog);
+    this.#follower = new ChainFollower({
+      read: () => this.#read(),
+      settle: () => this.#settle(),
+      nowMs: () => performance.now(),
+      log: parts.log,
+    });
   }
 
   async issueVoucher(task: string): Promise<void> {
@@ -113,29 +118,22 @@ class ChainSettlement implements Settlement {
   }
 
   async followChain(): Promise<number> {
-    let lookMs = LOOK_MS;
-    await this.#leadership.attempt(OFFICE, async () => {
-      const head = await this.#read();
-      this.#pace.saw(head, performance.now());
-      if (this.#turns.isDue(head, performance.now())) await this.#settle(head);
-      lookMs = this.#pace.nextLookMs(this.#turns.awaitsBlock);
-    });
-    return lookMs;
+    return (await this.#leadership.attempt(OFFICE, () => this.#follower.look())) ?? LOOK_MS;
   }
 
   async settleOnChain(): Promise<void> {
     await this.#leadership.attempt(OFFICE, async () => {
-      await this.#settle(await this.#read());
+      await this.#read();
+      await this.#settle();
     });
   }
 
-  async #read(): Promise<ChainHead> {
+  async #read(): Promise<{ readonly head: ChainHead; readonly isNews: boolean }> {
     if (!this.#isKnownChain) await this.#meetChain();
     this.#isKnownChain = true;
     const { applied, undone, at, head } = await syncChain(this.#sync);
     if (undone > 0) this.#parts.log.warn({ undone, at: String(at) }, 'the chain took events back');
-    if (applied + undone > 0) this.#turns.expectMore();
-    return head;
+    return { head, isNews: applied + undone > 0 };
   }
 
   /** Refuses another chain than the ledger's, and a fee that the book would not let us finalise. */
@@ -155,8 +153,7 @@ class ChainSettlement implements Settlement {
     );
   }
 
-  async #settle(head: ChainHead): Promise<void> {
-    this.#turns.take(head, performance.now());
+  async #settle(): Promise<{ readonly moved: boolean; readonly deadline: bigint | null }> {
     const { confirmed, failed, resent, replaced, waits } = await this.#sender.tick();
     if (failed + resent + replaced > 0) this.#parts.log.warn({ confirmed, failed, resent, replaced }, 'transactions');
     if (waits !== null && waits !== this.#waited) this.#parts.log.warn({ waits }, 'a transaction waits');
@@ -171,10 +168,10 @@ class ChainSettlement implements Settlement {
     });
     const steps: readonly Step[] = Object.values(road);
     const did = steps.flatMap((step) => ('did' in step ? [step.did] : []));
-    this.#turns.took({ moved: did.length + confirmed > 0, deadline }, head);
     // The same step is pending over many turns: it is said once.
     if (did.length > 0 && did.join() !== this.#said) this.#parts.log.info({ did }, 'settlement');
     this.#said = did.join();
+    return { moved: did.length + confirmed > 0, deadline };
   }
 
   /** The operator's word is read every time; the escrow is compared with the ledger every {@link COMPARE_EVERY_MS}, and while halted. */

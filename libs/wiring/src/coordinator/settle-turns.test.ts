@@ -44,3 +44,27 @@ it('looks every ten seconds whatever the chain does: not everything is announced
   turns.took(RESTS, head(1));
   expect([turns.isDue(head(1), 9_999), turns.isDue(head(1), 10_000)]).toEqual([false, true]);
 });
+
+it('repeats a look that keeps failing ever more seldom, whatever the chain does, and hurries nothing meanwhile', () => {
+  const turns = new SettleTurns();
+  const lookedAtS: number[] = [];
+  // Five blocks a second, for two minutes.
+  for (let block = 1; block <= 600; block += 1) {
+    const nowMs = block * 200;
+    if (!turns.isDue(head(block), nowMs)) continue;
+    turns.take(head(block), nowMs);
+    lookedAtS.push(nowMs / 1_000);
+    expect(turns.awaitsBlock).toBe(false);
+  }
+  expect(lookedAtS).toEqual([0.2, 0.4, 1.4, 3.4, 7.4, 15.4, 31.4, 61.4, 91.4]);
+  turns.took({ moved: true, deadline: null }, head(601));
+  expect([turns.awaitsBlock, turns.isDue(head(602), 120_400)]).toEqual([true, true]);
+});
+
+it('begins anew with its patience after a look that ended well', () => {
+  const turns = new SettleTurns();
+  for (const block of [1, 2, 3, 4]) turns.take(head(block), 0);
+  turns.took(RESTS, head(4));
+  turns.take(head(5), 0);
+  expect(turns.isDue(head(6), 1)).toBe(true);
+});

@@ -1,6 +1,7 @@
 import type { AuditDue } from '@freehold/domain';
 import {
   LeaseStore,
+  whereaboutsOf,
   type Acceptance,
   type Accepted,
   type AuditFinding,
@@ -192,11 +193,12 @@ export class MemoryLeaseStore extends LeaseStore {
     const lease = this.#db.leases.get(leaseKey(ref));
     if (lease === undefined) return null;
     const task = this.#db.tasks.must(ref.task);
-    const { orgId, verify } = this.#db.jobs.must(lease.jobId);
+    const { orgId, verify, region, metadata } = this.#db.jobs.must(lease.jobId);
     const { payout, address } = this.#db.nodes.must(lease.nodeId);
     const { checkpointRows, checkpointRoot, checkpointSignature, committed, drawHeight, drawSeed, drawRows } = lease;
     return {
       ...this.#granted(lease),
+      ...whereaboutsOf({ region, metadata, poolId: null }),
       ...{ checkpointRows, checkpointRoot, checkpointSignature, committed, drawHeight, drawSeed, drawRows },
       ...{ orgId, verify, payout, address, kind: 'batch', road: 'batch', adapter: null },
       state: task.state,

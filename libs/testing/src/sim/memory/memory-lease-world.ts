@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { ledger, type Amount, type PayingOrder } from '@freehold/domain';
 import type { Trust } from '@freehold/market';
 import { leaseKey, type LeaseRef } from '@freehold/protocol';
-import { LeaseWorld, OPEN_EPOCH, ROW_PRICE, type BatchOptions } from '../../lease-world.ts';
+import { LeaseWorld, metadataOf, OPEN_EPOCH, ROW_PRICE, type BatchOptions } from '../../lease-world.ts';
 import { MemoryDatabase } from './database.ts';
 import { post } from './ledger.ts';
 import { MemoryLeaseStore } from './memory-lease-store.ts';
@@ -14,13 +14,15 @@ export class MemoryLeaseWorld extends LeaseWorld {
   override readonly store = new MemoryLeaseStore(this.db);
   #count = 0;
 
-  override async batch(rowCount: number, { cap, gang, orders = [] }: BatchOptions = {}): Promise<string> {
+  override async batch(rowCount: number, options: BatchOptions = {}): Promise<string> {
+    const { cap, orders = [], region = null } = options;
     const id = `batch_${this.fresh()}`;
     const trust = orders.length > 0 ? ('self-custody' as const) : ('operator-credits' as const);
-    const metadata = gang === undefined ? {} : { nodes: String(gang) };
+    const metadata = metadataOf(options);
     const parts = { id, orgId: `org_${id}`, trust, rowCount, metadata, cap: cap ?? ROW_PRICE * BigInt(rowCount) };
     this.db.transaction(() => {
       batchInProgress(this.db, parts);
+      this.db.jobs.update(id, { region });
       for (const order of orders) this.#place(parts.orgId, order);
     });
     return Promise.resolve(id);
