@@ -9,7 +9,22 @@ const FOLDER = at('test/bench');
 /** These stand on libs/testing or on packages that only development has. */
 const NEED_ALL = new Set(['floors', 'memory', 'openb', 'placement', 'placement-scale', 'replay', 'slurm']);
 
-/** A bench is `test/bench/NAME.mjs` with `run({ args, json })` → `{ name, metrics, floor, target, pass }`. */
+/**
+ * A bench is `test/bench/NAME.mjs` with `run`.
+ *
+ * @typedef {object} BenchOptions
+ * @property {readonly string[]} [args] What stood after the name, without `--json`.
+ * @property {boolean} [json] Nothing but the result is wanted.
+ *
+ * @typedef {object} BenchResult
+ * @property {Readonly<Record<string, unknown>>} metrics
+ * @property {Readonly<Record<string, unknown>>} [floor]
+ * @property {Readonly<Record<string, unknown>>} [target]
+ * @property {boolean} pass
+ *
+ * @typedef {(options: BenchOptions) => Promise<BenchResult>} Run
+ */
+
 function names() {
   return existsSync(FOLDER)
     ? readdirSync(FOLDER)
@@ -29,24 +44,38 @@ function help() {
 Names: ${names().join(', ') || '(none yet)'}`;
 }
 
-/** The comment that a bench begins with. */
+/**
+ * The comment that a bench begins with.
+ *
+ * @param {string} name
+ */
 function helpOf(name) {
   const [, comment = ''] = /\/\*\*(.*?)\*\//s.exec(readFileSync(at('test/bench', `${name}.mjs`), 'utf8')) ?? [];
   const text = comment.replace(/^ ?\* ?/gm, '').trim();
   return text.includes('npm run bench') ? text : `${text}\n\n  npm run bench -- ${name} [--json]`;
 }
 
-/** A wrong option is answered like a wrong name. */
+/**
+ * A wrong option is answered like a wrong name.
+ *
+ * @param {Run} run
+ * @param {string} name
+ * @param {BenchOptions} options
+ */
 async function runOrExplain(run, name, options) {
   try {
     return await run(options);
   } catch (error) {
-    if (!String(error.code).startsWith('ERR_PARSE_ARGS')) throw error;
+    if (!(error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))) throw error;
     return giveUp(`${error.message}\n\n${helpOf(name)}`);
   }
 }
 
-/** One line per metric, with its floor and target where there is one. */
+/**
+ * One line per metric, with its floor and target where there is one.
+ *
+ * @param {BenchResult} result
+ */
 function describe({ metrics, floor = {}, target = {} }) {
   return Object.entries(metrics).map(([key, value]) => {
     const beside = [
@@ -57,7 +86,7 @@ function describe({ metrics, floor = {}, target = {} }) {
   });
 }
 
-const isHelp = (arg) => arg === '--help' || arg === '-h';
+const isHelp = (/** @type {string} */ arg) => arg === '--help' || arg === '-h';
 const [name, ...args] = process.argv.slice(2);
 if (name === undefined || isHelp(name)) {
   console.log(help());
@@ -68,6 +97,7 @@ if (name === undefined || isHelp(name)) {
 } else {
   await prepare(NEED_ALL.has(name) ? 'full' : 'production');
   const json = args.includes('--json');
+  /** @type {{ run: Run }} */
   const { run } = await import(pathToFileURL(at('test/bench', `${name}.mjs`)).href);
   const result = await runOrExplain(run, name, { args: args.filter((arg) => arg !== '--json'), json });
   if (!json) {

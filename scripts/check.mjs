@@ -7,7 +7,7 @@ import { checkMachine } from './launcher/machine.mjs';
 import { at, ROOT, TOOLS } from './launcher/paths.mjs';
 import { secondsSince } from './launcher/progress.mjs';
 
-const HELP = `Checks types, lint, format, arrows, secrets, generated files and the lock file.
+const HELP = `Checks types (of benches and scripts, too), lint, format, arrows, secrets, generated files and the lock file.
 
   npm run check                  all steps
   npm run check -- lint format   some of them`;
@@ -24,6 +24,8 @@ const node =
 const STEPS = {
   build: node(TOOLS.tsc, '-b', '--pretty', 'false'),
   types: node(TOOLS.tsc, '-p', 'tsconfig.tests.json', '--pretty', 'false'),
+  // What runs as it is written (benches, fault tests, this) and calls the house: .mjs.
+  scripts: node(TOOLS.tsc, '-p', 'tsconfig.scripts.json', '--pretty', 'false'),
   lint: node(TOOLS.oxlint, '--type-aware', '--disable-nested-config', '--tsconfig', 'tsconfig.tests.json'),
   format: node(TOOLS.prettier, '--check', '--cache', '--log-level', 'warn', '.'),
   arrows: node(TOOLS.depcruise, '--config', '.dependency-cruiser.mjs', 'apps', 'libs'),
@@ -33,6 +35,9 @@ const STEPS = {
   schema: whenPresent('scripts/schema.mjs', '--check'),
   lockfile: () => Promise.resolve(checkLockFile()),
 };
+
+/** These find nothing of ours where it was only built to run. */
+const READ_DECLARATIONS = ['scripts'];
 
 function whenPresent(script, ...args) {
   return () => (existsSync(at(script)) ? run([at(script), ...args]) : Promise.resolve({ code: 0, output: '' }));
@@ -75,6 +80,14 @@ async function report(name) {
   return code === 0 ? [] : [name];
 }
 
+/** In the order of {@link STEPS}; a step that reads declarations brings the build along. */
+function chosen(wanted) {
+  const names = Object.keys(STEPS);
+  if (wanted.length === 0) return names;
+  const all = wanted.some((name) => READ_DECLARATIONS.includes(name)) ? ['build', ...wanted] : wanted;
+  return names.filter((name) => all.includes(name));
+}
+
 async function runAll(names) {
   const failed = [];
   const rest = [...names];
@@ -97,9 +110,7 @@ if (args.includes('--help') || args.includes('-h')) {
   checkMachine();
   await oneAtATime(() => ensureInstalled('full'));
   const from = performance.now();
-  const failed = await runAll(
-    args.length > 0 ? Object.keys(STEPS).filter((name) => args.includes(name)) : Object.keys(STEPS),
-  );
+  const failed = await runAll(chosen(args));
   console.log(
     failed.length === 0
       ? `check passed in ${secondsSince(from)}`

@@ -113,6 +113,7 @@ function run(args, { limitMs, env, stdout }) {
       process.stdout.write(chunk);
       output = (output + chunk).slice(-64 * 1024);
     });
+    /** @type {NodeJS.Timeout | undefined} */
     let axe;
     const timer = setTimeout(() => {
       console.log(`stopped: still running after ${limitMs / 1000} s`);
@@ -131,22 +132,27 @@ function run(args, { limitMs, env, stdout }) {
   });
 }
 
+/** @type {Set<import('node:child_process').ChildProcess>} */
 const running = new Set();
 
+/**
+ * @param {import('node:child_process').ChildProcess} child
+ * @param {NodeJS.Signals} signal
+ */
 function stopGroup(child, signal) {
   try {
-    process.kill(-child.pid, signal);
+    if (child.pid !== undefined) process.kill(-child.pid, signal);
   } catch (error) {
-    if (error.code !== 'ESRCH') throw error;
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ESRCH') throw error;
   }
 }
 
 function stopOnSignals() {
-  for (const [signal, code] of [
+  for (const [signal, code] of /** @type {const} */ ([
     ['SIGINT', 130],
     ['SIGTERM', 143],
     ['SIGHUP', 129],
-  ]) {
+  ])) {
     process.on(signal, () => {
       for (const child of running) stopGroup(child, 'SIGKILL');
       process.exit(code);

@@ -10,11 +10,13 @@ import { TestEnvironment } from 'jest-environment-node';
 export default class ForgetfulEnvironment extends TestEnvironment {
   #forget = () => {};
 
+  /** @override */
   async setup() {
     await super.setup();
     this.#forget = noteStorages();
   }
 
+  /** @override */
   async teardown() {
     this.#forget();
     await super.teardown();

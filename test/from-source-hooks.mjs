@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 /** Beside the other tools' caches; what lies there is named by the hash of what it was made of. */
 const CACHE = fileURLToPath(new URL('../node_modules/.cache/from-source', import.meta.url));
+/** @type {import('@swc/core').Options} */
 const OPTIONS = {
   sourceMaps: 'inline',
   swcrc: false,
@@ -36,7 +37,7 @@ async function compiled(filename, source) {
   try {
     return await readFile(kept, 'utf8');
   } catch (error) {
-    if (error.code !== 'ENOENT') throw error;
+    if (codeOf(error) !== 'ENOENT') throw error;
   }
   const { transform } = await import('@swc/core');
   const { code } = await transform(source, { filename, ...OPTIONS });
@@ -52,6 +53,10 @@ async function keep(path, code) {
     await rename(draft, path);
   } catch (error) {
     // A test that runs as somebody else may not write here: it compiles again the next time.
-    if (error.code !== 'EACCES' && error.code !== 'EPERM' && error.code !== 'EROFS') throw error;
+    if (!['EACCES', 'EPERM', 'EROFS'].includes(codeOf(error) ?? '')) throw error;
   }
+}
+
+function codeOf(error) {
+  return /** @type {NodeJS.ErrnoException} */ (error).code;
 }

@@ -1,4 +1,7 @@
-import Sequencer from '@jest/test-sequencer';
+import sequencer from '@jest/test-sequencer';
+
+/** Its types are those of its CommonJS form. */
+const Sequencer = /** @type {typeof sequencer.default} */ (/** @type {unknown} */ (sequencer));
 
 /**
  * The files that take longest, with their seconds. On two cores whatever long file starts last decides when all are done; and
@@ -40,8 +43,13 @@ const SECONDS = {
 };
 
 export default class LongestFirst extends Sequencer {
-  sort(tests) {
-    const seconds = ({ path }) => SECONDS[path.slice(path.lastIndexOf('/') + 1)] ?? 0;
-    return [...super.sort(tests)].sort((a, b) => seconds(b) - seconds(a));
+  /**
+   * @override
+   * @param {Parameters<InstanceType<typeof Sequencer>['sort']>[0]} tests
+   */
+  async sort(tests) {
+    const seconds = (/** @type {{ readonly path: string }} */ { path }) =>
+      SECONDS[path.slice(path.lastIndexOf('/') + 1)] ?? 0;
+    return [...(await super.sort(tests))].sort((a, b) => seconds(b) - seconds(a));
   }
 }

@@ -9,18 +9,25 @@ import { join } from 'node:path';
 import { chatTokens, ensureGguf, manifest, tokenizer } from './index.mjs';
 import { END } from './tokenizer.mjs';
 
+/**
+ * @import { Token } from 'node-llama-cpp'
+ * @import { ChatMessage, Quantisation } from './index.mjs'
+ */
+
 /** Longest answer of any family, with room: 7 words to copy, spelled in single bytes. */
 const ANSWER_TOKENS_MAX = 160;
 
 /**
- * @param options.adapter A LoRA adapter as a GGUF file, to be applied.
- * @returns `{ model, context, sequence, path, answer(messages), close() }`
+ * @param {object} [options]
+ * @param {Quantisation} [options.quantisation]
+ * @param {string} [options.dir] Where the model's file is kept; absent: in a folder that goes when the model is closed.
+ * @param {string} [options.adapter] A LoRA adapter as a GGUF file, to be applied.
  */
 export async function openModel({ quantisation = 'Q8_0', dir, adapter } = {}) {
-  const { getLlama } = await import('node-llama-cpp');
+  const { getLlama, LlamaLogLevel } = await import('node-llama-cpp');
   const folder = dir ?? mkdtempSync(join(tmpdir(), 'freehold-tiny-'));
   const { path, sha256 } = await ensureGguf({ quantisation, dir: folder });
-  const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 });
+  const llama = await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error, maxThreads: 1 });
   const model = await llama.loadModel({ modelPath: path });
   const context = await model.createContext({
     contextSize: manifest.config.context,
@@ -35,9 +42,14 @@ export async function openModel({ quantisation = 'Q8_0', dir, adapter } = {}) {
     sequence,
     path,
     sha256,
-    /** The greedy answer: `{ text, ids, promptTokens }`. */
+    /**
+     * The greedy answer.
+     *
+     * @param {readonly ChatMessage[]} messages
+     */
     async answer(messages) {
-      const prompt = chatTokens(messages);
+      const prompt = /** @type {Token[]} */ (chatTokens(messages));
+      /** @type {number[]} */
       const ids = [];
       await sequence.clearHistory();
       const room = Math.min(ANSWER_TOKENS_MAX, manifest.config.context - prompt.length);

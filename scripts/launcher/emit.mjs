@@ -6,8 +6,14 @@ import { at, ROOT } from './paths.mjs';
 
 const { default: ts } = await import('typescript');
 const [part, parts] = process.argv.slice(2).map(Number);
+/**
+ * @typedef {import('typescript').CompilerOptions} CompilerOptions
+ * @typedef {'sourceMap' | 'experimentalDecorators' | 'emitDecoratorMetadata' | 'rewriteRelativeImportExtensions'} Flag
+ */
+/** @type {{ target: keyof typeof ts.ScriptTarget } & Record<Flag, boolean>} */
 const { target, sourceMap, ...flags } =
   JSON.parse(readFileSync(at('tsconfig.base.json'), 'utf8')).compilerOptions ?? {};
+/** @type {CompilerOptions} */
 const options = {
   target: ts.ScriptTarget[target],
   // Which kind of module a file is stands in a package.json that the compiler does not see here: all of ours are this kind.
@@ -25,7 +31,7 @@ function emit(from, to) {
   const compilerOptions = options;
   const source = readFileSync(from, 'utf8');
   const out = ts.transpileModule(source, { compilerOptions, fileName: from, reportDiagnostics: true });
-  if (out.diagnostics.length > 0) {
+  if (out.diagnostics !== undefined && out.diagnostics.length > 0) {
     const host = { getCurrentDirectory: () => ROOT, getCanonicalFileName: (name) => name, getNewLine: () => '\n' };
     process.stderr.write(ts.formatDiagnostics(out.diagnostics, host));
     process.exitCode = 1;

@@ -39,7 +39,7 @@ function enter() {
     closeSync(file);
     return true;
   } catch (error) {
-    if (error.code !== 'EEXIST') throw error;
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error;
   }
   const holder = owner();
   if (holder === undefined) {

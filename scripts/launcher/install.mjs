@@ -62,7 +62,7 @@ function npmInstall(kind) {
 
 /** The npm that runs us, else the one beside this Node, else the one on the PATH. */
 function npmCommand() {
-  const ours = process.env.npm_execpath;
+  const ours = process.env['npm_execpath'];
   if (ours?.endsWith('npm-cli.js') && existsSync(ours)) return [process.execPath, ours];
   const beside = join(dirname(process.execPath), 'npm');
   return [existsSync(beside) ? beside : 'npm'];

@@ -18,7 +18,9 @@ export function checkMachine() {
 export function checkEmbeddedServices(environment) {
   const missing = ['DATABASE_URL', 'RPC_URL'].filter((name) => !environment[name]);
   if (missing.length === 0) return;
-  const glibc = process.report?.getReport()?.header?.glibcVersionRuntime;
+  /** @type {{ header?: { glibcVersionRuntime?: string } }} */
+  const report = process.report?.getReport() ?? {};
+  const glibc = report.header?.glibcVersionRuntime;
   if (process.platform === 'linux' && process.arch === 'x64' && glibc !== undefined) return;
   const here = `${process.platform}-${process.arch}${process.platform === 'linux' && glibc === undefined ? ' without glibc' : ''}`;
   giveUp(

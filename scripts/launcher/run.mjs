@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { ROOT } from './paths.mjs';
 
 const PARENT_LOOK_EVERY_MS = 500;
+/** @type {readonly NodeJS.Signals[]} */
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /**
@@ -28,7 +29,7 @@ export async function runInOurPlace(script, args) {
 
 /** npm killed without mercy tells nobody. Whoever killed it wants the house down, so we look whether it is still our parent. */
 function stopWithNpm(stop) {
-  if (process.env.npm_lifecycle_event === undefined) return;
+  if (process.env['npm_lifecycle_event'] === undefined) return;
   const npm = process.ppid;
   const timer = setInterval(() => {
     if (process.ppid === npm) return;

@@ -8,6 +8,15 @@ import OpenAI from 'openai';
 import { heldOutItems } from '../../models/freehold-tiny/index.mjs';
 import { cpuMsByPart, percentile, withHouse } from './house/market-house.mjs';
 
+/**
+ * @import pg from 'pg'
+ * @import { Engine } from '@freehold/market'
+ * @import { ChatWork } from '@freehold/protocol'
+ * @import { MsByPart } from './house/market-house.mjs'
+ *
+ * @typedef {ReturnType<typeof heldOutItems>[number]['messages']} Messages
+ */
+
 const CHATS = 300;
 /** A process that has served a few chats runs code that is not compiled yet: 5 ms more, measured. */
 const WARM_UP = 150;
@@ -17,8 +26,9 @@ const AFTERMATH_MS = 2_500;
 const FLOOR_MS = 25;
 const TARGET_MS = 5;
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
-  const say = (text) => json || console.log(text);
+  const say = (/** @type {string} */ text) => json || console.log(text);
   const chats = Number(args[args.indexOf('--chats') + 1]) || CHATS;
   const questions = heldOutItems({ seed: 3, count: Math.max(chats, WARM_UP) }).map((item) => item.messages);
   const rates = { inputToken: '40000', outputToken: '80000' };
@@ -27,11 +37,11 @@ export async function run({ args = [], json = false } = {}) {
     async ({ house, db }) => {
       await db.query('UPDATE node SET rows_accepted = 100000, rows_audited = 100000');
       const dir = mkdtempSync(join(tmpdir(), 'freehold-direct-'));
-      const model = LOCAL_MODELS.find((candidate) => candidate.kind === 'chat');
+      const [model] = LOCAL_MODELS.filter((candidate) => candidate.kind === 'chat');
       const engine = await model.start(dir);
       const client = new OpenAI({ baseURL: house.baseURL, apiKey: house.requester.apiKey, maxRetries: 0 });
-      const direct = (messages) => askEngine(engine, model.name, messages);
-      const market = (messages) => askMarket(client, messages);
+      const direct = (/** @type {Messages} */ messages) => askEngine(engine, model.name, messages);
+      const market = (/** @type {Messages} */ messages) => askMarket(client, messages);
       try {
         // The node may still be shaking hands with the api: the SDK's own retries wait for it.
         await askMarket(client.withOptions({ maxRetries: 10 }), questions[0]);
@@ -41,6 +51,7 @@ export async function run({ args = [], json = false } = {}) {
         }
         await sleep(AFTERMATH_MS);
         const before = { cpu: cpuMsByPart(), commits: await commitsOf(db) };
+        /** @type {Record<'direct' | 'market', number[]>} */
         const times = { direct: [], market: [] };
         // A B A B: whatever else the machine does falls on both.
         for (let round = 0; round < ROUNDS; round += 1) {
@@ -89,12 +100,19 @@ export async function run({ args = [], json = false } = {}) {
   );
 }
 
+/**
+ * @param {Engine} engine
+ * @param {string} model
+ * @param {Messages} messages
+ */
 async function askEngine(engine, model, messages) {
   const start = performance.now();
   let firstMs = 0;
+  /** @type {ChatWork} */
   const work = {
     kind: 'chat',
-    messages,
+    // As the api asks engines.
+    messages: messages.map(({ role, content }) => ({ role: role === 'developer' ? 'system' : role, content })),
     maxTokens: 48,
     temperature: 0,
     topP: 1,
@@ -109,16 +127,21 @@ async function askEngine(engine, model, messages) {
     () => (firstMs ||= performance.now() - start),
     new AbortController().signal,
   );
+  if (output.kind === 'failed') throw new Error(`the engine answered with ${output.code}: ${output.message}`);
   return { firstMs: firstMs || performance.now() - start, text: output.text };
 }
 
+/**
+ * @param {OpenAI} client
+ * @param {Messages} messages
+ */
 async function askMarket(client, messages) {
   const start = performance.now();
   let firstMs = 0;
   let text = '';
   const stream = await client.chat.completions.create({
     model: 'freehold-tiny',
-    messages,
+    messages: [...messages],
     max_tokens: 48,
     temperature: 0,
     stream: true,
@@ -131,7 +154,12 @@ async function askMarket(client, messages) {
   return { firstMs: firstMs || performance.now() - start, text };
 }
 
-/** Of everything, the reading of rows included: what a look is, too. */
+/**
+ * Of everything, the reading of rows included: what a look is, too.
+ *
+ * @param {pg.Pool} db
+ * @returns {Promise<number>}
+ */
 async function commitsOf(db) {
   const { rows } = await db.query(
     'SELECT xact_commit::int AS n FROM pg_stat_database WHERE datname = current_database()',
@@ -139,12 +167,18 @@ async function commitsOf(db) {
   return rows[0].n;
 }
 
+/**
+ * @param {MsByPart} before
+ * @param {MsByPart} after
+ * @param {number} chats
+ */
 function perChat(before, after, chats) {
   return Object.fromEntries(
     Object.entries(after).map(([part, ms]) => [part, Number(((ms - (before[part] ?? 0)) / chats).toFixed(1))]),
   );
 }
 
+/** @param {number} value */
 function round(value) {
   return Number(value.toFixed(3));
 }

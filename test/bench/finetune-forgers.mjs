@@ -34,6 +34,15 @@ import { forgedSegments } from '../../libs/runtime/dist/trainer/forged-segments.
 import { ensureGguf, MODEL_ID } from '../../models/freehold-tiny/index.mjs';
 import { loraPlan, trainingLines } from './finetune/lora-plan.mjs';
 
+/**
+ * @import { Engine, TrainedSegment, Trainer, TrainingFiles } from '@freehold/market'
+ * @import { SegmentOutput, SegmentWork, TrainingPlan } from '@freehold/protocol'
+ * @import { GgufFile } from '../../models/freehold-tiny/index.mjs'
+ *
+ * @typedef {{ readonly work: SegmentWork; readonly output: SegmentOutput }} Committed
+ * @typedef {{ runs: number; caught: number; stated: number; variance: number; missed: number; wronged: number }} Tally
+ */
+
 const RUNS_MIN = 100;
 const SEGMENTS = 12;
 const SEGMENT_STEPS = 2;
@@ -45,26 +54,41 @@ const FORGER = fileURLToPath(new URL('../../libs/runtime/dist/trainer/forging-tr
 /** Standard deviations between what is seen and what is stated. */
 const DEVIATIONS_MAX = 3;
 const never = new AbortController().signal;
-const sha256Of = (bytes) => createHash('sha256').update(bytes).digest('hex');
+const sha256Of = (/** @type {Uint8Array} */ bytes) => createHash('sha256').update(bytes).digest('hex');
 
 /** Objects as files of one folder. */
 class FolderBlobs extends Blobs {
+  /** @param {string} folder */
   constructor(folder) {
     super();
     this.folder = folder;
     mkdirSync(folder, { recursive: true });
   }
+  /**
+   * @override
+   * @param {string} sha256
+   */
   async path(sha256) {
     const path = join(this.folder, sha256);
     if (!existsSync(path)) throw new BlobMissing(sha256, 'nobody brought it');
     return path;
   }
+  /**
+   * @override
+   * @param {string} path
+   */
   read(path) {
     return createReadStream(path);
   }
+  /**
+   * @override
+   * @param {string} path
+   * @param {string} sha256
+   */
   async adopt(path, sha256) {
     renameSync(path, join(this.folder, sha256));
   }
+  /** @param {string} path */
   bring(path) {
     const sha256 = sha256Of(readFileSync(path));
     copyFileSync(path, join(this.folder, sha256));
@@ -72,6 +96,11 @@ class FolderBlobs extends Blobs {
   }
 }
 
+/**
+ * @param {number} run
+ * @param {string} base
+ * @param {string} data
+ */
 function planOf(run, base, data) {
   return loraPlan({
     base,
@@ -86,7 +115,12 @@ function planOf(run, base, data) {
   });
 }
 
-/** The forger of data swaps the word "answer" for another: every example carries it. */
+/**
+ * The forger of data swaps the word "answer" for another: every example carries it.
+ *
+ * @param {string} folder
+ * @param {number} run
+ */
 function writeData(folder, run) {
   const lines = trainingLines({ seed: run, count: EXAMPLES, answer: (expected) => `answer ${expected}` });
   const path = join(folder, `${run}.jsonl`);
@@ -94,26 +128,41 @@ function writeData(folder, run) {
   return path;
 }
 
-/** All segments of a plan by one trainer's process, as a node would commit to them: each from the one before. */
+/**
+ * All segments of a plan by one trainer's process, as a node would commit to them: each from the one before.
+ *
+ * @param {Trainer} trainer
+ * @param {TrainingPlan} plan
+ * @param {TrainingFiles} files
+ * @param {FolderBlobs} blobs
+ */
 async function commitments(trainer, plan, files, blobs) {
   mkdirSync(files.folder, { recursive: true });
   await trainer.plan(plan, files, never);
+  /** @type {Committed[]} */
   const rows = [];
+  /** @type {SegmentWork['from']} */
   let from = null;
   for (let segment = 0; segment < segmentsOf(plan); segment += 1) {
+    /** @type {number[]} */
     const losses = [];
-    let done;
+    /** @type {TrainedSegment[]} */
+    const ended = [];
     const checkpoint = from === null ? null : await blobs.path(from.checkpoint);
-    const events = { onStep: ({ loss }) => losses.push(loss), onSegment: (one) => (done = one) };
-    await trainer.run({ from: segment, to: segment + 1, checkpoint }, events, never);
-    const brought = blobs.bring(done.checkpoint.path);
-    const { stateIn, stateOut, toStep, tokens } = done;
+    await trainer.run(
+      { from: segment, to: segment + 1, checkpoint },
+      { onStep: ({ loss }) => losses.push(loss), onSegment: (one) => ended.push(one) },
+      never,
+    );
+    const [{ stateIn, stateOut, toStep, tokens, checkpoint: written }] = ended;
+    const brought = blobs.bring(written.path);
+    /** @type {SegmentOutput} */
     const output = {
       kind: 'segment',
       stateIn,
       stateOut,
       checkpoint: brought,
-      checkpointBytes: done.checkpoint.bytes,
+      checkpointBytes: written.bytes,
       toStep,
       losses,
       accuracies: losses.map(() => 0),
@@ -126,20 +175,33 @@ async function commitments(trainer, plan, files, blobs) {
   return rows;
 }
 
-/** The drawn segments that an auditor finds bad. */
+/**
+ * The drawn segments that an auditor finds bad.
+ *
+ * @param {readonly Committed[]} rows
+ * @param {readonly number[]} drawn
+ * @param {Engine} engine
+ */
 async function foundBad(rows, drawn, engine) {
   const bad = [];
   for (const segment of drawn) {
     const { work, output } = rows[segment];
     const score = await engine.score(MODEL_ID, segment, work, output, never);
-    const evidence = { committed: output, audited: score, distance: score.distance };
-    if (score.kind === 'failed' || judgeSegment(evidence, true).verdict === 'bad') bad.push(segment);
+    const isBad =
+      score.kind !== 'segment' ||
+      judgeSegment({ committed: output, audited: score, distance: score.distance }, true).verdict === 'bad';
+    if (isBad) bad.push(segment);
   }
   return bad;
 }
 
+/**
+ * @param {string} root
+ * @param {GgufFile} base
+ * @param {GgufFile} otherBase
+ */
 function startCast(root, base, otherBase) {
-  const forger = (...how) =>
+  const forger = (/** @type {string[]} */ ...how) =>
     childTrainer({
       command: process.execPath,
       args: ['--no-warnings', FORGER, '--some', ...how],
@@ -163,7 +225,14 @@ function startCast(root, base, otherBase) {
   };
 }
 
-/** Adds one plan's outcome to everybody's counts. */
+/**
+ * Adds one plan's outcome to everybody's counts.
+ *
+ * @param {number} run
+ * @param {ReturnType<typeof startCast>} cast
+ * @param {{ readonly root: string; readonly base: GgufFile }} where
+ * @param {Record<string, Tally>} counts
+ */
 async function play(run, { blobs, auditor, trainers }, { root, base }, counts) {
   const data = writeData(root, run);
   const plan = planOf(run, base.sha256, blobs.bring(data));
@@ -192,9 +261,11 @@ async function play(run, { blobs, auditor, trainers }, { root, base }, counts) {
   mkdirSync(blobs.folder);
 }
 
+/** @param {Tally} tally */
 const isAsStated = ({ caught, stated, variance, missed, wronged }) =>
   missed === 0 && wronged === 0 && Math.abs(caught - stated) <= DEVIATIONS_MAX * Math.sqrt(variance);
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -208,6 +279,7 @@ export async function run({ args = [], json = false } = {}) {
     await ensureGguf({ quantisation: 'F16', dir: root }),
   ];
   const cast = startCast(root, base, otherBase);
+  /** @type {Record<string, Tally>} */
   const counts = {};
   try {
     for (let at = 0; at < runs; at += 1) {
@@ -236,7 +308,7 @@ export async function run({ args = [], json = false } = {}) {
       runs,
       segments: SEGMENTS,
       drawn: segmentsToAudit('spot', SEGMENTS),
-      honestAccused: counts.honest.caught,
+      honestAccused: counts['honest'].caught,
       byWho,
     },
     floor: { honestAccused: 0 },

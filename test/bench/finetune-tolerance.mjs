@@ -22,6 +22,15 @@ import { transformersFolder } from '../../models/freehold-tiny/transformers-fold
 import { loraPlan, trainingLines } from './finetune/lora-plan.mjs';
 import { parties, sha256Of, trainSteps } from './finetune/tolerance-parties.mjs';
 
+/**
+ * @import { SegmentWork } from '@freehold/protocol'
+ * @import { Quantisation } from '../../models/freehold-tiny/index.mjs'
+ * @import { Party } from './finetune/tolerance-parties.mjs'
+ *
+ * @typedef {Awaited<ReturnType<typeof trainSteps>>} Trained
+ * @typedef {{ readonly distance: number; readonly loss: number }} Sample
+ */
+
 const RUNS_MIN = 100;
 /** Each of five processes: one of a cast works at a time. */
 const CASTS = 2;
@@ -34,7 +43,11 @@ const STEPS = [2, 3, 5];
 const RATES = [0.0005, 0.002, 0.008];
 const SEGMENTS = 3;
 
-/** One plan per run, so that limits do not hang on one. */
+/**
+ * One plan per run, so that limits do not hang on one.
+ *
+ * @param {number} run
+ */
 function planOf(run) {
   const segmentSteps = STEPS[Math.floor(run / 3) % STEPS.length];
   return loraPlan({
@@ -51,23 +64,33 @@ function planOf(run) {
   });
 }
 
+/**
+ * @param {string} path
+ * @param {number | string} seed
+ */
 function writeData(path, seed) {
   const lines = trainingLines({ seed, count: EXAMPLES });
   writeFileSync(path, `${lines.join('\n')}\n`);
   return path;
 }
 
-/** Distances and loss differences of one plan: `[who, { distance, loss }]`, honest ones first. */
+/**
+ * Distances and loss differences of one plan, honest ones first.
+ *
+ * @param {number} run
+ * @param {ReturnType<typeof parties>} cast
+ * @param {string} root
+ */
 async function distancesOf(run, cast, root) {
   const plan = planOf(run);
-  const folder = (name) => join(root, `${run}-${name}`);
+  const folder = (/** @type {string} */ name) => join(root, `${run}-${name}`);
   const data = writeData(join(root, `${run}.jsonl`), run);
   const otherData = writeData(join(root, `${run}-other.jsonl`), `other ${run}`);
   const from = (run % SEGMENTS) * plan.segmentSteps;
   const to = from + plan.segmentSteps;
   const whole = await trainSteps(cast.reference, plan, { data, from: 0, to, start: null, folder: folder('reference') });
-  const start = from === 0 ? null : whole.done.get(from).path;
-  const again = (party, name, file = data) =>
+  const start = from === 0 ? null : whole.done[from].path;
+  const again = (/** @type {Party} */ party, /** @type {string} */ name, file = data) =>
     trainSteps(party, plan, { data: file, from, to, start, folder: folder(name) });
   const [peft, oldPeft, bfloat16, otherBase] = [
     await again(cast.peft, 'peft'),
@@ -77,19 +100,31 @@ async function distancesOf(run, cast, root) {
   ];
   const losses = whole.losses.slice(from);
   const otherRun = await again(cast.reference, 'data', otherData);
-  const work = { plan };
-  const distance = (committed, own) => weightsDistance(committed, own.done.get(to).path, { work, path: start });
+  /** @type {SegmentWork} */
+  const work = {
+    kind: 'segment',
+    plan,
+    segment: from / plan.segmentSteps,
+    from: start === null ? null : { state: whole.done[from].state, checkpoint: sha256Of(readFileSync(start)) },
+  };
+  /**
+   * @param {Trained['done'][number]} committed
+   * @param {readonly number[]} shown Losses.
+   * @param {Trained} own
+   */
   const between = async (committed, shown, own) => ({
-    distance: await distance(committed, own),
+    // What is no checkpoint of that plan is found, too.
+    distance: (await weightsDistance(committed, own.done[to].path, { work, path: start })) ?? Number.POSITIVE_INFINITY,
     loss: Math.max(...shown.map((loss, at) => Math.abs(loss - own.losses[at]))),
   });
-  const at = (ran) => ran.done.get(to);
+  const at = (/** @type {Trained} */ ran) => ran.done[to];
   const reference = { done: whole.done, losses };
+  /** @type {[who: string, sample: Sample][]} */
   const found = [
     ['honest: reference, audited by peft', await between(at(whole), losses, peft)],
     ['honest: peft, audited by reference', await between(at(peft), peft.losses, reference)],
     ['honest: peft without vector instructions, audited by peft', await between(at(oldPeft), oldPeft.losses, peft)],
-    ['skips its last step', await between(whole.done.get(to - 1), losses, peft)],
+    ['skips its last step', await between(whole.done[to - 1], losses, peft)],
     ['other data', await between(at(otherRun), losses, peft)],
     ['other base (Q8_0 for F16)', await between(at(otherBase), otherBase.losses, peft)],
     ['computes in bfloat16', await between(at(bfloat16), bfloat16.losses, peft)],
@@ -102,26 +137,33 @@ async function distancesOf(run, cast, root) {
       ),
     ],
   ];
-  if (start !== null) found.push(['copies its checkpoint', await between(whole.done.get(from), losses, peft)]);
+  if (start !== null) found.push(['copies its checkpoint', await between(whole.done[from], losses, peft)]);
   for (const name of ['reference', 'peft', 'old', 'bf16', 'base', 'data']) rmSync(folder(name), { recursive: true });
   return found;
 }
 
+/** @param {Sample} sample */
 const isFound = ({ distance, loss }) => distance > WEIGHTS_DISTANCE_MAX || loss > LOSS_DIFFERENCE_MAX;
-const round = (value) => Number(value.toPrecision(3));
+const round = (/** @type {number} */ value) => Number(value.toPrecision(3));
 
+/** @param {readonly Sample[]} samples */
 function summaryOf(samples) {
-  const sorted = (of) => samples.map(of).sort((a, b) => a - b);
+  const sorted = (/** @type {(sample: Sample) => number} */ of) => samples.map(of).sort((a, b) => a - b);
   const [distances, losses] = [sorted(({ distance }) => distance), sorted(({ loss }) => loss)];
   const middle = Math.floor(samples.length / 2);
   return {
     runs: samples.length,
     found: samples.filter(isFound).length,
-    distance: { min: round(distances[0]), median: round(distances[middle]), max: round(distances.at(-1)) },
-    loss: { min: round(losses[0]), median: round(losses[middle]), max: round(losses.at(-1)) },
+    distance: {
+      min: round(distances[0]),
+      median: round(distances[middle]),
+      max: round(distances[distances.length - 1]),
+    },
+    loss: { min: round(losses[0]), median: round(losses[middle]), max: round(losses[losses.length - 1]) },
   };
 }
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -131,17 +173,19 @@ export async function run({ args = [], json = false } = {}) {
       json: { type: 'boolean' },
     },
   });
-  if (values.python === undefined)
+  const { python } = values;
+  if (python === undefined)
     throw new Error('Expected --python PATH of a Python that has libs/runtime/peft-trainer/requirements.txt.');
   const root = mkdtempSync(join(tmpdir(), 'freehold-tolerance-'));
-  const gguf = async (quantisation) => {
+  const gguf = async (/** @type {Quantisation} */ quantisation) => {
     const { path } = await ensureGguf({ quantisation, dir: root });
     return { path, sha256: sha256Of(readFileSync(path)) };
   };
   const folderBase = transformersFolder(join(root, 'base'));
   const [f16, q8] = [await gguf('F16'), await gguf('Q8_0')];
-  const casts = Array.from({ length: CASTS }, () => parties({ python: values.python, folderBase, f16, q8 }));
+  const casts = Array.from({ length: CASTS }, () => parties({ python, folderBase, f16, q8 }));
   try {
+    /** @type {Map<string, Sample[]>} */
     const samples = new Map();
     let next = 0;
     await Promise.all(

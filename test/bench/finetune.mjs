@@ -34,10 +34,20 @@ const SEGMENT_STEPS = 12;
 export const FLOOR = { tokensPerSecond: 1_000, overheadRatio: 1.1 };
 export const TARGET = { tokensPerSecond: 3_000, overheadRatio: 1.05 };
 
-const sha256Of = (bytes) => createHash('sha256').update(bytes).digest('hex');
-const rounded = (number, digits = 0) => Number(number.toFixed(digits));
+/**
+ * @import { TrainedStep } from '@freehold/market'
+ * @import { Item } from '../../models/freehold-tiny/index.mjs'
+ * @import { Ask } from './finetune/through-market.mjs'
+ */
 
-/** The plan that the market makes of what it is asked for below, for a trainer without a market. */
+const sha256Of = (/** @type {Uint8Array} */ bytes) => createHash('sha256').update(bytes).digest('hex');
+const rounded = (/** @type {number} */ number, digits = 0) => Number(number.toFixed(digits));
+
+/**
+ * The plan that the market makes of what it is asked for below, for a trainer without a market.
+ *
+ * @param {{ readonly base: string; readonly data: string; readonly steps: number }} wish sha-256 of weights and file, in hex.
+ */
 export function deskPlan({ base, data, steps }) {
   return loraPlan({
     base,
@@ -52,6 +62,10 @@ export function deskPlan({ base, data, steps }) {
   });
 }
 
+/**
+ * @param {readonly Item[]} items
+ * @param {string} [adapter]
+ */
 async function accuracy(items, adapter) {
   const engine = await openModel(adapter === undefined ? {} : { adapter });
   try {
@@ -63,7 +77,11 @@ async function accuracy(items, adapter) {
   }
 }
 
-/** What the market makes of a job, beside the direct run of the same plan. */
+/**
+ * What the market makes of a job, beside the direct run of the same plan.
+ *
+ * @param {Awaited<ReturnType<typeof throughMarket>>} through
+ */
 function marketMetrics({ market, direct, audited, segments }) {
   const auditShare = audited / segments;
   return {
@@ -82,6 +100,7 @@ function marketMetrics({ market, direct, audited, segments }) {
   };
 }
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -92,7 +111,7 @@ export async function run({ args = [], json = false } = {}) {
       json: { type: 'boolean' },
     },
   });
-  const say = (text) => json || console.log(text);
+  const say = (/** @type {string} */ text) => json || console.log(text);
   const folder = mkdtempSync(join(tmpdir(), 'freehold-finetune-'));
   try {
     const { path: base, sha256 } = await ensureGguf({ quantisation: 'Q8_0', dir: folder });
@@ -100,7 +119,7 @@ export async function run({ args = [], json = false } = {}) {
     const lines = trainingLines({ count: Number(values.examples) });
     writeFileSync(data, `${lines.join('\n')}\n`);
     const steps = Number(values.steps);
-    const onStep = ({ step, loss }) => {
+    const onStep = (/** @type {TrainedStep} */ { step, loss }) => {
       if (step % 50 === 0) say(`step ${step} of ${steps}: loss ${loss.toFixed(3)}`);
     };
     const files = { base, data, folder };
@@ -139,7 +158,13 @@ export async function run({ args = [], json = false } = {}) {
   }
 }
 
-/** What a requester sends for {@link deskPlan}. */
+/**
+ * What a requester sends for {@link deskPlan}.
+ *
+ * @param {number} steps
+ * @param {number} examples
+ * @returns {Ask}
+ */
 function askFor(steps, examples) {
   const hyperparameters = {
     n_epochs: Math.round((steps * BATCH) / examples),

@@ -8,7 +8,20 @@ import { run as placement } from './placement.mjs';
 import { run as placementScale } from './placement-scale.mjs';
 import { run as slurm } from './slurm.mjs';
 
-/** More rounds than CI has time for would only narrow what lies far above the floor anyway. */
+/**
+ * @typedef {object} Part
+ * @property {string} goal
+ * @property {readonly string[]} of
+ * @property {Readonly<Record<string, number>>} [floor]
+ * @property {Readonly<Record<string, number>>} [ceiling]
+ * @property {(json: boolean) => Promise<{ metrics: { skipped?: string; [key: string]: unknown } }>} measure
+ */
+
+/**
+ * More rounds than CI has time for would only narrow what lies far above the floor anyway.
+ *
+ * @type {readonly Part[]}
+ */
 const PARTS = [
   {
     goal: 'G1',
@@ -31,17 +44,20 @@ const PARTS = [
   },
 ];
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ json = false } = {}) {
+  /** @type {Record<string, unknown>} */
   const metrics = {};
+  /** @type {string[]} */
   const missed = [];
   for (const part of PARTS) {
     const { metrics: found } = await part.measure(json);
     for (const key of part.of) {
-      const value = found[key] ?? found.skipped ?? null;
+      const value = found[key] ?? (found.skipped === undefined ? null : `skipped: ${found.skipped}`);
       metrics[`${part.goal} ${key}`] = value;
       // What cannot be measured here (no redis-server, no slurm-wlm) says so, and is no miss. A figure that is not there is one.
       if (typeof value === 'string') continue;
-      if (value === null) {
+      if (typeof value !== 'number') {
         missed.push(`${part.goal} ${key} was not measured`);
         continue;
       }
@@ -52,7 +68,7 @@ export async function run({ json = false } = {}) {
         missed.push(`${part.goal} ${key} ${value}`);
     }
   }
-  const named = (side) =>
+  const named = (/** @type {'floor' | 'ceiling'} */ side) =>
     Object.fromEntries(
       PARTS.flatMap((part) => Object.entries(part[side] ?? {}).map(([key, value]) => [`${part.goal} ${key}`, value])),
     );

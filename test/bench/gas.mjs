@@ -18,7 +18,7 @@ export async function run() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const result = await run({ args: process.argv.slice(2), json: true });
+  const result = await run();
   process.stdout.write(`${JSON.stringify(result)}\n`);
   if (!result.pass) process.exitCode = 1;
 }

@@ -10,8 +10,9 @@ const WATCH_MS = 60_000;
 const FLOOR_S = 12;
 const TARGET_S = 8;
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ json = false } = {}) {
-  const say = (text) => json || console.log(text);
+  const say = (/** @type {string} */ text) => json || console.log(text);
   const nodes = CAST.filter(({ mode }) => mode !== 'flapper');
   return withHouse({ say, nodes }, async () => {
     await sleep(SETTLE_MS);
@@ -19,6 +20,7 @@ export async function run({ json = false } = {}) {
     const startedMs = performance.now();
     await sleep(WATCH_MS);
     const minutes = (performance.now() - startedMs) / 60_000;
+    /** @type {Record<string, number>} */
     const perMinute = {};
     for (const [name, seconds] of Object.entries(secondsByProcess()))
       perMinute[name] = round((seconds - (before[name] ?? 0)) / minutes);
@@ -36,6 +38,7 @@ export async function run({ json = false } = {}) {
 
 /** User and system seconds of everything below this process, by what it is. */
 function secondsByProcess() {
+  /** @type {Map<number, { parent: number; ticks: number; command: string }>} */
   const found = new Map();
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
     try {
@@ -47,6 +50,7 @@ function secondsByProcess() {
       // The process ended between the listing and the reading.
     }
   }
+  /** @type {Record<string, number>} */
   const sums = {};
   for (const [pid, { ticks, command }] of found) {
     let at = found.get(pid)?.parent ?? 0;
@@ -58,12 +62,14 @@ function secondsByProcess() {
   return sums;
 }
 
+/** @param {string} command */
 function nameOf(command) {
   if (/postgres/.test(command)) return 'postgres';
   if (/anvil/.test(command)) return 'anvil';
   return /apps\/(api|scheduler|node)\/dist/.exec(command)?.[1] ?? 'engines';
 }
 
+/** @param {number} value */
 function round(value) {
   return Number(value.toFixed(2));
 }

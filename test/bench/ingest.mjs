@@ -15,12 +15,21 @@ import { startPostgres } from '@freehold/wiring/embedded';
 import { cpuSecondsOfTree } from './house/processor-time.mjs';
 import { median, rounded } from './placement/measure.mjs';
 
+/**
+ * @import { NewBatch } from '@freehold/market'
+ * @import { Database } from '@freehold/persistence'
+ *
+ * @typedef {{ cpu: number; statements: number; wall: number }} Round
+ */
+
 const ROWS_PER_BATCH = 16;
 const ORG = 'org_bench';
+const KEY = 'key_bench';
 const FILE = 'file-bench0001';
 /** What sharing has to bring at least. */
 const FLOOR = { statementsRatio: 3, cpuRatio: 1.2 };
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -39,6 +48,11 @@ export async function run({ args = [], json = false } = {}) {
   try {
     await migrate(database);
     await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [ORG]);
+    await database.query('INSERT INTO api_key (id, org_id, hash, hint) VALUES ($1, $2, $3, $1)', [
+      KEY,
+      ORG,
+      Buffer.alloc(32),
+    ]);
     await database.query(
       `INSERT INTO file (id, org_id, purpose, filename, bytes, sha256) VALUES ($1, $2, 'batch', 'in.jsonl', 1, $3)`,
       [FILE, ORG, Buffer.alloc(32)],
@@ -51,13 +65,20 @@ export async function run({ args = [], json = false } = {}) {
   }
 }
 
+/**
+ * @param {Database} database
+ * @param {{ rounds: number; batches: number; submitters: number }} size
+ * @param {(text: string) => void} say
+ */
 async function measure(database, { rounds, batches, submitters }, say) {
   const stores = { shared: new PgJobStore(database), alone: new PgJobStore(database, undefined, 0) };
+  /** @type {Record<keyof typeof stores, Round[]>} */
   const measured = { shared: [], alone: [] };
   const statements = countStatements();
   await takeAll(stores.shared, 'warm', 50, submitters);
   for (let round = 1; round <= rounds; round += 1) {
-    for (const [name, store] of Object.entries(stores)) {
+    for (const name of /** @type {const} */ (['shared', 'alone'])) {
+      const store = stores[name];
       const before = { cpu: cpuSecondsOfTree(), statements: statements(), wall: performance.now() };
       await takeAll(store, `${name}${round}`, batches, submitters);
       const one = {
@@ -72,8 +93,10 @@ async function measure(database, { rounds, batches, submitters }, say) {
     }
   }
   await assertTaken(database, 50 + 2 * rounds * batches);
-  const of = (name, key) => median(measured[name].map((one) => one[key]));
-  const ratio = (key) => rounded(median(measured.alone.map((one, i) => one[key] / measured.shared[i][key])));
+  const of = (/** @type {keyof typeof stores} */ name, /** @type {keyof Round} */ key) =>
+    median(measured[name].map((one) => one[key]));
+  const ratio = (/** @type {keyof Round} */ key) =>
+    rounded(median(measured.alone.map((one, i) => one[key] / measured.shared[i][key])));
   const rows = batches * ROWS_PER_BATCH;
   const metrics = {
     statementsRatio: ratio('statements'),
@@ -103,7 +126,14 @@ async function measure(database, { rounds, batches, submitters }, say) {
   return { metrics, floor: FLOOR, target: {}, pass };
 }
 
-/** So many submitters, each with one batch at a time: taken, acknowledged, read, its rows written. */
+/**
+ * So many submitters, each with one batch at a time: taken, acknowledged, read, its rows written.
+ *
+ * @param {PgJobStore} store
+ * @param {string} name
+ * @param {number} batches
+ * @param {number} submitters
+ */
 async function takeAll(store, name, batches, submitters) {
   let next = 0;
   const submit = async () => {
@@ -123,11 +153,15 @@ async function takeAll(store, name, batches, submitters) {
   await Promise.all(Array.from({ length: submitters }, submit));
 }
 
+/**
+ * @param {string} id
+ * @returns {NewBatch}
+ */
 function newBatch(id) {
   return {
     id,
     orgId: ORG,
-    keyId: null,
+    keyId: KEY,
     endpoint: '/v1/chat/completions',
     inputFileId: FILE,
     completionWindow: '24h',
@@ -139,12 +173,18 @@ function newBatch(id) {
   };
 }
 
+/**
+ * @param {Database} database
+ * @param {number} jobs
+ */
 async function assertTaken(database, jobs) {
-  const [found] = await database.query(
-    `SELECT (SELECT count(*) FROM job)::int AS jobs, (SELECT count(*) FROM outbox WHERE topic = 'validate')::int AS messages,
+  const [found] = /** @type {Record<'jobs' | 'messages' | 'rows' | 'wrong', number>[]} */ (
+    await database.query(
+      `SELECT (SELECT count(*) FROM job)::int AS jobs, (SELECT count(*) FROM outbox WHERE topic = 'validate')::int AS messages,
        (SELECT count(*) FROM job_row)::int AS rows,
        (SELECT count(*) FROM (SELECT job_id FROM job_row GROUP BY 1 HAVING count(*) <> $1) AS wrong)::int AS wrong`,
-    [ROWS_PER_BATCH],
+      [ROWS_PER_BATCH],
+    )
   );
   const right =
     found.jobs === jobs && found.messages === jobs && found.rows === jobs * ROWS_PER_BATCH && found.wrong === 0;
@@ -158,12 +198,14 @@ async function assertTaken(database, jobs) {
 /** Everything that goes to the server, BEGIN and COMMIT included. */
 function countStatements() {
   let count = 0;
-  const { value } = Object.getOwnPropertyDescriptor(pg.Client.prototype, 'query');
-  pg.Client.prototype.query = new Proxy(value, {
-    apply: (query, self, given) => {
+  /** @type {(...given: unknown[]) => unknown} */
+  const query = Reflect.get(pg.Client.prototype, 'query');
+  const counted = new Proxy(query, {
+    apply: (target, self, given) => {
       count += 1;
-      return Reflect.apply(query, self, given);
+      return Reflect.apply(target, self, given);
     },
   });
+  Reflect.set(pg.Client.prototype, 'query', counted);
   return () => count;
 }

@@ -12,6 +12,14 @@ import { parseArgs } from 'node:util';
 import OpenAI, { toFile } from 'openai';
 import { cpuMsByPart, percentile, withHouse } from './house/market-house.mjs';
 
+/**
+ * @import pg from 'pg'
+ *
+ * @typedef {{ readonly id: string; readonly atMs: number; readonly answeredMs: number }} Submitted
+ * @typedef {{ answeredMs: number; takenMs: number; validatedMs: number; leasedMs: number }} Sample
+ * @typedef {{ id: string; granted: number | null; created: number; started: number; state: string }} LeaseRow
+ */
+
 const NODES = 2;
 const WARM_UP = 20;
 const SATURATE_S = 6;
@@ -20,11 +28,12 @@ const LEASED_WITHIN_MS = 10_000;
 const FLOOR = { p99Ms: 250 };
 const TARGET = { p50Ms: 15, p99Ms: 50 };
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({ args: [...args], options: { seconds: { type: 'string', default: '20' } } });
   const seconds = Number(values.seconds);
   if (!(seconds >= 1 && seconds <= 600)) throw new Error('--seconds: expected a number from 1 to 600.');
-  const say = (text) => json || console.log(text);
+  const say = (/** @type {string} */ text) => json || console.log(text);
   const rates = { embeddingToken: '15000' };
   const nodes = Array.from({ length: NODES }, (_, i) => ({ name: `embed-${i}`, engine: 'use-lite', rates }));
   return withHouse({ nodes, say }, async ({ house, db }) => {
@@ -37,11 +46,13 @@ export async function run({ args = [], json = false } = {}) {
     const [before, from] = [cpuMsByPart(), performance.now()];
     const samples = await atRandom({ submit, db, perSecond, seconds });
     const wallSeconds = (performance.now() - from) / 1_000;
-    const spent = Object.entries(cpuMsByPart()).map(([part, ms]) => [part, (ms - (before[part] ?? 0)) / 1_000]);
+    const spent = Object.entries(cpuMsByPart()).map(
+      ([part, ms]) => /** @type {const} */ ([part, (ms - (before[part] ?? 0)) / 1_000]),
+    );
     say(
       `  ${samples.length} batches in ${wallSeconds.toFixed(1)} s; CPU-s: ${spent.map(([part, cpu]) => `${part} ${cpu.toFixed(2)}`).join(', ')}`,
     );
-    const of = (key, share) =>
+    const of = (/** @type {keyof Sample} */ key, /** @type {number} */ share) =>
       Math.round(
         10 *
           percentile(
@@ -65,7 +76,12 @@ export async function run({ args = [], json = false } = {}) {
   });
 }
 
-/** Submits one row again and again: the input file is there already, as it is for whoever uses the Files API. */
+/**
+ * Submits one row again and again: the input file is there already, as it is for whoever uses the Files API.
+ *
+ * @param {OpenAI} client
+ * @returns {Promise<() => Promise<Submitted>>}
+ */
 async function submitter(client) {
   const line = JSON.stringify({
     custom_id: 'row',
@@ -77,6 +93,7 @@ async function submitter(client) {
     file: await toFile(Buffer.from(`${line}\n`), 'row.jsonl'),
     purpose: 'batch',
   });
+  /** @type {OpenAI.BatchCreateParams} */
   const batch = {
     input_file_id: file.id,
     endpoint: '/v1/embeddings',
@@ -96,18 +113,30 @@ SELECT job.id, 1000 * extract(epoch FROM min(l.granted_at))::float8 AS granted, 
   1000 * extract(epoch FROM job.in_progress_at)::float8 AS started, job.state
 FROM job LEFT JOIN lease l ON l.job_id = job.id WHERE job.id = ANY($1) GROUP BY job.id`;
 
-/** What became of submissions; looked for often enough to wait for them, and seldom enough to cost nothing. */
+/**
+ * What became of submissions; looked for often enough to wait for them, and seldom enough to cost nothing.
+ *
+ * @param {pg.Pool} db
+ * @param {readonly Submitted[]} submitted
+ * @returns {Promise<Sample[]>}
+ */
 async function leasesOf(db, submitted) {
   const until = performance.now() + LEASED_WITHIN_MS;
   for (;;) {
+    /** @type {{ rows: LeaseRow[] }} */
     const { rows } = await db.query(LEASES, [submitted.map(({ id }) => id)]);
     const without = rows.filter(({ granted }) => granted === null);
     if (rows.length === submitted.length && without.length === 0) {
-      const byId = new Map(rows.map((row) => [row.id, row]));
+      const byId = Object.fromEntries(rows.map((row) => [row.id, row]));
       return submitted.map((one) => {
-        const { granted, created, started } = byId.get(one.id);
+        const { granted, created, started } = byId[one.id];
         const { atMs, answeredMs } = one;
-        return { answeredMs, takenMs: created - atMs, validatedMs: started - atMs, leasedMs: granted - atMs };
+        return {
+          answeredMs,
+          takenMs: created - atMs,
+          validatedMs: started - atMs,
+          leasedMs: (granted ?? Number.NaN) - atMs,
+        };
       });
     }
     if (performance.now() > until) {
@@ -121,11 +150,20 @@ async function leasesOf(db, submitted) {
   }
 }
 
+/**
+ * @param {pg.Pool} db
+ * @param {Submitted} one
+ */
 async function leaseOf(db, one) {
   return (await leasesOf(db, [one]))[0];
 }
 
-/** Batches a second with so many always on their way from the request to the lease. */
+/**
+ * Batches a second with so many always on their way from the request to the lease.
+ *
+ * @param {() => Promise<Submitted>} submit
+ * @param {pg.Pool} db
+ */
 async function saturated(submit, db) {
   const end = performance.now() + SATURATE_S * 1_000;
   let leased = 0;
@@ -140,7 +178,11 @@ async function saturated(submit, db) {
   return leased / SATURATE_S;
 }
 
-/** Arrivals that know nothing of each other, nor of what is still under way. */
+/**
+ * Arrivals that know nothing of each other, nor of what is still under way.
+ *
+ * @param {{ submit: () => Promise<Submitted>; db: pg.Pool; perSecond: number; seconds: number }} load
+ */
 async function atRandom({ submit, db, perSecond, seconds }) {
   const underWay = [];
   const end = performance.now() + seconds * 1_000;

@@ -9,6 +9,15 @@ import { join } from 'node:path';
 import { GrowingTree, ledger } from '@freehold/domain';
 import { grantCredits, migrate, openDatabase, PgLeaseStore, post, runDoctor } from '@freehold/persistence';
 import { startPostgres } from '@freehold/wiring/embedded';
+import { bareOffer } from './house/bare-offer.mjs';
+
+/**
+ * @import { Acceptance, GrantedLease, LeaseWish } from '@freehold/market'
+ * @import { Database } from '@freehold/persistence'
+ *
+ * @typedef {{ readonly id: string; readonly node: string }} BenchJob
+ * @typedef {Record<'grant' | 'start' | 'checkpoint' | 'draw' | 'accept', number>} Spent
+ */
 
 const ROWS_PER_LEASE = 64;
 const JOBS = 4;
@@ -28,19 +37,21 @@ export async function run() {
   }
 }
 
+/** @param {string} url */
 async function measure(url) {
   const database = await openDatabase({ url, poolSize: JOBS });
   try {
     await migrate(database);
     const store = new PgLeaseStore(database);
     const jobs = await fill(database, store);
+    /** @type {Spent} */
     const spent = { grant: 0, start: 0, checkpoint: 0, draw: 0, accept: 0 };
     const startedAt = performance.now();
     await Promise.all(jobs.map((job) => runJob(store, job, spent)));
     const seconds = (performance.now() - startedAt) / 1_000;
     const leases = JOBS * LEASES_PER_JOB;
-    const [done] = await database.query(
-      `SELECT sum(rows_succeeded)::int AS rows, sum(charged)::text AS charged FROM job`,
+    const [done] = /** @type {{ rows: number; charged: string }[]} */ (
+      await database.query('SELECT sum(rows_succeeded)::int AS rows, sum(charged)::text AS charged FROM job')
     );
     const report = await runDoctor(database);
     if (
@@ -52,7 +63,7 @@ async function measure(url) {
         `the work is not right, so its time says nothing: ${JSON.stringify({ done, violations: report.violations.slice(0, 3) })}`,
       );
     }
-    const msOf = (step) => Math.round((spent[step] / leases) * 100) / 100;
+    const msOf = (/** @type {keyof Spent} */ step) => Math.round((spent[step] / leases) * 100) / 100;
     const metrics = {
       rowsPerSecond: Math.round(done.rows / seconds),
       leasesPerSecond: Math.round(leases / seconds),
@@ -73,22 +84,16 @@ async function measure(url) {
   }
 }
 
+/**
+ * @param {Database} database
+ * @param {PgLeaseStore} store
+ */
 async function fill(database, store) {
   const org = 'org_bench';
   const node = 'node1benchbenchbenchbench';
   await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [org]);
   await grantCredits(database, org, 1_000_000_000n, 'bench');
-  const address = `0x${'be'.repeat(20)}`;
-  const offer = {
-    v: 1,
-    node,
-    address,
-    payout: address,
-    seq: 1,
-    expiresAt: Math.floor(Date.now() / 1_000) + 3_600,
-    engines: [],
-  };
-  await store.rememberNode({ offer, signature: `0x${'00'.repeat(65)}` });
+  await store.rememberNode(bareOffer(node, 'be'.repeat(20), 3_600));
   const rows = LEASES_PER_JOB * ROWS_PER_LEASE;
   const jobs = Array.from({ length: JOBS }, (_, i) => ({ id: `batch_bench${i}`, node }));
   for (const { id } of jobs) {
@@ -108,7 +113,17 @@ async function fill(database, store) {
   return jobs;
 }
 
+/**
+ * @param {PgLeaseStore} store
+ * @param {BenchJob} job
+ * @param {Spent} spent
+ */
 async function runJob(store, { id, node }, spent) {
+  /**
+   * @template T
+   * @param {keyof Spent} step
+   * @param {() => Promise<T>} work
+   */
   const timed = async (step, work) => {
     const startedAt = performance.now();
     const result = await work();
@@ -126,7 +141,14 @@ async function runJob(store, { id, node }, spent) {
       await timed('draw', async () => {
         await store.saveDraw(lease, root, [lease.rowFrom]);
         await store.saveFindings(lease, [
-          { rowNo: lease.rowFrom, auditor: 'a', auditorKind: 'coordinator', verdict: 'good', score: {} },
+          {
+            rowNo: lease.rowFrom,
+            auditor: 'a',
+            auditorKind: 'coordinator',
+            verdict: 'good',
+            sameClass: true,
+            score: {},
+          },
         ]);
       });
       await timed('accept', () => store.accept(acceptanceOf(lease, root)));
@@ -134,12 +156,19 @@ async function runJob(store, { id, node }, spent) {
   }
 }
 
+/**
+ * @param {string} jobId
+ * @param {string} nodeId
+ * @param {number} rowFrom
+ * @returns {LeaseWish}
+ */
 function wishOf(jobId, nodeId, rowFrom) {
   const nonce = `0x${randomBytes(16).toString('hex')}`;
   const model = { model: 'm', digest: 'declared:m', engineClass: 'bench', rates: { embeddingToken: 1_000_000n } };
   return { jobId, taskId: null, epoch: 1, rowFrom, rowTo: rowFrom + ROWS_PER_LEASE, nodeId, nonce, ...model };
 }
 
+/** @param {GrantedLease} lease */
 function workOf(lease) {
   const tree = new GrowingTree();
   const rows = Array.from({ length: ROWS_PER_LEASE }, (_, i) => {
@@ -157,9 +186,28 @@ function workOf(lease) {
   return { rows, root: `0x${Buffer.from(tree.root()).toString('hex')}` };
 }
 
+/**
+ * @param {GrantedLease} lease
+ * @param {string} root
+ * @returns {Acceptance}
+ */
 function acceptanceOf({ task, epoch }, root) {
   const tokens = BigInt(ROWS_PER_LEASE * 10);
-  const rows = { rows: ROWS_PER_LEASE, rowsSucceeded: ROWS_PER_LEASE, audited: 1, draw: 'coordinator' };
-  const document = (charge, fee) => ({ task, charge: String(charge), fee: String(fee) });
-  return { task, epoch, ...rows, usage: { embeddingToken: tokens }, due: tokens, feeBps: 500, root, document };
+  const rows = { rows: ROWS_PER_LEASE, rowsSucceeded: ROWS_PER_LEASE, audited: 1 };
+  const document = (/** @type {bigint} */ charge, /** @type {bigint} */ fee) => ({
+    task,
+    charge: String(charge),
+    fee: String(fee),
+  });
+  return {
+    task,
+    epoch,
+    ...rows,
+    draw: 'coordinator',
+    usage: { embeddingToken: tokens },
+    due: tokens,
+    feeBps: 500,
+    root,
+    document,
+  };
 }

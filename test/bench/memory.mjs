@@ -19,6 +19,8 @@ import {
 import { spentMetrics, spentText, stopwatch } from './house/processor-time.mjs';
 import { rounded } from './placement/measure.mjs';
 
+/** @import { PlacementIndex, TaskClass } from '@freehold/domain' */
+
 const NODES = 100_000;
 /** As many as one process is connected to at most. */
 const CONNECTED = 5_000;
@@ -26,6 +28,7 @@ const TASKS = 1_000_000;
 const FLOOR = { bytesPerNode: 1_024, bytesPerQueuedTask: 600 };
 const TARGET = { bytesPerNode: 256, bytesPerQueuedTask: 100 };
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ json = false } = {}) {
   const spent = stopwatch();
   const economy = FLEET_ECONOMY();
@@ -66,7 +69,12 @@ export async function run({ json = false } = {}) {
   };
 }
 
-/** The index in use, not fresh: two tasks per node run, and each class was asked for. What ran is forgotten with the load. */
+/**
+ * The index in use, not fresh: two tasks per node run, and each class was asked for. What ran is forgotten with the load.
+ *
+ * @param {PlacementIndex} index
+ * @param {readonly TaskClass[]} tasks
+ */
 function fill(index, tasks) {
   const load = new FleetLoad(index, 2 * NODES);
   const rng = chance(3);

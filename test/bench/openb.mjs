@@ -13,12 +13,15 @@ import { at } from '../../scripts/launcher/paths.mjs';
 import { spentMetrics, spentText, stopwatch } from './house/processor-time.mjs';
 import { mean, rounded, sd } from './placement/measure.mjs';
 
+/** @typedef {ReturnType<typeof measure>} Result */
+
 const FOLDER = at('../shared/data/openb');
 const SEEDS_MAX = 1_000;
 const FLOOR_DEFAULT = 95.2;
 const TARGET_DEFAULT = 95.4;
 const FLOOR_BELOW_FGD = 0.3;
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -52,6 +55,12 @@ export async function run({ args = [], json = false } = {}) {
   };
 }
 
+/**
+ * @param {ReturnType<typeof readNodeList>} nodes
+ * @param {string} file
+ * @param {number} seeds
+ * @param {(text: string) => void} say
+ */
 function measure(nodes, file, seeds, say) {
   const pods = readPodList(file);
   const refused = [...nodes.refused, ...pods.refused];
@@ -60,7 +69,7 @@ function measure(nodes, file, seeds, say) {
   const spent = stopwatch();
   const runs = Array.from({ length: seeds }, (_, i) => runOpenb(nodes.rows, pods.rows, i + 1));
   const allocated = runs.map((run) => run.allocated);
-  const published = PUBLISHED[trace] ?? null;
+  const published = Object.entries(PUBLISHED).find(([name]) => name === trace)?.[1] ?? null;
   const placed = spent();
   const upperBound = mean(runs.map((run) => run.upperBound()));
   const result = {
@@ -83,6 +92,7 @@ function measure(nodes, file, seeds, say) {
   return result;
 }
 
+/** @param {Result} result */
 function floorOf({ trace, published }) {
   if (trace === 'default') return FLOOR_DEFAULT;
   return published === null ? null : rounded(published.fgd - FLOOR_BELOW_FGD, 2);

@@ -17,11 +17,20 @@ import { openPlacements, placeRows } from './placement/durable-placements.mjs';
 import { median, rounded } from './placement/measure.mjs';
 import { bullmqRound, graphileRound, startRedis } from './placement/other-queues.mjs';
 
+/**
+ * @import { PlacementHouse } from './placement/durable-placements.mjs'
+ *
+ * @typedef {readonly [name: keyof Measured, work: () => Promise<number>, expected: number]} Contestant
+ * @typedef {{ readonly done: number; readonly cpu: number; readonly wall: number }} Round
+ * @typedef {{ placements: Round[]; rowsInTasks: Round[]; bullmq?: Round[]; graphile: Round[] }} Measured
+ */
+
 const ROWS_PER_CUT_TASK = 16;
 const WARM_UP = 2_000;
 const FLOOR = { ratioPerCpuSecond: 4, graphileRatio: 1 };
 const TARGET = { ratioPerCpuSecond: 10, graphileRatio: 3 };
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -38,7 +47,7 @@ export async function run({ args = [], json = false } = {}) {
   try {
     house = await openPlacements(postgres.url);
     const [sync] = await house.database.query('SHOW synchronous_commit');
-    if (sync.synchronous_commit !== 'on')
+    if (sync['synchronous_commit'] !== 'on')
       throw new Error('synchronous_commit is not on: nothing here would be durable');
     // Plans, connections and compiled code are there before anybody is counted.
     await placeRows(house, WARM_UP, 1);
@@ -46,21 +55,14 @@ export async function run({ args = [], json = false } = {}) {
     await graphileRound(postgres.url, WARM_UP);
     const measured = await interleaved(
       rounds,
-      [
-        ['placements', () => placeRows(house, tasks, 1), tasks],
-        [
-          'rowsInTasks',
-          () => placeRows(house, tasks, ROWS_PER_CUT_TASK),
-          Math.ceil(1_000 / ROWS_PER_CUT_TASK) * Math.ceil(tasks / 1_000),
-        ],
-        ...(redis === null ? [] : [['bullmq', () => bullmqRound(redis.socket, tasks), tasks]]),
-        ['graphile', () => graphileRound(postgres.url, tasks), tasks],
-      ],
+      contestants(house, postgres, redis, tasks),
       json ? () => undefined : console.log,
     );
     // The messages of accepted batches lie in the outbox: no relay runs here.
     const report = await runDoctor(house.database, { stuckAfterMs: 3_600_000 });
-    const [count] = await house.database.query('SELECT count(*)::int AS leases FROM lease WHERE ended_at IS NULL');
+    const [count] = /** @type {{ leases: number }[]} */ (
+      await house.database.query('SELECT count(*)::int AS leases FROM lease WHERE ended_at IS NULL')
+    );
     if (report.violations.length > 0)
       throw new Error(
         `the books are not right, so the time says nothing: ${JSON.stringify(report.violations.slice(0, 3))}`,
@@ -74,9 +76,44 @@ export async function run({ args = [], json = false } = {}) {
   }
 }
 
-/** A B A B: each contestant once per round, so that what else happens on the machine meets all of them. */
+/**
+ * @param {PlacementHouse} house
+ * @param {{ readonly url: string }} postgres
+ * @param {{ readonly socket: string } | null} redis
+ * @param {number} tasks
+ * @returns {Contestant[]}
+ */
+function contestants(house, postgres, redis, tasks) {
+  const cut = Math.ceil(1_000 / ROWS_PER_CUT_TASK) * Math.ceil(tasks / 1_000);
+  return [
+    ['placements', () => placeRows(house, tasks, 1), tasks],
+    ['rowsInTasks', () => placeRows(house, tasks, ROWS_PER_CUT_TASK), cut],
+    ...bullmq(redis, tasks),
+    ['graphile', () => graphileRound(postgres.url, tasks), tasks],
+  ];
+}
+
+/**
+ * Nobody, where there is no redis-server.
+ *
+ * @param {{ readonly socket: string } | null} redis
+ * @param {number} tasks
+ * @returns {Contestant[]}
+ */
+function bullmq(redis, tasks) {
+  return redis === null ? [] : [['bullmq', () => bullmqRound(redis.socket, tasks), tasks]];
+}
+
+/**
+ * A B A B: each contestant once per round, so that what else happens on the machine meets all of them.
+ *
+ * @param {number} rounds
+ * @param {readonly Contestant[]} contestants
+ * @param {(text: string) => void} say
+ */
 async function interleaved(rounds, contestants, say) {
-  const measured = new Map(contestants.map(([name]) => [name, []]));
+  /** @type {Measured} */
+  const measured = { placements: [], rowsInTasks: [], graphile: [] };
   for (let round = 1; round <= rounds; round += 1) {
     for (const [name, work, expected] of contestants) {
       const used = stopwatch();
@@ -84,26 +121,32 @@ async function interleaved(rounds, contestants, say) {
       const spent = used();
       const { cpu, wall } = spent;
       if (done !== expected) throw new Error(`${name}: ${done} done where ${expected} were expected`);
-      measured.get(name).push({ done, cpu, wall });
+      (measured[name] ??= []).push({ done, cpu, wall });
       say(`  round ${round} ${name.padEnd(12)} ${done}, ${Math.round(done / cpu)} per CPU-s: ${spentText(spent)}`);
     }
   }
   return measured;
 }
 
+/**
+ * @param {Measured} measured
+ * @param {number} leases
+ * @param {number} tasks
+ * @param {number} rounds
+ */
 function verdict(measured, leases, tasks, rounds) {
-  const rate = (name) => measured.get(name)?.map(({ done, cpu }) => done / cpu);
-  const own = rate('placements');
-  const ratio = (name) =>
-    rate(name) === undefined ? null : rounded(median(own.map((value, i) => value / rate(name)[i])));
+  const rate = (/** @type {Round[]} */ one) => one.map(({ done, cpu }) => done / cpu);
+  const own = rate(measured.placements);
+  const ratio = (/** @type {Round[]} */ one) => rounded(median(rate(one).map((value, i) => own[i] / value)));
+  const { bullmq } = measured;
   const metrics = {
-    ratioPerCpuSecond: ratio('bullmq') ?? 'skipped: no redis-server on the PATH',
-    graphileRatio: ratio('graphile'),
+    ratioPerCpuSecond: bullmq === undefined ? 'skipped: no redis-server on the PATH' : ratio(bullmq),
+    graphileRatio: ratio(measured.graphile),
     placementsPerCpuSecond: Math.round(median(own)),
-    placementsPerSecond: Math.round(median(measured.get('placements').map(({ done, wall }) => done / wall))),
-    rowsPerCpuSecondInTasksOf16: Math.round(median(measured.get('rowsInTasks').map(({ cpu }) => tasks / cpu))),
-    bullmqPerCpuSecond: rate('bullmq') === undefined ? null : Math.round(median(rate('bullmq'))),
-    graphilePerCpuSecond: Math.round(median(rate('graphile'))),
+    placementsPerSecond: Math.round(median(measured.placements.map(({ done, wall }) => done / wall))),
+    rowsPerCpuSecondInTasksOf16: Math.round(median(measured.rowsInTasks.map(({ cpu }) => tasks / cpu))),
+    bullmqPerCpuSecond: bullmq === undefined ? null : Math.round(median(rate(bullmq))),
+    graphilePerCpuSecond: Math.round(median(rate(measured.graphile))),
     leases,
     tasks,
     rounds,

@@ -19,6 +19,13 @@ import { Lru, replay, SLOTS } from './placement/replay-market.mjs';
 import { replayStreams } from './placement/replay-streams.mjs';
 import { readRequests } from './placement/replay-trace.mjs';
 
+/**
+ * @import { ColdStartsSetting, ModelRequest } from '@freehold/testing/placement'
+ * @import { Caches, Churn, Work } from './placement/replay-market.mjs'
+ * @import { TraceRequest } from './placement/replay-trace.mjs'
+ */
+/** @typedef {(text: string) => void} Say */
+
 const AZURE = at('../shared/data/azure-llm-2023/AzureLLMInferenceTrace_conv.csv.gz');
 const MOONCAKE = at('../shared/data/mooncake/conversation_trace.jsonl.gz');
 /** One slot of a usual GPU with a model of 8 billion parameters. */
@@ -46,6 +53,7 @@ const COLD_WAIT_MORE_S = 0.1;
 const FLOOR = { utilisation: 0.89, costRatio: 0.7, prefixHitRatio: 0.85, streamPrefixHitRatio: 0.85 };
 const TARGET = { utilisation: 0.93, costRatio: 0.57, prefixHitRatio: 0.95, streamPrefixHitRatio: 0.95 };
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -67,10 +75,16 @@ export async function run({ args = [], json = false } = {}) {
     if (values.trace !== undefined) throw new Error(`${missing} is not there.`);
     return { metrics: { skipped: 'no ../shared/data' }, pass: true };
   }
+  /** @type {Say} */
   const say = json ? () => undefined : console.log;
-  const [first, last] = [readRequests(files[0]), readRequests(files.at(-1))];
+  const [first, last] = [readRequests(files[0]), readRequests(files[files.length - 1])];
   for (const { line, why } of [...first.refused, ...last.refused].slice(0, 5)) say(`  line ${line} left out: ${why}`);
   const spent = stopwatch();
+  /**
+   * @template T
+   * @param {string} what
+   * @param {() => T | Promise<T>} work
+   */
   const timed = async (what, work) => {
     const used = stopwatch();
     const found = await work();
@@ -98,26 +112,45 @@ export async function run({ args = [], json = false } = {}) {
   return { metrics, floor: FLOOR, target: TARGET, pass };
 }
 
+/** @param {Pick<TraceRequest, 'prompt' | 'output'>} request */
 const serviceS = ({ prompt, output }) => prompt / PREFILL_PER_S + Math.max(1, output) / DECODE_PER_S;
 
-/** The trace laid over itself until it asks for so much of the fleet, at the second. */
+/**
+ * The trace laid over itself until it asks for so much of the fleet, at the second.
+ *
+ * @param {readonly TraceRequest[]} requests
+ * @param {number} offered
+ * @param {number} nodes
+ */
 function loaded(requests, offered, nodes, slots = SLOTS) {
-  const spanS = requests.at(-1).atS;
+  const spanS = requests[requests.length - 1].atS;
   const up = CHURN.upS / (CHURN.upS + CHURN.downS);
   const wanted = offered * nodes * slots * up * spanS;
   const once = requests.reduce((sum, one) => sum + serviceS(one), 0);
   const copies = Math.max(1, Math.round(wanted / once));
   const slower = wanted / (once * copies);
+  /** @type {Work[]} */
   const work = [];
   for (let copy = 0; copy < copies; copy += 1)
     for (const one of requests)
-      work.push({ atS: (one.atS + (copy * spanS) / copies) % spanS, serviceS: serviceS(one) * slower, blocks: null });
+      work.push({
+        ...one,
+        atS: (one.atS + (copy * spanS) / copies) % spanS,
+        serviceS: serviceS(one) * slower,
+        blocks: null,
+      });
   return work.sort((a, b) => a.atS - b.atS);
 }
 
-/** G8: both loads that PLACEMENT.md names. Nodes die once an hour and stay away for five minutes. */
+/**
+ * G8: both loads that PLACEMENT.md names. Nodes die once an hour and stay away for five minutes.
+ *
+ * @param {readonly TraceRequest[]} requests
+ * @param {number} seeds
+ * @param {Say} say
+ */
 function busy(requests, seeds, say) {
-  const at = (offered) => {
+  const at = (/** @type {number} */ offered) => {
     const work = loaded(requests, offered, NODES);
     const runs = Array.from({ length: seeds }, (_, i) => replay({ work, nodes: NODES, churn: CHURN, seed: i + 1 }));
     say(`  offered ${offered}: ${runs.map(({ utilisation }) => (100 * utilisation).toFixed(2)).join(' ')} % busy`);
@@ -126,10 +159,17 @@ function busy(requests, seeds, say) {
   return { utilisation: at(1.05), offered: 1.05, utilisationAt95: at(0.95), nodes: NODES, slotsPerNode: SLOTS };
 }
 
-/** G11: the smallest fleet of each kind that keeps the wait short, paid for every second that it is up. */
+/**
+ * G11: the smallest fleet of each kind that keeps the wait short, paid for every second that it is up.
+ *
+ * @param {readonly TraceRequest[]} requests
+ * @param {number} seeds
+ * @param {number} spotPrice
+ * @param {Say} say
+ */
 function cost(requests, seeds, spotPrice, say) {
   const work = loaded(requests, 0.8, NODES);
-  const fleet = (churn, seed) => {
+  const fleet = (/** @type {Churn | null} */ churn, /** @type {number} */ seed) => {
     let [low, high] = [1, 4 * NODES];
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -152,15 +192,22 @@ function cost(requests, seeds, spotPrice, say) {
   };
 }
 
-/** G12: beside a router that sees one cache as large as all of them together, and so loses nothing to where things are. */
+/**
+ * G12: beside a router that sees one cache as large as all of them together, and so loses nothing to where things are.
+ *
+ * @param {readonly TraceRequest[]} requests
+ * @param {Say} say
+ */
 function prefixes(requests, say) {
   if (requests.every(({ blocks }) => blocks === null)) return { prefixHitRatio: 'skipped: no hash_ids in this trace' };
+  /** @type {Caches} */
   const caches = {
     blocks: CACHE_BLOCKS,
     tokensPerBlock: TOKENS_PER_BLOCK,
     serviceS: (hits, one) => serviceS({ ...one, prompt: Math.max(0, one.prompt - hits * TOKENS_PER_BLOCK) }),
   };
-  const own = replay({ work: requests, nodes: CACHE_NODES, caches });
+  const work = requests.map((one) => ({ ...one, serviceS: serviceS(one) }));
+  const own = replay({ work, nodes: CACHE_NODES, caches });
   const whole = new Lru(CACHE_BLOCKS * CACHE_NODES);
   let most = 0;
   let all = 0;
@@ -190,28 +237,35 @@ function prefixes(requests, say) {
  * G12: the same requests for the same models, once by the scheduler's own placement, once only where the model is loaded. Then with a
  * turn in the middle, from which on the least wanted models are the most wanted ones, and nodes hold what was right before; and
  * then with bursts of requests for one model.
+ *
+ * @param {readonly TraceRequest[]} requests
+ * @param {Say} say
  */
 async function coldStarts(requests, say) {
   const some = requests.slice(0, MODEL_REQUESTS);
   const timed = loaded(some, MODELS_OFFERED, MODEL_NODES, LEASES_AHEAD);
   const fleet = { nodes: MODEL_NODES, ...MODELS };
-  const play = async (what, work, knownUntilS) => {
-    const run = (policy, of = work) => replayColdStarts({ work: of, ...fleet, knownUntilS, policy });
+  /**
+   * @param {string} what
+   * @param {readonly ModelRequest[]} work
+   * @param {{ readonly knownUntilS?: number }} [known]
+   */
+  const play = async (what, work, known = {}) => {
+    const run = (/** @type {ColdStartsSetting['policy']} */ policy) =>
+      replayColdStarts({ work, ...fleet, ...known, policy });
     const [own, warm] = [await run('priced'), await run('warm-only')];
     say(
       `  ${MODELS.models} models${what}: p99 of the wait ${own.waitP99S.toFixed(2)} s with ${own.colds} cold starts; ${warm.waitP99S.toFixed(2)} s only where they are loaded`,
     );
     return { own, warm };
   };
-  const turnAtS = timed.at(-1).atS / 2;
+  const turnAtS = timed[timed.length - 1].atS / 2;
   const even = withModels(timed, MODELS.models, 1);
   const beside = withModels(loaded(some, BURSTS_BESIDE, MODEL_NODES, LEASES_AHEAD), MODELS.models, 1);
   const steady = await play('', even);
-  const turned = await play(
-    ', demand turned over in the middle',
-    withModels(timed, MODELS.models, 1, turnAtS),
-    turnAtS,
-  );
+  const turned = await play(', demand turned over in the middle', withModels(timed, MODELS.models, 1, turnAtS), {
+    knownUntilS: turnAtS,
+  });
   const bursts = await play(', bursts of requests for one', withBursts(beside, BURSTS, 1));
   const unpriced = await replayColdStarts({ work: even.slice(0, UNPRICED_REQUESTS), ...fleet, policy: 'unpriced' });
   return {

@@ -9,10 +9,17 @@ import { SigningPool } from '@freehold/chain';
 import { recoverAddress, toHex } from 'viem';
 import { sign } from 'viem/accounts';
 
+/**
+ * @import { Hex } from 'viem'
+ *
+ * @typedef {{ readonly privateKey: Hex; readonly hash: Hex }} Digest
+ */
+
 const DIGESTS = 400;
 const ROUNDS = 5;
 const WORKERS = Math.min(2, availableParallelism());
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ json = false } = {}) {
   const pool = new SigningPool(WORKERS);
   try {
@@ -22,8 +29,10 @@ export async function run({ json = false } = {}) {
       hash: toHex(randomBytes(32)),
     }));
     const signatures = await checked(pool, work);
+    /** @type {Record<string, number[]>} */
     const seconds = { viemSign: [], poolSign: [], viemRecover: [], poolRecover: [] };
-    const busy = { poolSign: 0, poolRecover: 0 };
+    /** Milliseconds of the event loop. @type {Record<string, number>} */
+    const busy = {};
     const roads = {
       viemSign: () => inTurn(work, ({ privateKey, hash }) => sign({ hash, privateKey, to: 'hex' })),
       poolSign: () => Promise.all(work.map(({ privateKey, hash }) => pool.sign(privateKey, hash))),
@@ -37,10 +46,10 @@ export async function run({ json = false } = {}) {
         const from = performance.now();
         await road();
         seconds[name].push((performance.now() - from) / 1_000);
-        if (name in busy) busy[name] += performance.eventLoopUtilization(loop).active;
+        busy[name] = (busy[name] ?? 0) + performance.eventLoopUtilization(loop).active;
       }
     }
-    const us = (name) => (median(seconds[name]) / DIGESTS) * 1e6;
+    const us = (/** @type {keyof typeof roads} */ name) => (median(seconds[name]) / DIGESTS) * 1e6;
     const metrics = {
       signRatio: round(us('viemSign') / us('poolSign')),
       recoverRatio: round(us('viemRecover') / us('poolRecover')),
@@ -49,8 +58,8 @@ export async function run({ json = false } = {}) {
       viemRecoverUs: round(us('viemRecover')),
       poolRecoverUs: round(us('poolRecover')),
       // What of it the event loop had to do itself: sending the tasks, hearing the answers.
-      loopSignUs: round((busy.poolSign / ROUNDS / DIGESTS) * 1_000),
-      loopRecoverUs: round((busy.poolRecover / ROUNDS / DIGESTS) * 1_000),
+      loopSignUs: round((busy['poolSign'] / ROUNDS / DIGESTS) * 1_000),
+      loopRecoverUs: round((busy['poolRecover'] / ROUNDS / DIGESTS) * 1_000),
       workers: WORKERS,
     };
     if (!json) console.log(`${DIGESTS} digests of ${DIGESTS} keys, ${ROUNDS} rounds, medians`);
@@ -61,7 +70,12 @@ export async function run({ json = false } = {}) {
   }
 }
 
-/** The signatures, once both roads agree on all of them and on who made them. */
+/**
+ * The signatures, once both roads agree on all of them and on who made them.
+ *
+ * @param {SigningPool} pool
+ * @param {readonly Digest[]} work
+ */
 async function checked(pool, work) {
   const expected = await inTurn(work, ({ privateKey, hash }) => sign({ hash, privateKey, to: 'hex' }));
   const signatures = await Promise.all(work.map(({ privateKey, hash }) => pool.sign(privateKey, hash)));
@@ -75,16 +89,23 @@ async function checked(pool, work) {
   return expected;
 }
 
+/**
+ * @template T, R
+ * @param {readonly T[]} items
+ * @param {(item: T, i: number) => Promise<R>} one
+ */
 async function inTurn(items, one) {
   const results = [];
   for (const [i, item] of items.entries()) results.push(await one(item, i));
   return results;
 }
 
+/** @param {readonly number[]} values */
 function median(values) {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
+/** @param {number} value */
 function round(value) {
   return Math.round(value * 100) / 100;
 }

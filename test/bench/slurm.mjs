@@ -17,12 +17,15 @@ import { openPlacements, placeRows } from './placement/durable-placements.mjs';
 import { median, rounded } from './placement/measure.mjs';
 import { missingPrograms, slurmRound, slurmVersion } from './placement/slurm-cluster.mjs';
 
+/** @typedef {Awaited<ReturnType<typeof measure>>} Measured */
+
 const SIZES = [500, 5_000];
 const GPUS = 8;
 const FLOOR = { ratio500: 5, ratio5000: 50 };
 const TARGET = { ratio500: 20, ratio5000: 200 };
 const WARM_UP_TASKS = 1_000;
 
+/** @param {import('../../scripts/bench.mjs').BenchOptions} [options] */
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
@@ -55,6 +58,10 @@ export async function run({ args = [], json = false } = {}) {
   }
 }
 
+/**
+ * @param {string} url
+ * @param {{ nodes: number; rounds: number; tasks: number; limitS: number; say: (text: string) => void }} size
+ */
 async function measure(url, { nodes, rounds, tasks, limitS, say }) {
   const database = await temporaryDatabase(url);
   const house = await openPlacements(database.url, { nodes, gpus: GPUS, shareMilli: 1_000 });
@@ -68,13 +75,15 @@ async function measure(url, { nodes, rounds, tasks, limitS, say }) {
       const done = await placeRows(house, tasks, 1, held);
       const cpu = cpuSecondsOfTree() - cpuBefore;
       if (done !== tasks) throw new Error(`${done} tasks leased where ${tasks} were expected`);
-      own.push({ rate: done / cpu, cpu, wall: (performance.now() - wallBefore) / 1_000 });
+      const wall = (performance.now() - wallBefore) / 1_000;
+      own.push({ rate: done / cpu, cpu, wall });
       const theirs = await slurmRound({ nodes, gpus: GPUS, tasks, limitS });
       if (theirs.placed === 0) throw new Error(`Slurm placed nothing on ${nodes} nodes within ${limitS} s`);
-      slurm.push({ ...theirs, rate: theirs.placed / Math.max(theirs.cpu, 0.01) });
+      const rate = theirs.placed / Math.max(theirs.cpu, 0.01);
+      slurm.push({ ...theirs, rate });
       say(
-        `  ${nodes} nodes, round ${round}: ours ${done} in ${own.at(-1).wall.toFixed(2)} s, ${cpu.toFixed(2)} CPU-s: ${Math.round(own.at(-1).rate)} per CPU-s; ` +
-          `Slurm ${theirs.placed} in ${theirs.wall.toFixed(2)} s, slurmctld ${theirs.cpu.toFixed(2)} CPU-s: ${Math.round(slurm.at(-1).rate)} per CPU-s (munged ${theirs.mungeCpu.toFixed(2)} beside)`,
+        `  ${nodes} nodes, round ${round}: ours ${done} in ${wall.toFixed(2)} s, ${cpu.toFixed(2)} CPU-s: ${Math.round(done / cpu)} per CPU-s; ` +
+          `Slurm ${theirs.placed} in ${theirs.wall.toFixed(2)} s, slurmctld ${theirs.cpu.toFixed(2)} CPU-s: ${Math.round(rate)} per CPU-s (munged ${theirs.mungeCpu.toFixed(2)} beside)`,
       );
     }
     const report = await runDoctor(house.database);
@@ -89,7 +98,12 @@ async function measure(url, { nodes, rounds, tasks, limitS, say }) {
   }
 }
 
+/**
+ * @param {readonly Measured[]} measured
+ * @param {{ rounds: number; tasks: number; slurm: string }} beside
+ */
 function verdict(measured, beside) {
+  /** @type {Record<string, number>} */
   const metrics = {};
   for (const { nodes, own, slurm } of measured)
     metrics[`ratio${nodes}`] = rounded(median(own.map(({ rate }, i) => rate / slurm[i].rate)), 1);

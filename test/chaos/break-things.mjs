@@ -35,7 +35,7 @@ export async function breakThings({ house, db, random, profile, say, inTime }) {
     ...Array(profile.databaseCrashes).fill('crash'),
   ]);
   // Before a scheduler was killed for the first time, an absence takes no longer than a lease.
-  if (profile.calmAbsences) steps.sort((a, b) => (a === 'absence') - (b === 'absence'));
+  if (profile.calmAbsences) steps.sort((a, b) => Number(a === 'absence') - Number(b === 'absence'));
   const stepsInAll = steps.length;
   const order = random.shuffled(FAILPOINTS);
   let armed = 0;
@@ -127,6 +127,6 @@ async function nextEpoch({ house, db, done, say }) {
     await passChainTime(house, EPOCH_SECONDS);
     done.epochs += 1;
   } catch (error) {
-    say(`the chain's clock did not move: ${error.message}`);
+    say(`the chain's clock did not move: ${error instanceof Error ? error.message : String(error)}`);
   }
 }

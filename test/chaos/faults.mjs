@@ -80,7 +80,11 @@ export class Targets {
     this.#watchScheduler();
   }
 
-  /** A shuffled deck, dealt again when it is empty: every process has its turn under every seed. Null while all are away. */
+  /**
+   * A shuffled deck, dealt again when it is empty: every process has its turn under every seed. Null while all are away.
+   *
+   * @param {(name: string) => boolean} [among]
+   */
   next(among = () => true) {
     const names = ['scheduler', 'api', ...this.#house.nodes.keys()];
     if (this.#away.size >= names.length * AWAY_SHARE) return null;
@@ -261,7 +265,7 @@ async function rpc(house, method, params) {
     body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
     signal: AbortSignal.timeout(10_000),
   });
-  const { result, error } = await response.json();
+  const { result, error } = /** @type {{ result?: unknown; error?: { message: string } }} */ (await response.json());
   if (error !== undefined) throw new Error(`${method}: ${error.message}`);
   return result;
 }

@@ -75,9 +75,9 @@ const house = await House.open({
   httpPort: 0,
   fresh: false,
   say,
-  databaseUrl: process.env.DATABASE_URL,
-  redisUrl: process.env.REDIS_URL,
-  rpcUrl: process.env.RPC_URL,
+  databaseUrl: process.env['DATABASE_URL'],
+  redisUrl: process.env['REDIS_URL'],
+  rpcUrl: process.env['RPC_URL'],
 });
 house.closeOnSignals();
 const db = new pg.Pool({ connectionString: house.databaseUrl, max: 4, connectionTimeoutMillis: 2_000 });
@@ -88,18 +88,18 @@ let summary;
 try {
   summary = await run();
 } catch (error) {
-  summary = { seed, pass: false, fault: String(error?.stack ?? error) };
+  summary = { seed, pass: false, fault: error instanceof Error ? error.stack : String(error) };
 } finally {
   await db.end();
   await house.close();
   if (values.keep || summary?.pass !== true) say(`data and logs: ${dataDir}`);
   else rmSync(dataDir, { recursive: true, force: true });
 }
-summary.seconds = Number(((performance.now() - startMs) / 1_000).toFixed(1));
-if (values.set.length > 0) summary.changed = changed;
-for (const fault of summary.faults ?? []) say(`FAULT: ${fault}`);
+const seconds = Number(((performance.now() - startMs) / 1_000).toFixed(1));
+const told = { ...summary, seconds, ...(values.set.length > 0 ? { changed } : {}) };
+for (const fault of ('faults' in summary ? summary.faults : undefined) ?? []) say(`FAULT: ${fault}`);
 // What failed may have left the load waiting for a house that is closed.
-process.stdout.write(`${JSON.stringify(summary)}\n`, () => process.exit(summary.pass ? 0 : 1));
+process.stdout.write(`${JSON.stringify(told)}\n`, () => process.exit(summary.pass ? 0 : 1));
 
 async function run() {
   await house.startCoordinator(BEFORE_ACCEPTANCE);

@@ -33,7 +33,8 @@ export class ExitCommands {
       if (refused !== undefined) throw new Error(`${name} was refused: ${refused.why}`);
       if (out.code === 0) return out;
       const until = Math.max(...waits.map((wait) => Number(wait.until)));
-      const { timestamp } = await rpc(this.#rpcUrl, 'eth_getBlockByNumber', ['latest', false]);
+      const block = await rpc(this.#rpcUrl, 'eth_getBlockByNumber', ['latest', false]);
+      const { timestamp } = /** @type {{ timestamp: string }} */ (block);
       await rpc(this.#rpcUrl, 'evm_increaseTime', [Math.max(1, until - Number(timestamp) + 1)]);
       await rpc(this.#rpcUrl, 'anvil_mine', ['0x1']);
     }
@@ -65,7 +66,7 @@ export class ExitCommands {
       execFile(
         process.execPath,
         [CLI, ...words, ...flags],
-        { cwd, env: { PATH: process.env.PATH } },
+        { cwd, env: { PATH: process.env['PATH'] } },
         (error, out, err) => resolve({ code: error?.code ?? 0, stdout: out, stderr: err }),
       ),
     );
@@ -110,7 +111,9 @@ export async function rpc(rpcUrl, method, params) {
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
   });
-  const { result: answer, error } = await response.json();
+  const { result: answer, error } = /** @type {{ result?: unknown; error?: { message: string } }} */ (
+    await response.json()
+  );
   if (error !== undefined) throw new Error(`${method}: ${error.message}`);
   return answer;
 }

@@ -16,6 +16,11 @@ import { batchLines, submitBatch } from '../chaos/job.mjs';
 import { ExitCommands, homeOf, receiptsOf, rpc } from './exit-commands.mjs';
 import { SecondOperator } from './second-operator.mjs';
 
+/**
+ * @import { Hex } from 'viem'
+ * @import { RunningNode } from '../../apps/devnet/dist/house/house.js'
+ */
+
 const ROWS = 200;
 const RECEIPTS_MIN = 2;
 /** Against hanging only. */
@@ -23,7 +28,7 @@ const WORK_LIMIT_MS = 90_000;
 const DEPOSIT = 1_000_000_000n;
 
 const startMs = performance.now();
-const say = (text) =>
+const say = (/** @type {string} */ text) =>
   process.stderr.write(`[${((performance.now() - startMs) / 1_000).toFixed(1).padStart(6)} s] ${text}\n`);
 const folder = mkdtempSync(join(tmpdir(), 'freehold-exit-'));
 const dataDir = join(folder, 'first');
@@ -45,14 +50,14 @@ try {
   const problems = [...finished.problems, ...left.problems];
   result = { pass: problems.length === 0, problems, rows: ROWS, ...finished.facts, ...left.facts, runs: commands.runs };
 } catch (error) {
-  result = { pass: false, fault: String(error?.stack ?? error) };
+  result = { pass: false, fault: error instanceof Error ? error.stack : String(error) };
 } finally {
   await second?.close();
   await house.close();
   rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
 }
-result.seconds = Number(((performance.now() - startMs) / 1_000).toFixed(1));
-console.log(JSON.stringify(result));
+const seconds = Number(((performance.now() - startMs) / 1_000).toFixed(1));
+console.log(JSON.stringify({ ...result, seconds }));
 process.exitCode = result.pass ? 0 : 1;
 
 /** The batch runs until every node has been promised money for some of its rows. */
@@ -81,15 +86,21 @@ async function workUntilVouchers() {
   return batch;
 }
 
-/** Nothing of the operator remains; nodes stop as well, so that only what lies on their disks can help them. */
+/**
+ * Nothing of the operator remains; nodes stop as well, so that only what lies on their disks can help them.
+ *
+ * @param {readonly RunningNode[]} nodes
+ */
 async function destroyOperator(nodes) {
-  for (const name of ['scheduler', 'api', ...nodes.map(({ name: node }) => node)]) house.child(name).killNow();
+  for (const name of ['scheduler', 'api', ...nodes.map(({ name: node }) => node)]) house.child(name)?.killNow();
+  if (house.postgres === null) throw new Error("the database is not the house's own");
   await house.postgres.stop('kill');
   for (const entry of ['postgres', 'objects', 'coordinator.key', 'market.json'])
     rmSync(join(dataDir, entry), { recursive: true, force: true, maxRetries: 5 });
   say('api, scheduler, database, object store and the coordinator’s key are gone');
 }
 
+/** @param {string} batch */
 function commandsFor(batch) {
   const { chainId, escrow, book } = house.chain;
   const { order } = JSON.parse(readFileSync(join(dataDir, 'requester.json'), 'utf8'));
@@ -104,9 +115,15 @@ function commandsFor(batch) {
   return new ExitCommands({ rpcUrl: house.rpcUrl, words, say });
 }
 
-/** Every provider cashes the old book to the unit, and the requester has the rest of its deposit back. */
+/**
+ * Every provider cashes the old book to the unit, and the requester has the rest of its deposit back.
+ *
+ * @param {readonly { readonly home: string }[]} homes
+ * @param {ExitCommands} commands
+ */
 async function everybodyLeaves(homes, commands) {
-  const { token } = house.chain;
+  const token = /** @type {Hex} */ (house.chain.token);
+  /** @type {{ home: string; address: Hex; receipts: number; promised: bigint; paid: bigint }[]} */
   const providers = [];
   for (const { home } of homes) {
     const receipts = receiptsOf(join(home, '.freehold/node'));
@@ -118,14 +135,15 @@ async function everybodyLeaves(homes, commands) {
       throw new Error(`a node without gas was not told what it needs: ${JSON.stringify(poor)}`);
     await rpc(house.rpcUrl, 'anvil_setBalance', [address, '0xde0b6b3a7640000']);
     await commands.run('node cashout --rpc URL --dry-run', home, 3);
-    providers.push({ home, address, receipts: receipts.length, promised });
+    providers.push({ home, address, receipts: receipts.length, promised, paid: 0n });
   }
   // The book dies once, for all of them; then everybody waits for the same notice.
   for (const { home } of providers) await commands.untilDone('node cashout --rpc URL', home);
   for (const provider of providers) provider.paid = await tokenBalance(house.rpcUrl, token, provider.address);
+  /** @type {{ walletKey: Hex }} */
   const { walletKey } = JSON.parse(readFileSync(join(dataDir, 'requester.json'), 'utf8'));
   await commands.untilDone('order refund', providers[0].home);
-  const refunded = await tokenBalance(house.rpcUrl, token, addressOfKey(walletKey));
+  const refunded = await tokenBalance(house.rpcUrl, token, /** @type {Hex} */ (addressOfKey(walletKey)));
   const expected = DEPOSIT - providers.reduce((sum, { promised }) => sum + promised, 0n);
   const problems = providers
     .filter(({ promised, paid }) => promised !== paid || promised === 0n)

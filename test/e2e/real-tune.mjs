@@ -53,7 +53,7 @@ async function run(steps) {
       });
     return await tune(new OpenAI({ baseURL: house.baseURL, apiKey: house.requester.apiKey }), steps);
   } catch (error) {
-    return { pass: false, fault: String(error?.stack ?? error) };
+    return { pass: false, fault: error instanceof Error ? error.stack : String(error) };
   } finally {
     await house.close();
     rmSync(dataDir, { recursive: true, force: true, maxRetries: 5 });
@@ -94,8 +94,8 @@ async function tune(client, steps) {
     cap: quote.cap,
     seconds: job.seconds,
     ...(await lossesOf(client, job)),
+    ...(job.status === 'succeeded' ? { answer: await useAndDelete(client, job.fine_tuned_model) } : {}),
   };
-  if (job.status === 'succeeded') facts.answer = await useAndDelete(client, job.fine_tuned_model);
   return { pass: problemsOf(facts).length === 0, problems: problemsOf(facts), ...facts };
 }
 

@@ -25,7 +25,14 @@ const SEGMENTS = 3;
 const EXAMPLES = 20;
 const MEMORY_MIB = 4_096;
 const never = new AbortController().signal;
-const sha256Of = (path) => createHash('sha256').update(readFileSync(path)).digest('hex');
+/**
+ * @import { TrainedStep, TrainingFiles } from '@freehold/market'
+ * @import { TrainingPlan } from '@freehold/protocol'
+ *
+ * @typedef {Awaited<ReturnType<typeof trainedBy>>} Trained
+ */
+
+const sha256Of = (/** @type {string} */ path) => createHash('sha256').update(readFileSync(path)).digest('hex');
 
 const folder = mkdtempSync(join(tmpdir(), 'freehold-bits-'));
 try {
@@ -40,10 +47,11 @@ try {
     batch: { examples: 2 },
     segmentSteps: STEPS / SEGMENTS,
   };
+  /** @type {Trained[]} */
   const runs = [];
   for (const command of [process.execPath, ...process.argv.slice(2)]) {
-    const run = await trainedBy(command.split(' '), plan, { base, data, folder: join(folder, String(runs.length)) });
-    console.error(`${run.node}: ${run.states.at(-1).slice(0, 16)}… in ${run.seconds} s`);
+    const run = await trainedBy(command, plan, { base, data, folder: join(folder, String(runs.length)) });
+    console.error(`${run.node}: ${run.states[run.states.length - 1].slice(0, 16)}… in ${run.seconds} s`);
     runs.push(run);
   }
   const same = runs.every(({ bits }) => bits === runs[0].bits);
@@ -53,8 +61,15 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** What this Node calls itself, and sha256 over all that it trained. */
-async function trainedBy([command, ...before], plan, files) {
+/**
+ * What this Node calls itself, and sha256 over all that it trained.
+ *
+ * @param {string} words
+ * @param {TrainingPlan} plan
+ * @param {TrainingFiles} files
+ */
+async function trainedBy(words, plan, files) {
+  const [command, ...before] = words.split(' ');
   mkdirSync(files.folder);
   const about = 'process.stdout.write(`Node ${process.version}, V8 ${process.versions.v8}, ${process.arch}`)';
   const node = execFileSync(command, [...before, '-e', about], { encoding: 'utf8' });
@@ -62,7 +77,9 @@ async function trainedBy([command, ...before], plan, files) {
   const from = performance.now();
   try {
     const { initialState } = await trainer.plan(plan, files, never);
-    const [states, told] = [[initialState], []];
+    const states = [initialState];
+    /** @type {(TrainedStep | string)[]} */
+    const told = [];
     await trainer.run(
       { from: 0, to: SEGMENTS, checkpoint: null },
       {

@@ -61,7 +61,7 @@ export class SecondOperator {
   async #outputOf(batch) {
     const deadline = performance.now() + WORK_LIMIT_MS;
     for (;;) {
-      const { status, output_file_id: file } = await this.#json(`/batches/${batch}`);
+      const { status, output_file_id: file } = await this.#batch(batch);
       if (status === 'completed') {
         const response = await this.#get(`/files/${file}/content`);
         return await response.text();
@@ -78,8 +78,13 @@ export class SecondOperator {
     return response;
   }
 
-  async #json(path) {
-    return (await this.#get(path)).json();
+  /**
+   * @param {string} id
+   * @returns {Promise<import('openai').OpenAI.Batch>}
+   */
+  async #batch(id) {
+    const response = await this.#get(`/batches/${id}`);
+    return /** @type {import('openai').OpenAI.Batch} */ (await response.json());
   }
 
   async #judge({ work, homes, rows, done, rest, settled }) {

@@ -2,11 +2,20 @@ import { readFileSync } from 'node:fs';
 import { referenceTrainer } from '@freehold/runtime';
 import { segmentsOf } from '@freehold/protocol';
 
+/**
+ * @import { TrainedSegment, TrainedStep, TrainingFiles } from '@freehold/market'
+ * @import { TrainingPlan } from '@freehold/protocol'
+ */
+
 /** Of /proc/PID/stat: Linux counts processor time in hundredths of a second everywhere. */
 const TICKS_PER_SECOND = 100;
 const never = new AbortController().signal;
 
-/** Processor time of a process in seconds; NaN where the system does not show it. */
+/**
+ * Processor time of a process in seconds; NaN where the system does not show it.
+ *
+ * @param {number | undefined} pid
+ */
 export function processorSeconds(pid) {
   try {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
@@ -20,6 +29,9 @@ export function processorSeconds(pid) {
 /**
  * The whole of a fine-tune with nothing between: a trainer's process from its start to its exported adapter, as `node` runs it.
  *
+ * @param {TrainingPlan} plan
+ * @param {TrainingFiles} files
+ * @param {(step: TrainedStep) => void} [onStep]
  * @returns steps' figures (`seconds`, `processor`) beside those of the whole process (`wholeSeconds`, `wholeProcessor`).
  */
 export async function trainDirectly(plan, files, onStep = () => undefined) {
@@ -29,9 +41,11 @@ export async function trainDirectly(plan, files, onStep = () => undefined) {
     await trainer.plan(plan, files, never);
     const from = performance.now();
     const processorBefore = processorSeconds(trainer.pid);
+    /** @type {number[]} */
     const losses = [];
     let tokens = 0;
-    let last;
+    /** @type {TrainedSegment['checkpoint'][]} */
+    const written = [];
     await trainer.run(
       { from: 0, to: segmentsOf(plan), checkpoint: null },
       {
@@ -40,13 +54,14 @@ export async function trainDirectly(plan, files, onStep = () => undefined) {
           losses.push(step.loss);
           onStep(step);
         },
-        onSegment: (segment) => (last = segment.checkpoint),
+        onSegment: (segment) => written.push(segment.checkpoint),
       },
       never,
     );
     const seconds = (performance.now() - from) / 1000;
     const processor = processorSeconds(trainer.pid) - processorBefore;
-    const { files: written } = await trainer.export(last.path, 'gguf-lora', never);
+    const last = written[written.length - 1];
+    const { files: exported } = await trainer.export(last.path, 'gguf-lora', never);
     return {
       tokens,
       losses,
@@ -55,7 +70,7 @@ export async function trainDirectly(plan, files, onStep = () => undefined) {
       wholeSeconds: (performance.now() - begun) / 1000,
       wholeProcessor: processorSeconds(trainer.pid),
       segmentBytes: last.bytes,
-      adapter: written[0],
+      adapter: exported[0],
     };
   } finally {
     await trainer.close();

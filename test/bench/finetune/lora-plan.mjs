@@ -5,9 +5,20 @@ import { MODEL_ID, teachingItems } from '../../../models/freehold-tiny/index.mjs
 /** More are drawn than wanted: the corpus also teaches raw bytes, as half surrogates, which are no text for an API. */
 const SPARE = 50;
 
+/** @import { TrainingPlan } from '@freehold/protocol' */
+
 /**
- * @param base, data sha-256 of the weights and of the file, in hex.
- * @param rank Of the adapter; it is scaled by twice that.
+ * @param {object} wish
+ * @param {string} wish.base sha-256 of the weights, in hex; `data`: of the file.
+ * @param {string} wish.data
+ * @param {number} wish.rank Of the adapter; it is scaled by twice that.
+ * @param {number} wish.learningRate
+ * @param {number} wish.warmupSteps
+ * @param {number} wish.examples In a batch.
+ * @param {number} wish.seed
+ * @param {number} wish.steps
+ * @param {number} wish.segmentSteps
+ * @returns {TrainingPlan}
  */
 export function loraPlan({ base, data, rank, learningRate, warmupSteps, examples, seed, steps, segmentSteps }) {
   return {
@@ -34,11 +45,25 @@ export function loraPlan({ base, data, rank, learningRate, warmupSteps, examples
   };
 }
 
-/** Lines of a file to train on. @param answer What the assistant says, of what is expected. */
+/**
+ * Not half a character.
+ *
+ * @param {string} content
+ */
+export const isText = (content) => !/\p{Surrogate}/u.test(content);
+
+/**
+ * Lines of a file to train on.
+ *
+ * @param {object} wish
+ * @param {number} wish.count
+ * @param {number | string} [wish.seed]
+ * @param {(expected: string) => string} [wish.answer] What the assistant says, of what is expected.
+ */
 export function trainingLines({ count, seed, answer = (expected) => expected }) {
   return teachingItems({ count: count + SPARE, ...(seed === undefined ? {} : { seed }) })
     .map(({ messages, expected }) => [...messages, { role: 'assistant', content: answer(expected) }])
-    .filter((messages) => messages.every(({ content }) => content.isWellFormed()))
+    .filter((messages) => messages.every(({ content }) => isText(content)))
     .slice(0, count)
     .map((messages) => JSON.stringify({ messages }));
 }

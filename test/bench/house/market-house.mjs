@@ -4,7 +4,21 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { House } from '../../../apps/devnet/dist/house/house.js';
 
-/** A market on a folder of its own, for as long as `work` takes: embedded services, the coordinator's processes, nodes. */
+/**
+ * @import { NodeSpec } from '../../../apps/devnet/dist/house/house.js'
+ *
+ * @typedef {{ readonly house: House; readonly db: pg.Pool; readonly dataDir: string }} OpenHouse
+ * @typedef {Record<string, number>} MsByPart
+ * @typedef {Map<number, { parent: number; ms: number; command: string }>} Processes
+ */
+
+/**
+ * A market on a folder of its own, for as long as `work` takes: embedded services, the coordinator's processes, nodes.
+ *
+ * @template T
+ * @param {{ readonly nodes: readonly NodeSpec[]; readonly say: (text: string) => void }} options
+ * @param {(open: OpenHouse) => Promise<T>} work
+ */
 export async function withHouse({ nodes, say }, work) {
   const dataDir = mkdtempSync(join(tmpdir(), 'freehold-bench-'));
   const house = await House.open({ dataDir, httpPort: 0, fresh: false, say });
@@ -22,6 +36,7 @@ export async function withHouse({ nodes, say }, work) {
 
 /** Milliseconds of processor time so far of each part of the house below this process; engines by whose they are. */
 export function cpuMsByPart() {
+  /** @type {Processes} */
   const processes = new Map();
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
     try {
@@ -37,6 +52,7 @@ export function cpuMsByPart() {
       // The process ended between the listing and the reading.
     }
   }
+  /** @type {MsByPart} */
   const parts = {};
   for (const [pid, { ms }] of processes) {
     const part = partOf(pid, processes);
@@ -45,7 +61,13 @@ export function cpuMsByPart() {
   return parts;
 }
 
-/** Null for what is not below this process. */
+/**
+ * Null for what is not below this process.
+ *
+ * @param {number} pid
+ * @param {Processes} processes
+ * @returns {string | null}
+ */
 function partOf(pid, processes) {
   if (pid === process.pid) return 'client';
   const known = processes.get(pid);
@@ -59,6 +81,10 @@ function partOf(pid, processes) {
   return /anvil/.test(known.command) ? 'chain' : parent;
 }
 
+/**
+ * @param {Iterable<number>} values
+ * @param {number} share
+ */
 export function percentile(values, share) {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];

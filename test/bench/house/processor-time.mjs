@@ -1,5 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
+/** @typedef {ReturnType<ReturnType<typeof stopwatch>>} Spent */
+
 /** CPU-seconds (user + system, children that ended included) of this process and everything below it. */
 export function cpuSecondsOfTree() {
   return [...cpuSecondsByCommand().values()].reduce((sum, seconds) => sum + seconds, 0);
@@ -11,6 +13,7 @@ export function cpuSecondsByCommand() {
   let read = ticksOfAll();
   for (let again = 0; read.hasLost && again < READINGS_MAX; again += 1) read = ticksOfAll();
   const { stats } = read;
+  /** @type {Map<string, number>} */
   const seconds = new Map();
   for (const [pid, { command, ticks }] of stats) {
     for (let at = pid; at > 1; at = stats.get(at)?.parent ?? 0) {
@@ -26,6 +29,7 @@ export function cpuSecondsByCommand() {
 const READINGS_MAX = 20;
 
 function ticksOfAll() {
+  /** @type {Map<number, { command: string; parent: number; ticks: number }>} */
   const stats = new Map();
   let hasLost = false;
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
@@ -50,21 +54,31 @@ export function stopwatch() {
   const [cpuBefore, before] = [cpuSecondsByCommand(), performance.now()];
   return () => {
     const wall = (performance.now() - before) / 1_000;
-    const spent = [...cpuSecondsByCommand()].map(([command, cpu]) => [command, cpu - (cpuBefore.get(command) ?? 0)]);
+    const spent = [...cpuSecondsByCommand()].map(
+      ([command, cpu]) => /** @type {const} */ ([command, cpu - (cpuBefore.get(command) ?? 0)]),
+    );
     const cpu = spent.reduce((sum, [, seconds]) => sum + seconds, 0);
     return { wall, cpu, byCommand: spent.filter(([, seconds]) => seconds >= 0.01) };
   };
 }
 
-/** "2.10 s, 1.95 CPU-s (node 1.20, postgres 0.75)". */
+/**
+ * "2.10 s, 1.95 CPU-s (node 1.20, postgres 0.75)".
+ *
+ * @param {Spent} spent
+ */
 export function spentText({ wall, cpu, byCommand }) {
   const each = byCommand.map(([command, seconds]) => `${command} ${seconds.toFixed(2)}`).join(', ');
   return `${wall.toFixed(2)} s, ${cpu.toFixed(2)} CPU-s (${each})`;
 }
 
-/** For the line of JSON. */
+/**
+ * For the line of JSON.
+ *
+ * @param {Pick<Spent, 'wall' | 'byCommand'>} spent
+ */
 export function spentMetrics({ wall, byCommand }) {
-  const seconds = (value) => Math.round(100 * value) / 100;
+  const seconds = (/** @type {number} */ value) => Math.round(100 * value) / 100;
   return {
     wallSeconds: seconds(wall),
     cpuSecondsByProcess: Object.fromEntries(byCommand.map(([command, cpu]) => [command, seconds(cpu)])),

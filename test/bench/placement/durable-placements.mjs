@@ -7,6 +7,13 @@ import { randomBytes } from 'node:crypto';
 import { ANYWHERE, EMPTY_NODE, FragmentationGauge, packingOf, PlacementIndex } from '@freehold/domain';
 import { batchId, drawNonces } from '@freehold/market';
 import { grantCredits, migrate, openDatabase, PgJobStore, PgLeaseStore, PgShards } from '@freehold/persistence';
+import { bareOffer } from '../house/bare-offer.mjs';
+
+/**
+ * @import { Ask, Choice, TaskClass } from '@freehold/domain'
+ * @import { LeaseWish } from '@freehold/market'
+ */
+/** @typedef {Awaited<ReturnType<typeof openPlacements>>} PlacementHouse */
 
 /** Four tasks a GPU, and room for a hundred times what is under way. */
 const FLEET = { nodes: 500, gpus: 8, shareMilli: 250 };
@@ -19,6 +26,7 @@ const DAY_MS = 86_400_000;
 /** Grants on their way to the disk while the next is decided. */
 const IN_FLIGHT = 2;
 
+/** @param {string} url Of a database of its own. */
 export async function openPlacements(url, fleet = FLEET) {
   const database = await openDatabase({ url, poolSize: 5 });
   await migrate(database);
@@ -35,12 +43,8 @@ export async function openPlacements(url, fleet = FLEET) {
   );
   await grantCredits(database, ORG, 1_000_000_000n, 'bench');
   const nodeIds = Array.from({ length: fleet.nodes }, (_, i) => `node${i}`.padEnd(24, 'x'));
-  const expiresAt = Math.floor(Date.now() / 1_000) + 86_400;
-  for (const [i, node] of nodeIds.entries()) {
-    const address = `0x${(i + 1).toString(16).padStart(40, '0')}`;
-    const offer = { v: 1, node, address, payout: address, seq: 1, expiresAt, engines: [] };
-    await store.rememberNode({ offer, signature: `0x${'00'.repeat(65)}` });
-  }
+  for (const [i, node] of nodeIds.entries())
+    await store.rememberNode(bareOffer(node, (i + 1).toString(16).padStart(40, '0'), DAY_MS / 1_000));
   // Nobody else submits at that moment: a window would only wait.
   const jobs = new PgJobStore(database, () => undefined, 0);
   // Every grant is fenced by the epoch of a shard that is held, as a scheduler's is.
@@ -52,6 +56,10 @@ export async function openPlacements(url, fleet = FLEET) {
   return { database, store, jobs, held: await shards.hold(1, 1), index: indexOf(nodeIds, fleet), fleet, close };
 }
 
+/**
+ * @param {readonly string[]} nodeIds
+ * @param {typeof FLEET} fleet
+ */
 function indexOf(nodeIds, { gpus, shareMilli }) {
   const shape = { gpus: 1, gpuMilli: shareMilli, cpuMilli: 0, memoryMib: 0, gpuModels: [] };
   const mix = [{ ...shape, share: 1 }];
@@ -75,9 +83,13 @@ function indexOf(nodeIds, { gpus, shareMilli }) {
 /**
  * Accepts `count` rows in windows of {@link WINDOW} and leases each as a task of `rowsPerTask`. Returns what was leased.
  *
- * @param endsAtOnce Whether the work ends as soon as its lease is written; else all of it stands until the last is.
+ * @param {PlacementHouse} house
+ * @param {number} count
+ * @param {number} rowsPerTask
+ * @param options.endsAtOnce Whether the work ends as soon as its lease is written; else all of it stands until the last is.
  */
 export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true } = {}) {
+  /** @type {Ask} */
   const ask = {
     ...ANYWHERE,
     jobId: '',
@@ -89,7 +101,9 @@ export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true }
     gpuMilli: house.fleet.shareMilli,
   };
   const task = house.index.classOf(ask);
+  /** @type {Set<Promise<void>>} */
   const inFlight = new Set();
+  /** @type {Choice[]} */
   const standing = [];
   let leased = 0;
   for (let at = 0; at < count; at += WINDOW) {
@@ -111,7 +125,12 @@ export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true }
   return leased;
 }
 
-/** A batch from its submission to its start, by the store's own three commits. */
+/**
+ * A batch from its submission to its start, by the store's own three commits.
+ *
+ * @param {PlacementHouse} house
+ * @param {number} rows
+ */
 async function accept({ jobs }, rows) {
   const jobId = batchId({ bytes: randomBytes }, Date.now());
   const submitted = await jobs.submitBatch(
@@ -149,7 +168,15 @@ async function accept({ jobs }, rows) {
   return jobId;
 }
 
+/**
+ * @param {PlacementHouse} house
+ * @param {TaskClass} task
+ * @param {string} jobId
+ * @param {number} rows
+ * @param {number} rowsPerTask
+ */
 function decide({ index }, task, jobId, rows, rowsPerTask) {
+  /** @type {LeaseWish[]} */
   const wishes = [];
   const choices = [];
   const nonces = drawNonces({ bytes: randomBytes }, Math.ceil(rows / rowsPerTask));

@@ -30,6 +30,7 @@ export async function startRedis() {
   return null;
 }
 
+/** @param {string} socket */
 async function reachable(socket) {
   for (let attempt = 0; attempt < 100; attempt += 1) {
     const redis = new Redis(socket, { lazyConnect: true, retryStrategy: () => null });
@@ -46,14 +47,18 @@ async function reachable(socket) {
   throw new Error('redis-server did not answer within five seconds');
 }
 
-/** BullMQ, one job each: added in bulks, processed by one worker that does nothing. */
+/**
+ * BullMQ, one job each: added in bulks, processed by one worker that does nothing.
+ *
+ * @param {string} socket
+ * @param {number} count
+ */
 export async function bullmqRound(socket, count) {
   const connection = new Redis(socket, { maxRetriesPerRequest: null });
   const name = `bench${Math.random().toString(36).slice(2)}`;
   const queue = new Queue(name, { connection });
   let done = 0;
-  let finish;
-  const finished = new Promise((resolve) => (finish = resolve));
+  const { finished, finish } = ending();
   const process = async () => {
     done += 1;
     if (done === count) finish();
@@ -70,7 +75,12 @@ export async function bullmqRound(socket, count) {
   return done;
 }
 
-/** graphile-worker, batched on both sides: added by arrays, fetched into a local queue, completed in batches. */
+/**
+ * graphile-worker, batched on both sides: added by arrays, fetched into a local queue, completed in batches.
+ *
+ * @param {string} url
+ * @param {number} count
+ */
 export async function graphileRound(url, count) {
   const utils = await makeWorkerUtils({ connectionString: url, logger: SILENT });
   await utils.migrate();
@@ -80,8 +90,7 @@ export async function graphileRound(url, count) {
     await utils.addJobs(jobs);
   }
   let done = 0;
-  let finish;
-  const finished = new Promise((resolve) => (finish = resolve));
+  const { finished, finish } = ending();
   const runner = await run({
     noHandleSignals: true,
     logger: SILENT,
@@ -107,4 +116,13 @@ export async function graphileRound(url, count) {
   await runner.stop();
   await utils.release();
   return done;
+}
+
+/** A promise and what fulfils it. */
+function ending() {
+  /** @type {() => void} */
+  let finish = () => undefined;
+  /** @type {Promise<void>} */
+  const finished = new Promise((resolve) => (finish = resolve));
+  return { finished, finish: () => finish() };
 }

@@ -2,6 +2,35 @@
 import { ANYWHERE, EMPTY_NODE, ENGINES_STAND, PlacementIndex, chance } from '@freehold/domain';
 import { EventHeap, TaskQueue } from '@freehold/testing/placement';
 
+/**
+ * @import { Ask } from '@freehold/domain'
+ * @import { TraceRequest } from './replay-trace.mjs'
+ */
+
+/**
+ * @typedef {TraceRequest & { readonly serviceS: number }} Work A request, and how long it holds a slot where nothing of its prompt is held.
+ *
+ * @typedef {object} Churn Means of exponential times.
+ * @property {number} upS
+ * @property {number} downS
+ *
+ * @typedef {object} Caches What engines keep of prompts.
+ * @property {number} blocks
+ * @property {number} tokensPerBlock
+ * @property {(hitBlocks: number, request: TraceRequest) => number} serviceS
+ *
+ * @typedef {object} Setting
+ * @property {readonly Work[]} work By arrival; what a dead node had not finished is done again from its start.
+ * @property {number} nodes
+ * @property {Churn | null} [churn] Absent: nodes stay.
+ * @property {Caches | null} [caches]
+ * @property {number} [seed]
+ *
+ * @typedef {{ atS: number; what: 'die' | 'come'; node: number }} Turn A node's, to go or to come back.
+ * @typedef {{ atS: number; what: 'end'; node: number; row: number; life: number }} End Of a request, in that life of its node.
+ * @typedef {ReturnType<Market['nodeOf']>} MarketNode
+ */
+
 export const SLOTS = 8;
 const MODEL = 'm';
 const DEADLINE_MS = 86_400_000;
@@ -9,6 +38,7 @@ const RATES = { inputToken: 1_000_000n, cachedInputToken: 100_000n, outputToken:
 /** A request beside another slows both: as much as so many tokens of prompt computed again. */
 const LEASE_COST_TOKENS = 200;
 
+/** @type {Ask} */
 const ASK = {
   ...ANYWHERE,
   jobId: '',
@@ -18,19 +48,17 @@ const ASK = {
   deadlineInMs: DEADLINE_MS,
 };
 
-/**
- * @param work    [{ atS, serviceS, blocks }] by arrival; what a dead node had not finished is done again from its start.
- * @param churn   { upS, downS } means of exponential times, or null: nodes stay.
- * @param caches  { blocks, tokensPerBlock, serviceS(hitTokens, request) } for prefix caches, or null.
- */
-export function replay({ work, nodes, churn = null, caches = null, seed = 1 }) {
-  const market = new Market({ work, nodes, churn, caches, seed });
-  return market.run();
+/** @param {Setting} setting */
+export function replay(setting) {
+  return new Market(setting).run();
 }
 
 class Market {
-  constructor({ work, nodes, churn, caches, seed }) {
-    Object.assign(this, { work, churn, caches });
+  /** @param {Setting} setting */
+  constructor({ work, nodes, churn = null, caches = null, seed = 1 }) {
+    this.work = work;
+    this.churn = churn;
+    this.caches = caches;
     this.rng = chance(seed);
     this.index = new PlacementIndex(
       nodes,
@@ -38,28 +66,34 @@ class Market {
     );
     this.task = this.index.classOf(ASK);
     this.queue = new TaskQueue();
+    /** @type {EventHeap<Turn | End>} */
     this.events = new EventHeap();
-    this.nodes = Array.from({ length: nodes }, (_, id) => this.#node(id));
-    this.endS = work.at(-1).atS;
+    this.nodes = Array.from({ length: nodes }, (_, id) => this.nodeOf(id));
+    this.endS = work[work.length - 1].atS;
     this.window = [0.1 * this.endS, 0.9 * this.endS];
     this.busyS = 0;
     this.upS = 0;
+    /** @type {number[]} */
     this.waits = [];
     this.hitBlocks = 0;
     this.doneAgain = 0;
   }
 
-  #node(id) {
+  /** @param {number} id */
+  nodeOf(id) {
     const number = this.index.put({
       ...EMPTY_NODE,
       nodeId: String(id).padStart(6, '0'),
       models: [{ name: MODEL, digest: 'd', engineClass: 'c', loaded: true, rates: RATES, rowsPerSecond: 1 }],
     });
     if (this.churn !== null) this.events.push({ atS: this.#exponential(this.churn.upS), what: 'die', node: id });
+    /** When each began, by its row. @type {Map<number, number>} */
+    const running = new Map();
     const cache = this.caches === null ? null : new Lru(this.caches.blocks);
-    return { number, isUp: true, sinceS: 0, life: 0, running: new Map(), cache };
+    return { number, isUp: true, sinceS: 0, life: 0, running, cache };
   }
 
+  /** @param {number} mean */
   #exponential(mean) {
     return -mean * Math.log(1 - this.rng.unit());
   }
@@ -67,13 +101,15 @@ class Market {
   run() {
     for (let next = 0; next < this.work.length || this.queue.size > 0 || this.#runs();) {
       const event = this.events.peek();
-      const request = this.work[next];
+      const request = this.work.at(next);
       if (request !== undefined && (event === undefined || request.atS <= event.atS)) {
         this.queue.add({ job: 0, row: next, taskClass: 0 }, request.atS * 1_000, request.atS * 1_000 + DEADLINE_MS);
         next += 1;
         this.#place(request.atS);
-      } else if (event !== undefined) this.#handle(this.events.pop());
-      else throw new Error('requests wait and no node will ever come back');
+      } else if (event !== undefined) {
+        this.events.pop();
+        this.#handle(event);
+      } else throw new Error('requests wait and no node will ever come back');
     }
     for (const node of this.nodes) if (node.isUp) this.upS += this.#inWindow(node.sinceS, Number.POSITIVE_INFINITY);
     this.waits.sort((a, b) => a - b);
@@ -90,18 +126,42 @@ class Market {
     return this.nodes.some(({ running }) => running.size > 0);
   }
 
+  /**
+   * @param {number} fromS
+   * @param {number} toS
+   */
   #inWindow(fromS, toS) {
     return Math.max(0, Math.min(toS, this.window[1]) - Math.max(fromS, this.window[0]));
   }
 
-  #handle({ atS, what, node: id, row, life }) {
+  /** @param {Turn | End} event */
+  #handle(event) {
+    const { atS, node: id } = event;
     const node = this.nodes[id];
-    if (what === 'end' && life === node.life) {
-      const fromS = node.running.get(row);
-      node.running.delete(row);
-      this.busyS += this.#inWindow(fromS, atS);
-      this.#load(node);
-    } else if (what === 'die') {
+    if (event.what === 'end') this.#end(node, event);
+    else if (this.churn !== null) this.#turn(node, event, this.churn);
+    this.#place(atS);
+  }
+
+  /**
+   * @param {MarketNode} node
+   * @param {End} event
+   */
+  #end(node, { atS, row, life }) {
+    const fromS = node.running.get(row);
+    if (life !== node.life || fromS === undefined) return;
+    node.running.delete(row);
+    this.busyS += this.#inWindow(fromS, atS);
+    this.#load(node);
+  }
+
+  /**
+   * @param {MarketNode} node
+   * @param {Turn} event
+   * @param {Churn} churn
+   */
+  #turn(node, { atS, what, node: id }, churn) {
+    if (what === 'die') {
       this.upS += this.#inWindow(node.sinceS, atS);
       node.isUp = false;
       node.life += 1;
@@ -113,25 +173,26 @@ class Market {
       node.running.clear();
       node.cache?.clear();
       this.#load(node);
-      this.events.push({ atS: atS + this.#exponential(this.churn.downS), what: 'come', node: id });
-    } else if (what === 'come') {
+      this.events.push({ atS: atS + this.#exponential(churn.downS), what: 'come', node: id });
+    } else {
       Object.assign(node, { isUp: true, sinceS: atS });
       this.#load(node);
-      this.events.push({ atS: atS + this.#exponential(this.churn.upS), what: 'die', node: id });
+      this.events.push({ atS: atS + this.#exponential(churn.upS), what: 'die', node: id });
     }
-    this.#place(atS);
   }
 
+  /** @param {MarketNode} node */
   #load(node) {
     this.index.setLoad(node.number, node.running.size, node.isUp && node.running.size < SLOTS);
   }
 
+  /** @param {number} nowS */
   #place(nowS) {
     while (this.queue.size > 0) {
       if (this.index.best(this.task) === null) return;
-      const { row } = this.queue.take(0);
+      const { row } = there(this.queue.take(0));
       const request = this.work[row];
-      const choice = this.index.best(this.task, null, this.#cachedOn(request));
+      const choice = there(this.index.best(this.task, null, this.#cachedOn(request)));
       const node = this.nodes[choice.node];
       const hits = this.caches === null ? 0 : this.#serveFromCache(node, request);
       this.waits.push(nowS - request.atS);
@@ -142,19 +203,27 @@ class Market {
     }
   }
 
-  /** What each node holds of this prompt's beginning: what the coordinator knows, since it placed all of it. */
+  /**
+   * What each node holds of this prompt's beginning: what the coordinator knows, since it placed all of it.
+   *
+   * @param {Work} request
+   */
   #cachedOn({ blocks }) {
     if (this.caches === null || blocks === null) return undefined;
     const held = new Map();
     for (const [id, node] of this.nodes.entries()) {
-      const hits = node.cache.prefix(blocks);
+      const hits = node.cache?.prefix(blocks) ?? 0;
       if (hits > 0) held.set(String(id).padStart(6, '0'), hits * this.caches.tokensPerBlock);
     }
     return held;
   }
 
+  /**
+   * @param {MarketNode} node
+   * @param {Work} request
+   */
   #serveFromCache(node, { blocks }) {
-    if (blocks === null) return 0;
+    if (blocks === null || node.cache === null) return 0;
     const hits = node.cache.prefix(blocks);
     this.hitBlocks += hits;
     node.cache.use(blocks);
@@ -162,17 +231,30 @@ class Market {
   }
 }
 
+/**
+ * @template T
+ * @param {T | null} found
+ */
+function there(found) {
+  if (found === null) throw new Error('nothing is there, where something was a moment ago');
+  return found;
+}
+
 /** Blocks held, the one that was used least recently leaves first. */
 export class Lru {
+  /** @type {Set<number>} */
   #held = new Set();
   #max;
+  /** @param {number} max */
   constructor(max) {
     this.#max = max;
   }
+  /** @param {readonly number[]} blocks */
   prefix(blocks) {
     const end = blocks.findIndex((block) => !this.#held.has(block));
     return end === -1 ? blocks.length : end;
   }
+  /** @param {readonly number[]} blocks */
   use(blocks) {
     for (const block of blocks) {
       this.#held.delete(block);

@@ -2,17 +2,32 @@
 import { chance } from '@freehold/domain';
 import { chooseStreamNodes, PromptPrefixes } from '@freehold/market';
 import { EventHeap } from '@freehold/testing/placement';
+import { bareOffer } from '../house/bare-offer.mjs';
 import { Lru, SLOTS } from './replay-market.mjs';
+
+/**
+ * @import { ConnectedNode, StreamAsk } from '@freehold/market'
+ * @import { Offer } from '@freehold/protocol'
+ * @import { Caches } from './replay-market.mjs'
+ * @import { TraceRequest } from './replay-trace.mjs'
+ *
+ * @typedef {{ running: number; readonly cache: Lru; readonly offer: Offer }} StreamNode
+ */
 
 const MODEL = 'm';
 /** The trace does not say whose its requests are: all are one organisation's, who can know least of each. */
 const ORG = 'trace';
+/** Longer than any trace. */
+const STANDS_S = 86_400;
 const RATES = { inputToken: '1000000', cachedInputToken: '100000', outputToken: '1000000' };
 
 /**
- * @param work    [{ atS, blocks }] by arrival.
- * @param caches  { blocks, tokensPerBlock, serviceS(hitBlocks, request) }: what an engine keeps, which its node says nothing of.
- * @param isKnown Whether anything of earlier prompts is known: false is the road without the rule.
+ * @param {object} setting
+ * @param {readonly TraceRequest[]} setting.work By arrival.
+ * @param {number} setting.nodes
+ * @param {Caches} setting.caches What an engine keeps, which its node says nothing of.
+ * @param {boolean} [setting.isKnown] Whether anything of earlier prompts is known: false is the road without the rule.
+ * @param {number} [setting.seed]
  */
 export function replayStreams({ work, nodes, caches, isKnown = true, seed = 1 }) {
   const rng = chance(seed);
@@ -21,23 +36,31 @@ export function replayStreams({ work, nodes, caches, isKnown = true, seed = 1 })
     { nowMs: () => nowS * 1_000 },
     { bytes: (length) => Uint8Array.from({ length }, () => rng.below(256)) },
   );
-  const fleet = new Map(
-    Array.from({ length: nodes }, (_, i) => [
-      String(i).padStart(6, '0'),
-      { running: 0, cache: new Lru(caches.blocks), offer: { region: 'eu', pools: [], engines: [engine()] } },
-    ]),
-  );
+  /** @type {Map<string, StreamNode>} */
+  const fleet = new Map();
+  for (let i = 0; i < nodes; i += 1) {
+    const id = String(i).padStart(6, '0');
+    const { offer } = bareOffer(id, '00'.repeat(20), STANDS_S);
+    fleet.set(id, { running: 0, cache: new Lru(caches.blocks), offer: { ...offer, engines: [engine()] } });
+  }
+  const nodeAt = (/** @type {string} */ id) => {
+    const node = fleet.get(id);
+    if (node === undefined) throw new Error(`there is no node ${id}`);
+    return node;
+  };
+  /** @type {EventHeap<{ readonly atS: number; readonly node: string; readonly blocks: readonly string[] }>} */
   const ends = new EventHeap();
   let [hitBlocks, crowded] = [0, 0];
   for (const request of work) {
     nowS = request.atS;
     for (let end = ends.peek(); end !== undefined && end.atS <= nowS; end = ends.peek()) {
       ends.pop();
-      fleet.get(end.node).running -= 1;
+      nodeAt(end.node).running -= 1;
       prefixes.note(ORG, end.blocks, end.node);
     }
     const blocks = (request.blocks ?? []).map(String);
     const known = isKnown ? [...prefixes.holding(ORG, blocks)] : [];
+    /** @type {StreamAsk} */
     const ask = {
       model: MODEL,
       kind: 'chat',
@@ -48,7 +71,7 @@ export function replayStreams({ work, nodes, caches, isKnown = true, seed = 1 })
       cachedOn: new Map(known.map(([id, count]) => [id, count * caches.tokensPerBlock])),
     };
     const [first] = chooseStreamNodes(ask, connected(fleet), STANDING, (bound) => rng.below(bound)).candidates;
-    const node = fleet.get(first.nodeId);
+    const node = nodeAt(first.nodeId);
     crowded += Number(node.running >= SLOTS);
     const hits = node.cache.prefix(request.blocks ?? []);
     hitBlocks += hits;
@@ -61,14 +84,29 @@ export function replayStreams({ work, nodes, caches, isKnown = true, seed = 1 })
 
 const STANDING = { isBenched: () => false, reputation: () => 1, hasRun: () => true };
 
+/** @returns {Offer['engines'][number]} */
 function engine() {
-  const model = { name: MODEL, digest: 'd', kind: 'chat', loaded: true, rates: RATES, caps: { lora: false } };
-  return {
-    class: 'c',
-    models: [{ ...model, slots: SLOTS, contextTokens: 131_072, quantisation: 'q', rowsPerSecond: 1 }],
+  const caps = { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: false };
+  /** @type {Offer['engines'][number]['models'][number]} */
+  const model = {
+    name: MODEL,
+    digest: 'd',
+    kind: 'chat',
+    quantisation: 'q',
+    contextTokens: 131_072,
+    slots: SLOTS,
+    loaded: true,
+    caps,
+    rates: RATES,
+    rowsPerSecond: 1,
   };
+  return { class: 'c', models: [model] };
 }
 
+/**
+ * @param {ReadonlyMap<string, StreamNode>} fleet
+ * @returns {ConnectedNode[]}
+ */
 function connected(fleet) {
   return [...fleet].map(([id, { running, offer }]) => ({
     id,

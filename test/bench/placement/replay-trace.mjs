@@ -4,12 +4,27 @@ import { gunzipSync } from 'node:zlib';
 
 const TOKENS_MAX = 10_000_000;
 
-/** Requests by arrival, and the lines that are none with the reason. @throws where no usable line is left. */
+/**
+ * @typedef {object} TraceRequest
+ * @property {number} atS
+ * @property {number} prompt Tokens, as `output`.
+ * @property {number} output
+ * @property {readonly number[] | null} blocks Names of the prompt's blocks, in order; null: the trace has none.
+ */
+
+/**
+ * Requests by arrival, and the lines that are none with the reason.
+ *
+ * @param {string} file
+ * @throws where no usable line is left.
+ */
 export function readRequests(file) {
   const bytes = readFileSync(file);
   const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8');
   const isJson = /\.jsonl(\.gz)?$/.test(file);
+  /** @type {TraceRequest[]} */
   const requests = [];
+  /** @type {{ line: number; why: string }[]} */
   const refused = [];
   for (const [at, line] of text.split('\n').entries()) {
     if (line.trim() === '' || (!isJson && at === 0)) continue;
@@ -24,12 +39,14 @@ export function readRequests(file) {
   return { requests: requests.map((one) => ({ ...one, atS: one.atS - first })), refused };
 }
 
+/** @param {string} line */
 function fromCsv(line) {
   const [time, prompt, output] = line.split(',');
   const atS = Date.parse(`${time?.trim().replace(' ', 'T')}Z`) / 1_000;
   return checked({ atS, prompt: Number(prompt), output: Number(output), blocks: null });
 }
 
+/** @param {string} line */
 function fromJson(line) {
   let one;
   try {
@@ -43,9 +60,13 @@ function fromJson(line) {
   return checked({ atS: timestamp / 1_000, prompt, output, blocks });
 }
 
+/**
+ * @param {TraceRequest} one As it was read: its figures may be anything.
+ * @returns {TraceRequest | string} Why it is none.
+ */
 function checked(one) {
   if (!Number.isFinite(one.atS)) return 'expected a time';
-  for (const key of ['prompt', 'output'])
+  for (const key of /** @type {const} */ (['prompt', 'output']))
     if (!Number.isInteger(one[key]) || one[key] < 0 || one[key] > TOKENS_MAX)
       return `${key}: expected a whole number of tokens from 0 to ${TOKENS_MAX}, got ${one[key]}`;
   return one;

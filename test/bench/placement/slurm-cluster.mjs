@@ -11,6 +11,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
+/**
+ * @import { ChildProcess } from 'node:child_process'
+ * @import { AddressInfo } from 'node:net'
+ */
+
 const run = promisify(execFile);
 const PROGRAMS = ['slurmctld', 'munged', 'mungekey', 'munge', 'sbatch', 'sdiag', 'squeue', 'scontrol'];
 const START_MS = 60_000;
@@ -33,10 +38,12 @@ export async function slurmVersion() {
  * One round on a controller of its own: `tasks` jobs of one GPU each in one array, which is how Slurm takes many alike the
  * fastest. Counts from the submission until all are allocated, or until `limitS` is over.
  *
- * @returns { placed, cpu, mungeCpu, wall } with CPU-seconds of the controller, of munge and sbatch beside it.
+ * @param {{ nodes: number; gpus: number; tasks: number; limitS: number }} round
+ * @returns CPU-seconds of the controller in `cpu`, of munge and sbatch beside it in `mungeCpu`.
  */
 export async function slurmRound({ nodes, gpus, tasks, limitS }) {
   const folder = mkdtempSync(join(tmpdir(), 'freehold-slurm-'));
+  /** @type {ChildProcess[]} */
   const children = [];
   try {
     const env = await configure(folder, { nodes, gpus, tasks });
@@ -57,13 +64,20 @@ export async function slurmRound({ nodes, gpus, tasks, limitS }) {
     await assertAllocated(env, placed, gpus);
     return round;
   } catch (error) {
-    throw new Error(`${error.message}\n${lastLines(join(folder, 'slurmctld.log'))}`, { cause: error });
+    throw new Error(
+      `${error instanceof Error ? error.message : String(error)}\n${lastLines(join(folder, 'slurmctld.log'))}`,
+      { cause: error },
+    );
   } finally {
     for (const child of children.reverse()) await stopped(child);
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
+/**
+ * @param {string} folder
+ * @param {{ nodes: number; gpus: number; tasks: number }} cluster
+ */
 async function configure(folder, { nodes, gpus, tasks }) {
   for (const name of ['state', 'spool']) mkdirSync(join(folder, name));
   const [port, nodePort] = [await freePort(), await freePort()];
@@ -111,10 +125,14 @@ async function configure(folder, { nodes, gpus, tasks }) {
   return { ...process.env, SLURM_CONF: join(folder, 'slurm.conf') };
 }
 
+/**
+ * @param {string} folder
+ * @param {ChildProcess[]} children
+ */
 async function startMunge(folder, children) {
   const key = join(folder, 'munge.key');
   await run('mungekey', ['--create', `--keyfile=${key}`]);
-  const at = (name) => join(folder, name);
+  const at = (/** @type {string} */ name) => join(folder, name);
   const files = [`--socket=${at('munge.sock')}`, `--pid-file=${at('munged.pid')}`, `--log-file=${at('munged.log')}`];
   // --force: the folder is nobody's but ours, which is not what munged expects of it.
   const args = ['--foreground', '--force', `--key-file=${key}`, `--seed-file=${at('munge.seed')}`, ...files];
@@ -124,6 +142,11 @@ async function startMunge(folder, children) {
   return child;
 }
 
+/**
+ * @param {string} folder
+ * @param {NodeJS.ProcessEnv} env
+ * @param {ChildProcess[]} children
+ */
 async function startController(folder, env, children) {
   const log = openSync(join(folder, 'slurmctld.log'), 'a');
   const child = spawn('slurmctld', ['-D', '-c'], { env, cwd: folder, stdio: ['ignore', log, log] });
@@ -133,8 +156,14 @@ async function startController(folder, env, children) {
   return child;
 }
 
+/**
+ * @param {() => Promise<unknown>} works
+ * @param {ChildProcess} child
+ * @param {string} name
+ */
 async function until(works, child, name) {
   const end = performance.now() + START_MS;
+  /** @type {string | null} */
   let gone = null;
   child.once('error', (error) => (gone = error.message));
   child.once('exit', (code) => (gone ??= `it ended with ${code}`));
@@ -150,6 +179,7 @@ async function until(works, child, name) {
   throw new Error(`${name} did not answer within ${START_MS / 1_000} s`);
 }
 
+/** @param {NodeJS.ProcessEnv} env */
 async function jobsStarted(env) {
   const { stdout } = await run('sdiag', [], { env });
   const started = /Jobs started:\s*(\d+)/.exec(stdout);
@@ -157,7 +187,13 @@ async function jobsStarted(env) {
   return Number(started[1]);
 }
 
-/** What it says it started stands on nodes, and on none more than it has GPUs. */
+/**
+ * What it says it started stands on nodes, and on none more than it has GPUs.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @param {number} placed
+ * @param {number} gpus
+ */
 async function assertAllocated(env, placed, gpus) {
   const { stdout } = await run('squeue', ['--array', '--noheader', '--states=CF,R', '--format=%N'], {
     env,
@@ -171,13 +207,18 @@ async function assertAllocated(env, placed, gpus) {
     throw new Error(`Slurm says ${placed} jobs were started, but ${allocated} are allocated as they should be`);
 }
 
-/** CPU-seconds of a process so far, its threads and ended children included. */
+/**
+ * CPU-seconds of a process so far, its threads and ended children included.
+ *
+ * @param {ChildProcess} child
+ */
 function cpuOf({ pid }) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS_PER_SECOND;
 }
 
+/** @param {ChildProcess} child */
 function stopped(child) {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return Promise.resolve();
   return new Promise((resolve) => {
@@ -190,12 +231,13 @@ function freePort() {
   return new Promise((resolve, reject) => {
     const server = createServer().once('error', reject);
     server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
+      const { port } = /** @type {AddressInfo} */ (server.address());
       server.close(() => resolve(port));
     });
   });
 }
 
+/** @param {string} file */
 function lastLines(file) {
   try {
     return readFileSync(file, 'utf8').split('\n').slice(-10).join('\n');

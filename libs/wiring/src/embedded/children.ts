@@ -51,6 +51,9 @@ export interface RunningChild {
   send(message: object): void;
   /** For fault tests: SIGKILL, SIGSTOP, SIGCONT. Restarts, if on, still happen. */
   signal(signal: NodeJS.Signals): boolean;
+  /** For fault tests: it and all below it, for good. Without waiting. */
+  killNow(): void;
+  readonly isRunning: boolean;
   stop(timeoutMs?: number): Promise<'gone' | 'stopped' | 'killed'>;
 }
 
