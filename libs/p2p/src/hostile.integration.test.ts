@@ -154,6 +154,39 @@ describe('a coordinator among strangers', () => {
     expect(events.hellos.filter((peer) => peer === own.offer.node)).toEqual([]);
   });
 
+  it("takes a newer node's offer by what it knows of it, keeps it whole, and believes no change of the rest", async () => {
+    const key = newKey();
+    const known = await signedOffer(key);
+    const newer = {
+      ...known.offer,
+      powerW: 300,
+      engines: known.offer.engines.map((engine) => ({ ...engine, later: [1] })),
+    };
+    const offer = await signedOffer(key, newer);
+    const forged = { ...offer, offer: { ...newer, powerW: 1 } };
+    await expect(goodbyeTo(await helloOf(key, { offer: forged }), key)).resolves.toMatchObject({
+      code: 'OFFER_FORGED',
+    });
+    const kept: unknown[] = [];
+    const { hello, renewed } = events;
+    events.hello = async (node, held, vouchers) => (kept.push(node), await hello(node, held, vouchers));
+    events.renewed = async (node) => (kept.push(node), await renewed(node));
+    const { stream, host } = await stranger(key);
+    const channel = channelOf(stream);
+    await channel.send(await helloOf(key, { offer }));
+    await expect(channel.receive(5_000)).resolves.toMatchObject({ type: 'welcome' });
+    await eventually('it has joined', () => link.nodes().length === 1);
+    expect(link.nodes()[0]?.offer).toEqual(known.offer);
+    const next = await signedOffer(key, { ...newer, seq: 2, region: 'moved' });
+    await channel.send({ type: 'offer', offer: next });
+    await eventually('it has moved', () => link.nodes()[0]?.offer.region === 'moved');
+    expect(link.nodes()[0]?.offer).toEqual({ ...known.offer, seq: 2, region: 'moved' });
+    expect(kept).toEqual([offer, next]);
+    Object.assign(events, { hello, renewed });
+    await host.stop();
+    await eventually('it has left', () => link.nodes().length === 0);
+  });
+
   it('places nothing on an offer that nobody may make, in a hello or later, and says so', async () => {
     const refused = { type: 'goodbye', message: expect.stringContaining('asks nothing'), retryAfterMs: null };
     const usual = events.renewed;

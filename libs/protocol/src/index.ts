@@ -7,6 +7,7 @@ export * from './leaf.ts';
 export * from './json-depth.ts';
 export * from './p2p/limits.ts';
 export * from './p2p/scalars.ts';
+export * from './p2p/offer-document.ts';
 export * from './p2p/offer.ts';
 export * from './p2p/about.ts';
 export * from './p2p/control.ts';

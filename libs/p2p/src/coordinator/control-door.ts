@@ -3,6 +3,7 @@ import type { Connection, Stream } from '@libp2p/interface';
 import { OfferRefused, type LinkEvents, type SignatureCheck } from '@freehold/market';
 import {
   CONTROL_FRAME_BYTES_MAX,
+  knownOf,
   NodeMessage,
   type CoordinatorAbout,
   type CoordinatorMessage,
@@ -152,7 +153,7 @@ export class ControlDoor {
       connection,
       control,
       chats,
-      offer: hello.offer.offer,
+      offer: knownOf(hello.offer.offer),
       draining: hello.draining,
       leases: hello.leases,
     });
@@ -217,7 +218,7 @@ export class ControlDoor {
     }
     // Not before it is known to be one that may be made: what is placed, is placed on this.
     this.#rememberSeq(session.id, signed.offer.seq);
-    session.offer = signed.offer;
+    session.offer = knownOf(signed.offer);
     this.#house.changed(session);
   }
 

@@ -6,7 +6,7 @@ import { leaseStoreSuite } from '@freehold/testing';
 import { OPEN_EPOCH } from '@freehold/testing/lease-world';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
 import { BOOK, LEASE_MS, MarketWorld, ROW_PRICE } from '../../test/market-world.ts';
-import { balanceOfAccount, balanceOfOrg, PgFineTuneStore, PgOutbox } from '../index.ts';
+import { balanceOfAccount, balanceOfOrg, PgFineTuneStore, PgOfferBook, PgOutbox } from '../index.ts';
 import { PgLeaseStore } from './pg-lease-store.ts';
 
 let market: MarketDatabase;
@@ -34,6 +34,17 @@ describe('nodes', () => {
     const other = { ...offer, offer: { ...offer.offer, region: 'elsewhere' } };
     expect(await store.rememberNode(other)).toMatchObject({ accepted: false, code: 'conflicting' });
     expect(await store.rememberNode(world.offer('nodeB', 1, -60))).toMatchObject({ accepted: false, code: 'expired' });
+  });
+
+  it('are kept with all that they signed, and known by what this version understands of it', async () => {
+    // What names a node in earnest: the others here are no peer ids.
+    const { offer, signature } = world.offer(`16Uiu2HAm${'X'.repeat(30)}`, 1);
+    const newer = { ...offer, powerW: 300, later: [{ deep: [1] }] };
+    expect(await store.rememberNode({ offer: newer, signature })).toEqual({ accepted: true });
+    const kept = await market.database.query('SELECT offer, offer_signature FROM node WHERE id = $1', [offer.node]);
+    expect(kept).toEqual([{ offer: newer, offer_signature: signature }]);
+    const book = await new PgOfferBook(market.database).offers();
+    expect(book.filter(({ node }) => node === offer.node)).toEqual([offer]);
   });
 
   it('keep what was measured of them, for so many models only', async () => {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { COORDINATOR_PROCESSES_MAX } from './limits.ts';
 import { Address, AmountText, Hex32, humanText, LeaseRef, PeerIdText, Signature, Uuid } from './scalars.ts';
-import { SignedOffer } from './offer.ts';
+import { SignedOffer } from './offer-document.ts';
 
 /** A lease the node still works on or holds results of: how it resumes after either side was away. */
 export const HeldLease = z.strictObject({

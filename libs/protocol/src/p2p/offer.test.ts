@@ -50,13 +50,28 @@ describe('an offer', () => {
       { cacheBytesPerToken: Number.POSITIVE_INFINITY },
       { cacheTokens: 0 },
       { cacheTokens: 2 ** 40 },
-      { more: 1 },
     ])
       expect(Offer.safeParse(offering({ ...MODEL, memory: { ...MEMORY, ...wrong } })).success).toBe(false);
     expect(Offer.safeParse(offering({ ...MODEL, memory: 2 })).success).toBe(false);
     expect(read({ ...MODEL, loadS: 0.5 })).toEqual({ ...MODEL, loadS: 0.5 });
     for (const loadS of [-1, 3_601, Number.NaN, Number.POSITIVE_INFINITY, '5', null])
       expect(Offer.safeParse(offering({ ...MODEL, loadS })).success).toBe(false);
+  });
+
+  it('is read without what a newer node says beside it, wherever that stands', () => {
+    const newer = { later: { deep: [1] } };
+    const memory = { ...MEMORY, ...newer };
+    const model = { ...MODEL, ...newer, caps: { ...MODEL.caps, vision: true }, memory };
+    const told = {
+      ...OFFER,
+      ...newer,
+      gpus: [{ ...GPU, ...newer }],
+      engines: [{ class: 'c', models: [model], ...newer }],
+    };
+    const known = { ...OFFER, engines: [{ class: 'c', models: [{ ...MODEL, memory: MEMORY }] }] };
+    expect(Offer.parse(told)).toEqual(known);
+    // A price that is not understood is none.
+    expect(Offer.safeParse({ ...OFFER, ...offered({ rates: { inputToken: '1', dream: '1' } }) }).success).toBe(false);
   });
 
   it.each([

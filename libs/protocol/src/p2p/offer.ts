@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Address, Digest, PeerIdText, Signature, UnitsJson } from './scalars.ts';
+import { Address, Digest, PeerIdText, UnitsJson } from './scalars.ts';
 
 /** 16 TiB: more than any machine has. Above it a figure is a mistake. */
 const MEMORY_MIB_MAX = 2 ** 24;
@@ -23,7 +23,8 @@ export const ModelMemoryJson = z.strictObject({
   cacheBytesPerToken: z.int().min(0).max(CACHE_BYTES_PER_TOKEN_MAX),
 });
 
-export const OfferModel = z.strictObject({
+/** Fields that are not named here are a newer node's: as everywhere in an offer, they are left out when it is read. */
+export const OfferModel = z.object({
   name: z.string().regex(/^[\w./:@-]{1,128}$/),
   digest: Digest,
   /** `fine-tune`: trains adapters of the base named after `trainer/`; serves no text by itself. */
@@ -32,7 +33,7 @@ export const OfferModel = z.strictObject({
   contextTokens: z.int().min(1).max(TOKENS_MAX),
   slots: z.int().min(1).max(1_024),
   loaded: z.boolean(),
-  caps: z.strictObject({
+  caps: z.object({
     tokens: z.boolean(),
     logprobs: z.boolean(),
     promptLogprobs: z.boolean(),
@@ -46,15 +47,21 @@ export const OfferModel = z.strictObject({
   /** Seconds until it answers where it is not loaded, as the node measured it; the coordinator's own measurement counts before it. */
   loadS: z.number().min(0).max(LOAD_S_MAX).optional(),
   /** As its engine says. Absent: it does not, and nothing is asked of the node's memory but by the catalogue. */
-  memory: ModelMemoryJson.extend({
-    /** Tokens of cache that the engine keeps at once, over all sequences; absent: `contextTokens` for each of the slots. */
-    cacheTokens: z.int().min(1).max(TOKENS_MAX).optional(),
-  }).optional(),
+  memory: z
+    .object({
+      ...ModelMemoryJson.shape,
+      /** Tokens of cache that the engine keeps at once, over all sequences; absent: `contextTokens` for each of the slots. */
+      cacheTokens: z.int().min(1).max(TOKENS_MAX).optional(),
+    })
+    .optional(),
 });
 export type OfferModel = z.infer<typeof OfferModel>;
 
-/** What a node can do and for how much. EIP-712 is over the hash of its canonical JSON. */
-export const Offer = z.strictObject({
+/**
+ * What a node can do and for how much, as far as this version knows. EIP-712 is over the hash of the canonical JSON of what was sent,
+ * which may say more: see `offer-document.ts`.
+ */
+export const Offer = z.object({
   v: z.literal(1),
   node: PeerIdText,
   address: Address,
@@ -66,7 +73,7 @@ export const Offer = z.strictObject({
   isolation: z.enum(['none', 'bwrap', 'container', 'gvisor', 'kata', 'cvm']),
   gpus: z
     .array(
-      z.strictObject({
+      z.object({
         model: z.string().max(64),
         vramMib: z.int().min(0).max(MEMORY_MIB_MAX),
         computeCapability: z.string().max(16),
@@ -78,7 +85,7 @@ export const Offer = z.strictObject({
   cpuMilli: z.int().min(0).max(CPU_MILLI_MAX),
   memoryMib: z.int().min(0).max(MEMORY_MIB_MAX),
   diskMib: z.int().min(0).max(DISK_MIB_MAX),
-  engines: z.array(z.strictObject({ class: z.string().min(1).max(160), models: z.array(OfferModel).max(64) })).max(16),
+  engines: z.array(z.object({ class: z.string().min(1).max(160), models: z.array(OfferModel).max(64) })).max(16),
   pools: z.array(z.string().max(64)).max(16),
   /** How long the owner's machine may take to hand rows back when it is wanted back. */
   noticeS: z.int().min(0).max(3_600),
@@ -88,6 +95,3 @@ export const Offer = z.strictObject({
   chatSharePercent: z.int().min(0).max(100),
 });
 export type Offer = z.infer<typeof Offer>;
-
-export const SignedOffer = z.strictObject({ offer: Offer, signature: Signature });
-export type SignedOffer = z.infer<typeof SignedOffer>;
