@@ -131,6 +131,7 @@ describe('shards', () => {
     const [old] = await first.hold(1, 1);
     expect(old).toMatchObject({ no: 0 });
     expect(await second.hold(1, 1)).toEqual([]);
+    expect(await second.held()).toEqual([[0]]);
     const node = await connected();
     const [a, b] = [
       new Scheduler(server.database, [node], old === undefined ? [] : [old]),

@@ -36,6 +36,7 @@ async function main(): Promise<void> {
       listPrices: readListPrices(),
       requestsPerMinute: REQUESTS_PER_MINUTE_DEFAULT,
       queueLimits: config.queueLimits,
+      shards: config.shards,
       holdsModel: (name) => app.get(OwnEngines).holds(name) || app.get(LocalBases).holds(name),
       begin: { bytesMax: BEGIN_BYTES_MAX },
       disk: new DiskRoom(config.dataDir, config.diskFreeMibMin),

@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { readFileSync } from 'node:fs';
 import { toFile } from 'openai';
+import { shardOf } from '@freehold/domain';
 import { finalizeBatch, validateBatch } from '@freehold/market';
 import { PgStandstills } from '@freehold/persistence';
 import { Statement } from '@freehold/protocol';
 import { acceptRows } from '../test/accept-rows.ts';
-import { apiHouse, CATALOGUE, type ApiHouse, type Tenant } from '../test/api-house.ts';
+import { apiHouse, CATALOGUE, SHARDS, type ApiHouse, type Tenant } from '../test/api-house.ts';
 
 /** What a scheduler shows where no work begins on several nodes at once. */
 const NO_GANGS = { reservations: [], gangShards: [] };
@@ -287,6 +288,23 @@ describe('a quote', () => {
       expected_finish: null,
     });
     expect(await of({ nodes: '2' })).toMatchObject({ nodes_at_once: { asked: 2, live: 2 } });
+    // Of two schedulers with a node each, neither can begin it; a scheduler that is silent has none.
+    const [first, second] = house.link.nodes().map(({ id }) => shardOf(id, SHARDS));
+    expect(first).not.toBe(second);
+    const hold = (session: number, alive: string): Promise<unknown> =>
+      house.database.query(
+        `INSERT INTO shard (no, session, alive_at) SELECT no, CASE WHEN no = $1 THEN $2::int ELSE 1 END, ${alive}
+         FROM generate_series(0, $3::int - 1) AS no
+         ON CONFLICT (no) DO UPDATE SET session = excluded.session, alive_at = excluded.alive_at`,
+        [first, session, SHARDS],
+      );
+    await hold(2, 'now()');
+    expect(await of({ nodes: '2' })).toMatchObject({ nodes_at_once: { asked: 2, live: 1 }, expected_finish: null });
+    await hold(1, 'now()');
+    expect(await of({ nodes: '2' })).toMatchObject({ nodes_at_once: { asked: 2, live: 2 } });
+    await hold(2, "now() - interval '20 seconds'");
+    expect(await of({ nodes: '2' })).toMatchObject({ nodes_at_once: { asked: 2, live: 2 } });
+    await house.database.query('DELETE FROM shard');
     expect(await of({ nodes: '3', wait: 'true' })).toMatchObject({
       nodes_at_once: { asked: 3, live: 2, summary: expect.stringContaining('2 that may serve it are connected') },
       expected_finish: null,

@@ -10,6 +10,8 @@ export interface ApiSettings {
   readonly requestsPerMinute: number;
   /** How long the queues of batches may become. */
   readonly queueLimits: QueueLimits;
+  /** Into how many parts nodes are divided between schedulers. */
+  readonly shards: number;
   /** Whether the coordinator's own engine can run a model's rows again. */
   readonly holdsModel: HoldsModel;
   /** Batches with files of at most so many bytes begin as they are submitted; 0: the scheduler reads all. */

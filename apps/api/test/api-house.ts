@@ -28,6 +28,7 @@ import {
   OfferBook,
   ProviderLink,
   QueueView,
+  Shards,
   Standstills,
   SignatureCheck,
   Signer,
@@ -52,6 +53,7 @@ import {
   PgLeaseStore,
   PgOfferBook,
   PgQueueView,
+  PgShards,
   PgStandstills,
   PgStatements,
   type Database,
@@ -62,6 +64,9 @@ import { DiskRoom } from '@freehold/wiring/disk-room';
 import { templateDatabase, temporaryDatabase, testPostgres } from '@freehold/wiring/embedded';
 import { createApi } from '../src/create-api.ts';
 import { DOMAIN, FakeLink } from './fake-link.ts';
+
+/** Parts into which the nodes of this house are divided. */
+export const SHARDS = 4;
 
 export const CATALOGUE: Catalogue = {
   v: 1,
@@ -265,6 +270,7 @@ export async function apiHouse(
       [LeaseStore, parts.leases],
       [OfferBook, parts.offers],
       [QueueView, new PgQueueView(database)],
+      [Shards, new PgShards(database)],
       [Standstills, new PgStandstills(database)],
       [BooksWatch, new PgBooksWatch(database)],
       [Statements, new PgStatements(database)],
@@ -281,6 +287,7 @@ export async function apiHouse(
       listPrices: LIST_PRICES,
       requestsPerMinute: options.requestsPerMinute ?? 100_000,
       queueLimits,
+      shards: SHARDS,
       holdsModel,
       begin,
       notReady: () => [],

@@ -47,8 +47,8 @@ export async function beginBatch(
   const planned = reading.faults.length > 0 ? null : reading.plan();
   if (planned === null || !planned.ok) return null;
   const { plan } = planned;
-  if (!isPossible(ports.catalogue, offers, { ...batch, kind: 'batch', plan, windowMs: batch.deadlineInMs }))
-    return null;
+  const job = { ...batch, kind: 'batch', plan, windowMs: batch.deadlineInMs } as const;
+  if (!(await isPossible(ports.catalogue, offers, job))) return null;
   const expectedS = await admitted(ports, batch, plan);
   if (expectedS === 'refused') return null;
   const begun = await ports.jobs.beginBatch({ ...batch, plan, rows, expectedS }, identity);

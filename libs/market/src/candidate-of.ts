@@ -7,10 +7,11 @@ import {
   type Candidate,
 } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
+import { inSlices } from './in-slices.ts';
 import { loadSecondsOf, memoryNeedMib, type MarketFacts, type MemoryListed } from './model-facts.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
-import type { Standstills } from './ports/standstills.ts';
+import type { Standstill, Standstills } from './ports/standstills.ts';
 
 /** Finer differences are noise of the measurement; and nodes that are alike are decided about as one. */
 const REPUTATION_STEPS = 1_000;
@@ -24,16 +25,17 @@ export interface CandidatesPorts {
   readonly listed?: MemoryListed;
 }
 
+/** The nodes of a moment, and what the schedulers showed of them then. */
+export interface SeenFleet {
+  readonly candidates: readonly Candidate[];
+  readonly shown: readonly Standstill[];
+}
+
 /**
  * Connected nodes as the placement sees them, read anew, with what their schedulers show of them; without those that the market
  * does not know yet.
  */
-export async function candidatesOf({
-  leases,
-  link,
-  standstills,
-  listed,
-}: CandidatesPorts): Promise<readonly Candidate[]> {
+export async function seenFleet({ leases, link, standstills, listed }: CandidatesPorts): Promise<SeenFleet> {
   const nodes = link.nodes();
   const facts = listed === undefined ? {} : { listed };
   const [records, shown] = await Promise.all([leases.nodeRecords(nodes.map(({ id }) => id)), standstills.shown()]);
@@ -45,13 +47,23 @@ export async function candidatesOf({
   );
   const isFull = (id: string): boolean =>
     shown.some(({ full, shardCount }) => full.length > 0 && full.includes(shardOf(id, shardCount)));
-  return nodes.flatMap((node) => {
-    const record = records.get(node.id);
-    if (record === undefined) return [];
+  const candidates = await inSlices(nodes, (node): Candidate | null => {
     const { id } = node;
+    const record = records.get(id);
+    if (record === undefined) return null;
+    const scheduler = schedulerOf(id, shown);
     const now = { rest: rests.get(id) ?? null, reserved: kept.get(id) ?? null, isSchedulerFull: isFull(id) };
-    return [{ ...candidateOf(node, record, facts), ...now }];
+    return { ...candidateOf(node, record, facts), ...now, ...(scheduler === undefined ? {} : { scheduler }) };
   });
+  return { candidates: candidates.flatMap((candidate) => candidate ?? []), shown };
+}
+
+/** Which of those that show themselves places on a node; undefined: none that has work which begins on several nodes at once. */
+function schedulerOf(nodeId: string, shown: readonly Standstill[]): number | undefined {
+  const at = shown.findIndex(
+    ({ gangShards, shardCount }) => gangShards.length > 0 && gangShards.includes(shardOf(nodeId, shardCount)),
+  );
+  return at < 0 ? undefined : at;
 }
 
 /** What an offer lists of GPUs. Nobody takes parts of them from a node yet: its engines hold them. */

@@ -1,4 +1,4 @@
-import { couldJoin, obstacle, shardOf, type Ask, type Candidate } from '@freehold/domain';
+import { couldJoin, obstacle, type Ask, type Candidate } from '@freehold/domain';
 import type { OpenDemand } from './ports/lease-store.ts';
 import type { ShownReservation, Standstill } from './ports/standstills.ts';
 
@@ -55,28 +55,14 @@ function saysKept({ nodes, startsInS, expiresInS }: KeptNodes, forWhom: string):
 }
 
 /** What a gang is explained over: it begins on the nodes of one scheduler, of the one that has most of those that could be its members. */
-export function ofOneScheduler(
-  ask: Ask,
-  candidates: readonly Candidate[],
-  shown: readonly Standstill[],
-): readonly Candidate[] {
-  const whose = new Map(candidates.map((node) => [node.nodeId, holderOf(node, shown)]));
-  const able = new Map<number, number>();
-  for (const node of candidates) {
-    if (!couldJoin(ask, { ...node, reserved: null })) continue;
-    const holder = whose.get(node.nodeId) ?? NOBODY;
-    able.set(holder, (able.get(holder) ?? 0) + 1);
-  }
-  const [most] = [...able].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+export function ofOneScheduler(ask: Ask, candidates: readonly Candidate[]): readonly Candidate[] {
+  const able = new Map<Candidate['scheduler'], number>();
+  for (const node of candidates)
+    if (couldJoin(ask, { ...node, reserved: null })) able.set(node.scheduler, (able.get(node.scheduler) ?? 0) + 1);
+  const [most] = [...able].sort(([a, some], [b, others]) => others - some || (a ?? NOBODY) - (b ?? NOBODY));
   if (most === undefined) return candidates;
-  return candidates.map((node) => (whose.get(node.nodeId) === most[0] ? node : { ...node, isElsewhere: true }));
+  return candidates.map((node) => (node.scheduler === most[0] ? node : { ...node, isElsewhere: true }));
 }
 
-/** Nodes whose scheduler shows nothing are taken for one's. */
+/** Before all numbers. */
 const NOBODY = -1;
-
-function holderOf({ nodeId }: Candidate, shown: readonly Standstill[]): number {
-  return shown.findIndex(
-    ({ gangShards, shardCount }) => gangShards.length > 0 && gangShards.includes(shardOf(nodeId, shardCount)),
-  );
-}

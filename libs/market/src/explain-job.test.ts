@@ -56,9 +56,17 @@ async function explained(
       demandOf: async () => (own === null ? [] : [own]),
     },
     link: { nodes: () => connected },
-    standstills: { shown: async () => shown },
+    standstills: {
+      shown: async () => {
+        looks += 1;
+        return shown;
+      },
+    },
   };
-  return await explainJob(ports, job, OPEN.deadlineInMs);
+  let looks = 0;
+  const explanation = await explainJob(ports, job, OPEN.deadlineInMs);
+  expect(looks).toBe(1);
+  return explanation;
 }
 
 describe('why a job waits', () => {
@@ -75,6 +83,11 @@ describe('why a job waits', () => {
       fitting: 1,
     });
     expect(await explained({ a: {} }, left)).toMatchObject({ fitting: 1 });
+    // Others that could not serve it are nobody to wait for; one that rests for a moment is.
+    expect(await explained({ a: {}, x: { models: { x: true } } }, left)).toMatchObject({ fitting: 1 });
+    const rests = [{ nodeId: 'b', why: 'it refused', forMs: 1_000 }];
+    const resting = { rests, full: [], shardCount: 1, reservations: [], gangShards: [] };
+    expect(await explained({ a: {}, b: {} }, left, [left], [resting])).toMatchObject({ fitting: 0 });
     expect(await explained(nodes, { ...left, nextRow: 2 })).toMatchObject({ fitting: 1 });
   });
 

@@ -1,10 +1,12 @@
-import { AVOID_MS, explainPlacement, type Ask, type Candidate, type Explanation } from '@freehold/domain';
+import { AVOID_MS, couldServe, type Ask, type Candidate, type Explanation } from '@freehold/domain';
 import type { JobView } from './ports/job-store.ts';
 import type { LeaseStore, OpenDemand } from './ports/lease-store.ts';
 import { askOf, askOfJob, demandOf } from './ask-of.ts';
-import { candidatesOf, type CandidatesPorts } from './candidate-of.ts';
+import { seenFleet, type CandidatesPorts } from './candidate-of.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import { gangStanding, ofOneScheduler, type GangStanding } from './explain-gangs.ts';
+import { explainInSlices } from './explain-in-slices.ts';
+import { pauseOver } from './in-slices.ts';
 import { lookAtWarmth } from './look-at-warmth.ts';
 
 export interface ExplainPorts extends CandidatesPorts {
@@ -21,14 +23,15 @@ export async function explainJob(
   deadlineInMs: number,
 ): Promise<JobExplanation | null> {
   if (job.model === null) return null;
-  const [candidates, [own]] = await Promise.all([candidatesOf(ports), ports.leases.demandOf([job.id], 1)]);
+  const [{ candidates, shown }, [own]] = await Promise.all([seenFleet(ports), ports.leases.demandOf([job.id], 1)]);
   if (own === undefined) {
-    const explanation = explainPlacement(askOfJob(job, job.model, deadlineInMs), candidates);
+    const explanation = await explainInSlices(askOfJob(job, job.model, deadlineInMs), candidates);
     return { ...explanation, waits: false, summary: `None of its rows waits for a node now. ${explanation.summary}` };
   }
-  const shown = await ports.standstills.shown();
-  const among = own.gang === undefined ? candidates : ofOneScheduler(askOf(own), candidates, shown);
+  const among = own.gang === undefined ? candidates : ofOneScheduler(askOf(own), candidates);
+  await pauseOver(candidates);
   const explanation = await explainOpen(ports, own, among);
+  await pauseOver(candidates);
   const { says, ...gangs } = gangStanding(own, askOf(own), candidates, shown);
   const summary = [explanation.summary, ...(says === '' ? [] : [says])].join(' ');
   return { ...explanation, ...gangs, summary, waits: true };
@@ -43,15 +46,15 @@ async function explainOpen(
   // Where everybody has everything loaded, nobody waits for it.
   const { gang: members } = own;
   const isWarm = candidates.every(({ models }) => models.every(({ loaded }) => loaded));
-  if (isWarm || members !== undefined) return explainPlacement(ask, candidates, { members });
+  if (isWarm || members !== undefined) return await explainInSlices(ask, candidates, { members });
   const open = await leases.demand(DECISION_JOBS_MAX, 1);
   // With more open jobs than a decision looks at, this one has its turn all the same.
   const all = open.some(({ jobId }) => jobId === own.jobId) ? open : [...open.slice(1), own];
-  const warmth = lookAtWarmth(candidates, all.map(demandOf));
+  const warmth = await lookAtWarmth(candidates, all.map(demandOf));
   const demand = warmth.demands.find((one) => one.ask.jobId === own.jobId);
   const gained = demand?.ask.loadGainS;
   const warmAsk = gained === undefined ? ask : { ...ask, loadGainS: gained };
-  return explainPlacement(warmAsk, warmth.candidates, { warmWait: demand && warmth.waitOf(demand) });
+  return await explainInSlices(warmAsk, warmth.candidates, { warmWait: demand && warmth.waitOf(demand) });
 }
 
 /**
@@ -62,7 +65,7 @@ function patientAsk(own: OpenDemand, candidates: readonly Candidate[]): Ask {
   const ask = askOf(own);
   const [next] = own.queued;
   if (own.kind !== 'batch' || next === undefined || next.lastNode === null || own.nextRow < own.rowCount) return ask;
-  const usable = candidates.filter((node) => !node.draining && !node.rest && node.benchedForMs <= 0);
   const avoidForMs = AVOID_MS - next.waitedMs;
-  return usable.length > 1 && avoidForMs > 0 ? { ...ask, avoidNode: next.lastNode, avoidForMs } : ask;
+  const serving = avoidForMs > 0 ? candidates.filter((node) => couldServe(ask, node)).length : 0;
+  return serving > 1 ? { ...ask, avoidNode: next.lastNode, avoidForMs } : ask;
 }

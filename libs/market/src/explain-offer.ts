@@ -1,17 +1,8 @@
-import {
-  explainNode,
-  explainPast,
-  memberAsk,
-  obstacle,
-  type Ask,
-  type Candidate,
-  type Demand,
-  type NodeExplanation,
-  type PastExplanation,
-} from '@freehold/domain';
+import { explainPast, NodeTurns, type Candidate, type NodeExplanation, type PastExplanation } from '@freehold/domain';
 import type { ExplainPorts } from './explain-job.ts';
 import { askOf, demandOf } from './ask-of.ts';
-import { candidatesOf } from './candidate-of.ts';
+import { seenFleet } from './candidate-of.ts';
+import { pause } from './in-slices.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import { lookAtWarmth } from './look-at-warmth.ts';
 import type { LeaseStore } from './ports/lease-store.ts';
@@ -33,28 +24,22 @@ export interface ExplainOfferPorts extends ExplainPorts {
  */
 export async function explainOffer(ports: ExplainOfferPorts, nodeId: string): Promise<OfferExplanation | null> {
   if (!ports.link.nodes().some(({ id }) => id === nodeId)) return null;
-  const candidates = await candidatesOf(ports);
+  const { candidates } = await seenFleet(ports);
   const found = await ports.leases.demand(DECISION_JOBS_MAX + 1, 1);
   const open = found.slice(0, DECISION_JOBS_MAX);
-  const warmth = lookAtWarmth(candidates, open.map(demandOf));
-  const own = warmth.candidates.find((candidate) => candidate.nodeId === nodeId);
+  const { demands, candidates: priced, lineup } = await lookAtWarmth(candidates, open.map(demandOf));
+  const own = priced.find((candidate) => candidate.nodeId === nodeId);
   if (own === undefined) return null;
-  const explanation = explainNode(
-    own,
-    warmth.demands.flatMap((demand) => nextAsk(demand, warmth.candidates) ?? []),
-    warmth.candidates,
-  );
+  const turns = new NodeTurns(own, lineup);
+  for (const { ask, gang } of demands) {
+    await pause();
+    turns.consider(ask, gang);
+  }
+  const explanation = turns.explanation();
   const past = await pastOf(ports, own);
   if (found.length === open.length) return { ...explanation, hasMore: false, past };
   const more = `More jobs are open: these are ${open.length} of them, each organisation's oldest first.`;
   return { ...explanation, hasMore: true, past, summary: `${explanation.summary} ${more}` };
-}
-
-/** What the next task of a job asks; null where it cannot begin now on as many nodes as it needs at once: nobody is next in its turn. */
-function nextAsk({ ask, gang }: Demand, candidates: readonly Candidate[]): Ask | null {
-  if (gang === undefined) return ask;
-  const member = memberAsk(ask);
-  return candidates.filter((node) => obstacle(member, node) === null).length < gang ? null : member;
 }
 
 async function pastOf({ leases }: ExplainOfferPorts, own: Candidate): Promise<PastExplanation> {

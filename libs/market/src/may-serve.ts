@@ -1,5 +1,6 @@
 import {
   ANY_NODE,
+  countedKinds,
   marketPace,
   reputationOf,
   unitsFromJson,
@@ -42,7 +43,7 @@ export function serveTermsOf(job: Pick<JobView, 'region' | 'rateCaps' | 'tuned' 
 
 export function mayServe(
   { region, rateCaps, wearsAdapter, needs }: ServeTerms,
-  offer: Pick<Offer, 'node' | 'region' | 'gpus' | 'memoryMib' | 'isolation'>,
+  offer: Pick<Offer, 'node' | 'region' | 'pools' | 'gpus' | 'memoryMib' | 'isolation'>,
   model: Offered,
   {
     reputation,
@@ -52,13 +53,25 @@ export function mayServe(
 ): boolean {
   if (!isInRegion(region, offer.region) || (wearsAdapter && !model.caps.lora)) return false;
   if (!fitsNode(model, offer, listed, hasRun)) return false;
-  if (rateCaps !== null && !withinCaps(unitsFromJson(model.rates), rateCaps)) return false;
+  // What a pool's node does for nothing it does for its pool.
+  const rates = unitsFromJson(model.rates);
+  if (offer.pools.length > 0 && isFree(rates, rateCaps)) return false;
+  if (rateCaps !== null && !withinCaps(rates, rateCaps)) return false;
   return needs === ANY_NODE || unmetNeed(needs, offer, reputation) === null;
+}
+
+/** Of the kinds of unit that a job counts, or of all while nobody knows which. */
+function isFree(rates: Rates, rateCaps: Rates | null): boolean {
+  return rateCaps === null
+    ? Object.values(rates).every((rate) => rate === 0n)
+    : countedKinds(rateCaps).every((kind) => (rates[kind] ?? 0n) === 0n);
 }
 
 export interface NodesPace extends MarketPace {
   /** Part of the speed of all nodes of the model. */
   readonly share: number;
+  /** The nodes. */
+  readonly nodeIds: readonly string[];
 }
 
 /** What the live nodes that may serve certain rows of a model can do. */
@@ -71,6 +84,7 @@ export function paceOf(
 ): NodesPace {
   const all: NodeSpeed[] = [];
   const able: NodeSpeed[] = [];
+  const nodeIds: string[] = [];
   for (const { id, offer, draining } of nodes) {
     const record = records.get(id);
     if (record === undefined || draining || record.benchedForMs > 0) continue;
@@ -85,9 +99,11 @@ export function paceOf(
     if (served === undefined) continue;
     const speed = { measured: record.speed[served.digest] ?? 0, claimed: served.rowsPerSecond };
     all.push(speed);
-    if (fitting !== undefined) able.push(speed);
+    if (fitting === undefined) continue;
+    able.push(speed);
+    nodeIds.push(id);
   }
   const [pace, market] = [marketPace(able, all), marketPace(all)];
   const isKnown = pace.rowsPerSecond !== null && market.rowsPerSecond !== null && market.rowsPerSecond > 0;
-  return { ...pace, share: isKnown ? (pace.rowsPerSecond ?? 0) / (market.rowsPerSecond ?? 1) : 1 };
+  return { ...pace, nodeIds, share: isKnown ? (pace.rowsPerSecond ?? 0) / (market.rowsPerSecond ?? 1) : 1 };
 }

@@ -16,7 +16,14 @@ function node(id: string, rowsPerSecond: number, draining = false, region = 'us'
     rates: { embeddingToken: rate },
     caps: { lora: id === 'fast' },
   };
-  const offer = { node: id, region, gpus: [], isolation: 'none', engines: [{ class: 'c', models: [model] }] };
+  const offer = {
+    node: id,
+    region,
+    pools: [],
+    gpus: [],
+    isolation: 'none',
+    engines: [{ class: 'c', models: [model] }],
+  };
   return { id, draining, offer: offer as unknown as ConnectedNode['offer'] }; // what a pace is made of
 }
 
@@ -49,10 +56,26 @@ it('counts what was measured, and what nodes say of themselves only while nothin
       ['away', record(9)],
       ['benched', record(9, 1)],
     ]);
-  expect(paceOf(nodes, records(4, 2), 'm', ANY_TERMS)).toEqual({ nodes: 2, rowsPerSecond: 6, share: 1 });
-  expect(paceOf(nodes, records(null, 2), 'm', ANY_TERMS)).toEqual({ nodes: 2, rowsPerSecond: 4, share: 1 });
-  expect(paceOf(nodes, records(null, null), 'm', ANY_TERMS)).toEqual({ nodes: 2, rowsPerSecond: 200, share: 1 });
-  expect(paceOf(nodes, records(4, 2), 'another', ANY_TERMS)).toEqual({ nodes: 0, rowsPerSecond: null, share: 1 });
+  const nodeIds = ['fast', 'slow'];
+  expect(paceOf(nodes, records(4, 2), 'm', ANY_TERMS)).toEqual({
+    nodes: 2,
+    rowsPerSecond: 6,
+    share: 1,
+    nodeIds,
+  });
+  expect(paceOf(nodes, records(null, 2), 'm', ANY_TERMS)).toEqual({ nodes: 2, rowsPerSecond: 4, share: 1, nodeIds });
+  expect(paceOf(nodes, records(null, null), 'm', ANY_TERMS)).toEqual({
+    nodes: 2,
+    rowsPerSecond: 200,
+    share: 1,
+    nodeIds,
+  });
+  expect(paceOf(nodes, records(4, 2), 'another', ANY_TERMS)).toEqual({
+    nodes: 0,
+    rowsPerSecond: null,
+    share: 1,
+    nodeIds: [],
+  });
 });
 
 it('counts what waits once for the submissions of a moment, and takes no more of them than one by one', async () => {
@@ -137,13 +160,25 @@ it('counts the nodes that may serve the rows: of their region, within their pric
   ];
   const records = new Map(nodes.map(({ id }) => [id, recordOf({ d: id === 'far' ? 5 : 2 })]));
   const pace = (terms: Partial<typeof ANY_TERMS>): unknown => paceOf(nodes, records, 'm', { ...ANY_TERMS, ...terms });
-  expect(pace({})).toEqual({ nodes: 100, rowsPerSecond: 203, share: 1 });
-  expect(pace({ region: 'eu' })).toEqual({ nodes: 1, rowsPerSecond: 5, share: 5 / 203 });
+  expect(pace({})).toEqual({ nodes: 100, rowsPerSecond: 203, share: 1, nodeIds: nodes.map(({ id }) => id) });
+  expect(pace({ region: 'eu' })).toEqual({ nodes: 1, rowsPerSecond: 5, share: 5 / 203, nodeIds: ['far'] });
   expect(pace({ rateCaps: { embeddingToken: 20n } })).toMatchObject({ nodes: 99, rowsPerSecond: 198 });
   expect(pace({ wearsAdapter: true })).toMatchObject({ nodes: 1, rowsPerSecond: 2 });
   expect(pace({ region: 'eu, asia' })).toMatchObject({ nodes: 1 });
   expect(pace({ needs: { ...ANY_NODE, gpus: 1 } })).toMatchObject({ nodes: 0 });
   expect(pace({ region: 'asia' })).toMatchObject({ nodes: 0, rowsPerSecond: 0 });
+  // What a pool's node does for nothing it does for its pool: for others it is not there.
+  const pooled = [
+    { price: '0', may: 0 },
+    { price: '5', may: 1 },
+  ];
+  for (const { price, may } of pooled) {
+    const [{ offer, ...rest }] = [node('pooled', 0, false, 'eu', price)];
+    const live = [{ ...rest, offer: { ...offer, pools: ['lab'] } }];
+    const known = new Map([['pooled', recordOf({ d: 2 })]]);
+    for (const rateCaps of [null, { embeddingToken: 20n }])
+      expect(paceOf(live, known, 'm', { ...ANY_TERMS, rateCaps })).toMatchObject({ nodes: may });
+  }
   // A node that serves it twice counts by the one that may, wherever it stands.
   const twice = nodes.slice(1, 3).map(({ offer, ...rest }, at) => {
     const [engine] = offer.engines;

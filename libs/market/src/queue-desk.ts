@@ -53,7 +53,7 @@ export interface IntendedRows extends ServeTerms {
 
 export interface QueueOutlook {
   readonly rowsAhead: number;
-  readonly pace: MarketPace;
+  readonly pace: NodesPace;
   /** Null while nobody's speed is known. */
   readonly finish: ExpectedFinish | null;
   /** The chance to be over by the deadline; null while there are too few batches to learn from, as is the cost. */

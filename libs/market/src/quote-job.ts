@@ -1,4 +1,13 @@
-import { addUsage, capFor, countedAt, holdFor, type Amount, type Rates, type Usage } from '@freehold/domain';
+import {
+  addUsage,
+  capFor,
+  countedAt,
+  holdFor,
+  mostOfOneHolder,
+  type Amount,
+  type Rates,
+  type Usage,
+} from '@freehold/domain';
 import {
   formatMoney,
   invalidRequest,
@@ -18,6 +27,7 @@ import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import { fileObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
+import type { Shards } from './ports/shards.ts';
 import type { QueueDesk, QueueOutlook } from './queue-desk.ts';
 import { refuseImpossible, type RefuseImpossiblePorts } from './refuse-impossible.ts';
 import { tooFewRows } from './too-few-rows.ts';
@@ -34,6 +44,9 @@ export interface QuoteJobPorts extends RefuseImpossiblePorts {
   readonly holdsModel: HoldsModel;
   readonly fineTunes: Pick<FineTuneStore, 'model'>;
   readonly queue: Pick<QueueDesk, 'outlook'>;
+  readonly shards: Pick<Shards, 'held'>;
+  /** In all. */
+  readonly shardCount: number;
 }
 
 /** What is to be priced: an uploaded input file, or so many rows of a kind. */
@@ -66,7 +79,7 @@ export interface Quote {
   readonly cap: bigint | null;
   /** The smallest metadata.max_cost that would be accepted. */
   readonly smallestCap: bigint | null;
-  /** Nodes that it begins on at once, and live nodes that may serve it; null: it begins on any. */
+  /** Nodes that it begins on at once, and live nodes of one scheduler that may serve it, of the one that has most; null: it begins on any. */
   readonly gang: { readonly asked: number; readonly live: number } | null;
   /** Operators that can run its rows again. */
   readonly auditors: number;
@@ -124,16 +137,8 @@ export async function quoteJob(
   if (cap.ok) {
     const endpoint = model.kind === 'chat' ? '/v1/chat/completions' : '/v1/embeddings';
     const plan = { model: model.name, tuned: named.tuned, rateCaps: cap.rateCaps };
-    const job = {
-      kind: 'batch',
-      endpoint,
-      region,
-      verify: terms.verify,
-      metadata,
-      plan,
-      windowMs: deadlineInMs,
-    } as const;
-    await refuseImpossible(ports, offers, job);
+    const job = { kind: 'batch', endpoint, region, verify: terms.verify, metadata, plan } as const;
+    await refuseImpossible(ports, offers, { ...job, windowMs: deadlineInMs });
   }
   const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter: named.tuned !== null, needs };
   // Nobody's record is looked at: of a node that has run the model the quote may know no more than what it offers.
@@ -147,7 +152,7 @@ export async function quoteJob(
   const counted = countedAt(work.counted, standing, model.ceiling);
   const intended = { model: model.name, rows: work.rows, counted, deadlineInMs, priority, ...serve };
   const outlook = await ports.queue.outlook(orgId, intended);
-  const gang = terms.gang === null ? null : { asked: terms.gang, live: outlook.pace.nodes };
+  const gang = terms.gang === null ? null : { asked: terms.gang, live: await liveAtOnce(ports, outlook) };
   return {
     model: name ?? model.name,
     served: model.name,
@@ -167,6 +172,14 @@ export async function quoteJob(
     smallestCap: smallestOf(work.worst, standing.length > 0 ? standing : lists),
     auditors: verifiable.auditors,
   };
+}
+
+/** A batch that begins on several nodes begins on those of one scheduler. */
+async function liveAtOnce(
+  { shards, shardCount }: Pick<QuoteJobPorts, 'shards' | 'shardCount'>,
+  { pace }: QueueOutlook,
+): Promise<number> {
+  return mostOfOneHolder(pace.nodeIds, await shards.held(), shardCount);
 }
 
 /** Lists that cost nothing are a pool's. */

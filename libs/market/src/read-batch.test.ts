@@ -27,7 +27,7 @@ function offer(node: string, rate: string, gpus: Offer['gpus'] = []): Offer {
   return { node, payout: node, gpus, ...facts, engines: [{ class: 'c', models: [model] }] } as unknown as Offer; // what a price is made of
 }
 
-it('reads the catalogue once for a job, however many offers stand', () => {
+it('reads the catalogue once for a job, however many offers stand', async () => {
   let reads = 0;
   const catalogue = {
     v: 1 as const,
@@ -39,7 +39,7 @@ it('reads the catalogue once for a job, however many offers stand', () => {
   const offers = Array.from({ length: 20 }, (_, i) => offer(`n${i}`, '9'));
   const batch = { kind: 'batch', endpoint: '/v1/chat/completions', verify: 'off', region: null, metadata: {} } as const;
   const plan = { model: 'open', tuned: null, rateCaps: { inputToken: 1n, outputToken: 1n } };
-  expect(isPossible(catalogue, offers, { ...batch, plan, windowMs: 3_600_000 })).toBe(false);
+  expect(await isPossible(catalogue, offers, { ...batch, plan, windowMs: 3_600_000 })).toBe(false);
   expect(reads).toBe(1);
 });
 
@@ -67,7 +67,12 @@ it('takes as usual prices only those of nodes that may run it, one of each node'
     return [
       plan,
       plan.ok &&
-        isPossible({ v: 1, models: [] }, offers, { ...batch, kind: 'batch', plan: plan.plan, windowMs: 3_600_000 }),
+        (await isPossible({ v: 1, models: [] }, offers, {
+          ...batch,
+          kind: 'batch',
+          plan: plan.plan,
+          windowMs: 3_600_000,
+        })),
     ];
   };
   expect(await planned({})).toMatchObject([{ plan: { rateCaps: { inputToken: 1_000_000n } } }, true]);

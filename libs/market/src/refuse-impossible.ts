@@ -1,7 +1,9 @@
-import { couldRun, explainNever, type Ask, type Candidate, type Explanation } from '@freehold/domain';
+import { couldRun, idleNode, type Ask, type Candidate, type Explanation } from '@freehold/domain';
 import { gangOf, invalidRequest, waitsForNodes, type Catalogue, type Offer } from '@freehold/protocol';
 import { askOfJob } from './ask-of.ts';
 import { candidateOf } from './candidate-of.ts';
+import { explainInSlices } from './explain-in-slices.ts';
+import { inSlices, NODES_AT_ONCE, pause } from './in-slices.ts';
 import { memoryListed, type MemoryListed } from './model-facts.ts';
 import type { BatchFault, JobView, StartPlan } from './ports/job-store.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
@@ -51,13 +53,16 @@ export async function whyImpossible(
   offers: readonly Offer[],
   job: PlannedJob,
 ): Promise<Omit<BatchFault, 'line'> | null> {
-  if (isPossible(ports.catalogue, offers, job) || ports.link.nodes().length === 0) return null;
+  if ((await isPossible(ports.catalogue, offers, job)) || ports.link.nodes().length === 0) return null;
   const ask = askOfPlanned(job);
   const records = await ports.leases.nodeRecords(offers.map(({ node }) => node));
   const listed = memoryListed(ports.catalogue);
-  const candidates = offers.map((offer) => candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer)));
-  const never = explainNever(ask, candidates, membersOf(job));
-  return never === null ? null : faultOf(never);
+  const candidates = await inSlices(offers, (offer) =>
+    idleNode(candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer))),
+  );
+  const members = membersOf(job);
+  const idle = await explainInSlices(ask, candidates, { members });
+  return idle.fitting >= members ? null : faultOf(idle);
 }
 
 /**
@@ -75,17 +80,22 @@ export async function refuseImpossible(
 }
 
 /** Whether nothing speaks against it, without a look at records: only a yes may rest on this. */
-export function isPossible(catalogue: Catalogue, offers: readonly Offer[], job: PlannedJob): boolean {
+export async function isPossible(catalogue: Catalogue, offers: readonly Offer[], job: PlannedJob): Promise<boolean> {
   if (offers.length === 0 || waitsForNodes(job.metadata)) return true;
   const ask = askOfPlanned(job);
   if (ask.reputationFloor > 0) return false;
   const listed = memoryListed(catalogue);
   let missing = membersOf(job);
-  for (const offer of offers) {
-    if (couldRun(ask, candidateOfOffer(listed, offer, newcomer(offer)))) missing -= 1;
+  for (const [at, offer] of offers.entries()) {
+    if (at > 0 && at % NODES_AT_ONCE === 0) await pause();
+    if (names(offer, ask.model) && couldRun(ask, candidateOfOffer(listed, offer, newcomer(offer)))) missing -= 1;
     if (missing === 0) return true;
   }
   return false;
+}
+
+function names({ engines }: Offer, model: string | null): boolean {
+  return model === null || engines.some(({ models }) => models.some(({ name }) => name === model));
 }
 
 /** Nodes that it needs at once. */

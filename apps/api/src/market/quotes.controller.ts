@@ -12,6 +12,7 @@ import {
   QueueDesk,
   quoteFineTune,
   quoteJob,
+  Shards,
   TrainableBases,
   type FineTuneQuote,
   type KeyRecord,
@@ -70,6 +71,7 @@ export class QuotesController {
   readonly #queue: QueueDesk;
   readonly #leases: LeaseStore;
   readonly #link: ProviderLink;
+  readonly #shards: Shards;
   readonly #settings: ApiSettings;
 
   constructor(
@@ -81,11 +83,13 @@ export class QuotesController {
     queue: QueueDesk,
     leases: LeaseStore,
     link: ProviderLink,
+    shards: Shards,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
     this.#queue = queue;
     this.#leases = leases;
     this.#link = link;
+    this.#shards = shards;
     this.#bases = bases;
     this.#fineTunes = fineTunes;
     this.#files = files;
@@ -146,6 +150,8 @@ export class QuotesController {
         fineTunes: this.#fineTunes,
         leases: this.#leases,
         link: this.#link,
+        shards: this.#shards,
+        shardCount: this.#settings.shards,
       },
       caller.orgId,
       subject,
@@ -263,7 +269,7 @@ function termsBody({ completionWindow, deadlineInMs, terms }: BatchTerms): Recor
 function gangBody({ gang }: Quote): Record<string, unknown> | null {
   if (gang === null) return null;
   const { asked, live } = gang;
-  const missing = `It begins when ${asked} nodes are free for it at once, and ${live} that may serve it are connected: it waits for others to come.`;
+  const missing = `It begins when ${asked} nodes of one scheduler are free for it at once, and of no scheduler more than ${live} that may serve it are connected: it waits for others to come.`;
   return { asked, live, ...(live < asked ? { summary: missing } : {}) };
 }
 

@@ -84,6 +84,17 @@ export interface Ask extends Needs {
   readonly loadGainS?: number;
 }
 
+/** Time left is rounded down to this many binary digits: a deadline that comes nearer is the same wish for a while. */
+const DEADLINE_DIGITS = 6;
+
+/** The ask as the placement takes it: its class stands while its time left has the same first digits. Rounded down, never later than it is. */
+export function inClass(ask: Ask): Ask {
+  const { deadlineInMs } = ask;
+  if (!(deadlineInMs > 0) || !Number.isFinite(deadlineInMs)) return ask;
+  const step = 2 ** (Math.floor(Math.log2(deadlineInMs)) - DEADLINE_DIGITS + 1);
+  return { ...ask, deadlineInMs: Math.floor(deadlineInMs / step) * step };
+}
+
 /** One model that a node serves. */
 export interface ServedModel {
   readonly name: string;
@@ -148,6 +159,8 @@ export interface Candidate {
   readonly rest?: Rest | null;
   /** For those who explain: who decides keeps nodes himself. Absent: it is kept for nobody. */
   readonly reserved?: KeptFor | null;
+  /** For those who explain: its scheduler, by a number; those without one are taken for one scheduler's. */
+  readonly scheduler?: number;
   /** For those who explain: its scheduler has fewer nodes of a gang than another one, which begins it or nobody. */
   readonly isElsewhere?: boolean;
   /** Its scheduler runs as many leases as one process does. */

@@ -1,7 +1,7 @@
-import type { Rates } from '../units/units.ts';
+import { unitsToJson, type Rates } from '../units/units.ts';
 import { ISOLATIONS, type Ask, type Candidate, type CandidateGpu } from './ask.ts';
 import { saysMemory } from './model-memory.ts';
-import { costsNothing, MODEL_RULES, modelSeconds, servedModel, withinCaps } from './served-model.ts';
+import { costsNothing, countedKinds, MODEL_RULES, modelSeconds, servedModel, withinCaps } from './served-model.ts';
 
 /** A node works on one lease and may hold the next, so that it never waits for a round trip. */
 export const LEASES_AHEAD = 2;
@@ -18,6 +18,8 @@ export interface Constraint {
   readonly lifted: 'by-asking-less' | 'by-waiting' | null;
   /** What a person reads: the requirement, not the failure; with `kept`, the nodes that it keeps away, by their figures where it helps. */
   readonly says: (ask: Ask, kept?: readonly Candidate[]) => string;
+  /** What of an ask it looks at, beside its model: to it, asks that are equal in that are one. Absent: nothing, or, of a pair, the job. */
+  readonly wish?: (ask: Ask) => string | number | boolean;
   /** Total: each constraint judges alone, whatever the others say. */
   readonly holds: (ask: Ask, node: Candidate) => boolean;
   /** Milliseconds until it holds by itself, where that is known. */
@@ -92,6 +94,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `has an engine that can do ${ask.capabilities.join(' and ') || 'anything'}`,
+    wish: (ask) => JSON.stringify(ask.capabilities),
     holds: (ask, node) => ask.capabilities.every((capability) => capabilitiesFor(ask, node).includes(capability)),
   },
   {
@@ -99,6 +102,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `has a GPU of model ${anyOf(ask.gpuModels)}`,
+    wish: (ask) => JSON.stringify(ask.gpuModels),
     holds: (ask, node) => ask.gpuModels.length === 0 || everyGpu(node, (gpu) => ask.gpuModels.includes(gpu.model)),
   },
   {
@@ -106,6 +110,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `has ${ask.gpus} GPUs or more`,
+    wish: (ask) => ask.gpus,
     holds: (ask, node) => node.gpus.length >= ask.gpus,
   },
   {
@@ -113,6 +118,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `lends ${ask.gpuMilli} thousandths or more of each GPU`,
+    wish: (ask) => ask.gpuMilli,
     holds: (ask, node) => ask.gpuMilli === 0 || everyGpu(node, (gpu) => gpu.milli >= ask.gpuMilli),
   },
   {
@@ -120,6 +126,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `has ${ask.vramMib} MiB of GPU memory or more`,
+    wish: (ask) => ask.vramMib,
     holds: (ask, node) => ask.vramMib === 0 || everyGpu(node, (gpu) => gpu.vramMib >= ask.vramMib),
   },
   {
@@ -127,6 +134,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `stands in region ${anyOf(ask.regions)}`,
+    wish: (ask) => JSON.stringify(ask.regions),
     holds: (ask, node) => allows(ask.regions, [node.region]),
   },
   {
@@ -136,6 +144,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     lifted: null,
     says: (ask) => (ask.pools.length === 0 ? 'works for others than its pool' : `belongs to pool ${anyOf(ask.pools)}`),
     // What a pool's node does for nothing, it does for the pool's members: on the market nothing would stand behind it.
+    wish: (ask) => JSON.stringify([ask.pools, countedKinds(ask.rateCaps)]),
     holds: (ask, node) =>
       ask.pools.length === 0
         ? node.pools.length === 0 || !costsNothing(ask, ratesFor(ask, node))
@@ -146,6 +155,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `isolates work by ${ask.isolation} or better`,
+    wish: (ask) => ask.isolation,
     holds: (ask, node) => ISOLATIONS.indexOf(node.isolation) >= ISOLATIONS.indexOf(ask.isolation),
   },
   {
@@ -153,6 +163,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: (ask) => `has a reputation of ${ask.reputationFloor} or better`,
+    wish: (ask) => ask.reputationFloor,
     holds: (ask, node) => node.reputation >= ask.reputationFloor,
   },
   {
@@ -160,6 +171,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: () => "asks no more than the job's price cap",
+    wish: (ask) => JSON.stringify(unitsToJson(ask.rateCaps)),
     holds: (ask, node) => withinCaps(ratesFor(ask, node), ask.rateCaps),
   },
   {
@@ -167,6 +179,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'offer',
     lifted: 'by-asking-less',
     says: () => 'is ready for a row before the deadline',
+    wish: (ask) => ask.deadlineInMs,
     holds: (ask, node) => secondsFor(ask, node, 1) * 1_000 <= ask.deadlineInMs,
   },
   {
@@ -183,6 +196,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     lifted: 'by-waiting',
     says: (ask) =>
       `has ${ask.model ?? 'no model'} loaded, or room for it at less than the ${Math.round(ask.loadGainS ?? 0)} s of waiting that loading it saves`,
+    wish: (ask) => ask.loadGainS ?? '',
     holds: (ask, node) => {
       const model = servedModel(ask, node);
       return model === undefined || MODEL_RULES.warmWait(ask, model);
@@ -194,6 +208,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     lifted: 'by-waiting',
     says: (ask) =>
       `has ${ask.gpus} x ${ask.gpuMilli} thousandths of a GPU, and the processor and memory for it, free now`,
+    wish: (ask) => [ask.gpus, ask.gpuMilli, ask.cpuMilli, ask.memoryMib].join(' '),
     holds: (ask, node) =>
       node.gpus.filter((gpu) => gpu.freeMilli >= ask.gpuMilli).length >= ask.gpus &&
       node.cpuFreeMilli >= ask.cpuMilli &&
@@ -204,6 +219,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     reads: 'room',
     lifted: 'by-waiting',
     says: () => 'has nothing else under way',
+    wish: (ask) => ask.alone === true,
     holds: (ask, node) => ask.alone !== true || node.leasesActive === 0,
   },
   {
@@ -271,4 +287,11 @@ export const CONSTRAINTS: readonly Constraint[] = [
 /** The first constraint that keeps `node` from `ask`, or null when it fits. */
 export function obstacle(ask: Ask, node: Candidate): Constraint | null {
   return CONSTRAINTS.find((constraint) => !constraint.holds(ask, node)) ?? null;
+}
+
+const OF_OFFER = CONSTRAINTS.filter(({ reads }) => reads === 'offer');
+
+/** Whether a node could serve an ask, whether or not it has room for it now: as the placement counts those who share its rows. */
+export function couldServe(ask: Ask, node: Candidate): boolean {
+  return takesWork(node) && OF_OFFER.every(({ holds }) => holds(ask, node));
 }

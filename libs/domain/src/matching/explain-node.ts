@@ -1,9 +1,11 @@
 import { unitsToJson, type Rates } from '../units/units.ts';
-import type { Ask, Candidate } from './ask.ts';
-import { obstacle, ratesFor, type Constraint } from './constraints.ts';
+import { inClass, type Ask, type Candidate } from './ask.ts';
+import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
 import type { RatesJson } from './explain.ts';
+import { memberAsk } from './gangs.ts';
+import { isBefore, Lineup, type Place } from './lineup.ts';
 import { scanCost } from './placement-index/scan.ts';
-import { ENGINES_STAND, Placer } from './placer.ts';
+import { ENGINES_STAND } from './placer.ts';
 import { scoreTerms, type ScoreTerms } from './score.ts';
 import { servedModel } from './served-model.ts';
 
@@ -20,7 +22,7 @@ export interface NodeExplanation {
 }
 
 /** What made another node the better one, by the term of its lead. */
-const OUTDONE: Readonly<Record<keyof ScoreTerms | 'load', { readonly reason: string; readonly says: string }>> = {
+const OUTDONE: Readonly<Record<keyof ScoreTerms | 'load' | 'even', Reason>> = {
   price: { reason: 'dearer', says: 'another node is cheaper' },
   coldStart: { reason: 'colder', says: 'another node has the model loaded, or loads it sooner' },
   eviction: {
@@ -31,71 +33,112 @@ const OUTDONE: Readonly<Record<keyof ScoreTerms | 'load', { readonly reason: str
   unreliability: { reason: 'less-reliable', says: 'another node loses or spoils less work' },
   locality: { reason: 'farther', says: 'another node holds the prompt already' },
   load: { reason: 'busier', says: 'another node holds fewer leases' },
+  even: { reason: 'even', says: 'another node is as good, and chance decides between them' },
 };
+/** Names are unique; the constraint stands. */
+const ELSEWHERE = CONSTRAINTS.find(({ name }) => name === 'scheduler') as Constraint;
+
+interface Reason {
+  readonly reason: string;
+  readonly says: string;
+}
+
+/** Rates at which a node would have got one more job, and which share of what it asks they are. */
+interface Win {
+  readonly rates: Rates;
+  readonly share: number;
+}
 
 export function explainNode(node: Candidate, asks: readonly Ask[], candidates: readonly Candidate[]): NodeExplanation {
-  const lostBy = new Map<string, { reason: string; says: string; jobs: number }>();
-  const rivals = new Rivals(candidates.filter(({ nodeId }) => nodeId !== node.nodeId));
-  let won = 0;
-  let best: { rates: Rates; share: number } | null = null;
-  for (const ask of asks) {
-    const rival = rivals.nextFor(ask);
-    const kept = obstacle(ask, node);
-    const cost = kept === null ? scanCost(ENGINES_STAND, ask, node) : null;
-    if (cost !== null && (rival === null || isBefore(cost, node, rival))) {
-      won += 1;
-      continue;
-    }
-    const { reason, says } =
-      kept === null ? outdone(ask, node, rival) : { reason: kept.name, says: mustBe(kept, ask, node) };
-    const known = lostBy.get(reason);
-    if (known === undefined) lostBy.set(reason, { reason, says, jobs: 1 });
+  const turns = new NodeTurns(node, new Lineup(candidates));
+  for (const ask of asks) turns.consider(ask);
+  return turns.explanation();
+}
+
+/** One node among others, job by job: who has hundreds of jobs to ask about does other things between them. */
+export class NodeTurns {
+  readonly #node: Candidate;
+  readonly #lineup: Lineup;
+  readonly #lost = new Map<string, { reason: string; says: string; jobs: number }>();
+  #considered = 0;
+  #won = 0;
+  #best: Win | null = null;
+
+  /** @param lineup All nodes, this one among them or not. */
+  constructor(node: Candidate, lineup: Lineup) {
+    this.#node = node;
+    this.#lineup = lineup;
+  }
+
+  /** @param members It begins on so many nodes at once, or not yet: then nobody is next in its turn, and it counts for nothing. */
+  consider(of: Ask, members?: number): void {
+    const ask = inClass(members === undefined ? of : memberAsk(of));
+    const standing = this.#standingIn(ask, members ?? 1);
+    if (standing === null) return;
+    this.#considered += 1;
+    if (standing === 'next') this.#won += 1;
+    else this.#lose(standing);
+  }
+
+  explanation(): NodeExplanation {
+    const [considered, won, best] = [this.#considered, this.#won, this.#best];
+    const lost = [...this.#lost.values()].sort((a, b) => b.jobs - a.jobs || (a.reason < b.reason ? -1 : 1));
+    const priceThatWouldWin =
+      best === null ? null : { rates: unitsToJson(best.rates), percentOfAsked: percentOf(best) };
+    return { considered, won, lost, priceThatWouldWin, summary: summarise(considered, won, lost, best) };
+  }
+
+  #lose({ reason, says }: Reason): void {
+    const known = this.#lost.get(reason);
+    if (known === undefined) this.#lost.set(reason, { reason, says, jobs: 1 });
     else known.jobs += 1;
-    const win = winningPrice(ask, node, rival);
-    if (win !== null && (best === null || win.share > best.share)) best = win;
-  }
-  const lost = [...lostBy.values()].sort((a, b) => b.jobs - a.jobs || (a.reason < b.reason ? -1 : 1));
-  const priceThatWouldWin = best === null ? null : { rates: unitsToJson(best.rates), percentOfAsked: percentOf(best) };
-  return { considered: asks.length, won, lost, priceThatWouldWin, summary: summarise(asks.length, won, lost, best) };
-}
-
-interface Rival {
-  readonly node: Candidate;
-  readonly cost: number;
-}
-
-/** The other nodes, in the placement's own index: a look at each of thousands for each of hundreds of jobs would hold up who asks. */
-class Rivals {
-  readonly #nodes: ReadonlyMap<string, Candidate>;
-  readonly #placer = new Placer();
-
-  constructor(nodes: readonly Candidate[]) {
-    this.#nodes = new Map(nodes.map((node) => [node.nodeId, node]));
-    for (const node of nodes) this.#placer.put(node);
   }
 
-  /** Where the next task of an ask would go. */
-  nextFor(ask: Ask): Rival | null {
-    const [next] = this.#placer.place([{ ask, ageMs: 0, nextRow: 0, rowCount: 1, queued: [] }], 1);
-    const node = this.#nodes.get(next?.nodeId ?? '');
-    if (node === undefined) return null;
-    // It got nothing: this is only a question.
-    this.#placer.put(node);
-    const cost = scanCost(ENGINES_STAND, ask, node);
-    return cost === null ? null : { node, cost };
+  /** Null: nobody is next. */
+  #standingIn(ask: Ask, members: number): Reason | 'next' | null {
+    const node = this.#node;
+    const kept = obstacle(ask, node);
+    const isPriced = kept === null || (kept.name === 'price' && mayWin(ask, node));
+    // What keeps it away no rival changes; but others decide whether a gang begins.
+    if (!isPriced && members === 1) return keptBy(kept, ask, node);
+    const rivals = this.#rivals(ask, members, (other) => members === 1 || other.scheduler === node.scheduler);
+    if (rivals.length + 1 < members) {
+      if (!this.#beginsElsewhere(ask, members)) return null;
+      return keptBy(kept ?? ELSEWHERE, ask, node);
+    }
+    // It needs to be before the last of those who would be chosen without it.
+    const rival = rivals[members - 1] ?? null;
+    const cost = kept === null ? scanCost(ENGINES_STAND, ask, node) : null;
+    if (cost !== null && (rival === null || isBefore({ node, cost }, rival))) return 'next';
+    const win = isPriced ? winningPrice(ask, node, rival) : null;
+    if (win !== null && (this.#best === null || win.share > this.#best.share)) this.#best = win;
+    return kept === null && rival !== null ? outdone(ask, node, rival) : keptBy(kept ?? ELSEWHERE, ask, node);
   }
-}
 
-function isBefore(cost: number, node: Candidate, rival: Rival): boolean {
-  return cost < rival.cost || (cost === rival.cost && node.nodeId < rival.node.nodeId);
+  #rivals(ask: Ask, most: number, counts: (other: Candidate) => boolean): readonly Place[] {
+    return this.#lineup.best(ask, most, (other) => other.nodeId !== this.#node.nodeId && counts(other));
+  }
+
+  #beginsElsewhere(ask: Ask, members: number): boolean {
+    return this.#lineup.schedulers.some(
+      (scheduler) =>
+        scheduler !== this.#node.scheduler &&
+        this.#rivals(ask, members, (other) => other.scheduler === scheduler).length === members,
+    );
+  }
 }
 
 /** The term in which the winner's lead is largest. */
-function outdone(ask: Ask, node: Candidate, rival: Rival | null): { readonly reason: string; readonly says: string } {
-  if (rival === null || rival.node.leasesActive < node.leasesActive) return OUTDONE.load;
+function outdone(ask: Ask, node: Candidate, rival: Place): Reason {
+  if (rival.node.leasesActive < node.leasesActive) return OUTDONE.load;
   const [own, theirs] = [scoreTerms(ask, node), scoreTerms(ask, rival.node)];
   const names = Object.keys(own) as (keyof ScoreTerms)[];
-  return OUTDONE[names.reduce((most, name) => (own[name] - theirs[name] > own[most] - theirs[most] ? name : most))];
+  const most = names.reduce((best, name) => (own[name] - theirs[name] > own[best] - theirs[best] ? name : best));
+  return own[most] > theirs[most] ? OUTDONE[most] : OUTDONE.even;
+}
+
+function keptBy(kept: Constraint, ask: Ask, node: Candidate): Reason {
+  return { reason: kept.name, says: mustBe(kept, ask, node) };
 }
 
 /** Why a constraint keeps a node away, with what is known of this one. */
@@ -114,22 +157,36 @@ export function mustBe(constraint: Constraint, ask: Ask, node: Candidate): strin
 /** Shares of the asked rates tried: a hundredth apart is as fine as anybody prices. */
 const PRICE_STEPS = 100;
 
+/** Whether there is any price at which nothing keeps it away. */
+function mayWin(ask: Ask, node: Candidate): boolean {
+  return keepsOut(ask, atShare(ask, node, 1)) === null;
+}
+
+/** What keeps a node away but that it asks nothing: a price may be too low for that, and every other constraint holds the sooner the lower it is. */
+function keepsOut(ask: Ask, node: Candidate): Constraint | null {
+  return CONSTRAINTS.find(({ name, holds }) => name !== 'pool' && !holds(ask, node)) ?? null;
+}
+
 /** The highest share of its rates at which the node would have got a task of this ask: found by halving, since cost grows with price. */
-function winningPrice(ask: Ask, node: Candidate, rival: Rival | null): { rates: Rates; share: number } | null {
-  const wins = (steps: number): boolean => {
-    const cheaper = withRates(ask, node, scaled(ratesFor(ask, node), steps));
-    if (obstacle(ask, cheaper) !== null) return false;
+function winningPrice(ask: Ask, node: Candidate, rival: Place | null): Win | null {
+  const isLow = (steps: number): boolean => {
+    const cheaper = atShare(ask, node, steps);
+    if (keepsOut(ask, cheaper) !== null) return false;
     const cost = scanCost(ENGINES_STAND, ask, cheaper);
-    return cost !== null && (rival === null || isBefore(cost, cheaper, rival));
+    return cost !== null && (rival === null || isBefore({ node: cheaper, cost }, rival));
   };
-  if (!wins(0)) return null;
   let [low, high] = [0, PRICE_STEPS];
   while (low < high) {
     const middle = Math.ceil((low + high) / 2);
-    if (wins(middle)) low = middle;
+    if (isLow(middle)) low = middle;
     else high = middle - 1;
   }
-  return low === 0 ? null : { rates: scaled(ratesFor(ask, node), low), share: low / PRICE_STEPS };
+  if (low === 0 || obstacle(ask, atShare(ask, node, low)) !== null) return null;
+  return { rates: scaled(ratesFor(ask, node), low), share: low / PRICE_STEPS };
+}
+
+function atShare(ask: Ask, node: Candidate, steps: number): Candidate {
+  return withRates(ask, node, scaled(ratesFor(ask, node), steps));
 }
 
 /** Whole hundredths: 0.29 · 100 is a little less than 29 in floating point. */

@@ -2,6 +2,7 @@ import { microCost, unitsToJson, type Rates } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
 import { CONSTRAINTS, ratesFor } from './constraints.ts';
 import { mustBe, scaled, type NodeExplanation } from './explain-node.ts';
+import { countedKinds } from './served-model.ts';
 import { unitOf } from './typical-unit.ts';
 
 /** A job that is over: what it asked of nodes, and who worked on it at which rates. */
@@ -23,7 +24,7 @@ export interface PastExplanation {
   readonly won: number;
   /** By the first requirement that its offer does not meet, or by what decided among those that met all. */
   readonly lost: NodeExplanation['lost'];
-  /** The highest share of its rates that is no more than one of those jobs paid; null when no price would have been. */
+  /** The highest share of its rates that is no more than one of those jobs paid, and within its cap; null when no price would have been. */
   readonly priceThatWouldHaveWon: NodeExplanation['priceThatWouldWin'];
   readonly summary: string;
 }
@@ -70,7 +71,12 @@ function priceOf(node: Candidate, work: PastWork): PastExplanation['priceThatWou
   const rates = ratesFor(ask, node);
   const [asked, paid] = [costAt(ask, rates), mostPaid(work)];
   if (asked <= paid) return null;
-  const percent = Number((paid * PERCENT) / asked);
+  // What it asks of each kind has to be within the cap as well.
+  const shares = countedKinds(ask.rateCaps).flatMap((kind) => {
+    const [rate, cap] = [rates[kind] ?? 0n, ask.rateCaps[kind] ?? 0n];
+    return rate > cap ? [(cap * PERCENT) / rate] : [];
+  });
+  const percent = Number(shares.reduce((least, share) => (share < least ? share : least), (paid * PERCENT) / asked));
   return percent < 1 ? null : { rates: unitsToJson(scaled(rates, percent)), percentOfAsked: percent };
 }
 

@@ -1,11 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import { ISOLATIONS, type Ask, type Candidate, type Rest } from './ask.ts';
+import { inClass, ISOLATIONS, type Ask, type Candidate, type Rest } from './ask.ts';
 import { chance, type Chance } from './chance.ts';
-import { CONSTRAINTS, obstacle } from './constraints.ts';
+import { CONSTRAINTS, obstacle, ROWS_UNACCEPTED_MAX, type Constraint } from './constraints.ts';
 import { explainNever, explainPlacement } from './explain.ts';
-import { explainNode } from './explain-node.ts';
+import { explainNode, NodeTurns, type NodeExplanation } from './explain-node.ts';
 import { explainPast, type PastWork } from './explain-past.ts';
 import { memberAsk } from './gangs.ts';
+import { Lineup } from './lineup.ts';
 import { askFor, candidate } from './matching.fixture.ts';
 import { placeTasks } from './place.ts';
 import { askingLess, minimalRelaxations, RELAXATIONS_MAX } from './relax.ts';
@@ -28,11 +29,14 @@ function randomNode(rng: Chance, id: number): Candidate {
     pools: rng.pick([[], ['lab']]),
     isolation: rng.pick(ISOLATIONS),
     reputation: rng.pick([0.5, 0.9]),
-    gpus: Array.from({ length: rng.below(3) }, () => ({ ...gpu, freeMilli: rng.pick([0, gpu.milli]) })),
+    gpus: Array.from({ length: rng.below(3) }, () => ({ ...gpu, freeMilli: rng.pick([0, 250, gpu.milli]) })),
     models: [randomModel(rng), randomModel(rng)].slice(rng.below(2)).flat(),
     draining: rng.below(6) === 0,
     rest: rng.below(6) === 0 ? { why: 'refused', forMs: 1_000 * (1 + rng.below(9)) } : null,
     isSchedulerFull: rng.below(9) === 0,
+    isElsewhere: rng.below(9) === 0,
+    benchedForMs: rng.pick([0, 0, 0, 0, 60_000]),
+    rowsUnaccepted: rng.pick([0, 0, 0, 0, 0, ROWS_UNACCEPTED_MAX]),
     reserved: rng.below(8) === 0 ? { jobId: rng.pick(['job', 'other']), forMs: 9_000 } : null,
     ...rng.pick([{}, { modelRoomMib: 20_000 }]),
     leasesActive: rng.below(3),
@@ -40,33 +44,76 @@ function randomNode(rng: Chance, id: number): Candidate {
 }
 
 function randomModel(rng: Chance): Candidate['models'] {
-  return served(BigInt(rng.pick([50, 150])), {
+  return served(BigInt(rng.pick([0, 50, 50, 150, 150])), {
     name: rng.pick(['m', 'm', 'm', 'other']),
     loaded: rng.pick([true, false]),
-    evictS: rng.pick([0, 5, 50]),
+    evictS: rng.pick([0, 5, 50, Number.POSITIVE_INFINITY]),
     isClaimed: rng.pick([true, false]),
+    rowsPerSecond: rng.pick([0, 0.05, 10, 10]),
+    ...rng.pick([{}, { loadS: 2 }, { loadS: 4_000 }]),
     ...rng.pick([{}, { memoryMib: 10_000 }, { memoryMib: 30_000 }]),
+    ...rng.pick([{}, { kind: 'embedding' as const }]),
     capabilities: rng.pick([[], ['logprobs' as const]]),
   });
 }
 
+/** As the placement takes it: what is left of the time is rounded there. */
 function randomAsk(rng: Chance): Ask {
   const gpus = rng.below(3);
-  return ask({
-    regions: rng.pick([[], ['eu']]),
-    pools: rng.pick([[], ['lab']]),
-    isolation: rng.pick(['none', 'gvisor']),
-    reputationFloor: rng.pick([0, 0.9]),
-    capabilities: rng.pick([[], ['logprobs' as const]]),
-    gpus,
-    gpuMilli: gpus === 0 ? 0 : rng.pick([500, 1_000]),
-    gpuModels: rng.pick([[], ['A10']]),
-    vramMib: rng.pick([0, 20_000]),
-    deadlineInMs: rng.pick([10_000, 3_600_000]),
-    avoidNode: rng.pick([null, null, 'n0']),
-    avoidForMs: 2_500,
-    ...rng.pick([{}, { loadGainS: 0 }, { loadGainS: 20 }]),
+  return inClass(
+    ask({
+      ...rng.pick([{}, { modelKind: 'embedding' as const }]),
+      regions: rng.pick([[], ['eu']]),
+      pools: rng.pick([[], [], ['lab']]),
+      isolation: rng.pick(['none', 'gvisor']),
+      reputationFloor: rng.pick([0, 0.9]),
+      capabilities: rng.pick([[], ['logprobs' as const]]),
+      gpus,
+      // A share is asked of nodes' GPUs, however many it is to be.
+      gpuMilli: rng.pick([0, 500, 1_000]),
+      gpuModels: rng.pick([[], ['A10']]),
+      vramMib: rng.pick([0, 20_000]),
+      deadlineInMs: rng.pick([1_000, 10_000, 3_600_000]),
+      avoidNode: rng.pick([null, null, 'n0']),
+      avoidForMs: 2_500,
+      ...rng.pick([{}, { loadGainS: 0 }, { loadGainS: 20 }, { loadGainS: Number.POSITIVE_INFINITY }]),
+    }),
+  );
+}
+
+/** What is left of an ask when a wish is dropped as far as a node needs it; what no requester can drop is not here. */
+const DROPPED: Readonly<Record<string, (asked: Ask, one: Candidate) => Partial<Ask>>> = {
+  capability: () => ({ capabilities: [] }),
+  'gpu-model': () => ({ gpuModels: [] }),
+  'gpu-count': (asked, { gpus }) => ({ gpus: Math.min(asked.gpus, gpus.length) }),
+  'gpu-share': (asked, { gpus }) => ({
+    gpuMilli: Math.min(asked.gpuMilli, ...gpus.map(({ milli }) => milli), gpus.length * 1_000),
+  }),
+  vram: () => ({ vramMib: 0 }),
+  region: () => ({ regions: [] }),
+  isolation: () => ({ isolation: 'none' }),
+  reputation: () => ({ reputationFloor: 0 }),
+  price: () => ({ rateCaps: { embeddingToken: 10n ** 12n } }),
+  deadline: () => ({ deadlineInMs: Number.POSITIVE_INFINITY }),
+};
+
+/** The smallest sets of liftable constraints without which a node fits as it stands: the wishes are dropped and all is asked again. */
+function letIn(asked: Ask, one: Candidate, liftable: readonly Constraint[]): readonly number[] {
+  const failing = CONSTRAINTS.filter((constraint) => !constraint.holds(asked, one));
+  const bits = failing.map((constraint) => liftable.indexOf(constraint));
+  if (bits.includes(-1)) return [];
+  const sets = Array.from({ length: 1 << failing.length }, (_, set) =>
+    failing.filter((_constraint, bit) => (set & (1 << bit)) !== 0),
+  );
+  const opening = sets.filter((lifted) => {
+    const less = lifted.reduce((left, { name }) => ({ ...left, ...DROPPED[name]?.(left, one) }), asked);
+    const waits = lifted.filter((constraint) => constraint.lifted === 'by-waiting');
+    return CONSTRAINTS.every((constraint) => waits.includes(constraint) || constraint.holds(less, one));
   });
+  const masks = opening.map((lifted) =>
+    lifted.reduce((set, constraint) => set | (1 << liftable.indexOf(constraint)), 0),
+  );
+  return masks.filter((mask) => !masks.some((part) => part !== mask && (part & ~mask) === 0));
 }
 
 /** Every set of constraints that, lifted, lets a node in, or so many, and of which no part does. With `+nodes`: on fewer at once. */
@@ -76,12 +123,7 @@ function bruteForce(asked: Ask, fleet: readonly Candidate[], members = 1): strin
     (one) => one.lifted !== null && nodes.some((candidateNode) => !one.holds(asked, candidateNode)),
   );
   // Asked once: there are tens of thousands of sets.
-  const kept = fleet.map((one) =>
-    alternatives(asked, one)
-      .map((way) => CONSTRAINTS.filter((constraint) => !constraint.holds(asked, way)))
-      .filter((by) => by.every((constraint) => liftable.includes(constraint)))
-      .map((by) => by.reduce((set, constraint) => set | (1 << liftable.indexOf(constraint)), 0)),
-  );
+  const kept = fleet.map((one) => alternatives(asked, one).flatMap((way) => letIn(asked, way, liftable)));
   // One bit more: on fewer nodes at once.
   const fewer = 1 << liftable.length;
   const lifts = [...liftable.map((_, bit) => 1 << bit), ...(members > 1 ? [fewer] : [])];
@@ -96,6 +138,20 @@ function bruteForce(asked: Ask, fleet: readonly Candidate[], members = 1): strin
       ...((set & fewer) === 0 ? [] : ['nodes']),
     ])
     .map((names) => names.join('+'));
+}
+
+/** Of those that could be leased, most of the time. */
+function freeNode(rng: Chance, id: number): Candidate {
+  const rate = BigInt(10 + rng.below(90));
+  return node(`n${id}`, {
+    region: rng.pick(['eu', 'us']),
+    reputation: rng.pick([0.9, 0.99]),
+    gpus: Array.from({ length: rng.below(2) }, () => ({ model: 'T4', vramMib: 1, milli: 1_000, freeMilli: 1_000 })),
+    models: served(rate, { loaded: rng.below(4) > 0, rowsPerSecond: rng.pick([0.1, 10]), loadS: rng.pick([2, 15]) }),
+    reserved: rng.below(5) === 0 ? { jobId: rng.pick(['job', 'other']), forMs: 9_000 } : null,
+    leasesActive: rng.pick([0, 0, 0, 1]),
+    draining: rng.below(8) === 0,
+  });
 }
 
 /** What the explanation says of counts and prices, from the meaning of each: constraint by constraint, node by node. */
@@ -150,9 +206,9 @@ describe('minimalRelaxations', () => {
         withinCap: cheapestOffer?.withinCap ?? null,
         priceThatWouldDo,
       }).toEqual(counted(asked, nodes));
-      for (const { constraints, nodes: opened } of relaxations) {
+      for (const { constraints, ways } of relaxations) {
         found += 1;
-        for (const one of opened) {
+        for (const { node: one } of ways) {
           const left = obstacle(askingLess(asked, one), one);
           expect(left === null || left.lifted === 'by-waiting').toBe(true);
           expect(constraints.length).toBeGreaterThan(0);
@@ -162,6 +218,8 @@ describe('minimalRelaxations', () => {
     }
     expect(found).toBeGreaterThan(SNAPSHOTS);
     const named = ['gpu-model', 'vram', 'price', 'warm-wait', 'resting', 'scheduler-full', 'reserved', 'avoided'];
+    named.push('capability', 'gpu-count', 'gpu-share', 'region', 'isolation', 'reputation', 'deadline');
+    named.push('room', 'benched', 'draining', 'busy', 'unaccepted');
     expect([...seen]).toEqual(expect.arrayContaining(named));
   });
 });
@@ -187,7 +245,8 @@ describe('minimalRelaxations of a gang', () => {
       }
       expect([...names].sort()).toEqual(forced.sort());
       found += names.length;
-      for (const { nodes: open, members: on } of relaxations) {
+      for (const { ways, members: on } of relaxations) {
+        const open = ways.map((way) => way.node);
         expect(open.length).toBeGreaterThanOrEqual(on);
         const less = open.slice(0, on).reduce(askingLess, asked);
         for (const one of open.slice(0, on)) {
@@ -198,6 +257,64 @@ describe('minimalRelaxations of a gang', () => {
     }
     expect(found).toBeGreaterThan(SNAPSHOTS / 2);
     expect(cut).toBeLessThan(SNAPSHOTS / 8);
+  });
+
+  it('finds what lets all in, and leaves out what need not be, also where more sets would do than are looked at', () => {
+    const GPU = { model: 'A10', vramMib: 9, milli: 1_000, freeMilli: 1_000 };
+    const faults: Partial<Candidate>[] = [
+      { region: 'us' },
+      { isolation: 'none' },
+      { reputation: 0.1 },
+      { gpus: [{ ...GPU, model: 'T4' }] },
+      { gpus: [{ ...GPU, vramMib: 1 }] },
+      { gpus: [{ ...GPU, freeMilli: 0 }] },
+      { models: served(900n, { capabilities: ['logprobs'] }) },
+      { models: served(1n, { capabilities: ['logprobs'], rowsPerSecond: 0.01 }) },
+      { models: served(1n) },
+      { draining: true },
+      { rest: { why: 'refused', forMs: 9_000 } },
+      { isSchedulerFull: true },
+      { benchedForMs: 5 },
+    ];
+    // Each has other work under way, and all but the last one thing more that keeps it away.
+    const fleet = [...faults, {}].map((fault, id) =>
+      node(`n${id}`, { leasesActive: 1, gpus: [GPU], models: served(1n, { capabilities: ['logprobs'] }), ...fault }),
+    );
+    const wishes = {
+      regions: ['eu'],
+      isolation: 'bwrap',
+      reputationFloor: 0.9,
+      gpus: 1,
+      gpuMilli: 1_000,
+      vramMib: 9,
+    } as const;
+    const asked = memberAsk(
+      inClass(ask({ ...wishes, gpuModels: ['A10'], capabilities: ['logprobs'], deadlineInMs: 20_000 })),
+    );
+    const liftable = CONSTRAINTS.filter(({ lifted }) => lifted !== null);
+    const kept = fleet.map((one) => letIn(asked, one, liftable));
+    const open = (set: number): number => kept.filter((ways) => ways.some((needed) => (needed & ~set) === 0)).length;
+    for (const members of [fleet.length, fleet.length - 1]) {
+      const asItIs = minimalRelaxations(asked, fleet, members).filter((one) => one.members === members);
+      expect(asItIs.map(({ constraints }) => constraints.length)).toEqual([members]);
+      for (const { constraints, ways } of asItIs) {
+        const bits = constraints.map((one) => 1 << liftable.indexOf(one));
+        const set = bits.reduce((all, bit) => all | bit, 0);
+        expect([open(set), ways.length]).toEqual([members, members]);
+        for (const bit of bits) expect(open(set & ~bit)).toBeLessThan(members);
+      }
+    }
+  });
+
+  it('names the cap that would do for as many as are missing, kind by kind, and none where the price is not all', () => {
+    const paid = (id: string, inputToken: bigint, outputToken: bigint): Candidate =>
+      node(id, { models: served(0n, { rates: { inputToken, outputToken } }) });
+    const asked = ask({ rateCaps: { inputToken: 10n, outputToken: 10n } });
+    const fleet = [paid('a', 1n, 1n), paid('b', 20n, 5n), paid('c', 5n, 60n), paid('d', 900n, 900n)];
+    const of = (members: number): unknown => explainPlacement(asked, fleet, { members }).priceThatWouldDo;
+    expect(of(2)).toEqual({ inputToken: '20', outputToken: '5' });
+    expect(of(3)).toEqual({ inputToken: '20', outputToken: '60' });
+    expect(of(5)).toBeNull();
   });
 
   it('says on how many it waits, how many are free, and how many nodes would do now', () => {
@@ -285,6 +402,24 @@ describe('explainPlacement', () => {
     });
   });
 
+  it('does not say to wait for room that nobody asks for any more: fewer GPUs need less of it', () => {
+    const gpu = { model: 'T4', vramMib: 16_384, milli: 500, freeMilli: 500 };
+    const asked = ask({ gpus: 2, gpuMilli: 1_000 });
+    const [relaxation, more] = explainPlacement(asked, [node('a', { gpus: [gpu] })]).relaxations;
+    expect(relaxation).toMatchObject({ constraints: ['gpu-count', 'gpu-share'], inYourHands: true });
+    expect(more).toBeUndefined();
+    const [used] = explainPlacement(asked, [node('a', { gpus: [{ ...gpu, freeMilli: 0 }] })]).relaxations;
+    expect(used).toMatchObject({ constraints: ['gpu-count', 'gpu-share', 'room'], inYourHands: false });
+  });
+
+  it('takes the time left as the placement does, which rounds it down', () => {
+    const slow = node('a', { models: served(50n, { loaded: false, loadS: 62.5 }) });
+    const asked = ask({ deadlineInMs: 63_000 });
+    expect(placeTasks([{ ask: asked, ageMs: 0, nextRow: 0, rowCount: 1, queued: [] }], [slow])).toEqual([]);
+    expect(explainPlacement(asked, [slow])).toMatchObject({ fitting: 0, eliminated: [{ constraint: 'deadline' }] });
+    expect(explainNever(asked, [slow])).toMatchObject({ fitting: 0 });
+  });
+
   it('says to wait where only time helps', () => {
     const [relaxation] = explainPlacement(ask(), [node('a', { leasesActive: 2 })]).relaxations;
     expect(relaxation).toMatchObject({ constraints: ['busy'], inYourHands: false });
@@ -332,6 +467,89 @@ describe('explainNode', () => {
     expect(explainNode(node('a'), [ask()], [node('b')])).toMatchObject({ won: 1 });
   });
 
+  it(`is next where the placement would take it, alone or as a member, on ${SNAPSHOTS} random fleets`, () => {
+    const rng = chance(41);
+    const tally = { next: 0, lost: 0, member: 0 };
+    for (let round = 0; round < SNAPSHOTS; round += 1) {
+      const nodes = Array.from({ length: 2 + rng.below(6) }, (_, id) => freeNode(rng, id));
+      const members = [undefined, 2, 3][rng.below(3)];
+      const {
+        avoidNode: _,
+        avoidForMs: __,
+        ...asked
+      } = ask({
+        regions: rng.pick([[], ['eu']]),
+        gpus: rng.pick([0, 0, 1]),
+        deadlineInMs: rng.pick([10_000, 3_600_000]),
+      });
+      // Who decides keeps nodes himself: those that are kept for others are not there.
+      const others = nodes.filter((one) => one.reserved?.jobId !== 'other');
+      const demand = { ask: asked, ageMs: 0, nextRow: 0, rowCount: members ?? 1, queued: [] };
+      const placed = placeTasks([members === undefined ? demand : { ...demand, gang: members }], others);
+      const chosen = placed.slice(0, members ?? 1).map(({ nodeId }) => nodeId);
+      for (const one of nodes) {
+        const turns = new NodeTurns(one, new Lineup(nodes));
+        turns.consider(asked, members);
+        const { won, lost, considered, priceThatWouldWin: win } = turns.explanation();
+        expect([round, one.nodeId, won]).toEqual([round, one.nodeId, chosen.includes(one.nodeId) ? 1 : 0]);
+        expect(lost.reduce((sum, { jobs }) => sum + jobs, won)).toBe(considered);
+        tally.next += won;
+        tally.lost += lost.length;
+        if (members !== undefined && won === 1 && chosen[0] !== one.nodeId) tally.member += 1;
+        if (win === null) continue;
+        const cheaper = others.map((other) =>
+          other.nodeId === one.nodeId
+            ? {
+                ...one,
+                models: one.models.map((model) => ({
+                  ...model,
+                  rates: { embeddingToken: BigInt(win.rates['embeddingToken'] ?? 0) },
+                })),
+              }
+            : other,
+        );
+        const then = placeTasks([members === undefined ? demand : { ...demand, gang: members }], cheaper);
+        expect(then.slice(0, members ?? 1).map(({ nodeId }) => nodeId)).toContain(one.nodeId);
+      }
+    }
+    expect(Math.min(tally.next, tally.lost, tally.member)).toBeGreaterThan(SNAPSHOTS / 8);
+  });
+
+  it('has no rival in a node that is kept for another, and one in a node that is kept for this job', () => {
+    const own = node('own', {}, 80n);
+    const keptFor = (jobId: string): Candidate => node('cheap', { reserved: { jobId, forMs: 9_000 } }, 40n);
+    expect(explainNode(own, [ask()], [own, keptFor('other')])).toMatchObject({ won: 1, lost: [] });
+    expect(explainNode(own, [ask()], [own, keptFor('job')])).toMatchObject({ won: 0, lost: [{ reason: 'dearer' }] });
+  });
+
+  it('counts a gang only where it could begin, with this node or beside it, on the nodes of one scheduler', () => {
+    const fleet = ['a', 'b', 'c', 'd', 'e'].map((id) => node(id, { scheduler: id < 'c' ? 0 : 1 }));
+    const of = (id: string, members: number): NodeExplanation => {
+      const turns = new NodeTurns(fleet.find(({ nodeId }) => nodeId === id) as Candidate, new Lineup(fleet));
+      turns.consider(ask(), members);
+      return turns.explanation();
+    };
+    expect(of('b', 2)).toMatchObject({ considered: 1, won: 1 });
+    expect(of('d', 2)).toMatchObject({ considered: 1, won: 1 });
+    expect(of('e', 2)).toMatchObject({ considered: 1, won: 0, lost: [{ reason: 'even' }] });
+    expect(of('a', 3)).toMatchObject({ considered: 1, won: 0, lost: [{ reason: 'scheduler' }] });
+    expect(of('e', 3)).toMatchObject({ considered: 1, won: 1 });
+    expect(of('e', 4)).toMatchObject({ considered: 0, lost: [] });
+  });
+
+  it('does not call a node cheaper that is only as good', () => {
+    const why = explainNode(node('b'), [ask()], [node('a')]);
+    expect(why.lost).toMatchObject([{ reason: 'even', says: expect.stringContaining('chance decides') }]);
+  });
+
+  it("finds the price of a pool's node, which may not work for nothing", () => {
+    const own = node('own', { pools: ['lab'] }, 80n);
+    const why = explainNode(own, [ask()], [own, node('cheap', {}, 40n)]);
+    expect(why.priceThatWouldWin).toEqual({ rates: { embeddingToken: '39' }, percentOfAsked: 49 });
+    const capped = explainNode(own, [ask({ rateCaps: { embeddingToken: 60n } })], [own]);
+    expect(capped).toMatchObject({ lost: [{ reason: 'price' }], priceThatWouldWin: { percentOfAsked: 76 } });
+  });
+
   it('names what a benched node is benched for', () => {
     const benched = node('own', { benchedForMs: 5, benchedWhy: 'audit: called a row good, which is proven bad' });
     const [lost] = explainNode(benched, [ask()], [node('b')]).lost;
@@ -362,6 +580,15 @@ describe('explainPast', () => {
     expect(past.priceThatWouldHaveWon).toEqual({ rates: { embeddingToken: '49' }, percentOfAsked: 62 });
     expect(past.summary).toContain('Of 5 batches of its models it worked on 1. It had no part in 4:');
     expect(past.summary).toContain('At 62 % of its rates');
+  });
+
+  it('names no price above the cap of one kind, however little the others ask', () => {
+    const caps = { inputToken: 50n, outputToken: 10n };
+    const own = node('own', { models: served(0n, { rates: { inputToken: 10n, outputToken: 40n } }) });
+    const past = explainPast(own, [
+      work({ ask: ask({ rateCaps: caps }), paid: [{ inputToken: 19n, outputToken: 9n }] }),
+    ]);
+    expect(past.priceThatWouldHaveWon).toEqual({ rates: { inputToken: '2', outputToken: '10' }, percentOfAsked: 25 });
   });
 
   it('names no price where none would have done, and says so where nothing was over', () => {

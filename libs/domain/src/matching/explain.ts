@@ -1,10 +1,9 @@
-import { microCost, unitsToJson } from '../units/units.ts';
-import type { Ask, Candidate } from './ask.ts';
+import { UNIT_KINDS, unitsToJson, type Rates, type UnitKind } from '../units/units.ts';
+import { inClass, type Ask, type Candidate } from './ask.ts';
 import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
 import { memberAsk } from './gangs.ts';
-import { askingLess, changesOf, minimalRelaxations } from './relax.ts';
-import { alternatives } from './served-model.ts';
-import { unitOf } from './typical-unit.ts';
+import { askingLess, changesOf, relaxationsAmong } from './relax.ts';
+import { byPrice, maskOf, standingTo, WAITING, type NodeStanding, type Way } from './standing.ts';
 import type { WarmWait } from './warmth.ts';
 
 /** Rates as they stand in JSON. */
@@ -12,6 +11,7 @@ export type RatesJson = Readonly<Record<string, string>>;
 
 /** The word for how many nodes a job begins on at once, among the constraints of a relaxation. */
 const NODES = 'nodes';
+const PRICE = maskOf(({ name }) => name === 'price');
 
 /** Why a task is (not) placed: how many nodes each constraint leaves out, what would place it, and at which price. */
 export interface Explanation {
@@ -26,7 +26,7 @@ export interface Explanation {
   }[];
   /** Rates of the cheapest node that meets everything but perhaps the price cap and what time lifts. */
   readonly cheapestOffer: { readonly rates: RatesJson; readonly withinCap: boolean } | null;
-  /** Rates that would admit the cheapest node kept away by price alone. */
+  /** Rates that would admit the cheapest node kept away by price alone, or as many of them as are missing; null where that is not enough. */
   readonly priceThatWouldDo: RatesJson | null;
   /** The smallest changes that would place it, most useful first. */
   readonly relaxations: readonly {
@@ -43,7 +43,7 @@ export interface Explanation {
   readonly summary: string;
 }
 
-interface Circumstances {
+export interface Circumstances {
   /** What its rows wait for while nodes that would have to load the model are left alone. */
   readonly warmWait?: WarmWait | undefined;
   /** It begins on so many nodes at once; absent: on any. */
@@ -53,15 +53,28 @@ interface Circumstances {
 export function explainPlacement(
   of: Ask,
   candidates: readonly Candidate[],
+  circumstances: Circumstances = {},
+): Explanation {
+  const ask = askExplained(of, circumstances);
+  return explainStandings(ask, candidates.map(standingTo(ask)), circumstances);
+}
+
+/** What is asked of a node, as the placement takes it. */
+export function askExplained(of: Ask, { members = 1 }: Circumstances): Ask {
+  return inClass(members === 1 ? of : memberAsk(of));
+}
+
+/** For who looks at thousands of nodes, and does other things between them. @param ask As {@link askExplained} has it. */
+export function explainStandings(
+  ask: Ask,
+  standings: readonly NodeStanding[],
   { warmWait, members = 1 }: Circumstances = {},
 ): Explanation {
-  const ask = members === 1 ? of : memberAsk(of);
   const counts = new Map<string, Eliminated>();
   let fitting = 0;
-  for (const node of candidates) {
-    const kept = obstacle(ask, node);
-    if (kept === null) fitting += 1;
-    else note(counts, kept, ask, node);
+  for (const { node, first } of standings) {
+    if (first === null) fitting += 1;
+    else note(counts, first, ask, node);
   }
   const eliminated = CONSTRAINTS.flatMap((constraint) => {
     const counted = counts.get(constraint.name);
@@ -71,30 +84,30 @@ export function explainPlacement(
     const end = endsInMs === null ? {} : { endsInS: Math.ceil(endsInMs / 1_000) };
     return [{ constraint: constraint.name, requirement, nodes: nodes.length, ...end }];
   });
-  const relaxations = relaxationsOf(ask, candidates, members);
+  const relaxations = relaxationsOf(ask, standings, members);
   const isWarmWait = warmWait !== undefined && fitting === 0 && counts.has('warm-wait');
   return {
-    nodes: candidates.length,
+    nodes: standings.length,
     fitting,
     eliminated,
-    cheapestOffer: cheapestOffer(ask, candidates),
-    priceThatWouldDo: priceThatWouldDo(ask, candidates),
+    cheapestOffer: cheapestOffer(ask, standings),
+    priceThatWouldDo: priceThatWouldDo(ask, standings, Math.max(1, members - fitting)),
     relaxations,
     ...(isWarmWait ? { warmWait } : {}),
     ...(members === 1 ? {} : { members }),
-    summary: summarise(candidates.length, fitting, members, eliminated, relaxations[0]?.changes ?? []),
+    summary: summarise(standings.length, fitting, members, eliminated, relaxations[0]?.changes ?? []),
   };
 }
 
-function relaxationsOf(ask: Ask, candidates: readonly Candidate[], members: number): Explanation['relaxations'] {
-  return minimalRelaxations(ask, candidates, members).map((one) => {
-    const { constraints, nodes } = one;
-    const less = byPrice(ask, nodes).slice(0, one.members).reduce(askingLess, ask);
+function relaxationsOf(ask: Ask, standings: readonly NodeStanding[], members: number): Explanation['relaxations'] {
+  return relaxationsAmong(standings, members).map((one) => {
+    const { constraints, ways } = one;
+    const less = cheapestOf(ways, one.members).reduce((asked, { node }) => askingLess(asked, node), ask);
     const isFewer = one.members < members;
     return {
       constraints: [...(isFewer ? [NODES] : []), ...constraints.map(({ name }) => name)],
       changes: [...(isFewer ? [fewerNodes(one.members)] : []), ...changesOf(ask, less, constraints)],
-      nodes: nodes.length,
+      nodes: ways.length,
       inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
     };
   });
@@ -122,20 +135,21 @@ function note(counts: Map<string, Eliminated>, kept: Constraint, ask: Ask, node:
 
 /** Whether a node could run it with nothing else to do. */
 export function couldRun(ask: Ask, node: Candidate): boolean {
-  return obstacle(ask, idleNode(node)) === null;
+  return obstacle(inClass(ask), idleNode(node)) === null;
 }
 
 /** Why no node could ever run it, or not as many as it begins on, even with nothing else to do and nobody away; null when they could. */
 export function explainNever(ask: Ask, candidates: readonly Candidate[], members = 1): Explanation | null {
-  const able = candidates.filter((node) => couldRun(ask, node)).length;
-  return able >= members ? null : explainPlacement(ask, candidates.map(idleNode), { members });
+  const idle = explainPlacement(ask, candidates.map(idleNode), { members });
+  return idle.fitting >= members ? null : idle;
 }
 
 /** A node as it is when all that only time lifts is over. */
-function idleNode(node: Candidate): Candidate {
+export function idleNode(node: Candidate): Candidate {
+  const isIdle = node.gpus.every(({ freeMilli, milli }) => freeMilli === milli);
   return {
     ...node,
-    gpus: node.gpus.map((gpu) => ({ ...gpu, freeMilli: gpu.milli })),
+    gpus: isIdle ? node.gpus : node.gpus.map((gpu) => ({ ...gpu, freeMilli: gpu.milli })),
     draining: false,
     rest: null,
     reserved: null,
@@ -146,37 +160,45 @@ function idleNode(node: Candidate): Candidate {
   };
 }
 
-function cheapestOffer(ask: Ask, candidates: readonly Candidate[]): Explanation['cheapestOffer'] {
-  const meets = CONSTRAINTS.filter(({ name, lifted }) => name !== 'price' && lifted !== 'by-waiting');
-  const [cheapest] = byPrice(
-    ask,
-    candidates
-      .flatMap((node) => alternatives(ask, node))
-      .filter((node) => meets.every(({ holds }) => holds(ask, node))),
-  );
+function cheapestOffer(ask: Ask, standings: readonly NodeStanding[]): Explanation['cheapestOffer'] {
+  const meeting = standings.flatMap(({ ways }) => ways.filter(({ failing }) => (failing & ~(PRICE | WAITING)) === 0));
+  const [cheapest] = cheapestOf(meeting, 1);
   if (cheapest === undefined) return null;
-  const price = CONSTRAINTS.find(({ name }) => name === 'price');
-  return { rates: unitsToJson(ratesFor(ask, cheapest)), withinCap: price?.holds(ask, cheapest) ?? true };
+  return { rates: unitsToJson(ratesFor(ask, cheapest.node)), withinCap: (cheapest.failing & PRICE) === 0 };
 }
 
-function priceThatWouldDo(ask: Ask, candidates: readonly Candidate[]): RatesJson | null {
-  const [cheapest] = byPrice(
-    ask,
-    candidates
-      .filter((node) => obstacle(ask, node) !== null)
-      .flatMap((node) => alternatives(ask, node))
-      .filter((node) => CONSTRAINTS.every(({ name, holds }) => holds(ask, node) === (name !== 'price'))),
-  );
-  return cheapest === undefined ? null : unitsToJson(ratesFor(ask, cheapest));
+/** @param missing Nodes without which it does not begin. */
+function priceThatWouldDo(ask: Ask, standings: readonly NodeStanding[], missing: number): RatesJson | null {
+  const kept = standings
+    .filter(({ first }) => first !== null)
+    .flatMap(({ ways }) =>
+      cheapestOf(
+        ways.filter(({ failing }) => failing === PRICE),
+        1,
+      ),
+    );
+  const cheapest = cheapestOf(kept, missing);
+  if (cheapest.length < missing) return null;
+  return unitsToJson(cheapest.map(({ node }) => ratesFor(ask, node)).reduce(highestOf));
 }
 
-/** Cheapest first, over a typical unit of the work. */
-function byPrice(ask: Ask, nodes: readonly Candidate[]): readonly Candidate[] {
-  const unit = unitOf(ask);
-  return nodes
-    .map((node) => ({ node, price: microCost(unit, ratesFor(ask, node)) }))
-    .sort((a, b) => (a.price < b.price ? -1 : a.price > b.price ? 1 : a.node.nodeId < b.node.nodeId ? -1 : 1))
-    .map(({ node }) => node);
+function highestOf(a: Rates, b: Rates): Rates {
+  const most = (kind: UnitKind): bigint => ((a[kind] ?? 0n) > (b[kind] ?? 0n) ? (a[kind] ?? 0n) : (b[kind] ?? 0n));
+  const kinds = UNIT_KINDS.filter((kind) => a[kind] !== undefined || b[kind] !== undefined);
+  return Object.fromEntries(kinds.map((kind) => [kind, most(kind)]));
+}
+
+/** So many of them, cheapest first: a look at each, and no sorting of thousands. */
+function cheapestOf(ways: readonly Way[], most: number): readonly Way[] {
+  const cheapest: Way[] = [];
+  for (const way of ways) {
+    const last = cheapest.at(-1);
+    if (cheapest.length >= most && last !== undefined && byPrice(way, last) >= 0) continue;
+    const at = cheapest.findIndex((one) => byPrice(way, one) < 0);
+    cheapest.splice(at < 0 ? cheapest.length : at, 0, way);
+    if (cheapest.length > most) cheapest.pop();
+  }
+  return cheapest;
 }
 
 function summarise(

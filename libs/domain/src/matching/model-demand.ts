@@ -23,15 +23,18 @@ export interface LearntDemand {
   readonly isLoading: (slotClass: string, loadS: number) => boolean;
 }
 
+/** What of the models that nodes have loaded a look at the demand rests on. */
+export type StandingModels = Pick<LoadedModels, 'of' | 'slotsOf' | 'slotsFor' | 'loadSecondsOf'>;
+
 /** What is asked for in one decision, by model and by who may use which slots. */
 export class ModelDemands {
-  readonly #loaded: LoadedModels;
+  readonly #loaded: StandingModels;
   readonly #learnt: LearntDemand;
   /** By model, and there by class of wishes. */
   readonly #lines = new Map<string, Map<string, Line>>();
   readonly #keys = new Map<string, string>();
 
-  constructor(loaded: LoadedModels, demands: readonly Demand[], learnt: LearntDemand) {
+  constructor(loaded: StandingModels, demands: readonly Demand[], learnt: LearntDemand) {
     this.#loaded = loaded;
     this.#learnt = learnt;
     for (const demand of demands) this.#enqueue(demand);

@@ -1,31 +1,42 @@
-import type { Rates } from '../units/units.ts';
-import { UNIT_KINDS } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { capabilitiesFor, CONSTRAINTS, ratesFor, secondsFor, type Constraint } from './constraints.ts';
-import { alternatives } from './served-model.ts';
+import { CONSTRAINTS, type Constraint } from './constraints.ts';
+import { standingTo, WAITING, type NodeStanding, type Way } from './standing.ts';
+
+export { askingLess } from './relax-ask.ts';
 
 /** Relaxations told to a person: beyond this nobody reads on. */
 export const RELAXATIONS_MAX = 8;
 
 /**
  * Unions of reasons looked at for a gang. Fleets have few reasons at a time; with more, smaller sets are looked at first, and what is
- * found opens the door all the same.
+ * found opens the door all the same, and no part of it does.
  */
 const UNIONS_MAX = 2_048;
 
 /** Constraints that, lifted together, would place the work; without any one of them it would stay where it is. */
 export interface Relaxation {
   readonly constraints: readonly Constraint[];
-  /** Nodes that fit then. */
-  readonly nodes: readonly Candidate[];
+  /** Nodes that fit then, each with the model by which it does. */
+  readonly ways: readonly Way[];
   /** Begins on so many at once: as was asked, or fewer where that is a part of the change. */
   readonly members: number;
 }
 
-/** What keeps a node away, by its bits, and the node as it stands with the one of its models that is meant. */
-interface Way {
-  readonly mask: number;
-  readonly node: Candidate;
+/** Nodes that the same sets of constraints keep away: whatever is lifted, all of them are let in or none. */
+interface Alike {
+  readonly masks: readonly number[];
+  readonly nodes: NodeStanding[];
+}
+
+/** A set of constraints, and how many nodes fit without them. */
+interface Opening {
+  readonly set: number;
+  readonly open: number;
+  readonly members: number;
+}
+
+export function minimalRelaxations(ask: Ask, candidates: readonly Candidate[], members = 1): readonly Relaxation[] {
+  return relaxationsAmong(candidates.map(standingTo(ask)), members);
 }
 
 /**
@@ -34,144 +45,100 @@ interface Way {
  * begin on fewer nodes at once is a change as any other.
  *
  * Each node is kept away by a set of constraints, and lifting exactly that set lets it in; so the answer is among these sets and their
- * unions, those that contain no other. A brute force over all sets is the test of it.
+ * unions, those that contain no other. A brute force over all sets is the test of it. Nodes that are kept away alike count as one.
  */
-export function minimalRelaxations(ask: Ask, candidates: readonly Candidate[], members = 1): readonly Relaxation[] {
-  const nodes = candidates.map((node) => waysIn(ask, node)).filter((ways) => ways.length > 0);
-  const one = leastOpening(nodes, 1);
-  const all = members === 1 ? one : leastOpening(nodes, members);
+export function relaxationsAmong(standings: readonly NodeStanding[], members: number): readonly Relaxation[] {
+  const alike = groupsOf(standings);
+  const one = leastOpening(alike, 1);
+  const all = members === 1 ? one : leastOpening(alike, members);
   if (all.includes(0)) return [];
-  const fewer = one.filter((mask) => !opensFor(nodes, mask, members)).map((mask) => relaxation(nodes, mask, 1));
-  const relaxations = [
-    ...all.map((mask) => relaxation(nodes, mask, members)),
-    ...fewer.map((less) => ({ ...less, members: less.nodes.length })),
-  ];
-  const changes = ({ constraints, members: on }: Relaxation): number => constraints.length + (on < members ? 1 : 0);
-  return relaxations
-    .sort((a, b) => changes(a) - changes(b) || waits(a) - waits(b) || b.nodes.length - a.nodes.length)
-    .slice(0, RELAXATIONS_MAX);
+  const openings: Opening[] = all.map((set) => ({ set, open: openBy(alike, set), members }));
+  if (members > 1)
+    for (const set of one) {
+      const open = openBy(alike, set);
+      if (open < members) openings.push({ set, open, members: open });
+    }
+  const changes = ({ set, members: on }: Opening): number => bitsOf(set) + (on < members ? 1 : 0);
+  return openings
+    .sort((a, b) => changes(a) - changes(b) || bitsOf(a.set & WAITING) - bitsOf(b.set & WAITING) || b.open - a.open)
+    .slice(0, RELAXATIONS_MAX)
+    .map(({ set, members: on }) => ({
+      constraints: CONSTRAINTS.filter((_, bit) => (set & (1 << bit)) !== 0),
+      ways: waysBy(alike, set),
+      members: on,
+    }));
 }
 
-/** The ways a node could be let in, each model of it once for what that takes. */
-function waysIn(ask: Ask, node: Candidate): readonly Way[] {
-  const ways: Way[] = [];
-  for (const alternative of alternatives(ask, node)) {
-    const mask = maskOf(ask, alternative);
-    if (mask === null || ways.some((known) => known.mask === mask)) continue;
-    ways.push({ mask, node: alternative });
+function groupsOf(standings: readonly NodeStanding[]): readonly Alike[] {
+  const groups = new Map<string, Alike>();
+  for (const standing of standings) {
+    const masks = [...new Set(standing.ways.flatMap(({ lifted }) => lifted ?? []))].sort((a, b) => a - b);
+    if (masks.length === 0) continue;
+    const key = masks.join(' ');
+    const known = groups.get(key);
+    if (known === undefined) groups.set(key, { masks, nodes: [standing] });
+    else known.nodes.push(standing);
   }
-  return ways;
+  return [...groups.values()];
 }
 
 /** Sets of constraints that, lifted, let so many nodes in, and of which no part does. */
-function leastOpening(nodes: readonly (readonly Way[])[], members: number): readonly number[] {
-  const masks = [...new Set(nodes.flatMap((ways) => ways.map(({ mask }) => mask)))];
-  masks.sort((a, b) => bitsOf(a) - bitsOf(b) || a - b);
-  const sets = new Set(masks);
-  if (members > 1) {
-    sets.add(0);
-    for (const mask of masks) {
-      for (const set of [...sets]) {
-        if (sets.size >= UNIONS_MAX) break;
-        sets.add(set | mask);
-      }
-    }
+function leastOpening(alike: readonly Alike[], members: number): readonly number[] {
+  const found: number[] = [];
+  for (const set of unionsOf(alike, members)) {
+    if (found.some((part) => (part & ~set) === 0) || openBy(alike, set) < members) continue;
+    // Among few unions no part of it opens, or it would have come before; among more than were made one may.
+    const least = leastPart(set, (part) => openBy(alike, part) >= members);
+    if (!found.includes(least)) found.push(least);
   }
-  const opening = [...sets].filter((set) => opensFor(nodes, set, members));
-  return opening.filter((set) => !opening.some((other) => other !== set && (other & set) === other));
+  return found;
 }
 
-function opensFor(nodes: readonly (readonly Way[])[], set: number, members: number): boolean {
+/** Fewest first; the last is all of them. */
+function unionsOf(alike: readonly Alike[], members: number): readonly number[] {
+  const masks = fewestFirst(alike.flatMap((group) => group.masks));
+  if (members === 1) return masks;
+  const sets = new Set([0, ...masks]);
+  for (const mask of masks) {
+    if (sets.size >= UNIONS_MAX) break;
+    for (const set of [...sets]) sets.add(set | mask);
+  }
+  const all = masks.reduce((union, mask) => union | mask, 0);
+  return [...fewestFirst([...sets]), all];
+}
+
+function fewestFirst(sets: readonly number[]): readonly number[] {
+  const counted = [...new Set(sets)].map((set) => ({ set, bits: bitsOf(set) }));
+  return counted.sort((a, b) => a.bits - b.bits || a.set - b.set).map(({ set }) => set);
+}
+
+/** Lifting more opens for no fewer: where no single one can be left, no part opens. */
+function leastPart(set: number, opens: (part: number) => boolean): number {
+  let least = set;
+  for (let left = set; left !== 0; left &= left - 1) {
+    const without = least & ~(left & -left);
+    if (opens(without)) least = without;
+  }
+  return least;
+}
+
+function openBy(alike: readonly Alike[], set: number): number {
   let open = 0;
-  for (const ways of nodes) {
-    if (ways.some(({ mask }) => (mask & ~set) === 0)) open += 1;
-    if (open >= members) return true;
-  }
-  return false;
+  for (const { masks, nodes } of alike) if (masks.some((mask) => (mask & ~set) === 0)) open += nodes.length;
+  return open;
 }
 
-function relaxation(nodes: readonly (readonly Way[])[], set: number, members: number): Relaxation {
-  return {
-    constraints: CONSTRAINTS.filter((_, bit) => (set & (1 << bit)) !== 0),
-    nodes: nodes.flatMap((ways) => ways.find(({ mask }) => (mask & ~set) === 0)?.node ?? []),
-    members,
-  };
+function waysBy(alike: readonly Alike[], set: number): readonly Way[] {
+  return alike
+    .filter(({ masks }) => masks.some((mask) => (mask & ~set) === 0))
+    .flatMap(({ nodes }) => nodes)
+    .flatMap(({ ways }) => ways.find(({ lifted }) => lifted !== null && (lifted & ~set) === 0) ?? []);
 }
 
 function bitsOf(mask: number): number {
   let bits = 0;
   for (let left = mask; left !== 0; left &= left - 1) bits += 1;
   return bits;
-}
-
-/** The constraints that keep a node away, by their bits; null when one of them is what the work is. */
-function maskOf(ask: Ask, node: Candidate): number | null {
-  let mask = 0;
-  for (const [bit, constraint] of CONSTRAINTS.entries()) {
-    if (constraint.holds(ask, node)) continue;
-    if (constraint.lifted === null) return null;
-    mask |= 1 << bit;
-  }
-  return mask;
-}
-
-const waits = ({ constraints }: Relaxation): number =>
-  constraints.filter(({ lifted }) => lifted === 'by-waiting').length;
-
-/** The ask with just so much less in it that `node` meets what the requester can change. What only time lifts stays. */
-export function askingLess(ask: Ask, node: Candidate): Ask {
-  const gpus = Math.min(ask.gpus, node.gpus.length);
-  const least = (of: (gpu: Candidate['gpus'][number]) => number): number =>
-    node.gpus.reduce((lowest, gpu) => Math.min(lowest, of(gpu)), Number.POSITIVE_INFINITY);
-  const capabilities = capabilitiesFor(ask, node);
-  const lacks = (name: string): boolean => CONSTRAINTS.some((one) => one.name === name && !one.holds(ask, node));
-  return {
-    ...ask,
-    gpus,
-    gpuMilli:
-      node.gpus.length === 0
-        ? 0
-        : Math.min(
-            ask.gpuMilli,
-            least((gpu) => gpu.milli),
-          ),
-    vramMib:
-      node.gpus.length === 0
-        ? 0
-        : Math.min(
-            ask.vramMib,
-            least((gpu) => gpu.vramMib),
-          ),
-    capabilities: ask.capabilities.filter((capability) => capabilities.includes(capability)),
-    gpuModels: lacks('gpu-model')
-      ? widened(
-          ask.gpuModels,
-          node.gpus.map((gpu) => gpu.model),
-        )
-      : ask.gpuModels,
-    regions: lacks('region') ? widened(ask.regions, [node.region]) : ask.regions,
-    pools: lacks('pool') ? widened(ask.pools, node.pools) : ask.pools,
-    isolation: lacks('isolation') ? node.isolation : ask.isolation,
-    reputationFloor: Math.min(ask.reputationFloor, node.reputation),
-    rateCaps: lacks('price') ? raised(ask.rateCaps, ratesFor(ask, node)) : ask.rateCaps,
-    deadlineInMs: Math.max(ask.deadlineInMs, Math.ceil(secondsFor(ask, node, 1) * 1_000)),
-  };
-}
-
-/** An allow-list that also allows what is there; no list at all where nothing is there to name. */
-function widened(list: readonly string[], also: readonly string[]): readonly string[] {
-  return also.length === 0 ? [] : [...new Set([...list, ...also])];
-}
-
-function raised(caps: Rates, rates: Rates): Rates {
-  const kinds = UNIT_KINDS.filter((kind) => caps[kind] !== undefined);
-  const needed = kinds.length > 0 ? kinds : UNIT_KINDS;
-  return Object.fromEntries(
-    needed.map((kind) => {
-      const [cap, rate] = [caps[kind] ?? 0n, rates[kind] ?? 0n];
-      return [kind, rate > cap ? rate : cap];
-    }),
-  );
 }
 
 /** What a person would change, in words, for each constraint of a relaxation. */

@@ -1,5 +1,5 @@
 import { SEGMENTS_PER_LEASE_MAX } from '../training/segments.ts';
-import type { Ask, Candidate, ServedModel } from './ask.ts';
+import { inClass, type Ask, type Candidate, type ServedModel } from './ask.ts';
 import { LEASES_AHEAD, ROWS_UNACCEPTED_MAX } from './constraints.ts';
 import type { Demand, Placement } from './demand.ts';
 import { couldJoin, RESERVATIONS_MAX, rowsUnder, type GangDesk, type Moment, type Reservation } from './gang-desk.ts';
@@ -10,8 +10,6 @@ import { memberRows, rowsFor } from './task-size.ts';
 
 /** So long a task that came back waits for another node than the one that lost it; a task runs {@link TASK_TARGET_MS}. */
 export const AVOID_MS = 10_000;
-/** Time left is rounded down to this many binary digits: a deadline that comes nearer is the same wish for a while. */
-const DEADLINE_DIGITS = 6;
 /** Kept nodes looked at for other work in one decision: eight gangs of sixty-four, for eight jobs that find no other place. */
 const LENT_LOOKS_MAX = 4_096;
 
@@ -50,7 +48,7 @@ export class Round {
   }
 
   job(demand: Demand): void {
-    const ask = coarse(demand.ask);
+    const ask = inClass(demand.ask);
     const { index } = this.#kept;
     // Nodes that serve other models share no rows of this one, and nobody waits for them: those that could serve it count.
     for (const returned of demand.queued) {
@@ -78,7 +76,7 @@ export class Round {
     const { jobId } = demand.ask;
     const own = this.#desk.of(jobId);
     if (own !== undefined) this.#release(own);
-    const task = index.classOf(memberAsk(coarse(demand.ask)));
+    const task = index.classOf(memberAsk(inClass(demand.ask)));
     const seats = (gangPlaces(index, task, members, demand.ask.cachedOn) ?? []).flatMap(
       (choice) => this.#seatOf(task, choice) ?? [],
     );
@@ -167,7 +165,7 @@ export class Round {
 
   /** One lease of a run: the task that came back first, or else the rows that nobody had yet. */
   run(demand: Demand): void {
-    const ask = coarse(demand.ask);
+    const ask = inClass(demand.ask);
     const [returned] = demand.queued;
     const rowFrom = returned?.rowFrom ?? demand.nextRow;
     const rowTo = returned?.rowTo ?? Math.min(demand.rowCount, rowFrom + SEGMENTS_PER_LEASE_MAX);
@@ -219,12 +217,4 @@ interface Seat {
   readonly task: TaskClass;
   /** Of rows that are over in time; absent: any. */
   readonly rowsMax?: number;
-}
-
-/** The class of a wish stands while its time left has the same first digits: rounded down, never later than it is. */
-function coarse(ask: Ask): Ask {
-  const { deadlineInMs } = ask;
-  if (!(deadlineInMs > 0) || !Number.isFinite(deadlineInMs)) return ask;
-  const step = 2 ** (Math.floor(Math.log2(deadlineInMs)) - DEADLINE_DIGITS + 1);
-  return { ...ask, deadlineInMs: Math.floor(deadlineInMs / step) * step };
 }

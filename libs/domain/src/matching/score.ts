@@ -3,7 +3,7 @@ import type { Ask, Candidate } from './ask.ts';
 import { ratesFor } from './constraints.ts';
 import type { FragmentationGauge } from './fragmentation.ts';
 import type { Packing } from './packing.ts';
-import { modelTerms, servedModel } from './served-model.ts';
+import { modelTerms, servedModel, sumOf } from './served-model.ts';
 
 /**
  * What it costs to run one unit of work (a typical row, or a second of the GPUs asked for) on a node. Every term is in
@@ -43,7 +43,7 @@ export function savedByCache({ inputToken = 0n, cachedInputToken = inputToken }:
 }
 
 export function totalOf(terms: ScoreTerms): number {
-  return terms.price + terms.coldStart + terms.eviction + terms.slowness + terms.unreliability + terms.locality;
+  return sumOf(terms) + terms.locality;
 }
 
 /** Every lease that a node holds puts it behind all nodes that hold fewer: rows spread, deaths cost less. */

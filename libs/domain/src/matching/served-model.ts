@@ -1,4 +1,4 @@
-import { microCost, UNIT_KINDS, type Rates } from '../units/units.ts';
+import { microCost, UNIT_KINDS, type Rates, type UnitKind, type Usage } from '../units/units.ts';
 import type { Ask, Candidate, ServedModel } from './ask.ts';
 import { fitsMemory } from './model-memory.ts';
 import { unitOf } from './typical-unit.ts';
@@ -13,8 +13,19 @@ const ROWS_WAITED_FOR = 16;
  * kinds that this job never counts. A job without any cap admits nobody.
  */
 export function withinCaps(rates: Rates, caps: Rates): boolean {
-  const capped = UNIT_KINDS.filter((kind) => caps[kind] !== undefined);
-  return capped.length > 0 && capped.every((kind) => (rates[kind] ?? 0n) <= (caps[kind] ?? 0n));
+  let isCapped = false;
+  for (const kind of UNIT_KINDS) {
+    const cap = caps[kind];
+    if (cap === undefined) continue;
+    if ((rates[kind] ?? 0n) > cap) return false;
+    isCapped = true;
+  }
+  return isCapped;
+}
+
+/** The kinds of unit that a job counts: those that it has a cap for. */
+export function countedKinds(caps: Rates): readonly UnitKind[] {
+  return UNIT_KINDS.filter((kind) => caps[kind] !== undefined);
 }
 
 /** Whether none of the kinds of unit that a job counts has a price. */
@@ -57,23 +68,56 @@ export interface ModelTerms {
   readonly unreliability: number;
 }
 
+/** What those terms rest on at a node, whoever asks. */
+export interface ModelFigures {
+  /** Of a typical unit of the work. */
+  readonly price: number;
+  readonly loadS: number;
+  readonly evictS: number;
+  readonly workS: number;
+  readonly reputation: number;
+}
+
+/** And of an ask, whichever the node. */
+export interface Urgency {
+  readonly worth: number;
+  readonly leftS: number;
+}
+
 /** @param model Undefined: the work brings its own. */
 export function modelTerms(ask: Ask, rates: Rates, reputation: number, model: ServedModel | undefined): ModelTerms {
   const unit = unitOf(ask);
-  const price = Number(microCost(unit, rates));
-  const worth = Number(microCost(unit, ask.rateCaps));
-  const leftS = Math.max(1, ask.deadlineInMs / 1_000);
+  return termsOf(figuresOf(unit, rates, reputation, model), urgencyOf(unit, ask));
+}
+
+export function figuresOf(unit: Usage, rates: Rates, reputation: number, model: ServedModel | undefined): ModelFigures {
   const loadS = model === undefined ? 0 : loadSeconds(model);
-  const evictS = model === undefined || model.loaded ? 0 : (model.evictS ?? 0);
-  const workS = model === undefined ? 0 : modelSeconds(model, ROWS_WAITED_FOR) - loadS;
-  const slowness = worth * Math.min(1, workS / leftS);
   return {
-    price,
-    coldStart: worth * Math.min(1, loadS / leftS),
-    eviction: worth * Math.min(1, evictS / leftS),
-    slowness,
-    unreliability: (1 - reputation) * (price + slowness),
+    price: Number(microCost(unit, rates)),
+    loadS,
+    evictS: model === undefined || model.loaded ? 0 : (model.evictS ?? 0),
+    workS: model === undefined ? 0 : modelSeconds(model, ROWS_WAITED_FOR) - loadS,
+    reputation,
   };
+}
+
+export function urgencyOf(unit: Usage, ask: Pick<Ask, 'rateCaps' | 'deadlineInMs'>): Urgency {
+  return { worth: Number(microCost(unit, ask.rateCaps)), leftS: Math.max(1, ask.deadlineInMs / 1_000) };
+}
+
+export function termsOf(of: ModelFigures, { worth, leftS }: Urgency): ModelTerms {
+  const slowness = worth * Math.min(1, of.workS / leftS);
+  return {
+    price: of.price,
+    coldStart: worth * Math.min(1, of.loadS / leftS),
+    eviction: worth * Math.min(1, of.evictS / leftS),
+    slowness,
+    unreliability: (1 - of.reputation) * (of.price + slowness),
+  };
+}
+
+export function sumOf(terms: ModelTerms): number {
+  return terms.price + terms.coldStart + terms.eviction + terms.slowness + terms.unreliability;
 }
 
 /**
@@ -117,11 +161,7 @@ interface Rank {
 
 function rankOf(ask: Ask, node: Candidate, model: ServedModel): Rank {
   const broken = RULES.filter((holds) => !holds(ask, model, node)).length;
-  const terms = modelTerms(ask, model.rates, node.reputation, model);
-  return {
-    broken,
-    cost: terms.price + terms.coldStart + terms.eviction + terms.slowness + terms.unreliability,
-  };
+  return { broken, cost: sumOf(modelTerms(ask, model.rates, node.reputation, model)) };
 }
 
 function isBefore(a: Rank, b: Rank): boolean {

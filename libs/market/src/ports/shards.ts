@@ -15,6 +15,8 @@ export abstract class Shards {
    * @throws When it cannot be known: then nothing that is written under the shards held before is sure to be taken.
    */
   abstract hold(count: number, most: number): Promise<readonly HeldShard[]>;
+  /** The shards of each process that holds some, whoever asks. Of a moment ago: nothing is decided on it. */
+  abstract held(): Promise<readonly (readonly HeldShard['no'][])[]>;
   /** Lets go of all, so that another process can follow at once. */
   abstract close(): Promise<void>;
 }

@@ -36,6 +36,15 @@ export class PgShards extends Shards {
     return [...this.#held.values()];
   }
 
+  override async held(): Promise<readonly (readonly number[])[]> {
+    const rows = await this.#database.query<{ numbers: number[] }>(
+      `SELECT array_agg(no ORDER BY no) AS numbers FROM shard
+       WHERE alive_at > clock_timestamp() - $1 * interval '1 millisecond' GROUP BY session`,
+      [SILENT_MS],
+    );
+    return rows.map(({ numbers }) => numbers);
+  }
+
   override close(): Promise<void> {
     return this.#leave();
   }
