@@ -16,11 +16,15 @@ const HELP = `Checks types (of benches and scripts, too), lint, format, arrows, 
 const SIDE_BY_SIDE = 2;
 
 const node =
-  (script, ...args) =>
+  (/** @type {string} */ script, /** @type {string[]} */ ...args) =>
   () =>
     run([script, ...args]);
 
-/** The build goes first and alone: the steps after it read its declarations. */
+/**
+ * The build goes first and alone: the steps after it read its declarations.
+ *
+ * @type {Readonly<Record<string, () => Promise<{ code: number; output: string }>>>}
+ */
 const STEPS = {
   build: node(TOOLS.tsc, '-b', '--pretty', 'false'),
   types: node(TOOLS.tsc, '-p', 'tsconfig.tests.json', '--pretty', 'false'),
@@ -39,10 +43,18 @@ const STEPS = {
 /** These find nothing of ours where it was only built to run. */
 const READ_DECLARATIONS = ['scripts'];
 
+/**
+ * @param {string} script
+ * @param {string[]} args
+ */
 function whenPresent(script, ...args) {
   return () => (existsSync(at(script)) ? run([at(script), ...args]) : Promise.resolve({ code: 0, output: '' }));
 }
 
+/**
+ * @param {readonly string[]} args
+ * @returns {Promise<{ code: number; output: string }>}
+ */
 function run(args) {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, {
@@ -51,7 +63,7 @@ function run(args) {
       env: { ...process.env, NO_COLOR: '1' },
     });
     let output = '';
-    const keep = (chunk) => (output += chunk);
+    const keep = (/** @type {Buffer} */ chunk) => (output += chunk);
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
     child.once('error', reject);
@@ -61,6 +73,7 @@ function run(args) {
 
 /** Every downloaded package is held to its bytes, and the file names no registry: any mirror will do. */
 function checkLockFile() {
+  /** @type {{ packages: Readonly<Record<string, { link?: true; inBundle?: true; integrity?: string; resolved?: string }>> }} */
   const { packages } = JSON.parse(readFileSync(at('package-lock.json'), 'utf8'));
   const wrong = [];
   for (const [path, entry] of Object.entries(packages)) {
@@ -71,7 +84,11 @@ function checkLockFile() {
   return { code: wrong.length === 0 ? 0 : 1, output: wrong.join('\n') };
 }
 
-/** Runs one step and prints its line; its output only when it failed. */
+/**
+ * Runs one step and prints its line; its output only when it failed.
+ *
+ * @param {string} name
+ */
 async function report(name) {
   const from = performance.now();
   const { code, output } = await STEPS[name]();
@@ -80,7 +97,11 @@ async function report(name) {
   return code === 0 ? [] : [name];
 }
 
-/** In the order of {@link STEPS}; a step that reads declarations brings the build along. */
+/**
+ * In the order of {@link STEPS}; a step that reads declarations brings the build along.
+ *
+ * @param {readonly string[]} wanted
+ */
 function chosen(wanted) {
   const names = Object.keys(STEPS);
   if (wanted.length === 0) return names;
@@ -88,10 +109,11 @@ function chosen(wanted) {
   return names.filter((name) => all.includes(name));
 }
 
+/** @param {readonly string[]} names */
 async function runAll(names) {
   const failed = [];
-  const rest = [...names];
-  if (rest[0] === 'build') failed.push(...(await report(rest.shift())));
+  const rest = names.filter((name) => name !== 'build');
+  if (names.includes('build')) failed.push(...(await report('build')));
   const worker = async () => {
     for (let name = rest.shift(); name !== undefined; name = rest.shift()) failed.push(...(await report(name)));
   };

@@ -15,7 +15,7 @@ const FILE = at('test/schema.sql');
 const HEADER = '-- The sum of migrations/, read back from the catalogue. Generated: node scripts/schema.mjs\n';
 
 /** What belongs to an extension is not ours to show. */
-const OURS = (oid, catalogue) =>
+const OURS = (/** @type {string} */ oid, /** @type {string} */ catalogue) =>
   `NOT EXISTS (SELECT 1 FROM pg_depend WHERE objid = ${oid} AND classid = '${catalogue}'::regclass AND deptype = 'e')`;
 const IN_SCHEMA = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
 
@@ -90,9 +90,11 @@ function migrations() {
     .sort();
 }
 
+/** @param {import('pg').Client} client */
 async function describe(client) {
   const parts = [HEADER];
   for (const [title, query] of Object.entries(QUERIES)) {
+    /** @type {{ rows: { place: string; text: string }[] }} */
     const { rows } = await client.query(query);
     if (rows.length === 0) continue;
     rows.sort((a, b) => (a.place < b.place ? -1 : a.place > b.place ? 1 : a.text < b.text ? -1 : 1));

@@ -27,6 +27,13 @@ const { values } = parseArgs({
   },
 });
 
+/** @typedef {typeof import('@freehold/testing/sim')} Sim */
+
+/**
+ * @param {string} name
+ * @param {string} text
+ * @returns {number}
+ */
 function whole(name, text) {
   const number = Number(text);
   if (Number.isInteger(number) && number > 0) return number;
@@ -34,16 +41,24 @@ function whole(name, text) {
   return process.exit(2);
 }
 
+/**
+ * @param {Sim} sim
+ * @param {number} seed
+ */
 async function one({ runSeed }, seed) {
   const report = await runSeed(seed);
   console.log(values.json ? JSON.stringify(report) : JSON.stringify(report, null, 2));
   return report.violations.length === 0;
 }
 
+/**
+ * @param {Sim} sim
+ * @param {number} from
+ * @param {number} seeds
+ */
 async function many({ runSeed, replayLine }, from, seeds) {
-  const total = {
-    from,
-    seeds,
+  /** @type {Record<string, number>} */
+  const sums = {
     events: 0,
     jobs: 0,
     begun: 0,
@@ -56,22 +71,28 @@ async function many({ runSeed, replayLine }, from, seeds) {
     rejected: 0,
     reexecuted: 0,
   };
+  /** @type {number[]} */
   const broken = [];
   for (let seed = from; seed < from + seeds; seed += 1) {
     const report = await runSeed(seed);
-    for (const key of Object.keys(total)) if (key in report) total[key] += report[key];
+    for (const [key, value] of Object.entries(report)) if (key in sums) sums[key] += Number(value);
     if (report.violations.length === 0) continue;
     broken.push(seed);
     if (!values.json) console.log(`seed ${seed}: ${report.violations[0]}\n  ${replayLine(seed)}`);
   }
   if (!values.json) console.log(`${seeds} seeds, ${broken.length} broken`);
-  console.log(JSON.stringify({ ...total, broken, pass: broken.length === 0 }));
+  console.log(JSON.stringify({ from, seeds, ...sums, broken, pass: broken.length === 0 }));
   return broken.length === 0;
 }
 
-/** Passes when everything that pays more than honesty is written down as an exception, and nothing else is. */
+/**
+ * Passes when everything that pays more than honesty is written down as an exception, and nothing else is.
+ *
+ * @param {Sim} sim
+ * @param {number} seeds
+ */
 async function attacked({ ATTACKS, ROLES, attackMarkdown, attackTable, isAsWritten }, seeds) {
-  if (values.role !== undefined && !ROLES.includes(values.role)) {
+  if (values.role !== undefined && !ROLES.some((role) => role === values.role)) {
     console.error(`--role ${values.role}: expected one of ${ROLES.join(', ')}.`);
     process.exit(2);
   }
@@ -87,6 +108,7 @@ if (values.help) {
   console.log(HELP);
 } else {
   await prepare('full');
+  /** @type {Sim} */
   const sim = await import(pathToFileURL(at('libs/testing/dist/sim/index.js')).href);
   const seeds = whole('seeds', values.seeds ?? (values.attackers ? '10' : '200'));
   let isGood;

@@ -15,8 +15,23 @@ const HELP = `Runs all tests. Installs and builds what is missing first.
   npm test -- libs/p2p           every jest phase, only files that match`;
 
 /**
+ * @typedef {{ readonly passed: number; readonly failed: number; readonly skipped: number }} Counts
+ *
+ * @typedef {object} Context Of a phase.
+ * @property {string} folder For its reports.
+ * @property {readonly string[]} patterns Of the files that are wanted.
+ * @property {NodeJS.ProcessEnv} env
+ * @property {number} limitMs
+ *
+ * @typedef {{ readonly budgetSeconds: number; readonly run: (context: Context) => Promise<Counts | undefined> }} Phase
+ * @typedef {{ readonly name: string; readonly budgetSeconds: number; readonly seconds: number; readonly result: Counts | undefined }} Line
+ */
+
+/**
  * The phases with their budgets in seconds on two cores (the whole stays within 12 minutes). A phase that takes
  * {@link OVERRUN} times its budget is stopped and counts as failed: a hanging test must not hang the house.
+ *
+ * @type {Readonly<Record<string, Phase>>}
  */
 const PHASES = {
   unit: { budgetSeconds: 90, run: (context) => jest('unit', ['--maxWorkers=2'], context) },
@@ -36,7 +51,11 @@ const OVERRUN = 5;
 /** After SIGTERM to a phase's process group, before SIGKILL. */
 const STOP_TIMEOUT_MS = 10_000;
 
-/** One server for all integration tests (each makes databases of its own), instead of one start per file. */
+/**
+ * One server for all integration tests (each makes databases of its own), instead of one start per file.
+ *
+ * @param {Context} context
+ */
 async function integration(context) {
   const { testPostgres, TEST_DATABASE_URL } = await import(
     pathToFileURL(at('libs/wiring/dist/embedded/index.js')).href
@@ -53,6 +72,11 @@ async function integration(context) {
   }
 }
 
+/**
+ * @param {string} project
+ * @param {readonly string[]} flags
+ * @param {Context} context
+ */
 async function jest(project, flags, context) {
   const report = join(context.folder, `${project}.json`);
   const args = ['--experimental-vm-modules', '--no-warnings', TOOLS.jest, '--selectProjects', project, ...flags];
@@ -70,6 +94,10 @@ async function jest(project, flags, context) {
 /**
  * Runs a script that says at its end how many passed and failed: in words (`N passed, N failed`) or as JSON
  * (`{"passed":N,"failed":N}`). A script that says neither counts as one test: its exit code.
+ *
+ * @param {string} script
+ * @param {readonly string[]} args
+ * @param {Context} context
  */
 async function countedByScript(script, args, context) {
   if (!existsSync(at(script))) return undefined;
@@ -83,6 +111,7 @@ async function countedByScript(script, args, context) {
   return code !== 0 && told.failed === 0 ? { ...told, failed: 1 } : told;
 }
 
+/** @param {string} line */
 function countsInJson(line) {
   if (!line.startsWith('{')) return undefined;
   try {
@@ -94,11 +123,22 @@ function countsInJson(line) {
   }
 }
 
+/**
+ * @param {number} passed
+ * @param {number} failed
+ * @returns {Counts}
+ */
 function counts(passed, failed, skipped = 0) {
   return { passed, failed, skipped };
 }
 
-/** Runs Node on `args` in a process group of its own; past the limit the whole group goes. */
+/**
+ * Runs Node on `args` in a process group of its own; past the limit the whole group goes.
+ *
+ * @param {readonly string[]} args
+ * @param {Pick<Context, 'limitMs' | 'env'> & { readonly stdout: 'ignore' | 'show' }} options
+ * @returns {Promise<{ code: number; output: string }>}
+ */
 function run(args, { limitMs, env, stdout }) {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, {
@@ -160,6 +200,7 @@ function stopOnSignals() {
   }
 }
 
+/** @param {readonly string[]} args */
 async function main(args) {
   const [first, ...rest] = args;
   const named = first !== undefined && first in PHASES;
@@ -169,6 +210,7 @@ async function main(args) {
   const preparedSeconds = performance.now() / 1000;
   stopOnSignals();
   const folder = mkdtempSync(join(tmpdir(), 'freehold-tests-'));
+  /** @type {Line[]} */
   const table = [];
   try {
     for (const name of chosen) {
@@ -184,6 +226,7 @@ async function main(args) {
   return { table, preparedSeconds };
 }
 
+/** @param {Awaited<ReturnType<typeof main>>} done */
 function printTable({ table, preparedSeconds }) {
   console.log('');
   for (const { name, budgetSeconds, seconds, result } of table) {
@@ -198,7 +241,7 @@ function printTable({ table, preparedSeconds }) {
   console.log(
     `${'in all'.padEnd(12)} ${all.toFixed(1).padStart(6)} s of ${BUDGET_SECONDS} s   ${preparedSeconds.toFixed(1)} s of it to install and build${late}`,
   );
-  const sum = (key) => table.reduce((total, { result }) => total + (result?.[key] ?? 0), 0);
+  const sum = (/** @type {keyof Counts} */ key) => table.reduce((total, { result }) => total + (result?.[key] ?? 0), 0);
   const skipped = sum('skipped');
   console.log(`${sum('passed')} passed, ${sum('failed')} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
   return sum('failed') === 0 && sum('passed') > 0;

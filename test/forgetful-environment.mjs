@@ -30,7 +30,7 @@ export function noteStorages() {
   for (const name of ['run', 'enterWith']) {
     Object.defineProperty(AsyncLocalStorage.prototype, name, {
       ...own[name],
-      value(...args) {
+      value(/** @type {unknown[]} */ ...args) {
         used.add(this);
         return own[name].value.apply(this, args);
       },

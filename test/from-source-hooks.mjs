@@ -22,7 +22,11 @@ const SETTINGS = createHash('sha256')
   .update(await readFile(new URL('../package-lock.json', import.meta.url)))
   .digest('hex');
 
-/** Node's `load` hook: TypeScript becomes JavaScript in memory; everything else goes its usual way. */
+/**
+ * Node's `load` hook: TypeScript becomes JavaScript in memory; everything else goes its usual way.
+ *
+ * @type {import('node:module').LoadHook}
+ */
 export async function load(url, context, nextLoad) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return nextLoad(url, context);
   const filename = fileURLToPath(url);
@@ -30,7 +34,12 @@ export async function load(url, context, nextLoad) {
   return { format: 'module', source: await compiled(filename, source), shortCircuit: true };
 }
 
-/** The compiler alone takes longer to load than most scripts: it is asked only for what no process compiled before. */
+/**
+ * The compiler alone takes longer to load than most scripts: it is asked only for what no process compiled before.
+ *
+ * @param {string} filename
+ * @param {string} source
+ */
 async function compiled(filename, source) {
   const key = createHash('sha256').update(`${SETTINGS}\0${filename}\0${source}`).digest('hex');
   const kept = join(CACHE, `${key}.js`);
@@ -45,6 +54,10 @@ async function compiled(filename, source) {
   return code;
 }
 
+/**
+ * @param {string} path
+ * @param {string} code
+ */
 async function keep(path, code) {
   const draft = join(CACHE, `.${randomUUID()}`);
   try {
@@ -57,6 +70,7 @@ async function keep(path, code) {
   }
 }
 
+/** @param {unknown} error */
 function codeOf(error) {
   return /** @type {NodeJS.ErrnoException} */ (error).code;
 }

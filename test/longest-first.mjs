@@ -8,6 +8,7 @@ const Sequencer = /** @type {typeof sequencer.default} */ (/** @type {unknown} *
  * those that mostly wait (for locks to expire, processes to die) leave the cores to others meanwhile. Elsewhere jest's own
  * order holds: by what it measured here before, on a fresh clone by size.
  */
+/** @type {Readonly<Record<string, number>>} */
 const SECONDS = {
   'start.test.ts': 120,
   'two-schedulers.test.ts': 60,

@@ -28,7 +28,7 @@ export function measure() {
   const run = forge(['test', '--isolate', '--match-contract', 'GasTest'], { quiet: true });
   if (run.status !== 0 || !existsSync(raw)) throw new Error(`gas: the measurement failed\n${run.output}`);
   const calls = JSON.parse(readFileSync(raw, 'utf8'));
-  const perJob = (gas) => Math.round((gas / JOBS_PER_WEEK) * 1_000) / 1_000;
+  const perJob = (/** @type {number} */ gas) => Math.round((gas / JOBS_PER_WEEK) * 1_000) / 1_000;
   return {
     metrics: {
       // Redeemed and paid out in bundles; 100 providers take two bundles of 50 of each.
@@ -54,13 +54,21 @@ export function measure() {
   };
 }
 
-/** The goals that a set of metrics misses, in words. */
+/**
+ * The goals that a set of metrics misses, in words.
+ *
+ * @param {Readonly<Record<string, number>>} metrics
+ */
 export function missedGoals(metrics) {
   return Object.entries(GOALS)
     .filter(([name, goal]) => metrics[name] > goal)
     .map(([name, goal]) => `${name}: at most ${goal}, measured ${metrics[name]}`);
 }
 
+/**
+ * @param {{ readonly calls: Readonly<Record<string, number>> }} before
+ * @param {{ readonly calls: Readonly<Record<string, number>> }} after
+ */
 function moved(before, after) {
   const names = new Set([...Object.keys(before.calls), ...Object.keys(after.calls)]);
   return [...names]

@@ -26,10 +26,12 @@ const RAW_BYTE = 0xdc00;
 const REMEMBERED_MAX = 200_000;
 
 export class Tokenizer {
+  /** @type {Map<string, number>} */
   #ids = new Map();
+  /** @type {Map<string, number[]>} */
   #memory = new Map();
 
-  /** @param model `{ pieces: string[], mergesFrom: number }` as in tokenizer.json; piece `<0xHH>` is a byte. */
+  /** @param {{ readonly pieces: readonly string[]; readonly mergesFrom: number }} model As in tokenizer.json; piece `<0xHH>` is a byte. */
   constructor(model) {
     const { pieces, mergesFrom } = model;
     if (!Array.isArray(pieces) || !Number.isInteger(mergesFrom) || mergesFrom > pieces.length) {
@@ -44,8 +46,13 @@ export class Tokenizer {
     });
   }
 
-  /** Ids of plain text; control pieces written out in it are text, not control. */
+  /**
+   * Ids of plain text; control pieces written out in it are text, not control.
+   *
+   * @param {string} text
+   */
   encode(text) {
+    /** @type {number[]} */
     const out = [];
     for (const chunk of text.replaceAll(SPACE, ' ').split(/(?= )/)) {
       let ids = this.#memory.get(chunk);
@@ -58,6 +65,7 @@ export class Tokenizer {
     return out;
   }
 
+  /** @param {string} chunk */
   #encodeChunk(chunk) {
     const parts = Array.from(chunk.replace(/ /g, SPACE));
     for (;;) {
@@ -87,7 +95,11 @@ export class Tokenizer {
     });
   }
 
-  /** Text of ids; control pieces are left out. */
+  /**
+   * Text of ids; control pieces are left out.
+   *
+   * @param {Iterable<number>} ids
+   */
   decode(ids) {
     const bytes = [];
     for (const id of ids) {
@@ -101,7 +113,7 @@ export class Tokenizer {
   }
 }
 
-export const bytePiece = (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
+export const bytePiece = (/** @type {number} */ byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 
 /** Reads tokenizer.json beside this file. */
 export function loadTokenizer() {

@@ -36,7 +36,11 @@ export function sourcesToBuild() {
   );
 }
 
-/** Compiler errors are for the reader: they go to stderr as they come. */
+/**
+ * Compiler errors are for the reader: they go to stderr as they come.
+ *
+ * @param {number} part
+ */
 function emit(part) {
   const args = [at('scripts/launcher/emit.mjs'), String(part), String(EMITTERS)];
   return new Promise((resolve, reject) => {
@@ -46,15 +50,22 @@ function emit(part) {
   });
 }
 
+/**
+ * @typedef {object} Project What of a tsconfig.json matters here.
+ * @property {{ readonly rootDir?: string; readonly outDir?: string }} [compilerOptions]
+ * @property {readonly { readonly path: string }[]} [references]
+ */
+
 /** The folders that the solution file refers to. */
 function projects() {
-  return readJson(at('tsconfig.json')).references.map(({ path }) => path);
+  return (readJson(at('tsconfig.json')).references ?? []).map(({ path }) => path);
 }
 
 /** These and everything that they refer to, with where each keeps its sources and what is made of them. */
 function allProjects() {
+  /** @type {Map<string, { rootDir: string; outDir: string }>} */
   const found = new Map();
-  const visit = (project) => {
+  const visit = (/** @type {string} */ project) => {
     if (found.has(project)) return;
     const { compilerOptions = {}, references = [] } = readJson(at(project, 'tsconfig.json'));
     const { rootDir = 'src', outDir = 'dist' } = compilerOptions;
@@ -65,6 +76,10 @@ function allProjects() {
   return found;
 }
 
+/**
+ * @param {string} file
+ * @returns {Project}
+ */
 function readJson(file) {
   return JSON.parse(readFileSync(file, 'utf8'));
 }
@@ -81,7 +96,7 @@ function readStamp() {
 /** Names, sizes and times of everything the compiler reads of ours. */
 function sourcesHash() {
   const hash = createHash('sha256');
-  const add = (file) => {
+  const add = (/** @type {string} */ file) => {
     const { size, mtimeMs } = statSync(file);
     hash.update(`${file}\0${size}\0${mtimeMs}\n`);
   };
@@ -93,6 +108,10 @@ function sourcesHash() {
   return hash.digest('hex');
 }
 
+/**
+ * @param {string} folder
+ * @returns {Generator<string>}
+ */
 function* walk(folder) {
   if (!existsSync(folder)) return;
   for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {

@@ -27,12 +27,20 @@ const options = {
 
 for (const [index, [from, to]] of sourcesToBuild().entries()) if (index % parts === part) emit(from, to);
 
+/**
+ * @param {string} from
+ * @param {string} to
+ */
 function emit(from, to) {
   const compilerOptions = options;
   const source = readFileSync(from, 'utf8');
   const out = ts.transpileModule(source, { compilerOptions, fileName: from, reportDiagnostics: true });
   if (out.diagnostics !== undefined && out.diagnostics.length > 0) {
-    const host = { getCurrentDirectory: () => ROOT, getCanonicalFileName: (name) => name, getNewLine: () => '\n' };
+    const host = {
+      getCurrentDirectory: () => ROOT,
+      getCanonicalFileName: (/** @type {string} */ name) => name,
+      getNewLine: () => '\n',
+    };
     process.stderr.write(ts.formatDiagnostics(out.diagnostics, host));
     process.exitCode = 1;
     return;

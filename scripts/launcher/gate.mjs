@@ -13,6 +13,9 @@ const UNREADABLE_AFTER_MS = 2_000;
 /**
  * Installs and builds one at a time: two starts in the same checkout would write the same files. The second waits, then
  * finds the work done. A gate whose owner is dead is opened.
+ *
+ * @template T
+ * @param {() => Promise<T>} work
  */
 export async function oneAtATime(work) {
   mkdirSync(FOLDER, { recursive: true });
@@ -51,6 +54,7 @@ function enter() {
   return false;
 }
 
+/** @returns {{ pid: number; started?: string } | undefined} */
 function owner() {
   try {
     return JSON.parse(readFileSync(FILE, 'utf8'));
@@ -60,7 +64,11 @@ function owner() {
   }
 }
 
-/** When a process started, so that a recycled number is not taken for the owner. 'alive' where the kernel does not tell. */
+/**
+ * When a process started, so that a recycled number is not taken for the owner. 'alive' where the kernel does not tell.
+ *
+ * @param {number} pid
+ */
 function startOf(pid) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');

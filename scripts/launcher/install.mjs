@@ -5,6 +5,8 @@ import { dirname, join } from 'node:path';
 import { at, ROOT } from './paths.mjs';
 import { giveUp, say, secondsSince } from './progress.mjs';
 
+/** @typedef {'production' | 'full'} Kind */
+
 const STAMP = at('node_modules', '.freehold-install');
 const REPORT_EVERY_MS = 5_000;
 /** Lines of npm's output shown when it fails. */
@@ -16,7 +18,7 @@ const TAIL_LINES = 30;
  * `npm install`, not `npm ci`: ci refuses the lock file where a registry lacks packages of other platforms. `--no-save`
  * keeps the lock file as committed. Install scripts stay off: nothing here needs one.
  *
- * @param kind 'production' runs the house; 'full' also tests it. A full install serves both and is never cut down.
+ * @param {Kind} kind 'production' runs the house; 'full' also tests it. A full install serves both and is never cut down.
  */
 export async function ensureInstalled(kind) {
   const wanted = lockHash();
@@ -44,6 +46,10 @@ export async function ensureInstalled(kind) {
   say(`installed in ${secondsSince(from)}`);
 }
 
+/**
+ * @param {Kind} kind
+ * @returns {Promise<{ code: number | null; output: string }>}
+ */
 function npmInstall(kind) {
   const flags = ['install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error'];
   // `--include` undoes NODE_ENV=production and `omit` settings of the machine.
@@ -52,7 +58,7 @@ function npmInstall(kind) {
   return new Promise((resolve) => {
     let output = '';
     const child = spawn(command, [...first, ...flags], { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
-    const keep = (chunk) => (output = (output + chunk).slice(-64 * 1024));
+    const keep = (/** @type {Buffer} */ chunk) => (output = (output + chunk).slice(-64 * 1024));
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
     child.once('error', (error) => resolve({ code: 127, output: `${command}: ${error.message}` }));
@@ -75,6 +81,7 @@ function lockHash() {
   return hash.digest('hex');
 }
 
+/** @returns {{ lock: string; kind: Kind } | undefined} */
 function readStamp() {
   try {
     return JSON.parse(readFileSync(STAMP, 'utf8'));
@@ -84,10 +91,15 @@ function readStamp() {
   }
 }
 
-/** Top-level folders that the lock file asks for on this platform: a measure of progress, not of correctness. */
+/**
+ * Top-level folders that the lock file asks for on this platform: a measure of progress, not of correctness.
+ *
+ * @param {Kind} kind
+ */
 function expectedFolders(kind) {
+  /** @type {{ packages: Readonly<Record<string, { dev?: boolean; os?: string[]; cpu?: string[] }>> }} */
   const { packages } = JSON.parse(readFileSync(at('package-lock.json'), 'utf8'));
-  const fits = (list, value) =>
+  const fits = (/** @type {readonly string[] | undefined} */ list, /** @type {string} */ value) =>
     list === undefined || list.includes(value) || list.some((x) => x.startsWith('!') && x !== `!${value}`);
   return Object.entries(packages).filter(
     ([path, entry]) =>
@@ -101,14 +113,19 @@ function expectedFolders(kind) {
 /** Folders that are filled: npm makes them all at once, empty, and a package.json appears when the package is unpacked. */
 function presentFolders() {
   const top = at('node_modules');
-  const names = (folder) => (existsSync(folder) ? readdirSync(folder).filter((name) => !name.startsWith('.')) : []);
+  const names = (/** @type {string} */ folder) =>
+    existsSync(folder) ? readdirSync(folder).filter((name) => !name.startsWith('.')) : [];
   const folders = names(top).flatMap((name) =>
     name.startsWith('@') ? names(join(top, name)).map((inner) => join(name, inner)) : [name],
   );
   return folders.filter((folder) => existsSync(join(top, folder, 'package.json'))).length;
 }
 
-/** Maps of other people's sources: a sixth of the disk space, of use to nobody who only runs the house. */
+/**
+ * Maps of other people's sources: a sixth of the disk space, of use to nobody who only runs the house.
+ *
+ * @param {string} folder
+ */
 function removeSourceMaps(folder) {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);

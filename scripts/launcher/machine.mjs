@@ -14,7 +14,11 @@ export function checkMachine() {
   if (process.platform === 'win32') giveUp('Freehold does not run on Windows itself. Use WSL 2 or a Linux container.');
 }
 
-/** The embedded services are Linux programs for x64 with glibc; elsewhere all of them have to come from outside. */
+/**
+ * The embedded services are Linux programs for x64 with glibc; elsewhere all of them have to come from outside.
+ *
+ * @param {NodeJS.ProcessEnv} environment
+ */
 export function checkEmbeddedServices(environment) {
   const missing = ['DATABASE_URL', 'RPC_URL'].filter((name) => !environment[name]);
   if (missing.length === 0) return;

@@ -4,7 +4,11 @@ import { fileURLToPath } from 'node:url';
 /** The repository's root, wherever the launcher was called from. */
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
-/** A path below the root. */
+/**
+ * A path below the root.
+ *
+ * @param {string[]} parts
+ */
 export function at(...parts) {
   return join(ROOT, ...parts);
 }

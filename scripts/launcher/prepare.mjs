@@ -6,7 +6,7 @@ import { checkMachine } from './machine.mjs';
 /**
  * From a bare clone to something that runs: checks Node, installs, builds. Quick when all is there.
  *
- * @param kind 'production' for what the house runs on; 'full' for what tests and checks need as well.
+ * @param {import('./install.mjs').Kind} kind 'production' for what the house runs on; 'full' for what tests and checks need as well.
  */
 export async function prepare(kind) {
   checkMachine();

@@ -29,7 +29,11 @@ const COPIED = [
   'package.json',
 ];
 
-/** A house in which every package has its doors and nothing behind them. */
+/**
+ * A house in which every package has its doors and nothing behind them.
+ *
+ * @param {string} house
+ */
 function buildHouse(house) {
   for (const file of COPIED) copyFileSync(at(file), join(house, file));
   mkdirSync(join(house, 'node_modules/@freehold'), { recursive: true });
@@ -37,12 +41,14 @@ function buildHouse(house) {
     if (name === '@freehold' || (name.startsWith('.') && name !== '.bin')) continue;
     symlinkSync(at('node_modules', name), join(house, 'node_modules', name));
   }
+  write(house, 'test/bench/house.mjs', 'export const door = 1;\n');
   for (const place of packages()) {
     const folder = join(house, place);
     mkdirSync(folder, { recursive: true });
     for (const file of ['package.json', 'tsconfig.json'])
       if (existsSync(at(place, file))) copyFileSync(at(place, file), join(folder, file));
     symlinkSync(folder, join(house, 'node_modules/@freehold', basename(place)));
+    /** @type {{ exports?: Readonly<Record<string, { source?: string }>> }} */
     const { exports = {} } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
     if (place !== 'contracts') write(house, `${place}/src/index.ts`, 'export const door = 1;\n');
     for (const { source } of Object.values(exports))
@@ -56,11 +62,21 @@ function packages() {
   return [...inside, 'contracts'].filter((place) => existsSync(at(place, 'package.json')));
 }
 
+/**
+ * @param {string} house
+ * @param {string} file
+ * @param {string} text
+ */
 function write(house, file, text) {
   mkdirSync(dirname(join(house, file)), { recursive: true });
   writeFileSync(join(house, file), text);
 }
 
+/**
+ * @param {string} house
+ * @param {string} script
+ * @param {readonly string[]} args
+ */
 function run(house, script, args) {
   const done = spawnSync(process.execPath, [script, ...args], {
     cwd: house,
@@ -71,7 +87,11 @@ function run(house, script, args) {
   return done;
 }
 
-/** `file → rule` for everything dependency-cruiser complains about. */
+/**
+ * `file → rule` for everything dependency-cruiser complains about.
+ *
+ * @param {string} house
+ */
 function arrowsBroken(house) {
   const done = run(house, TOOLS.depcruise, [
     '--config',
@@ -82,10 +102,16 @@ function arrowsBroken(house) {
     'libs',
   ]);
   if (!done.stdout.startsWith('{')) throw new Error(`dependency-cruiser gave no report:\n${done.stdout}${done.stderr}`);
-  return JSON.parse(done.stdout).summary.violations.map(({ from, rule }) => `${from} → ${rule.name}`);
+  /** @type {{ summary: { violations: { from: string; rule: { name: string } }[] } }} */
+  const { summary } = JSON.parse(done.stdout);
+  return summary.violations.map(({ from, rule }) => `${from} → ${rule.name}`);
 }
 
-/** `file → rule` for everything oxlint complains about. */
+/**
+ * `file → rule` for everything oxlint complains about.
+ *
+ * @param {string} house
+ */
 function lintsBroken(house) {
   const done = run(house, TOOLS.oxlint, [
     '--type-aware',
@@ -96,18 +122,25 @@ function lintsBroken(house) {
     'json',
     'libs',
     'apps',
+    'test',
   ]);
   if (!done.stdout.trimStart().startsWith('{')) throw new Error(`oxlint gave no report:\n${done.stdout}${done.stderr}`);
-  return JSON.parse(done.stdout).diagnostics.map(
-    ({ filename, code }) => `${filename} → ${/\((.*)\)/.exec(code)?.[1] ?? code}`,
-  );
+  /** @type {{ diagnostics: { filename: string; code: string }[] }} */
+  const { diagnostics } = JSON.parse(done.stdout);
+  return diagnostics.map(({ filename, code }) => `${filename} → ${/\((.*)\)/.exec(code)?.[1] ?? code}`);
 }
 
-/** Every rule of the cruiser has a plant, so that a new rule comes with its proof. */
+/**
+ * Every rule of the cruiser has a plant, so that a new rule comes with its proof.
+ *
+ * @returns {Promise<string[]>}
+ */
 async function rulesWithoutPlant() {
   const { default: config } = await import(at('.dependency-cruiser.mjs'));
   const planted = new Set(PLANTS.flatMap(({ arrow }) => (arrow ? [arrow] : [])));
-  return config.forbidden.map(({ name }) => name).filter((name) => !planted.has(name));
+  /** @type {{ forbidden: readonly { name: string }[] }} */
+  const { forbidden } = config;
+  return forbidden.map(({ name }) => name).filter((name) => !planted.has(name));
 }
 
 async function main() {

@@ -1,7 +1,7 @@
 /** What the fences must catch (`arrow`: a rule of dependency-cruiser, `lint`: one of oxlint), and what they must let pass (neither). */
 export const FLOATING_PROMISE = 'libs/wiring/src/planted-floating.ts';
 
-const uses = (what) => `import { door } from '${what}';\nexport const used = door;\n`;
+const uses = (/** @type {string} */ what) => `import { door } from '${what}';\nexport const used = door;\n`;
 
 export const PLANTS = [
   { arrow: 'wiring-looks-up', file: 'libs/wiring/src/planted-up.ts', text: uses('../../../apps/api/src/index.ts') },
@@ -104,5 +104,15 @@ export const PLANTS = [
     lint: 'no-disabled-tests',
     file: 'libs/chain/src/planted-skip.test.ts',
     text: "import { it } from '@jest/globals';\nit.skip('sleeps', () => undefined);\n",
+  },
+  {
+    lint: 'no-unsafe-call',
+    file: 'test/bench/planted-call.mjs',
+    text: "/** @param {any} store */\nexport const start = (store) => store.start('job');\n",
+  },
+  {
+    lint: 'no-unsafe-argument',
+    file: 'test/bench/planted-argument.mjs',
+    text: '/** @param {any} plan */\nexport const start = (plan) => Number.parseInt(plan, 10);\n',
   },
 ];

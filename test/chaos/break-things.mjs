@@ -2,6 +2,24 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { passChainTime, reorganise, Targets, wipeQueue } from './faults.mjs';
 import { FAILPOINTS } from './failpoints.mjs';
 
+/**
+ * @import { LoadParts } from './load.mjs'
+ * @import { Random } from './random.mjs'
+ *
+ * @typedef {'kill' | 'stop' | 'absence' | 'reorg' | 'wipe' | 'crash'} Step
+ *
+ * @typedef {object} Done How often each was done.
+ * @property {number} kills
+ * @property {number} stops
+ * @property {number} absences
+ * @property {number} killsInFlight
+ * @property {number} failpoints
+ * @property {number} reorgs
+ * @property {number} queueWipes
+ * @property {number} databaseCrashes
+ * @property {number} epochs
+ */
+
 /** Longer than an epoch and longer than the window of the devnet's book. */
 const EPOCH_SECONDS = 3_600;
 const WINDOW_SECONDS = 30;
@@ -14,18 +32,23 @@ const HITS_MAX = 4;
 /**
  * Kills, stops and absences in random order until all were made; the queue is dropped, Postgres stopped hard and the chain
  * reorganised along the way, while the chain's clock jumps from epoch to epoch, so that there is always something to settle.
+ *
+ * @param {LoadParts & { readonly random: Random }} parts
  */
 export async function breakThings({ house, db, random, profile, say, inTime }) {
+  /** @type {Done} */
   const done = {
     kills: 0,
     stops: 0,
     absences: 0,
     killsInFlight: 0,
+    failpoints: 0,
     reorgs: 0,
     queueWipes: 0,
     databaseCrashes: 0,
     epochs: 0,
   };
+  /** @type {Step[]} */
   const steps = random.shuffled([
     ...Array(profile.kills - profile.failpoints).fill('kill'),
     ...Array(profile.stops).fill('stop'),
@@ -52,7 +75,7 @@ export async function breakThings({ house, db, random, profile, say, inTime }) {
     while (steps.length > 0) {
       inTime(`${steps.length} faults are still to be made`);
       targets.throwIfBroken();
-      const step = steps.at(-1);
+      const step = steps[steps.length - 1];
       if (!(await oneStep(step, { house, db, random, done, targets, say }))) {
         await sleep(NOBODY_MS);
         continue;
@@ -79,7 +102,11 @@ export async function breakThings({ house, db, random, profile, say, inTime }) {
   return done;
 }
 
-/** @returns false when nobody was there to be hit: the step is still to be made. */
+/**
+ * @param {Step} step
+ * @param {Pick<LoadParts, 'house' | 'db' | 'say'> & { random: Random; done: Done; targets: Targets }} parts
+ * @returns false when nobody was there to be hit: the step is still to be made.
+ */
 async function oneStep(step, { house, db, random, done, targets, say }) {
   if (step === 'reorg') {
     await reorganise(house, random);
@@ -101,7 +128,7 @@ async function oneStep(step, { house, db, random, done, targets, say }) {
     done.databaseCrashes += 1;
     return true;
   }
-  const isNode = (name) => house.nodes.has(name);
+  const isNode = (/** @type {string} */ name) => house.nodes.has(name);
   const name = step === 'absence' ? targets.next(isNode) : targets.next();
   if (name === null) return false;
   await targets.workOf(name);
@@ -118,7 +145,11 @@ async function oneStep(step, { house, db, random, done, targets, say }) {
   return true;
 }
 
-/** One epoch ends, and then its window: whoever is up settles it. Never before the last one is settled. */
+/**
+ * One epoch ends, and then its window: whoever is up settles it. Never before the last one is settled.
+ *
+ * @param {Pick<LoadParts, 'house' | 'db' | 'say'> & { done: Done }} parts
+ */
 async function nextEpoch({ house, db, done, say }) {
   try {
     const { rows } = await db.query(`SELECT count(*) AS n FROM chain_epoch WHERE state IN ('closed', 'posted')`);

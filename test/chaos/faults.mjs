@@ -2,8 +2,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { LEASE_MS } from '@freehold/protocol';
 import { REORG_DEPTH_MAX } from './profiles.mjs';
 
+/**
+ * @import pg from 'pg'
+ * @import { House } from '../../apps/devnet/dist/house/house.js'
+ * @import { Random } from './random.mjs'
+ *
+ * @typedef {{ readonly task_id: string; readonly epoch: number; readonly row_to: number }} HeldLease
+ * @typedef {House['nodes'] extends Map<string, infer N> ? N : never} Node
+ */
+
+/** @type {readonly [number, number]} */
 const STOP_MS = [400, 3_000];
-/** Past its lease and past the reaper's turn, so that somebody else has the work when the node wakes up. */
+/**
+ * Past its lease and past the reaper's turn, so that somebody else has the work when the node wakes up.
+ *
+ * @type {readonly [number, number]}
+ */
 const ABSENCE_MS = [LEASE_MS + 3_000, LEASE_MS + 8_000];
 /** How long a lease may stay with a node that is away: a scheduler that had just started gave it 30 s more. */
 const FENCED_MS = 60_000;
@@ -16,7 +30,12 @@ const AWAY_SHARE = 0.5;
 const WORK_WAIT_MS = 6_000;
 const RETRY_MS = 1_000;
 
-/** Rows that somebody holds right now: what a fault must hit to mean anything. */
+/**
+ * Rows that somebody holds right now: what a fault must hit to mean anything.
+ *
+ * @param {pg.Pool} db
+ * @param {string | null} [nodeId]
+ */
 export async function inFlight(db, nodeId = null) {
   const { rows } = await db.query(
     `SELECT count(*) AS n FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch
@@ -26,7 +45,13 @@ export async function inFlight(db, nodeId = null) {
   return Number(rows[0].n);
 }
 
-/** What a node still works on itself: its results are not here yet, so nobody can accept them while it is away. */
+/**
+ * What a node still works on itself: its results are not here yet, so nobody can accept them while it is away.
+ *
+ * @param {pg.Pool} db
+ * @param {string} nodeId
+ * @returns {Promise<HeldLease[]>}
+ */
 async function leasesHeld(db, nodeId) {
   const { rows } = await db.query(
     `SELECT l.task_id, l.epoch, t.row_to FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch
@@ -36,7 +61,11 @@ async function leasesHeld(db, nodeId) {
   return rows;
 }
 
-/** @returns what became of a lease: 'held' while all of its rows are still its, else how it ended. */
+/**
+ * @param {pg.Pool} db
+ * @param {HeldLease} lease
+ * @returns {Promise<string>} what became of a lease: 'held' while all of its rows are still its, else how it ended.
+ */
 async function fateOf(db, { task_id, epoch, row_to }) {
   const { rows } = await db.query(
     `SELECT CASE WHEN t.epoch > l.epoch OR t.row_to < $3 THEN 'fenced' ELSE coalesce(l.outcome, 'held') END AS fate
@@ -54,8 +83,11 @@ export class Targets {
   #house;
   #db;
   #random;
+  /** @type {string[]} */
   #deck = [];
+  /** @type {Map<string, Promise<unknown>>} */
   #away = new Map();
+  /** @type {string[]} */
   #failures = [];
   #closed = false;
   #arm;
@@ -70,7 +102,14 @@ export class Targets {
   /** Nodes that were away for longer than a lease they held; with `calmAbsences`, until it was taken from them. */
   absences = 0;
 
-  /** @param arm names the failpoint at which the next scheduler dies by itself, or undefined. */
+  /**
+   * @param {object} parts
+   * @param {House} parts.house
+   * @param {pg.Pool} parts.db
+   * @param {Random} parts.random
+   * @param {() => string | undefined} parts.arm names the failpoint at which the next scheduler dies by itself, or undefined.
+   * @param {boolean} parts.calmAbsences
+   */
   constructor({ house, db, random, arm, calmAbsences }) {
     this.#calmAbsences = calmAbsences;
     this.#arm = arm;
@@ -78,6 +117,13 @@ export class Targets {
     this.#db = db;
     this.#random = random;
     this.#watchScheduler();
+  }
+
+  /** @param {string} name */
+  #child(name) {
+    const child = this.#house.child(name);
+    if (child === undefined) throw new Error(`the house has no process ${name}`);
+    return child;
   }
 
   /**
@@ -94,23 +140,31 @@ export class Targets {
     return at === -1 ? null : this.#deck.splice(at, 1)[0];
   }
 
-  /** Resolves when work is under way that a fault on this process would hit, or when it was waited for long enough. */
+  /**
+   * Resolves when work is under way that a fault on this process would hit, or when it was waited for long enough.
+   *
+   * @param {string} name
+   */
   async workOf(name) {
     const until = performance.now() + WORK_WAIT_MS;
     while (!(await this.#isBusy(name)) && performance.now() < until) await sleep(LOOK_MS);
   }
 
-  /** @returns whether the killed process had work in flight. */
+  /**
+   * @param {string} name
+   * @returns whether the killed process had work in flight.
+   */
   async kill(name) {
     const busy = await this.#isBusy(name);
     const node = this.#house.nodes.get(name);
-    const deaths = node?.deaths;
-    this.#house.child(name).signal('SIGKILL');
+    const deaths = node?.deaths ?? 0;
+    this.#child(name).signal('SIGKILL');
     // A node has a supervisor of its own; the coordinator's processes are started again by us, on the same ports.
     this.#leave(name, node === undefined ? this.#restart(name) : this.#returned(node, deaths));
     return busy;
   }
 
+  /** @param {string} name */
   async stop(name) {
     const busy = await this.#isBusy(name);
     this.#pause(name, this.#random.between(...STOP_MS));
@@ -120,12 +174,15 @@ export class Targets {
   /**
    * A node that is away for longer than its lease, and then goes on as if nothing had been. It counts when the node held a lease,
    * with `calmAbsences` when it lost it: what it had sent before may still arrive, and each start of a scheduler gives 30 s more.
+   *
+   * @param {string} name
    * @returns false when it held nothing, so that it was let go at once.
    */
   async takeAway(name) {
-    const child = this.#house.child(name);
+    const child = this.#child(name);
     child.signal('SIGSTOP');
-    const held = await leasesHeld(this.#db, this.#house.nodes.get(name).nodeId).catch(() => []);
+    const nodeId = this.#house.nodes.get(name)?.nodeId ?? '';
+    const held = await leasesHeld(this.#db, nodeId).catch(() => []);
     const away = held.length === 0 ? Promise.resolve() : this.#absence(held);
     this.#leave(
       name,
@@ -154,6 +211,7 @@ export class Targets {
     if (this.#failures.length > 0) throw new Error(this.#failures.join('; '));
   }
 
+  /** @param {readonly HeldLease[]} held */
   async #absence(held) {
     this.#absent += 1;
     try {
@@ -164,7 +222,12 @@ export class Targets {
     }
   }
 
-  /** Waits for what becomes of leases while their node is away. @returns whether one of them was taken from it. */
+  /**
+   * Waits for what becomes of leases while their node is away.
+   *
+   * @param {readonly HeldLease[]} held
+   * @returns whether one of them was taken from it.
+   */
   async #isFenced(held) {
     const until = performance.now() + FENCED_MS;
     for (;;) {
@@ -179,8 +242,12 @@ export class Targets {
     }
   }
 
+  /**
+   * @param {string} name
+   * @param {number} ms
+   */
   #pause(name, ms) {
-    const child = this.#house.child(name);
+    const child = this.#child(name);
     child.signal('SIGSTOP');
     this.#leave(
       name,
@@ -188,13 +255,18 @@ export class Targets {
     );
   }
 
+  /**
+   * @param {string} name
+   * @param {Promise<unknown>} back
+   */
   #leave(name, back) {
     const settled = back
-      .catch((error) => this.#failures.push(`${name} did not come back: ${error.message}`))
+      .catch((/** @type {Error} */ error) => this.#failures.push(`${name} did not come back: ${error.message}`))
       .finally(() => this.#away.delete(name));
     this.#away.set(name, settled);
   }
 
+  /** @param {string} name */
   #isBusy(name) {
     return inFlight(this.#db, this.#house.nodes.get(name)?.nodeId ?? null).then(
       (n) => n > 0,
@@ -202,15 +274,18 @@ export class Targets {
     );
   }
 
+  /** @param {string} name One of the coordinator's processes. */
   async #restart(name) {
-    await this.#house.child(name).exited;
+    const role = name === 'scheduler' ? name : 'api';
+    await this.#child(name).exited;
     const until = performance.now() + BACK_MS;
     const failpoint = name === 'scheduler' ? this.#arm() : undefined;
+    /** @type {{ FREEHOLD_FAILPOINT?: string }} */
     const environment = failpoint === undefined ? {} : { FREEHOLD_FAILPOINT: failpoint };
     for (;;) {
       try {
         if (name === 'scheduler') this.#armed = environment.FREEHOLD_FAILPOINT !== undefined;
-        await this.#house.startProcess(name, environment);
+        await this.#house.startProcess(role, { ...environment });
         return;
       } catch (error) {
         // Postgres may be away as well, or its failpoint may lie on its way up: a supervisor would try again too.
@@ -222,6 +297,10 @@ export class Targets {
     }
   }
 
+  /**
+   * @param {Node} node
+   * @param {number} deaths
+   */
   async #returned(node, deaths) {
     const until = performance.now() + BACK_MS;
     while (node.deaths === deaths) {
@@ -242,22 +321,38 @@ export class Targets {
   }
 }
 
+/** @param {pg.Pool} db */
 export async function wipeQueue(db) {
   await db.query('DROP SCHEMA IF EXISTS bullmq CASCADE');
 }
 
-/** The chain forgets its last blocks, and our transactions in them: what a reorganisation does at its worst. */
+/**
+ * The chain forgets its last blocks, and our transactions in them: what a reorganisation does at its worst.
+ *
+ * @param {House} house
+ * @param {Random} random
+ */
 export async function reorganise(house, random) {
   const depth = 1 + Math.floor(random.next() * REORG_DEPTH_MAX);
   await rpc(house, 'anvil_reorg', [depth, []]);
 }
 
-/** The chain's clock jumps, so that an epoch or its window is over. */
+/**
+ * The chain's clock jumps, so that an epoch or its window is over.
+ *
+ * @param {House} house
+ * @param {number} seconds
+ */
 export async function passChainTime(house, seconds) {
   await rpc(house, 'evm_increaseTime', [seconds]);
   await rpc(house, 'evm_mine', []);
 }
 
+/**
+ * @param {House} house
+ * @param {string} method
+ * @param {readonly unknown[]} params
+ */
 async function rpc(house, method, params) {
   const response = await fetch(house.rpcUrl, {
     method: 'POST',

@@ -5,10 +5,27 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { tokenBalance } from '@freehold/chain';
 import { heldOutItems } from '../../models/freehold-tiny/index.mjs';
 
+/**
+ * @import pg from 'pg'
+ * @import { Hex } from 'viem'
+ * @import { House } from '../../apps/devnet/dist/house/house.js'
+ * @import { EndedBatch } from './load.mjs'
+ * @import { Done } from './break-things.mjs'
+ * @import { Profile } from './profiles.mjs'
+ *
+ * @typedef {{ readonly checks: number; readonly violations: number | readonly unknown[] }} DoctorReport
+ */
+
 const run = promisify(execFile);
 const TRIES = 60;
 
-/** The API is killed on purpose, so every request is tried again; the idempotency key makes that safe. */
+/**
+ * The API is killed on purpose, so every request is tried again; the idempotency key makes that safe.
+ *
+ * @param {House} house
+ * @param {string} path
+ * @param {{ method?: string; body?: string | FormData; headers?: Readonly<Record<string, string>> }} [init]
+ */
 async function call(house, path, init = {}) {
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -26,6 +43,11 @@ async function call(house, path, init = {}) {
   }
 }
 
+/**
+ * @param {House} house
+ * @param {string} path
+ * @param {Parameters<typeof call>[2]} [init]
+ */
 export async function callJson(house, path, init) {
   const response = await call(house, path, init);
   const text = await response.text();
@@ -33,7 +55,12 @@ export async function callJson(house, path, init) {
   return JSON.parse(text);
 }
 
-/** Input lines of one batch of chat rows; another `number` has other items. */
+/**
+ * Input lines of one batch of chat rows; another `number` has other items.
+ *
+ * @param {number} rows
+ * @param {number} number
+ */
 export function batchLines(rows, number) {
   return heldOutItems({ seed: 11 + number, count: rows }).map((item, i) =>
     JSON.stringify({
@@ -45,7 +72,12 @@ export function batchLines(rows, number) {
   );
 }
 
-/** `key`: what makes its idempotency keys its own. */
+/**
+ * @param {House} house
+ * @param {readonly string[]} lines
+ * @param {string | number} key What makes its idempotency keys its own.
+ * @returns {Promise<string>} Its id.
+ */
 export async function submitBatch(house, lines, key) {
   const form = new FormData();
   form.set('purpose', 'batch');
@@ -64,9 +96,16 @@ export async function submitBatch(house, lines, key) {
   return batch.id;
 }
 
-/** Every custom_id of output and error file, with how often it stands there. */
+/**
+ * Every custom_id of output and error file, with how often it stands there.
+ *
+ * @param {House} house
+ * @param {string} batchId
+ * @param {number} rows
+ */
 export async function terminalRecords(house, batchId, rows) {
   const batch = await callJson(house, `/batches/${batchId}`);
+  /** @type {Map<string, number>} */
   const counts = new Map();
   for (const fileId of [batch.output_file_id, batch.error_file_id]) {
     if (!fileId) continue;
@@ -82,9 +121,15 @@ export async function terminalRecords(house, batchId, rows) {
   return { lost, twice, strangers: [...counts.keys()].filter((id) => !/^row-\d+$/.test(id)).length };
 }
 
-/** What happened to the rows of all batches of a run, summed. */
+/**
+ * What happened to the rows of all batches of a run, summed.
+ *
+ * @param {pg.Pool} db
+ * @param {House} house
+ * @param {readonly string[]} batchIds
+ */
 export async function factsOf(db, house, batchIds) {
-  const one = async (sql) => Number((await db.query(sql, [batchIds])).rows[0].n);
+  const one = async (/** @type {string} */ sql) => Number((await db.query(sql, [batchIds])).rows[0].n);
   return {
     leases: await one('SELECT count(*) AS n FROM lease WHERE job_id = ANY($1)'),
     leasesAccepted: await one(`SELECT count(*) AS n FROM lease WHERE job_id = ANY($1) AND outcome = 'accepted'`),
@@ -108,19 +153,30 @@ export async function factsOf(db, house, batchIds) {
   };
 }
 
-/** What the chain paid to every provider's own address, against the vouchers of its accepted work: in the token, not in our books. */
+/**
+ * What the chain paid to every provider's own address, against the vouchers of its accepted work: in the token, not in our books.
+ *
+ * @param {pg.Pool} db
+ * @param {House} house
+ */
 async function paidOnChain(db, house) {
+  /** @type {{ rows: { payee: Hex; net: string }[] }} */
   const { rows } = await db.query('SELECT payee, sum(net) AS net FROM voucher GROUP BY payee');
   let owed = 0n;
   let paid = 0n;
   for (const { payee, net } of rows) {
     owed += BigInt(net);
-    paid += await tokenBalance(house.rpcUrl, house.chain.token, payee);
+    paid += await tokenBalance(house.rpcUrl, /** @type {Hex} */ (house.chain.token), payee);
   }
   return { owed, paid };
 }
 
-/** The command that operators use, as a process of its own. */
+/**
+ * The command that operators use, as a process of its own.
+ *
+ * @param {House} house
+ * @returns {Promise<DoctorReport>}
+ */
 export async function doctorOf(house) {
   const cli = fileURLToPath(new URL('../../apps/cli/dist/main.js', import.meta.url));
   const { stdout } = await run(process.execPath, [cli, 'doctor', '--json'], {
@@ -130,10 +186,23 @@ export async function doctorOf(house) {
   return JSON.parse(line || '{"checks":0,"violations":[{"check":"doctor","what":"printed nothing"}]}');
 }
 
-/** What was promised, against what came out. `batches`: `{job, records}` of each batch of the run. */
+/**
+ * What was promised, against what came out.
+ *
+ * @param {object} run
+ * @param {number} run.seed
+ * @param {Profile} run.profile
+ * @param {Done} run.faults
+ * @param {readonly EndedBatch[]} run.batches
+ * @param {DoctorReport} run.doctor
+ * @param {Awaited<ReturnType<House['settle']>>} run.settled
+ * @param {Awaited<ReturnType<typeof factsOf>>} run.facts
+ * @param {number} run.amplificationMax
+ * @param {readonly string[]} run.ofChat
+ */
 export function judge({ seed, profile, faults, batches, doctor, settled, facts, amplificationMax, ofChat }) {
   const problems = [...ofChat];
-  const demand = (holds, text) => holds || problems.push(text);
+  const demand = (/** @type {boolean} */ holds, /** @type {string} */ text) => holds || problems.push(text);
   const violations = Array.isArray(doctor.violations) ? doctor.violations.length : doctor.violations;
   const rows = profile.rows * batches.length;
   const paidTwice = facts.rowsTwice + facts.chargedTwice + (facts.paid > facts.owed ? 1 : 0);

@@ -1,6 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { batchLines, submitBatch, terminalRecords } from './job.mjs';
 
+/**
+ * @import pg from 'pg'
+ * @import { House } from '../../apps/devnet/dist/house/house.js'
+ * @import { Profile } from './profiles.mjs'
+ *
+ * @typedef {object} LoadParts
+ * @property {House} house
+ * @property {pg.Pool} db
+ * @property {Profile} profile
+ * @property {(text: string) => void} say
+ * @property {(where: string) => void} inTime Throws when the run takes too long.
+ *
+ * @typedef {{ state: string; rows_succeeded: number; cap: string; charged: string }} EndedJob
+ * @typedef {{ readonly id: string; readonly job: EndedJob; readonly records: Awaited<ReturnType<typeof terminalRecords>> }} EndedBatch
+ */
+
 const LOOK_MS = 300;
 /** Whatever was broken is mended by then: a house in which nothing ends for as long has stopped for good. */
 const STILL_MS = 240_000;
@@ -11,16 +27,17 @@ const ENDED = ['completed', 'failed', 'expired', 'cancelled'];
  * it runs more rows under them. Each is judged by its files as soon as it has ended.
  */
 export class Load {
-  /** `{id, job, records}` of every batch that ended. */
+  /** Every batch that ended. @type {EndedBatch[]} */
   batches = [];
   submitted = 0;
   #wanted = true;
   #movedMs = performance.now();
   #parts;
 
-  constructor({ house, db, profile, say, inTime }) {
-    this.#parts = { house, db, profile, say, inTime };
-    this.done = Promise.all(Array.from({ length: profile.parallel }, () => this.#lane()));
+  /** @param {LoadParts} parts */
+  constructor(parts) {
+    this.#parts = parts;
+    this.done = Promise.all(Array.from({ length: parts.profile.parallel }, () => this.#lane()));
     // Whoever waits for it hears of a failure; until then it is not unhandled.
     this.done.catch(() => undefined);
   }
@@ -43,9 +60,14 @@ export class Load {
     }
   }
 
+  /**
+   * @param {string} id
+   * @returns {Promise<EndedJob>}
+   */
   async #end(id) {
     const { db, inTime } = this.#parts;
     for (;;) {
+      /** @type {EndedJob | undefined} */
       const job = await db
         .query(
           'SELECT state, row_count, rows_succeeded, rows_failed, rows_ended, cap, charged FROM job WHERE id = $1',
@@ -56,7 +78,7 @@ export class Load {
           // Postgres is away on purpose.
           () => undefined,
         );
-      if (ENDED.includes(job?.state)) return job;
+      if (job !== undefined && ENDED.includes(job.state)) return job;
       const now = `batch ${id} is ${job?.state ?? 'unknown'}`;
       inTime(now);
       if (performance.now() - this.#movedMs > STILL_MS)

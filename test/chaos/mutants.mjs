@@ -10,6 +10,12 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
+/**
+ * @typedef {{ readonly file: string; readonly find: string; readonly replace: string }} Change
+ * @typedef {Change & { readonly name: string; readonly also?: readonly Change[]; readonly suite: string; readonly test: string }} Mutant
+ */
+
+/** @type {readonly Mutant[]} */
 export const MUTANTS = [
   {
     name: 'no epoch check',
@@ -133,6 +139,10 @@ function copyHouse() {
   return copy;
 }
 
+/**
+ * @param {string} copy
+ * @param {Change} change
+ */
 function patch(copy, { file, find, replace }) {
   const path = join(copy, file);
   const before = readFileSync(path, 'utf8');
@@ -144,7 +154,12 @@ function patch(copy, { file, find, replace }) {
   return () => writeFileSync(path, before);
 }
 
-/** The status of one named test: passed, failed, or missing. */
+/**
+ * The status of one named test: passed, failed, or missing.
+ *
+ * @param {string} copy
+ * @param {Mutant} mutant
+ */
 function statusOf(copy, mutant) {
   const output = join(copy, 'result.json');
   rmSync(output, { force: true });
@@ -166,10 +181,13 @@ function statusOf(copy, mutant) {
     timeout: SUITE_TIMEOUT_MS,
     env: { ...process.env, FREEHOLD_TEST_DATABASE_URL: '' },
   });
-  const results = JSON.parse(readFileSync(output, 'utf8')).testResults.flatMap((suite) => suite.assertionResults);
+  /** @type {{ testResults: { assertionResults: { title: string; status: string }[] }[] }} */
+  const { testResults } = JSON.parse(readFileSync(output, 'utf8'));
+  const results = testResults.flatMap((suite) => suite.assertionResults);
   return results.find((result) => result.title === mutant.test)?.status ?? 'missing';
 }
 
+/** @param {string} text */
 function escaped(text) {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }

@@ -1,4 +1,26 @@
 /**
+ * @typedef {object} Profile
+ * @property {number} jobs
+ * @property {number} rows
+ * @property {number} parallel
+ * @property {number} nodes
+ * @property {number} rowDelayMs
+ * @property {number} kills
+ * @property {number} stops
+ * @property {number} absences
+ * @property {boolean} calmAbsences
+ * @property {number} reorgs
+ * @property {number} queueWipes
+ * @property {number} databaseCrashes
+ * @property {number} failpoints
+ * @property {boolean} refund
+ * @property {number} inFlightShare
+ * @property {number} limitSeconds
+ * @property {readonly [low: number, high: number]} gapMs
+ * @property {number} clockEveryMs
+ */
+
+/**
  * How much is broken. Faults that hit nothing prove nothing: at least `inFlightShare` of the kills must find work under way.
  *
  * jobs: batches at least, of `rows` rows each, `parallel` at once; there are more when the faults take longer than they do.
@@ -9,6 +31,8 @@
  * comes back when its lease is taken from it.
  * clockEveryMs: the chain's clock jumps to the end of an epoch or of its window. refund: the order is closed at the end as well.
  * limitSeconds: from the first submission, a bound against hanging and no measurement.
+ *
+ * @type {Readonly<Record<string, Profile>>}
  */
 export const PROFILES = {
   smoke: {

@@ -1,4 +1,10 @@
-/** A small seeded generator (mulberry32): the same seed breaks the same things in the same order. */
+/** @typedef {ReturnType<typeof seeded>} Random */
+
+/**
+ * A small seeded generator (mulberry32): the same seed breaks the same things in the same order.
+ *
+ * @param {number} seed
+ */
 export function seeded(seed) {
   let state = seed >>> 0;
   const next = () => {
@@ -7,6 +13,10 @@ export function seeded(seed) {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   };
+  /**
+   * @template T
+   * @param {readonly T[]} items
+   */
   const shuffled = (items) => {
     const deck = [...items];
     for (let i = deck.length - 1; i > 0; i -= 1) {
@@ -18,7 +28,11 @@ export function seeded(seed) {
   return {
     next,
     shuffled,
-    between: (low, high) => low + (high - low) * next(),
+    between: (/** @type {number} */ low, /** @type {number} */ high) => low + (high - low) * next(),
+    /**
+     * @template T
+     * @param {readonly T[]} items
+     */
     pick: (items) => items[Math.floor(next() * items.length)],
   };
 }

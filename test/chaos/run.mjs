@@ -50,7 +50,11 @@ if (named === undefined) {
 }
 const changed = Object.fromEntries(values.set.map((setting) => [setting.split('=')[0], Number(setting.split('=')[1])]));
 for (const [key, value] of Object.entries(changed)) {
-  if (typeof named[key] === 'number' && Number.isFinite(value)) continue;
+  if (
+    typeof (/** @type {Readonly<Record<string, unknown>>} */ ({ ...named })[key]) === 'number' &&
+    Number.isFinite(value)
+  )
+    continue;
   console.error(`--set: expected one of ${Object.keys(named).join(', ')} and a number, got '${key}=${value}'.`);
   process.exit(2);
 }
@@ -59,11 +63,11 @@ const seed = values.seed === undefined ? Date.now() % 1_000_000 : Number(values.
 const random = seeded(seed);
 const startMs = performance.now();
 let workStartMs = startMs;
-const say = (text) =>
+const say = (/** @type {string} */ text) =>
   (values.json ? process.stderr : process.stdout).write(
     `[${((performance.now() - startMs) / 1_000).toFixed(1).padStart(6)} s] ${text}\n`,
   );
-const inTime = (where) => {
+const inTime = (/** @type {string} */ where) => {
   const seconds = (performance.now() - workStartMs) / 1_000;
   if (seconds > profile.limitSeconds) throw new Error(`not done within ${profile.limitSeconds} s: ${where}`);
 };
@@ -147,7 +151,12 @@ async function run() {
   });
 }
 
-/** Only a failure of the load ends the faults early. */
+/**
+ * Only a failure of the load ends the faults early.
+ *
+ * @param {Load} load
+ * @returns {Promise<never>}
+ */
 function neverDone(load) {
   return load.done.then(() => new Promise(() => undefined));
 }

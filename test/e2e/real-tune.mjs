@@ -16,6 +16,28 @@ import { parseArgs } from 'node:util';
 import OpenAI from 'openai';
 import { House } from '../../apps/devnet/dist/house/house.js';
 
+/**
+ * What the market adds to OpenAI's words.
+ *
+ * @typedef {{ readonly examples: number; readonly training_tokens: number; readonly cap: string }} Quote
+ * @typedef {{ readonly total: number; readonly accepted: number; readonly steps: number }} Segments
+ *
+ * @typedef {object} Facts
+ * @property {string} status
+ * @property {{ message: string } | null} error
+ * @property {number} examples
+ * @property {number} segments
+ * @property {number} accepted
+ * @property {number} audited
+ * @property {number} checkpoints
+ * @property {string} charged
+ * @property {string} cap
+ * @property {number} [lossFirst]
+ * @property {number} [lossLast]
+ *
+ * @typedef {OpenAI.FineTuning.FineTuningJob & { readonly freehold: { readonly segments: Segments; readonly charged: string } }} Tune
+ */
+
 const FILE = fileURLToPath(new URL('../../../shared/data/gsm8k/finetune.jsonl', import.meta.url));
 /** Of the file. */
 const EXAMPLES = 200;
@@ -28,7 +50,7 @@ const EDGE_STEPS = 5;
 
 const { values } = parseArgs({ options: { steps: { type: 'string', default: '25' } } });
 const startMs = performance.now();
-const say = (text) =>
+const say = (/** @type {string} */ text) =>
   process.stderr.write(`[${((performance.now() - startMs) / 1_000).toFixed(1).padStart(6)} s] ${text}\n`);
 
 if (!existsSync(FILE)) console.log('skipped: no ../shared');
@@ -38,6 +60,7 @@ else {
   process.exitCode = result.pass ? 0 : 1;
 }
 
+/** @param {number} steps */
 async function run(steps) {
   const dataDir = mkdtempSync(join(tmpdir(), 'freehold-real-'));
   const house = await House.open({ dataDir, httpPort: 0, fresh: false, say });
@@ -60,8 +83,13 @@ async function run(steps) {
   }
 }
 
+/**
+ * @param {OpenAI} client
+ * @param {number} steps
+ */
 async function tune(client, steps) {
   const file = await client.files.create({ file: createReadStream(FILE), purpose: 'fine-tune' });
+  /** @type {OpenAI.FineTuning.JobCreateParams} */
   const body = {
     model: 'freehold-tiny',
     training_file: file.id,
@@ -74,9 +102,10 @@ async function tune(client, steps) {
     metadata: { verify: 'spot', segment_steps: '3' },
   };
   const market = new URL('/market/v1/quotes', client.baseURL).href;
+  /** @type {Quote} */
   const quote = await client.post(market, { body });
   say(`quote: ${quote.examples} examples, ${quote.training_tokens} tokens, at most ${quote.cap}`);
-  const job = await ended(client, await client.fineTuning.jobs.create(body));
+  const { job, seconds } = await ended(client, await client.fineTuning.jobs.create(body));
   const events = await all(client.fineTuning.jobs.listEvents(job.id, { limit: 100 }));
   const checkpoints = await all(client.fineTuning.jobs.checkpoints.list(job.id, { limit: 100 }));
   const facts = {
@@ -86,19 +115,26 @@ async function tune(client, steps) {
     steps: job.freehold.segments.steps,
     segments: job.freehold.segments.total,
     accepted: job.freehold.segments.accepted,
-    audited: events.reduce((sum, { data }) => sum + (data?.audited ?? 0), 0),
+    audited: events.reduce(
+      (sum, { data }) => sum + Number(/** @type {{ audited?: number } | undefined} */ (data)?.audited ?? 0),
+      0,
+    ),
     checkpoints: checkpoints.length,
     trainedTokens: job.trained_tokens,
     quotedTokens: quote.training_tokens,
     charged: job.freehold.charged,
     cap: quote.cap,
-    seconds: job.seconds,
+    seconds,
     ...(await lossesOf(client, job)),
-    ...(job.status === 'succeeded' ? { answer: await useAndDelete(client, job.fine_tuned_model) } : {}),
+    ...(job.status === 'succeeded' ? { answer: await useAndDelete(client, job.fine_tuned_model ?? '') } : {}),
   };
   return { pass: problemsOf(facts).length === 0, problems: problemsOf(facts), ...facts };
 }
 
+/**
+ * @param {OpenAI} client
+ * @param {OpenAI.FineTuning.FineTuningJob} job
+ */
 async function ended(client, job) {
   const fromMs = performance.now();
   let now = job;
@@ -107,18 +143,29 @@ async function ended(client, job) {
     await sleep(POLL_MS);
     now = await client.fineTuning.jobs.retrieve(job.id);
   }
-  now.seconds = Number(((performance.now() - fromMs) / 1_000).toFixed(1));
-  say(`${job.id} ${now.status} after ${now.seconds} s`);
-  return now;
+  const seconds = Number(((performance.now() - fromMs) / 1_000).toFixed(1));
+  say(`${job.id} ${now.status} after ${seconds} s`);
+  return { job: /** @type {Tune} */ (now), seconds };
 }
 
+/**
+ * @template T
+ * @param {AsyncIterable<T>} pages
+ */
 async function all(pages) {
+  /** @type {T[]} */
   const found = [];
   for await (const item of pages) found.push(item);
   return found;
 }
 
-/** The curve as the result file has it: the mean over its first and its last steps. */
+/**
+ * The curve as the result file has it: the mean over its first and its last steps.
+ *
+ * @param {OpenAI} client
+ * @param {Tune} job
+ * @returns {Promise<{ lossFirst?: number; lossLast?: number }>}
+ */
 async function lossesOf(client, job) {
   if (job.result_files.length === 0) return {};
   const text = await (await client.files.content(job.result_files[0])).text();
@@ -127,11 +174,17 @@ async function lossesOf(client, job) {
     .split('\n')
     .slice(1)
     .map((line) => Number(line.split(',')[1]));
-  const mean = (some) => Number((some.reduce((sum, loss) => sum + loss, 0) / some.length).toFixed(3));
+  const mean = (/** @type {readonly number[]} */ some) =>
+    Number((some.reduce((sum, loss) => sum + loss, 0) / some.length).toFixed(3));
   return { lossFirst: mean(losses.slice(0, EDGE_STEPS)), lossLast: mean(losses.slice(-EDGE_STEPS)) };
 }
 
+/**
+ * @param {OpenAI} client
+ * @param {string} model
+ */
 async function useAndDelete(client, model) {
+  /** @type {OpenAI.ChatCompletionMessageParam[]} */
   const messages = [{ role: 'user', content: 'Ann has 2 hens and 3 ducks. How many birds has she?' }];
   const reply = await client.chat.completions.create({ model, messages, temperature: 0, max_tokens: 24 });
   await client.models.delete(model);
@@ -140,14 +193,19 @@ async function useAndDelete(client, model) {
   return reply.choices[0].message.content;
 }
 
+/** @param {Facts} facts */
 function problemsOf(facts) {
+  /** @type {[is: boolean, why: string][]} */
   const wrong = [
     [facts.status !== 'succeeded', `the job ${facts.status}: ${facts.error?.message}`],
     [facts.examples !== EXAMPLES, `${facts.examples} of ${EXAMPLES} examples were read`],
     [facts.accepted !== facts.segments, `${facts.accepted} of ${facts.segments} segments were accepted`],
     [facts.checkpoints !== facts.segments, `${facts.checkpoints} checkpoints of ${facts.segments} segments`],
     [facts.audited < 5, `${facts.audited} segments were run again by others`],
-    [!(facts.lossLast < facts.lossFirst), `the loss went from ${facts.lossFirst} to ${facts.lossLast}`],
+    [
+      !((facts.lossLast ?? Number.NaN) < (facts.lossFirst ?? Number.NaN)),
+      `the loss went from ${facts.lossFirst} to ${facts.lossLast}`,
+    ],
     [
       !(Number(facts.charged) > 0 && Number(facts.charged) <= Number(facts.cap)),
       `charged ${facts.charged} of ${facts.cap}`,

@@ -11,20 +11,40 @@ import { receiptsOf } from './exit-commands.mjs';
 const WORK_LIMIT_MS = 120_000;
 const LOOK_MS = 200;
 
+/**
+ * @import { Hex } from 'viem'
+ * @import { RunningNode } from '../../apps/devnet/dist/house/house.js'
+ * @import { ExitCommands } from './exit-commands.mjs'
+ *
+ * @typedef {{ readonly node: RunningNode; readonly home: string }} NodeHome
+ * @typedef {(text: string) => void} Say
+ */
+
 /** Another operator on the same chain: a key, a database, an object store and a book of its own, all empty; the nodes join it. */
 export class SecondOperator {
   #house;
   #db;
   #say;
+  /** @type {Promise<void> | undefined} */
   #closing;
 
+  /**
+   * @param {House} house
+   * @param {Say} say
+   */
   constructor(house, say) {
     this.#house = house;
     this.#say = say;
     this.#db = new pg.Pool({ connectionString: house.databaseUrl, max: 2 });
   }
 
-  /** @param nodes of the first market: they come with their keys and all that lies on their disks. */
+  /**
+   * @param {object} where
+   * @param {string} where.dataDir
+   * @param {string} where.rpcUrl
+   * @param {readonly RunningNode[]} where.nodes of the first market: they come with their keys and all that lies on their disks.
+   * @param {Say} where.say
+   */
   static async open({ dataDir, rpcUrl, nodes, say }) {
     mkdirSync(dataDir);
     const house = await House.open({ dataDir, httpPort: 0, fresh: false, say, rpcUrl });
@@ -38,7 +58,15 @@ export class SecondOperator {
     return new SecondOperator(house, say);
   }
 
-  /** Rebuilds the batch from what the nodes hand out and the input file, runs what is left, puts both together, settles. */
+  /**
+   * Rebuilds the batch from what the nodes hand out and the input file, runs what is left, puts both together, settles.
+   *
+   * @param {object} left
+   * @param {readonly NodeHome[]} left.homes
+   * @param {ExitCommands} left.commands
+   * @param {string} left.input
+   * @param {number} left.rows
+   */
   async finish({ homes, commands, input, rows }) {
     const work = join(this.#house.dataDir, 'rebuilt');
     mkdirSync(work);
@@ -58,6 +86,7 @@ export class SecondOperator {
     return this.#judge({ work, homes, rows, done, rest, settled });
   }
 
+  /** @param {string} batch */
   async #outputOf(batch) {
     const deadline = performance.now() + WORK_LIMIT_MS;
     for (;;) {
@@ -71,6 +100,7 @@ export class SecondOperator {
     }
   }
 
+  /** @param {string} path */
   async #get(path) {
     const { baseURL, requester } = this.#house;
     const response = await fetch(`${baseURL}${path}`, { headers: { authorization: `Bearer ${requester.apiKey}` } });
@@ -87,10 +117,20 @@ export class SecondOperator {
     return /** @type {import('openai').OpenAI.Batch} */ (await response.json());
   }
 
+  /**
+   * @param {object} end
+   * @param {string} end.work
+   * @param {readonly NodeHome[]} end.homes
+   * @param {number} end.rows
+   * @param {readonly string[]} end.done Lines, as `rest`.
+   * @param {readonly string[]} end.rest
+   * @param {Awaited<ReturnType<House['settle']>>} end.settled
+   */
   async #judge({ work, homes, rows, done, rest, settled }) {
+    /** @type {string[]} */
     const problems = [];
-    const demand = (holds, what) => holds || problems.push(what);
-    const ids = (lines) => lines.map((line) => JSON.parse(line).custom_id);
+    const demand = (/** @type {boolean} */ holds, /** @type {string} */ what) => holds || problems.push(what);
+    const ids = (/** @type {readonly string[]} */ lines) => lines.map((line) => String(JSON.parse(line).custom_id));
     const merged = linesOf(work, 'output.jsonl');
     const wanted = ids(linesOf(work, 'input.jsonl'));
     demand(JSON.stringify(ids(merged)) === JSON.stringify(wanted), `${merged.length} of ${rows} rows in order`);
@@ -104,7 +144,9 @@ export class SecondOperator {
       // An auditor's receipt is for looking at rows, not for rows.
       .filter(({ receipt }) => receipt.kind !== 'audit');
     const paidFirst = receipts.reduce((sum, { receipt }) => sum + receipt.rows.to - receipt.rows.from, 0);
-    const [{ n: paidSecond }] = await this.#rows('SELECT coalesce(sum(rows), 0)::int AS n FROM receipt');
+    const [{ n: paidSecond }] = /** @type {{ n: number }[]} */ (
+      await this.#rows('SELECT coalesce(sum(rows), 0)::int AS n FROM receipt')
+    );
     demand(done.length === paidFirst, `${done.length} rows are done, ${paidFirst} were paid for on the first book`);
     demand(paidFirst > 0 && paidSecond > 0, 'one of the operators did nothing');
     demand(paidSecond === rest.length, `the second book paid for ${paidSecond} rows of ${rest.length}`);
@@ -131,15 +173,17 @@ export class SecondOperator {
   /** In the second book's token: what its vouchers promise, and what their payees have. */
   async #payments() {
     const { rpcUrl, chain } = this.#house;
+    /** @type {{ payee: Hex; net: string }[]} */
     const vouchers = await this.#rows('SELECT payee, sum(net) AS net FROM voucher GROUP BY payee');
     let [owed, paid] = [0n, 0n];
     for (const { payee, net } of vouchers) {
       owed += BigInt(net);
-      paid += await tokenBalance(rpcUrl, chain.token, payee);
+      paid += await tokenBalance(rpcUrl, /** @type {Hex} */ (chain.token), payee);
     }
     return { owed, paid };
   }
 
+  /** @param {string} sql */
   async #rows(sql) {
     return (await this.#db.query(sql)).rows;
   }
@@ -150,10 +194,18 @@ export class SecondOperator {
   }
 }
 
+/**
+ * @param {string} folder
+ * @param {string} name
+ */
 function text(folder, name) {
   return readFileSync(join(folder, name), 'utf8');
 }
 
+/**
+ * @param {string} folder
+ * @param {string} name
+ */
 function linesOf(folder, name) {
   return text(folder, name)
     .split('\n')
