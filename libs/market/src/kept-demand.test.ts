@@ -78,6 +78,28 @@ describe('kept demand', () => {
     }
   });
 
+  it('gives each job back as it was read, also those whose descriptions look alike when they are written one after the other', async () => {
+    const store = new Store();
+    const queued = [{ taskId: 't', epoch: 2, rowFrom: 0, rowTo: 4, attempts: 0, lastNode: 'n', waitedMs: 10 }];
+    store.add('plain');
+    store.add('other-caps', { rateCaps: { embeddingToken: 101n } });
+    store.add('spaced', { model: 'm', region: 'false r' });
+    store.add('spaced-too', { model: 'm false', region: 'r' });
+    store.add('nowhere', { region: null });
+    store.add('empty', { region: '' });
+    store.add('gang', {
+      gang: 2,
+      needs: { isolation: 'container', gpus: 2, gpuMilli: 500, vramMib: 0, gpuModels: ['T4'], reputationFloor: 0.5 },
+      promptBlocks: ['a', 'b'],
+      priority: 3,
+    });
+    store.add('back', { poolId: 'p', nextRow: 3, queued });
+    const demand = kept(store);
+    await demand.refresh();
+    for (const [id, was] of store.jobs) expect(demand.of(id)).toEqual(was);
+    expect([...store.jobs.keys()].filter((id) => demand.isGang(id))).toEqual(['gang']);
+  });
+
   it('has a job in its decision after the starvation bound, however many newcomers of whatever priority and deadline come', async () => {
     const store = new Store();
     const demand = kept(store);

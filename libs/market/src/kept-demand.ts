@@ -21,9 +21,25 @@ export interface KeptDemandPorts {
   readonly clock: MonotonicClock;
 }
 
-interface Kept {
-  /** As it was read. */
-  readonly open: OpenDemand;
+/** Everything that a node is chosen by, but for the time left. */
+const KIND = [
+  'kind',
+  'endpoint',
+  'model',
+  'wearsAdapter',
+  'region',
+  'needs',
+  'gang',
+  'poolId',
+  'verify',
+  'rateCaps',
+] as const satisfies readonly (keyof OpenDemand)[];
+/** What jobs of one group have in common: kept once, since there may be as many jobs as rows. */
+type Alike = Pick<OpenDemand, 'orgId' | (typeof KIND)[number]>;
+
+/** What is a job's own, as it was read. */
+interface Kept extends Omit<OpenDemand, keyof Alike | 'promptBlocks'> {
+  readonly promptBlocks: OpenDemand['promptBlocks'] | undefined;
   readonly readAtMs: number;
   /** Its turn: what is left to the deadline less age and priority orders jobs as this does, at any time. */
   readonly key: number;
@@ -37,11 +53,14 @@ interface Group {
   readonly name: string;
   /** The same, whoever's it is. */
   readonly kind: string;
+  readonly alike: Alike;
   /** Most urgent first. */
   readonly jobs: Kept[];
   /** Whose turn it is of those that are not the most urgent. */
   turn: number;
 }
+
+const NONE_QUEUED: OpenDemand['queued'] = [];
 
 /**
  * Jobs with rows that wait, as this process knows them: read from Postgres when it starts, and then job by job as they move. Nothing
@@ -77,7 +96,7 @@ export class KeptDemand {
 
   /** Whether a job waits to begin on several nodes at once. */
   isGang(jobId: string): boolean {
-    return this.#jobs.get(jobId)?.open.gang !== undefined;
+    return this.#jobs.get(jobId)?.group.alike.gang !== undefined;
   }
 
   /** Whether any does. */
@@ -105,9 +124,9 @@ export class KeptDemand {
    * told as a move. Whatever else may be left of it is read again.
    */
   leased(jobId: string, leases: readonly Pick<Placement, 'taskId' | 'rowTo'>[]): void {
-    const open = this.#jobs.get(jobId)?.open;
-    if (open === undefined) return;
-    if (isAllOf(open, leases)) this.#drop(jobId);
+    const kept = this.#jobs.get(jobId);
+    if (kept === undefined) return;
+    if (isAllOf(kept, leases)) this.#drop(jobId);
     else this.touch(jobId);
   }
 
@@ -203,26 +222,42 @@ export class KeptDemand {
     const known = this.#jobs.get(open.jobId);
     const kind = kindOf(open);
     const name = `${open.orgId} ${kind}`;
+    const { jobId, priority, deadlineInMs, ageMs, nextRow, rowCount, promptBlocks } = open;
     // Read again, a job's times differ by the length of a question: its turn stays what it was.
-    const key = known?.key ?? 2 * nowMs + open.deadlineInMs - open.ageMs - open.priority * PRIORITY_STEP_MS;
+    const key = known?.key ?? 2 * nowMs + deadlineInMs - ageMs - priority * PRIORITY_STEP_MS;
     const stays = known !== undefined && known.group.name === name;
-    const group = stays ? known.group : this.#groupOf(name, kind);
-    const kept: Kept = { open, readAtMs: nowMs, key, group, sweep: this.#sweep };
+    const group = stays ? known.group : this.#groupOf(name, kind, open);
+    const queued = open.queued.length === 0 ? NONE_QUEUED : open.queued;
+    // Written out: what was spread into had a hidden class of its own, twice as large as all that is kept of a job.
+    const kept: Kept = {
+      jobId,
+      priority,
+      deadlineInMs,
+      ageMs,
+      nextRow,
+      rowCount,
+      promptBlocks,
+      queued,
+      readAtMs: nowMs,
+      key,
+      group,
+      sweep: this.#sweep,
+    };
     if (stays) group.jobs[placeOf(group.jobs, known)] = kept;
     else {
-      if (known !== undefined) this.#drop(open.jobId);
+      if (known !== undefined) this.#drop(jobId);
       group.jobs.splice(placeOf(group.jobs, kept), 0, kept);
       this.#inOrder = null;
     }
-    this.#jobs.set(open.jobId, kept);
-    if (open.gang === undefined) this.#gangs.delete(open.jobId);
-    else this.#gangs.add(open.jobId);
+    this.#jobs.set(jobId, kept);
+    if (group.alike.gang === undefined) this.#gangs.delete(jobId);
+    else this.#gangs.add(jobId);
   }
 
-  #groupOf(name: string, kind: string): Group {
+  #groupOf(name: string, kind: string, open: OpenDemand): Group {
     const known = this.#groups.get(name);
     if (known !== undefined) return known;
-    const made: Group = { name, kind, jobs: [], turn: 0 };
+    const made: Group = { name, kind, alike: alikeOf(open), jobs: [], turn: 0 };
     this.#groups.set(name, made);
     return made;
   }
@@ -241,35 +276,36 @@ export class KeptDemand {
 
 /** Whether leases take all that waited of a job. A run goes on from where its lease ends, and of many tasks not all were read. */
 function isAllOf(
-  { kind, nextRow, rowCount, queued }: OpenDemand,
+  { group, nextRow, rowCount, queued }: Kept,
   leases: readonly Pick<Placement, 'taskId' | 'rowTo'>[],
 ): boolean {
-  if (kind === 'fine-tune' || queued.length >= QUEUED_MAX) return false;
+  if (group.alike.kind === 'fine-tune' || queued.length >= QUEUED_MAX) return false;
   const reached = leases.reduce((most, { taskId, rowTo }) => (taskId === null ? Math.max(most, rowTo) : most), nextRow);
   const taken = new Set(leases.map(({ taskId }) => taskId));
   return reached >= rowCount && queued.every(({ taskId }) => taken.has(taskId));
 }
 
-function asOf({ open, readAtMs }: Kept, nowMs: number): OpenDemand {
-  const passedMs = nowMs - readAtMs;
-  if (passedMs <= 0) return open;
+function asOf(kept: Kept, nowMs: number): OpenDemand {
+  const { group, jobId, priority, nextRow, rowCount, promptBlocks, queued } = kept;
+  const passedMs = Math.max(0, nowMs - kept.readAtMs);
   return {
-    ...open,
-    ageMs: open.ageMs + passedMs,
-    deadlineInMs: open.deadlineInMs - passedMs,
-    queued: open.queued.map((task) => ({ ...task, waitedMs: task.waitedMs + passedMs })),
+    ...group.alike,
+    ...{ jobId, priority, nextRow, rowCount },
+    ...(promptBlocks === undefined ? {} : { promptBlocks }),
+    ageMs: kept.ageMs + passedMs,
+    deadlineInMs: kept.deadlineInMs - passedMs,
+    queued: queued.map((task) => ({ ...task, waitedMs: task.waitedMs + passedMs })),
   };
 }
 
-/** Everything that a node is chosen by, but for the time left. */
+function alikeOf(open: OpenDemand): Alike {
+  return Object.fromEntries(['orgId' as const, ...KIND].map((key) => [key, open[key]])) as Alike;
+}
+
+/** No two kinds are written alike: what is written alike is kept as one. */
 function kindOf(open: OpenDemand): string {
-  const { kind, endpoint, model, wearsAdapter, region, needs, gang, poolId, verify, rateCaps } = open;
-  const caps = Object.entries(rateCaps).map(([unit, rate]) => `${unit}=${String(rate)}`);
-  const asked = needs === undefined ? '' : JSON.stringify(needs);
-  const nodes = gang === undefined ? '' : String(gang);
-  return [kind, endpoint, model, wearsAdapter, region ?? '', asked, nodes, poolId ?? '', verify, ...caps.sort()].join(
-    ' ',
-  );
+  const caps = Object.entries(open.rateCaps).map(([unit, rate]) => `${unit}=${String(rate)}`);
+  return JSON.stringify(KIND.map((key) => (key === 'rateCaps' ? caps.sort() : open[key])));
 }
 
 /** The most urgent jobs of a group, and of the others those whose turn it is: they fit nowhere or somewhere as their time left says. */
@@ -294,12 +330,12 @@ function keyOf({ jobs }: Group): number {
 }
 
 /** Where a job stands, or would stand, among its like: by its turn, and by its id among equals. */
-function placeOf(jobs: readonly Kept[], { key, open: { jobId } }: Pick<Kept, 'key' | 'open'>): number {
+function placeOf(jobs: readonly Kept[], { key, jobId }: Pick<Kept, 'key' | 'jobId'>): number {
   let [from, to] = [0, jobs.length];
   while (from < to) {
     const middle = (from + to) >> 1;
     const at = jobs[middle];
-    if (at !== undefined && (at.key < key || (at.key === key && at.open.jobId < jobId))) from = middle + 1;
+    if (at !== undefined && (at.key < key || (at.key === key && at.jobId < jobId))) from = middle + 1;
     else to = middle;
   }
   return from;

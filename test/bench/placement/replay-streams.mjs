@@ -1,17 +1,15 @@
 /** A trace of chats on nodes with prefix caches, through the rule by which the stream road chooses nodes and what it knows of prompts. */
 import { chance } from '@freehold/domain';
 import { chooseStreamNodes, PromptPrefixes } from '@freehold/market';
-import { EventHeap } from '@freehold/testing/placement';
+import { EventHeap, PrefixCache, SLOTS } from '@freehold/testing/placement';
 import { bareOffer } from '../house/bare-offer.mjs';
-import { Lru, SLOTS } from './replay-market.mjs';
 
 /**
  * @import { ConnectedNode, StreamAsk } from '@freehold/market'
  * @import { Offer } from '@freehold/protocol'
- * @import { Caches } from './replay-market.mjs'
- * @import { TraceRequest } from './replay-trace.mjs'
+ * @import { PrefixCaches, TraceRequest } from '@freehold/testing/placement'
  *
- * @typedef {{ running: number; readonly cache: Lru; readonly offer: Offer }} StreamNode
+ * @typedef {{ running: number; readonly cache: PrefixCache; readonly offer: Offer }} StreamNode
  */
 
 const MODEL = 'm';
@@ -25,7 +23,7 @@ const RATES = { inputToken: '1000000', cachedInputToken: '100000', outputToken: 
  * @param {object} setting
  * @param {readonly TraceRequest[]} setting.work By arrival.
  * @param {number} setting.nodes
- * @param {Caches} setting.caches What an engine keeps, which its node says nothing of.
+ * @param {PrefixCaches<TraceRequest>} setting.caches What an engine keeps, which its node says nothing of.
  * @param {boolean} [setting.isKnown] Whether anything of earlier prompts is known: false is the road without the rule.
  * @param {number} [setting.seed]
  */
@@ -41,7 +39,7 @@ export function replayStreams({ work, nodes, caches, isKnown = true, seed = 1 })
   for (let i = 0; i < nodes; i += 1) {
     const id = String(i).padStart(6, '0');
     const { offer } = bareOffer(id, '00'.repeat(20), STANDS_S);
-    fleet.set(id, { running: 0, cache: new Lru(caches.blocks), offer: { ...offer, engines: [engine()] } });
+    fleet.set(id, { running: 0, cache: new PrefixCache(caches.blocks), offer: { ...offer, engines: [engine()] } });
   }
   const nodeAt = (/** @type {string} */ id) => {
     const node = fleet.get(id);

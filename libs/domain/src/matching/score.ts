@@ -47,7 +47,7 @@ export function totalOf(terms: ScoreTerms): number {
 }
 
 /** Every lease that a node holds puts it behind all nodes that hold fewer: rows spread, deaths cost less. */
-const LOAD_STEP = 2 ** 40;
+export const LOAD_STEP = 2 ** 40;
 
 /** What placing an ask on a node costs, all in all. The least wins. */
 export function costOf(fixed: number, leasesActive: number, strandedMilli: number, economy: FleetEconomy): number {

@@ -1,27 +1,45 @@
+import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { demandOf, KeptDemand, KeptFleet, type NodeRecord, type OpenDemand } from '@freehold/market';
 import type { Offer } from '@freehold/protocol';
 
-/** Rows of each job that waits: few, because every job costs as much as any other. */
-const ROWS_PER_JOB = 50;
 const CLOCK = { nowMs: () => 0 };
 
-/** Bytes of heap and array buffers in use, after a collection. */
+const COLLECTIONS_MAX = 8;
+
+/** Bytes of heap and array buffers in use, collected until no more goes: what was let go of before is nobody's gain afterwards. */
 export function bytesInUse(): number {
   setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
-  const { heapUsed, arrayBuffers } = process.memoryUsage();
-  return heapUsed + arrayBuffers;
+  const collect = runInNewContext('gc') as () => void;
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < COLLECTIONS_MAX; round += 1) {
+    collect();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    if (heapUsed + arrayBuffers >= least) break;
+    least = heapUsed + arrayBuffers;
+  }
+  return least;
 }
 
-/** The scheduler's own memory of rows that wait, filled as from Postgres: `rows` rows of jobs of fifty. */
-export async function keptDemandOf(rows: number): Promise<KeptDemand> {
-  const jobs = Math.ceil(rows / ROWS_PER_JOB);
+/** Fills something, and says how many bytes more are in use while it stands. */
+export async function bytesOf<T>(fill: () => T | Promise<T>): Promise<{ readonly made: T; readonly bytes: number }> {
+  // What called until now is off the stack by then, and holds nothing any more.
+  await setImmediate();
+  const before = bytesInUse();
+  const made = await fill();
+  await setImmediate();
+  return { bytes: bytesInUse() - before, made };
+}
+
+/** The scheduler's own memory of rows that wait, filled as from Postgres. A job costs the same however many its rows. */
+export async function keptDemandOf(rows: number, rowsPerJob: number): Promise<KeptDemand> {
+  const jobs = Math.ceil(rows / rowsPerJob);
   const nameOf = (i: number): string => `batch_${String(i).padStart(30, '0')}`;
   const page = (after: string | null, limit: number): readonly OpenDemand[] => {
     const from = after === null ? 0 : Number(after.slice('batch_'.length)) + 1;
-    return Array.from({ length: Math.min(limit, jobs - from) }, (_, i) => asRead(nameOf(from + i), from + i));
+    const count = Math.min(limit, jobs - from);
+    return Array.from({ length: count }, (_, i) => asRead(nameOf(from + i), from + i, rowsPerJob));
   };
   const demand = new KeptDemand({
     leases: { demandOf: async () => [], demandPage: async (after, limit) => page(after, limit) },
@@ -32,7 +50,7 @@ export async function keptDemandOf(rows: number): Promise<KeptDemand> {
 }
 
 /** Strings of its own, as a driver makes them of every row that it reads. */
-function asRead(jobId: string, i: number): OpenDemand {
+function asRead(jobId: string, i: number, rowCount: number): OpenDemand {
   const text = JSON.stringify({
     jobId,
     orgId: `org_${i % 500}`,
@@ -47,7 +65,7 @@ function asRead(jobId: string, i: number): OpenDemand {
     deadlineInMs: 86_400_000 - i,
     ageMs: i,
     nextRow: 0,
-    rowCount: ROWS_PER_JOB,
+    rowCount,
     queued: [],
   });
   return { ...(JSON.parse(text) as OpenDemand), rateCaps: { inputToken: 200_000n, outputToken: 400_000n } };
@@ -73,7 +91,7 @@ export async function keptFleetOf(offers: readonly Offer[]): Promise<KeptFleet> 
     measured: () => undefined,
   });
   await fleet.refresh(() => true);
-  fleet.place([demandOf(asRead('batch_first', 0))], 1);
+  fleet.place([demandOf(asRead('batch_first', 0, 1))], 1);
   return fleet;
 }
 

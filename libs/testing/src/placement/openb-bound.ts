@@ -91,6 +91,8 @@ function priced(
 function machineKinds(nodes: readonly TraceNode[]): MachineKind[] {
   const kinds = new Map<string, MachineKind>();
   for (const { gpus, gpuModel, cpuMilli, memoryMib } of nodes) {
+    // What has no GPU allocates none.
+    if (gpus === 0) continue;
     const key = `${gpus} ${gpuModel} ${cpuMilli} ${memoryMib}`;
     const known = kinds.get(key);
     if (known === undefined)

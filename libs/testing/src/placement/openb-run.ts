@@ -25,6 +25,8 @@ export const PUBLISHED = {
 /** Arrived demand at which the allocation is read, per unit of GPU capacity. */
 const LOAD = 1.3;
 const CLASSES_MAX = 1_024;
+/** The published run has about 10,800; a trace of which hardly anything asks for GPUs would have arrivals without end. */
+const ARRIVALS_MAX = 2_000_000;
 
 export interface OpenbRun {
   /** GPU milli allocated, in percent of all. */
@@ -42,8 +44,13 @@ export interface OpenbRun {
 /**
  * One run of the published protocol: the pods of the list in a shuffled order, then more of them by chance until 130 % of the
  * capacity was asked for. Each is placed at once or dropped, and never leaves.
+ *
+ * @throws where the allocation of GPUs would say nothing: no node has one, or (nearly) no pod asks for any.
  */
 export function runOpenb(nodes: readonly TraceNode[], pods: readonly TracePod[], seed: number): OpenbRun {
+  const capacity = nodes.reduce((sum, node) => sum + node.gpus * 1_000, 0);
+  if (capacity === 0) throw new Error('the node list has no GPU: expected at least one node with gpu from 1 on.');
+  assertFills(pods, capacity);
   const mix = typicalWork(pods);
   const gauge = new FragmentationGauge(mix);
   const economy = { gauge, packing: packingOf(mix), strandedMilliCost: 1 };
@@ -51,7 +58,6 @@ export function runOpenb(nodes: readonly TraceNode[], pods: readonly TracePod[],
   const index = new PlacementIndex(nodes.length, economy, { gpusPerNodeMax: gpusMax, classesMax: CLASSES_MAX });
   // Ties go to the smallest name, so nodes are numbered by name.
   for (const node of [...nodes].sort((a, b) => (a.name < b.name ? -1 : 1))) index.put(candidateOf(node));
-  const capacity = nodes.reduce((sum, node) => sum + node.gpus * 1_000, 0);
   const arrivals = arrivalsOf(pods, capacity, chance(seed));
   const asks = new Map<TracePod, Ask>(pods.map((pod) => [pod, askOf(pod)]));
   let accepted = 0;
@@ -72,6 +78,17 @@ export function runOpenb(nodes: readonly TraceNode[], pods: readonly TracePod[],
     examined: index.examined / arrivals.length,
     looked: index.looked / arrivals.length,
   };
+}
+
+/** Draws end: the pods ask for GPUs, on the average for so much that not too many of them are the load. */
+function assertFills(pods: readonly TracePod[], capacityMilli: number): void {
+  const asked = pods.reduce((sum, pod) => sum + pod.gpus * pod.gpuMilli, 0);
+  if (asked === 0) throw new Error('the pod list asks for no GPU: expected at least one pod with num_gpu from 1 on.');
+  const arrivals = Math.max(pods.length, Math.ceil((LOAD * capacityMilli * pods.length) / asked));
+  if (arrivals > ARRIVALS_MAX)
+    throw new Error(
+      `about ${arrivals} pods would have to arrive until ${100 * LOAD} % of the GPUs are asked for: expected ${ARRIVALS_MAX} at most.`,
+    );
 }
 
 /** The order of arrival: by name, shuffled, then drawn with replacement up to the load. */

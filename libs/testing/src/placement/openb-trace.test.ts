@@ -38,6 +38,47 @@ describe('an openb trace', () => {
     expect(() => readPodList(written('empty.csv', POD_HEADER, 'p,1000,1024,1,-5,'))).toThrow(/no usable row/);
   });
 
+  it('may name machines without GPUs, which have no model and serve what asks for processors alone', () => {
+    const nodes = readNodeList(
+      written('cpu.csv', NODE_HEADER, 'a,64000,262144,1,T4', 'b,500000,262144,0,', 'c,64000,262144,1,'),
+    );
+    expect(nodes.rows.map(({ name, gpus, gpuModel }) => [name, gpus, gpuModel])).toEqual([
+      ['a', 1, 'T4'],
+      ['b', 0, ''],
+    ]);
+    expect(nodes.refused).toEqual([{ line: 4, why: 'model is empty' }]);
+    const pods = readPodList(
+      written('half.csv', POD_HEADER, 'whole,60000,1024,1,1000,', 'none,60000,1024,0,0,', 'none2,60000,1024,0,0,'),
+    ).rows;
+    const [alone, together] = [1, 2].map((count) => runOpenb(nodes.rows.slice(0, count), pods, 1));
+    expect(together?.allocated).toBe(100);
+    expect(together?.upperBound()).toBeCloseTo(100, 6);
+    expect(together?.dropped).toBeLessThan(alone?.dropped ?? 0);
+  });
+
+  it('that asks for no GPU, or for next to none, ends with what was expected instead of never', () => {
+    const nodes = readNodeList(written('two.csv', NODE_HEADER, 'a,64000,262144,2,T4')).rows;
+    const pods = (name: string, gpus: number, others = 0): ReturnType<typeof readPodList>['rows'] =>
+      readPodList(
+        written(
+          name,
+          POD_HEADER,
+          `p,1000,1024,${gpus},${gpus === 0 ? 0 : 1},`,
+          ...Array.from({ length: others }, (_, i) => `q${i},1000,1024,0,0,`),
+        ),
+      ).rows;
+    expect(() => runOpenb(nodes, pods('cpu-only.csv', 0), 1)).toThrow(
+      'the pod list asks for no GPU: expected at least one pod with num_gpu from 1 on',
+    );
+    expect(() => runOpenb(nodes, pods('nearly.csv', 1, 999), 1)).toThrow(
+      /about 2600000 pods .* expected 2000000 at most/,
+    );
+    const without = readNodeList(written('no-gpu.csv', NODE_HEADER, 'a,64000,262144,0,')).rows;
+    expect(() => runOpenb(without, pods('one.csv', 1), 1)).toThrow(
+      'the node list has no GPU: expected at least one node with gpu from 1 on',
+    );
+  });
+
   it('drops a pod that no node could ever run, and places the rest', () => {
     const nodes = readNodeList(written('one.csv', NODE_HEADER, 'a,64000,262144,2,T4')).rows;
     const pods = readPodList(
