@@ -1,6 +1,7 @@
 /**
- * The floors of placement that are timings, lean enough for every run of CI: each is a ratio of CPU-seconds measured in the same
- * run, so that a slow or busy machine changes both sides of it. Fails below a floor; the targets are the benches' own to reach.
+ * The floors of placement that are timings, lean enough for every run of CI: processor time of both sides measured in the same run, so
+ * that a slow or busy machine changes both, and of G5, whose floor is far away, the processor time of a decision. Fails below a floor;
+ * the targets are the benches' own to reach. The last line names the goals that could not be measured here.
  *
  *   npm run bench -- floors
  */
@@ -9,12 +10,15 @@ import { run as placementScale } from './placement-scale.mjs';
 import { run as slurm } from './slurm.mjs';
 
 /**
- * @typedef {object} Part
+ * @typedef {object} Figure
  * @property {string} goal
- * @property {readonly string[]} of
- * @property {Readonly<Record<string, number>>} [floor]
- * @property {Readonly<Record<string, number>>} [ceiling]
+ * @property {string} of
+ * @property {number} [least]
+ * @property {number} [most]
+ *
+ * @typedef {object} Part
  * @property {(json: boolean) => Promise<{ metrics: { skipped?: string; [key: string]: unknown } }>} measure
+ * @property {readonly Figure[]} figures
  */
 
 /**
@@ -24,23 +28,29 @@ import { run as slurm } from './slurm.mjs';
  */
 const PARTS = [
   {
-    goal: 'G1',
-    of: ['ratioPerCpuSecond', 'graphileRatio'],
-    floor: { ratioPerCpuSecond: 4, graphileRatio: 1 },
     measure: (json) => placement({ args: ['--rounds', '5', '--tasks', '12000'], json }),
+    figures: [
+      { goal: 'G1', of: 'ratioPerCpuSecond', least: 4 },
+      { goal: 'G1', of: 'graphileRatio', least: 1 },
+    ],
   },
   {
-    goal: 'G2',
-    of: ['ratio500'],
-    floor: { ratio500: 5 },
     measure: (json) => slurm({ args: ['--rounds', '1', '--limit-s', '12', '--nodes', '500'], json }),
+    figures: [{ goal: 'G2', of: 'ratio500', least: 5 }],
   },
   {
-    // By the clock G4 allows twice the time at the median and four times at the 99th percentile; the mean lies between them.
-    goal: 'G4',
-    of: ['cpuRatio'],
-    ceiling: { cpuRatio: 2 },
+    // Slurm is not through by then, and is judged by what it has placed.
+    measure: (json) => slurm({ args: ['--rounds', '1', '--limit-s', '12', '--nodes', '5000'], json }),
+    figures: [{ goal: 'G3', of: 'ratio5000', least: 50 }],
+  },
+  {
     measure: (json) => placementScale({ args: ['--rounds', '3', '--decisions', '10000'], json }),
+    figures: [
+      // By the clock G4 allows twice the time at the median and four times at the 99th percentile; the mean lies between them.
+      { goal: 'G4', of: 'cpuRatio', most: 2 },
+      // By the clock G5 allows the slowest hundredth a millisecond.
+      { goal: 'G5', of: 'cpuUsAt10k', most: 1_000 },
+    ],
   },
 ];
 
@@ -48,34 +58,25 @@ const PARTS = [
 export async function run({ json = false } = {}) {
   /** @type {Record<string, unknown>} */
   const metrics = {};
+  /** @type {Record<string, number>} */
+  const floor = {};
   /** @type {string[]} */
   const missed = [];
-  for (const part of PARTS) {
-    const { metrics: found } = await part.measure(json);
-    for (const key of part.of) {
-      const value = found[key] ?? (found.skipped === undefined ? null : `skipped: ${found.skipped}`);
-      metrics[`${part.goal} ${key}`] = value;
+  /** @type {string[]} */
+  const skipped = [];
+  for (const { measure, figures } of PARTS) {
+    const { metrics: found } = await measure(json);
+    for (const { goal, of, least, most } of figures) {
+      const name = `${goal} ${of}`;
+      const value = found[of] ?? (found.skipped === undefined ? null : `skipped: ${found.skipped}`);
+      metrics[name] = value;
+      floor[name] = least ?? most ?? Number.NaN;
       // What cannot be measured here (no redis-server, no slurm-wlm) says so, and is no miss. A figure that is not there is one.
-      if (typeof value === 'string') continue;
-      if (typeof value !== 'number') {
-        missed.push(`${part.goal} ${key} was not measured`);
-        continue;
-      }
-      if (
-        value < (part.floor?.[key] ?? Number.NEGATIVE_INFINITY) ||
-        value > (part.ceiling?.[key] ?? Number.POSITIVE_INFINITY)
-      )
-        missed.push(`${part.goal} ${key} ${value}`);
+      if (typeof value === 'string') skipped.push(name);
+      else if (typeof value !== 'number' || Number.isNaN(value)) missed.push(`${name} was not measured`);
+      else if (value < (least ?? -Infinity) || value > (most ?? Infinity)) missed.push(`${name} ${value}`);
     }
   }
-  const named = (/** @type {'floor' | 'ceiling'} */ side) =>
-    Object.fromEntries(
-      PARTS.flatMap((part) => Object.entries(part[side] ?? {}).map(([key, value]) => [`${part.goal} ${key}`, value])),
-    );
   if (!json) for (const one of missed) console.log(`  missed: ${one}`);
-  return {
-    metrics: { ...metrics, missed },
-    floor: { ...named('floor'), ...named('ceiling') },
-    pass: missed.length === 0,
-  };
+  return { metrics: { ...metrics, missed, skipped }, floor, pass: missed.length === 0 };
 }

@@ -10,10 +10,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import OpenAI, { toFile } from 'openai';
+import { openDatabase, runDoctor } from '@freehold/persistence';
 import { cpuMsByPart, percentile, withHouse } from './house/market-house.mjs';
 
 /**
  * @import pg from 'pg'
+ * @import { House } from '../../apps/devnet/dist/house/house.js'
  *
  * @typedef {{ readonly id: string; readonly atMs: number; readonly answeredMs: number }} Submitted
  * @typedef {{ answeredMs: number; takenMs: number; validatedMs: number; leasedMs: number }} Sample
@@ -25,6 +27,7 @@ const WARM_UP = 20;
 const SATURATE_S = 6;
 const IN_FLIGHT = 8;
 const LEASED_WITHIN_MS = 10_000;
+const ENDED_WITHIN_MS = 60_000;
 const FLOOR = { p99Ms: 250 };
 const TARGET = { p50Ms: 15, p99Ms: 50 };
 
@@ -60,6 +63,7 @@ export async function run({ args = [], json = false } = {}) {
             share,
           ),
       ) / 10;
+    await assertInOrder(house, db);
     const metrics = {
       p50Ms: of('leasedMs', 0.5),
       p99Ms: of('leasedMs', 0.99),
@@ -74,6 +78,42 @@ export async function run({ args = [], json = false } = {}) {
     };
     return { metrics, floor: FLOOR, target: TARGET, pass: metrics.p99Ms <= FLOOR.p99Ms };
   });
+}
+
+/** Batches that are not what they should be at the end: one row, leased by a lease that was accepted, and answered. */
+const UNFINISHED = `
+SELECT job.id, job.state, job.rows_succeeded AS succeeded,
+  coalesce(sum(t.row_to - t.row_from) FILTER (WHERE l.outcome = 'accepted'), 0)::int AS accepted
+FROM job LEFT JOIN task t ON t.job_id = job.id LEFT JOIN lease l ON l.task_id = t.id
+GROUP BY job.id
+HAVING job.state <> 'completed' OR job.rows_succeeded <> 1
+  OR coalesce(sum(t.row_to - t.row_from) FILTER (WHERE l.outcome = 'accepted'), 0) <> 1`;
+
+/**
+ * A lease that comes soon is worth nothing where it is one too many or leads nowhere: every batch ends with its row accepted once, and
+ * the books are right.
+ *
+ * @param {House} house
+ * @param {pg.Pool} db
+ */
+async function assertInOrder({ databaseUrl }, db) {
+  const until = performance.now() + ENDED_WITHIN_MS;
+  for (;;) {
+    /** @type {{ rows: { id: string; state: string; succeeded: number; accepted: number }[] }} */
+    const { rows } = await db.query(UNFINISHED);
+    if (rows.length === 0) break;
+    if (performance.now() > until)
+      throw new Error(`${rows.length} batches did not end as they should: ${JSON.stringify(rows.slice(0, 3))}`);
+    await sleep(250);
+  }
+  const database = await openDatabase({ url: databaseUrl, poolSize: 1 });
+  try {
+    const { violations } = await runDoctor(database);
+    if (violations.length > 0)
+      throw new Error(`the books are not right, so the time says nothing: ${JSON.stringify(violations.slice(0, 3))}`);
+  } finally {
+    await database.close();
+  }
 }
 
 /**

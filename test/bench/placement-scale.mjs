@@ -76,6 +76,7 @@ export async function run({ args = [], json = false } = {}) {
     p99UsAt10k: rounded(of(10_000, 'p99'), 1),
     // Processor time of a decision at 100,000 nodes by that at 100: what else runs on the machine is not in it.
     cpuRatio: rounded(median(measured[100].map((one, i) => one.perCpuSecond / measured[100_000][i].perCpuSecond))),
+    cpuUsAt10k: rounded(1e6 / of(10_000, 'perCpuSecond'), 2),
     p50Us: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'p50'), 1)])),
     p99Us: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'p99'), 1)])),
     decisionsPerCpuSecondAt100k: Math.round(of(100_000, 'perCpuSecond')),

@@ -63,6 +63,21 @@ export function stopwatch() {
 }
 
 /**
+ * What several took one after the other.
+ *
+ * @param {readonly Spent[]} all
+ * @returns {Spent}
+ */
+export function together(all) {
+  /** @type {Map<string, number>} */
+  const byCommand = new Map();
+  for (const one of all)
+    for (const [command, seconds] of one.byCommand) byCommand.set(command, (byCommand.get(command) ?? 0) + seconds);
+  const sum = (/** @type {'wall' | 'cpu'} */ key) => all.reduce((total, one) => total + one[key], 0);
+  return { wall: sum('wall'), cpu: sum('cpu'), byCommand: [...byCommand] };
+}
+
+/**
  * "2.10 s, 1.95 CPU-s (node 1.20, postgres 0.75)".
  *
  * @param {Spent} spent

@@ -6,7 +6,15 @@
 import { randomBytes } from 'node:crypto';
 import { ANYWHERE, EMPTY_NODE, FragmentationGauge, packingOf, PlacementIndex } from '@freehold/domain';
 import { batchId, drawNonces } from '@freehold/market';
-import { grantCredits, migrate, openDatabase, PgJobStore, PgLeaseStore, PgShards } from '@freehold/persistence';
+import {
+  grantCredits,
+  migrate,
+  openDatabase,
+  PgJobStore,
+  PgLeaseStore,
+  PgShards,
+  runDoctor,
+} from '@freehold/persistence';
 import { bareOffer } from '../house/bare-offer.mjs';
 
 /**
@@ -53,7 +61,8 @@ export async function openPlacements(url, fleet = FLEET) {
     await shards.close();
     await database.close();
   };
-  return { database, store, jobs, held: await shards.hold(1, 1), index: indexOf(nodeIds, fleet), fleet, close };
+  const placed = { tasks: 0 };
+  return { database, store, jobs, held: await shards.hold(1, 1), index: indexOf(nodeIds, fleet), fleet, placed, close };
 }
 
 /**
@@ -114,6 +123,7 @@ export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true }
       if (endsAtOnce) for (const choice of choices) house.index.give(task, choice);
       else standing.push(...choices);
       leased += granted.length;
+      house.placed.tasks += granted.length;
       inFlight.delete(commit);
     });
     inFlight.add(commit);
@@ -123,6 +133,33 @@ export async function placeRows(house, count, rowsPerTask, { endsAtOnce = true }
   // For the next round.
   for (const choice of standing) house.index.give(task, choice);
   return leased;
+}
+
+/**
+ * Tasks that so many rows are cut into.
+ *
+ * @param {number} rows
+ * @param {number} rowsPerTask
+ */
+export function tasksOf(rows, rowsPerTask) {
+  const [whole, rest] = [Math.floor(rows / WINDOW), rows % WINDOW];
+  return whole * Math.ceil(WINDOW / rowsPerTask) + Math.ceil(rest / rowsPerTask);
+}
+
+/**
+ * That the books are right, and hold a standing lease for each task that was counted as placed.
+ *
+ * @param {PlacementHouse} house
+ */
+export async function assertInOrder({ database, placed }) {
+  // The messages of accepted batches lie in the outbox: no relay runs here.
+  const { violations } = await runDoctor(database, { stuckAfterMs: 3_600_000 });
+  if (violations.length > 0)
+    throw new Error(`the books are not right, so the time says nothing: ${JSON.stringify(violations.slice(0, 3))}`);
+  const [{ leases }] = /** @type {{ leases: number }[]} */ (
+    await database.query('SELECT count(*)::int AS leases FROM lease WHERE ended_at IS NULL')
+  );
+  if (leases !== placed.tasks) throw new Error(`${leases} leases stand where ${placed.tasks} tasks were placed`);
 }
 
 /**
