@@ -182,8 +182,9 @@ async function leasesOf(db, submitted) {
     if (performance.now() > until) {
       // The same answer to two submissions is a submission lost.
       const distinct = new Set(submitted.map(({ id }) => id)).size;
+      const stand = without.map(({ id, state, created }) => `${id} ${state} since ${new Date(created).toISOString()}`);
       throw new Error(
-        `${submitted.length} batches were taken under ${distinct} ids; ${rows.length} are there, ${without.length} of them without a lease after ${LEASED_WITHIN_MS / 1_000} s: ${without[0]?.state}`,
+        `${submitted.length} batches were taken under ${distinct} ids; ${rows.length} are there, ${without.length} of them without a lease after ${LEASED_WITHIN_MS / 1_000} s: ${stand.slice(0, 8).join(', ')}`,
       );
     }
     await sleep(20);

@@ -45,7 +45,8 @@ interface Audit {
  */
 export async function auditRows(ports: AuditPorts, audit: Audit, signal: AbortSignal): Promise<Audited | null> {
   const { lease, drawn } = audit;
-  const findings = [...(await ports.leases.findings(lease))];
+  // Of rows that were not drawn nobody said anything.
+  const findings = drawn.length === 0 ? [] : [...(await ports.leases.findings(lease))];
   const wanted = opinionsWanted(audit);
   const weigh = (rowNo: number) => weighRow(of(findings, rowNo), wanted(rowNo));
   let used: ReadonlySet<string> = new Set(findings.map((finding) => finding.auditor));

@@ -30,9 +30,15 @@ export type Finalized = 'finished' | 'not-waiting';
 /**
  * Writes a batch's output and error files in input order, ends the job and releases the rest of its hold. Runs twice
  * harmlessly: what is written follows from the rows, the files' ids from the job's, and the state moves once.
+ *
+ * @param known The job, where the caller has just read it.
  */
-export async function finalizeBatch(ports: FinalizeBatchPorts, jobId: string): Promise<Finalized> {
-  const job = await ports.jobs.find(jobId);
+export async function finalizeBatch(
+  ports: FinalizeBatchPorts,
+  jobId: string,
+  known: JobView | null = null,
+): Promise<Finalized> {
+  const job = known ?? (await ports.jobs.find(jobId));
   // Every row has its terminal record once a job is finalizing, so nothing moves under this.
   if (job === null || job.state !== 'finalizing') return 'not-waiting';
   const output = job.rowsSucceeded > 0 ? await writeFile(ports, job, 'output') : null;

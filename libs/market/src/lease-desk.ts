@@ -11,6 +11,7 @@ import type { Standstill } from './ports/standstills.ts';
 import type { MemoryListed } from './model-facts.ts';
 import { offerFault } from './refuse-offer.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
+import { RunningLeases } from './running-leases.ts';
 import { LoadMeter } from './load-meter.ts';
 import { SpeedMeter } from './speed-meter.ts';
 
@@ -43,6 +44,8 @@ export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYield
   readonly listed?: MemoryListed;
   /** A node has committed to a lease: its verdict is filed. */
   readonly committed: () => void;
+  /** Work that was filed for the placement is done, by its outbox ids: a decision took it into account. */
+  readonly tookIn?: (outboxIds: readonly string[]) => void;
   /** {@link STALL_MS}, where it is not another. */
   readonly stallMs?: number;
   /** {@link LEASES_RUNNING_MAX}, where it is not another. */
@@ -57,7 +60,7 @@ export class LeaseDesk implements LinkEvents {
   readonly #ports: LeaseDeskPorts;
   readonly #link: ProviderLink;
   readonly #leases: LeaseStore;
-  readonly #running = new Map<string, { readonly nodeId: string; readonly controller: AbortController }>();
+  readonly #running = new RunningLeases();
   /** Nodes that left an audit unanswered, until when. */
   readonly #busy = new Map<string, number>();
   readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
@@ -87,6 +90,7 @@ export class LeaseDesk implements LinkEvents {
       hasRoom: () => this.#takesMore(),
       granted: (lease) => this.#run(lease),
       askToYield: (lease, why) => this.#askToYield(lease, why),
+      ...(ports.tookIn === undefined ? {} : { tookIn: ports.tookIn }),
       report: ports.report,
     });
   }
@@ -110,7 +114,7 @@ export class LeaseDesk implements LinkEvents {
   /** The shards whose nodes this desk serves from now on. Leases of the others run on under another desk. */
   hold(shards: readonly HeldShard[], count: number): void {
     this.#placement.hold(shards, count);
-    for (const { nodeId, controller } of this.#running.values()) if (!this.#placement.owns(nodeId)) controller.abort();
+    this.#running.abortAll((nodeId) => !this.#placement.owns(nodeId));
   }
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
@@ -209,10 +213,9 @@ export class LeaseDesk implements LinkEvents {
   #run(lease: GrantedLease): void {
     const key = leaseKey(lease);
     if (this.#closed || this.#running.has(key)) return;
-    const controller = new AbortController();
-    this.#running.set(key, { nodeId: lease.nodeId, controller });
-    void this.#drive(lease, controller.signal).then((isCommitted) => {
-      this.#running.delete(key);
+    const signal = this.#running.begin(key, lease.nodeId);
+    void this.#drive(lease, signal).then((isCommitted) => {
+      this.#running.ended(key);
       this.#askedToYield.delete(key);
       this.#placement.ended(lease);
       this.#placement.touch(lease.nodeId);
@@ -252,10 +255,8 @@ export class LeaseDesk implements LinkEvents {
   /** Whether its node has to load the model before anything else: what that takes can be seen. */
   #isLoad(lease: GrantedLease): boolean {
     const { nodeId, digest } = lease;
-    if (!this.#placement.offersUnloaded(nodeId, digest)) return false;
-    const own = leaseKey(lease);
-    for (const [key, running] of this.#running) if (running.nodeId === nodeId && key !== own) return false;
-    return true;
+    // It runs already, and is the only one.
+    return this.#placement.offersUnloaded(nodeId, digest) && this.#running.countOf(nodeId) === 1;
   }
 
   /** The node says its last checkpoint and yields as for its owner: what it signed is kept and paid, the rest is leased again. */
@@ -288,7 +289,7 @@ export class LeaseDesk implements LinkEvents {
 
   /** Stops a lease that is no longer wanted. */
   drop(nodeId: string, lease: LeaseRef, why: string): void {
-    this.#running.get(leaseKey(lease))?.controller.abort();
+    this.#running.abort(leaseKey(lease));
     this.#link.tell(nodeId, { type: 'drop', lease, why });
   }
 
@@ -313,7 +314,7 @@ export class LeaseDesk implements LinkEvents {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const { controller } of this.#running.values()) controller.abort();
+    this.#running.abortAll();
     await this.#placement.close();
   }
 

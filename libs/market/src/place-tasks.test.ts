@@ -111,6 +111,7 @@ describe('placing', () => {
     world.isBroken = true;
     await world.wakes();
     expect([world.reports, world.placement.considered('7')]).toEqual([['placing'], false]);
+    expect(world.tookIn).toEqual([]);
     world.isBroken = false;
     world.waits('k', {});
     expect((await world.wakes())?.map(({ jobId }) => jobId)).toEqual(['k']);
@@ -121,6 +122,18 @@ describe('placing', () => {
     expect(await world.wakes()).toBeUndefined();
     expect(world.asked.slice(before).flat()).not.toContain('k');
     expect(world.placement.mayWait).toBe(false);
+    expect(world.tookIn).toEqual([['7']]);
+    world.filed = [...world.filed, { outboxId: '9', jobId: 'l' }];
+    await world.wakes();
+    expect(world.tookIn).toEqual([['7'], ['9']]);
+  });
+  it('leaves what was filed to who has nodes: without a shard nothing is taken into account', async () => {
+    const world = new World(0);
+    world.placement.hold([], 1);
+    await world.wakes();
+    world.filed = [{ outboxId: '7', jobId: 'k' }];
+    await world.wakes();
+    expect([world.tookIn, world.placement.considered('7')]).toEqual([[], false]);
   });
 });
 
@@ -250,6 +263,8 @@ class World {
   readonly asked: (readonly string[])[] = [];
   readonly placement: TaskPlacement;
   movedNodes: string[] = [];
+  /** What was said to be done, decision by decision. */
+  readonly tookIn: (readonly string[])[] = [];
   /** Work filed for the placement of late. */
   filed: { outboxId: string; jobId: string }[] = [];
   nowMs = 0;
@@ -295,6 +310,7 @@ class World {
       measured: () => undefined,
       hasRoom: () => true,
       granted: (lease) => this.granted.push(lease),
+      tookIn: (ids) => this.tookIn.push(ids),
       askToYield: ({ jobId }) => {
         this.toYield.push(jobId);
         return true;

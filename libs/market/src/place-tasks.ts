@@ -46,6 +46,8 @@ export interface PlaceTasksPorts extends MarketFacts {
   /** Whether this process can take on more leases now. */
   readonly hasRoom: () => boolean;
   readonly granted: (lease: GrantedLease) => void;
+  /** Told of work filed for the placement (its outbox ids) that a decision has just taken into account: it is done. */
+  readonly tookIn?: (outboxIds: readonly string[]) => void;
   /** Asks the node of a running lease to hand back what it has not done, and says why. False when the node is not here. */
   readonly askToYield: (lease: GrantedLease, why: string) => boolean;
   readonly report: (what: string, error: unknown) => void;
@@ -197,7 +199,7 @@ export class TaskPlacement {
     const needsNodes = (): boolean => this.#demand.size > 0 || this.#stragglers.isDue;
     const isBeside = needsNodes() || filed.some((id) => !this.#considered.has(id));
     await together(this.#demand.refresh(), isBeside ? this.#fleet.refresh(this.owns) : Promise.resolve());
-    this.#considered = new Set(filed);
+    this.#tookIn(filed);
     if (!needsNodes()) return;
     if (!isBeside) await this.#fleet.refresh(this.owns);
     this.#stragglers.relieve(
@@ -229,6 +231,13 @@ export class TaskPlacement {
     for (const id of nodeIds) this.#fleet.touch(id);
     this.#cursor = cursor;
     return filed.map(({ outboxId }) => outboxId);
+  }
+
+  #tookIn(filed: readonly string[]): void {
+    const before = this.#considered;
+    this.#considered = new Set(filed);
+    const fresh = filed.filter((id) => !before.has(id));
+    if (fresh.length > 0) this.#ports.tookIn?.(fresh);
   }
 
   #decided(underWay: readonly Placement[]): Batch {

@@ -133,7 +133,8 @@ class LeaseDelivery implements RowSink {
     if (view === null || view.taskEpoch !== lease.epoch || view.committed) return null;
     const started = await ports.leases.start(lease);
     if (!started.moved && view.state !== 'running') return null;
-    const delivered = await ports.leases.delivered(lease);
+    // One that has just been started was never streamed: nothing came of it yet.
+    const delivered = started.moved ? [] : await ports.leases.delivered(lease);
     const training = view.kind === 'fine-tune' ? await LeaseTraining.open(ports.training, view, delivered) : null;
     return new LeaseDelivery(ports, view, training, delivered);
   }

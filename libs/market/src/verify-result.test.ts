@@ -12,11 +12,13 @@ const GOOD = { kind: 'embedding', rowNo: 0, cosine: 1, normDifference: 0, dimens
 /** One delivered row, and auditors that find it good. */
 class House {
   readonly accepted: Acceptance[] = [];
+  /** What the store was asked. */
+  readonly asked: string[] = [];
   readonly #found: AuditFinding[] = [];
   auditors: string[];
   readonly #lease: LeaseView;
 
-  constructor(verify: VerifyLevel, auditors: string[]) {
+  constructor(verify: VerifyLevel, auditors: string[], drawn: Partial<LeaseView> = {}) {
     this.auditors = auditors;
     this.#lease = {
       task: '00000000-0000-4000-8000-000000000001',
@@ -50,6 +52,7 @@ class House {
       drawSeed: `0x${'00'.repeat(32)}`,
       drawRows: [0],
       alive: false,
+      ...drawn,
     };
   }
 
@@ -59,9 +62,9 @@ class House {
     ];
     const leases = {
       view: async () => this.#lease,
-      nodeRecords: async () => new Map(),
+      nodeRecords: async () => this.#told('record', new Map()),
       delivered: async () => delivered,
-      findings: async () => [...this.#found],
+      findings: async () => this.#told('findings', [...this.#found]),
       saveFindings: async (_: unknown, found: AuditFinding[]) => void this.#found.push(...found),
       inputs: async () => ({
         inputFile: 'f',
@@ -85,6 +88,11 @@ class House {
       drawSecret: () => new Uint8Array(32),
       feeBps: 500,
     } as unknown as VerifyPorts; // the verdict's part of them
+  }
+
+  #told<T>(what: string, answer: T): T {
+    this.asked.push(what);
+    return answer;
   }
 
   #auditors(): Auditors {
@@ -135,6 +143,16 @@ describe('verification', () => {
     const house = new House('spot', []);
     expect(await house.verify()).toBe(true);
     expect(house.accepted).toMatchObject([{ audited: 0, draw: 'none' }]);
+  });
+
+  it('of work that nobody is to look at asks for no record of its node, and for nothing that was said of it', async () => {
+    const undrawn = { drawHeight: null, drawSeed: null, drawRows: null };
+    const off = new House('off', ['b'], undrawn);
+    expect(await off.verify()).toBe(true);
+    expect([off.asked, off.accepted]).toMatchObject([[], [{ audited: 0, draw: 'none' }]]);
+    const spot = new House('spot', ['b']);
+    await spot.verify();
+    expect(spot.asked).toEqual(['record', 'findings']);
   });
 
   it('charges the least there is for a lease that rounds to nothing', async () => {

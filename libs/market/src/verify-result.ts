@@ -89,11 +89,8 @@ interface Drawn {
 /** The rows to audit, as row numbers of the job. Saved before anything is audited. */
 async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | { readonly block?: bigint }> {
   const rows = lease.checkpointRows;
-  const records = await ports.leases.nodeRecords([lease.nodeId]);
   const isTraining = lease.kind === 'fine-tune';
-  const count = isTraining
-    ? segmentsToAudit(lease.verify, rows)
-    : rowsToAudit(lease.verify, rows, { rowsAccepted: records.get(lease.nodeId)?.rowsAccepted ?? 0 });
+  const count = isTraining ? segmentsToAudit(lease.verify, rows) : await rowsDue(ports, lease, rows);
   if (lease.drawRows === null && count === 0)
     return { height: null, blockHash: null, secret: null, seed: null, rows: [] };
   // A lease that was cut at a checkpoint was committed when the checkpoint was signed: any later block will do. Which one is
@@ -111,6 +108,13 @@ async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | {
   const drawn = (isTraining ? drawSegments : drawRows)(seed, rows, count).map((index) => lease.rowFrom + index);
   const saved = await ports.leases.saveDraw(lease, toHex(seed), drawn);
   return saved.moved ? { height, blockHash, secret, seed, rows: drawn } : {};
+}
+
+/** Only a sample depends on what is known of who did the work. */
+async function rowsDue({ leases }: VerifyPorts, { verify, nodeId }: LeaseView, rows: number): Promise<number> {
+  if (verify === 'off' || verify === 'strict') return rowsToAudit(verify, rows, { rowsAccepted: 0 });
+  const records = await leases.nodeRecords([nodeId]);
+  return rowsToAudit(verify, rows, { rowsAccepted: records.get(nodeId)?.rowsAccepted ?? 0 });
 }
 
 async function rejectLease(

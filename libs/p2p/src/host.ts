@@ -6,6 +6,7 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { keyFromHex } from './identity.ts';
+import { writeTogether } from './write-together.ts';
 
 /** Every limit that libp2p would otherwise choose for a small peer-to-peer client (5 new connections a second, 300 in all). */
 export interface HostLimits {
@@ -96,6 +97,7 @@ export async function createHost(options: {
     connectionGater: { denyDialMultiaddr: () => false },
     services: { identify: identify({ maxInboundStreams: 2, maxOutboundStreams: 2 }) },
   });
+  host.addEventListener('connection:open', ({ detail }) => writeTogether(detail));
   host.addEventListener('stop', () => forgetAddressUpdate(host));
   return host;
 }

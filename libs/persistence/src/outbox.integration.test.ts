@@ -48,6 +48,25 @@ it('sends again what the queue refused, and nothing that it took', async () => {
   expect(again).toEqual(['settle']);
 });
 
+it('leaves what may be handled at once to hands for a moment, and only that', async () => {
+  await file(1);
+  await market.database.transaction((tx) => fileWork(tx, [{ topic: 'settle', ids: { task: 'x' }, delayMs: 60_000 }]));
+  const [young, delayed] = await idsOf('true');
+  const relayed = async (leaveMs: number): Promise<string[]> => {
+    const sent: string[] = [];
+    await outbox.relay(10, async (_, messages) => void sent.push(...messages.map((m) => m.outboxId)), leaveMs);
+    return sent;
+  };
+  expect(await relayed(60_000)).toEqual([delayed]);
+  await market.database.query(`UPDATE outbox SET created_at = created_at - interval '1 minute' WHERE id = $1`, [young]);
+  expect(await relayed(60_000)).toEqual([young]);
+  // What a hand gave up is nobody's to wait for.
+  await file(1);
+  const [taken] = await outbox.take('verify', 10);
+  await outbox.giveUp([taken?.outboxId ?? '']);
+  expect(await relayed(60_000)).toEqual([taken?.outboxId]);
+});
+
 it('forgets messages whose transaction failed', async () => {
   const failed = market.database.transaction(async (tx) => {
     await fileWork(tx, [{ topic: 'place', ids: {} }]);

@@ -67,8 +67,9 @@ export class PgOutbox extends Outbox {
   async relay(
     limit: number,
     send: (topic: Topic, messages: readonly QueueMessage[]) => Promise<void>,
+    leaveMs = 0,
   ): Promise<number> {
-    const claimed = await this.#claim(limit, null);
+    const claimed = await this.#claim(limit, null, leaveMs);
     const unsent = new Set(claimed.map(({ id }) => id));
     try {
       for (const [topic, rows] of byTopic(claimed)) {
@@ -87,7 +88,7 @@ export class PgOutbox extends Outbox {
   }
 
   async take(topic: Topic, limit: number): Promise<readonly QueueMessage[]> {
-    const claimed = await this.#claim(limit, topic);
+    const claimed = await this.#claim(limit, topic, 0);
     return claimed.map(toMessage);
   }
 
@@ -159,18 +160,19 @@ export class PgOutbox extends Outbox {
     return rows.length;
   }
 
-  async #claim(limit: number, topic: Topic | null): Promise<readonly ClaimedRow[]> {
+  async #claim(limit: number, topic: Topic | null, leaveMs: number): Promise<readonly ClaimedRow[]> {
     const rows = await this.#database.query<ClaimedRow>(
       `UPDATE outbox SET claimed_until = clock_timestamp() + $2 * interval '1 millisecond'
        WHERE id IN (
          SELECT id FROM outbox
          WHERE sent_at IS NULL AND done_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
            AND ($3::text IS NULL OR (topic = $3 AND not_before IS NULL))
+           AND ($4 <= 0 OR not_before IS NOT NULL OR created_at < clock_timestamp() - $4 * interval '1 millisecond')
          ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
        )
        RETURNING ${SOON}, id, topic, message,
          (greatest(0, extract(epoch FROM not_before - clock_timestamp())) * 1000)::float8 AS delay_ms`,
-      [limit, CLAIM_MS, topic],
+      [limit, CLAIM_MS, topic, leaveMs],
     );
     return rows.sort((a, b) => (BigInt(a.id) < BigInt(b.id) ? -1 : 1));
   }

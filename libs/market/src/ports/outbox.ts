@@ -1,10 +1,15 @@
 import type { Consumer, QueueMessage, Topic } from './queue.ts';
 
 export abstract class Outbox {
-  /** Rows not sent yet, oldest first; concurrent relays never get the same row (SKIP LOCKED inside `sending`). */
+  /**
+   * Rows not sent yet, oldest first; concurrent relays never get the same row (SKIP LOCKED inside `sending`).
+   *
+   * @param leaveMs Rows that may be handled at once are left for so long to who {@link take}s them. Absent: not at all.
+   */
   abstract relay(
     limit: number,
     send: (topic: Topic, messages: readonly QueueMessage[]) => Promise<void>,
+    leaveMs?: number,
   ): Promise<number>;
   /**
    * Rows of a topic that neither the queue nor anybody else has, oldest first, for the caller to handle now. What is not {@link done}

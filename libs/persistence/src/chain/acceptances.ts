@@ -30,6 +30,12 @@ export interface SignedVoucher {
   readonly signature: string;
 }
 
+interface SignatureRow {
+  readonly task_id: string;
+  readonly receipt_hash: Buffer;
+  readonly signature: Buffer;
+}
+
 export interface KeptVoucher {
   readonly nodeId: string;
   readonly task: string;
@@ -51,24 +57,24 @@ export async function saveSignatures(
   vouchers: readonly SignedVoucher[],
 ): Promise<readonly Omit<SignedVoucher, 'task'>[]> {
   const tasks = vouchers.map(({ task }) => task);
-  const saved = await database.transaction(
-    async (tx) => {
-      await tx.query(
-        `WITH held AS MATERIALIZED (
-           SELECT task_id FROM voucher WHERE task_id = ANY($1::uuid[]) AND signature IS NULL ORDER BY task_id FOR NO KEY UPDATE
-         )
-         UPDATE voucher v SET receipt_hash = made.receipt, signature = made.signature
-         FROM held JOIN unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS made (task_id, receipt, signature) USING (task_id)
-         WHERE v.task_id = held.task_id AND v.signature IS NULL`,
-        [tasks, vouchers.map(({ receipt }) => bytesOfHex(receipt)), vouchers.map((v) => bytesOfHex(v.signature))],
-      );
-      return tx.query<{ task_id: string; receipt_hash: Buffer; signature: Buffer }>(
-        'SELECT task_id, receipt_hash, signature FROM voucher WHERE task_id = ANY($1::uuid[]) AND signature IS NOT NULL',
-        [tasks],
-      );
-    },
-    { durable: true },
+  const signed = await database.query<SignatureRow>(
+    `WITH held AS MATERIALIZED (
+       SELECT task_id FROM voucher WHERE task_id = ANY($1::uuid[]) AND signature IS NULL ORDER BY task_id FOR NO KEY UPDATE
+     )
+     UPDATE voucher v SET receipt_hash = made.receipt, signature = made.signature
+     FROM held JOIN unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS made (task_id, receipt, signature) USING (task_id)
+     WHERE v.task_id = held.task_id AND v.signature IS NULL
+     RETURNING v.task_id, v.receipt_hash, v.signature, set_config('synchronous_commit', 'on', true)`,
+    [tasks, vouchers.map(({ receipt }) => bytesOfHex(receipt)), vouchers.map((v) => bytesOfHex(v.signature))],
   );
+  const isNew = new Set(signed.map(({ task_id }) => task_id));
+  const saved = [
+    ...signed,
+    ...(await signaturesOf(
+      database,
+      tasks.filter((task) => !isNew.has(task)),
+    )),
+  ];
   const byTask = new Map(saved.map((row) => [row.task_id, row]));
   return tasks.map((task) => {
     const row = byTask.get(task);
@@ -76,6 +82,15 @@ export async function saveSignatures(
       throw new Error(`Task ${task} has no voucher to sign. It was accepted without an order on chain.`);
     return { receipt: hexOf(row.receipt_hash), signature: hexOf(row.signature) };
   });
+}
+
+/** Of those that were signed before, also by who signed a moment ago while we waited. */
+async function signaturesOf(database: Database, tasks: readonly string[]): Promise<readonly SignatureRow[]> {
+  if (tasks.length === 0) return [];
+  return database.query(
+    'SELECT task_id, receipt_hash, signature FROM voucher WHERE task_id = ANY($1::uuid[]) AND signature IS NOT NULL',
+    [tasks],
+  );
 }
 
 /** Nodes say that they have stored vouchers of theirs. Nobody waits for the disk: one that a crash forgot is sent and stored again. */

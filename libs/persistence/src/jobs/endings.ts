@@ -1,8 +1,6 @@
-import type { JobState } from '@freehold/domain';
 import type { OutputFile, ResultRow } from '@freehold/market';
 import type { Database, Sql } from '../database.ts';
 import { releaseHolds } from '../ledger/ledger.ts';
-import { JOB_COLUMNS, type JobRecord } from './job-row.ts';
 
 /** Inputs and outputs are kept for thirty days, as the terms say. */
 const RETENTION = '30 days';
@@ -57,41 +55,61 @@ function resultPlace(row: ResultRecord): ResultRow['result'] {
   };
 }
 
-/** Files, the job's end and the release of its hold in one transaction; a job that is over is left alone. */
+/**
+ * The files, and the job's end: a batch whose rows all have their answer (a failure is one) is completed. $2 to $5 are its files, $6
+ * and $7 say which of them is which.
+ */
+const endOf = (only: string): string => `
+WITH ending AS MATERIALIZED (
+  SELECT id, org_id, CASE WHEN cancelling_at IS NOT NULL THEN 'cancelled'
+    WHEN EXISTS (SELECT 1 FROM job_row WHERE job_row.job_id = job.id AND job_row.state = 'expired') THEN 'expired'
+    ELSE 'completed' END AS state
+  FROM job WHERE id = $1 AND state = 'finalizing' ${only} FOR UPDATE OF job
+), written AS (
+  INSERT INTO file (id, org_id, purpose, filename, bytes, sha256, expires_at)
+  SELECT output.id, ending.org_id, 'batch_output', output.filename, output.bytes, output.sha256,
+    clock_timestamp() + interval '${RETENTION}'
+  FROM ending, unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) AS output (id, filename, bytes, sha256)
+  ON CONFLICT (id) DO NOTHING
+)
+UPDATE job SET state = ending.state, output_file_id = $6, error_file_id = $7,
+  completed_at = CASE WHEN ending.state = 'completed' THEN clock_timestamp() END,
+  expired_at = CASE WHEN ending.state = 'expired' THEN clock_timestamp() END,
+  cancelled_at = CASE WHEN ending.state = 'cancelled' THEN clock_timestamp() END
+FROM ending WHERE job.id = ending.id
+RETURNING set_config('synchronous_commit', 'on', true)`;
+
+const END = endOf('');
+/** A hold only shrinks once its job is finalizing: where nothing is left of it there is nothing to release. */
+const END_WITHOUT_HOLD = endOf(
+  `AND NOT EXISTS (SELECT 1 FROM account WHERE account.kind = 'hold' AND account.owner = job.id AND account.balance > 0)`,
+);
+
+/** Files, the job's end and the release of its hold in one commit; a job that is over is left alone. */
 export async function finish(
   database: Database,
   jobId: string,
-  files: { readonly output: OutputFile | null; readonly errors: OutputFile | null },
+  { output, errors }: { readonly output: OutputFile | null; readonly errors: OutputFile | null },
 ): Promise<boolean> {
+  const files = [output, errors].filter((file) => file !== null);
+  const params = [
+    jobId,
+    files.map(({ id }) => id),
+    files.map(({ filename }) => filename),
+    files.map(({ bytes }) => bytes),
+    files.map(({ sha256 }) => Buffer.from(sha256)),
+    output?.id ?? null,
+    errors?.id ?? null,
+  ];
+  if ((await database.query(END_WITHOUT_HOLD, params)).length > 0) return true;
   return database.transaction(
     async (tx) => {
-      const [job] = await tx.query<JobRecord>(
-        `SELECT ${JOB_COLUMNS} FROM job WHERE id = $1 AND state = 'finalizing' FOR UPDATE`,
-        [jobId],
-      );
-      if (job === undefined) return false;
-      for (const file of [files.output, files.errors]) if (file !== null) await insertOutput(tx, job.org_id, file);
-      const state = await endState(tx, job);
-      await tx.query(
-        `UPDATE job SET state = $2, output_file_id = $3, error_file_id = $4,
-           completed_at = CASE WHEN $2 = 'completed' THEN clock_timestamp() END,
-           expired_at = CASE WHEN $2 = 'expired' THEN clock_timestamp() END,
-           cancelled_at = CASE WHEN $2 = 'cancelled' THEN clock_timestamp() END
-         WHERE id = $1`,
-        [jobId, state, files.output?.id ?? null, files.errors?.id ?? null],
-      );
+      if ((await tx.query(END, params)).length === 0) return false;
       await releaseHolds(tx, [jobId]);
       return true;
     },
     { durable: true },
   );
-}
-
-/** A batch whose rows all have their answer (a failure is one) is completed. */
-async function endState(tx: Sql, job: JobRecord): Promise<JobState> {
-  if (job.cancelling_at !== null) return 'cancelled';
-  const expired = await tx.query(`SELECT 1 FROM job_row WHERE job_id = $1 AND state = 'expired' LIMIT 1`, [job.id]);
-  return expired.length > 0 ? 'expired' : 'completed';
 }
 
 export async function insertOutput(

@@ -152,7 +152,8 @@ async function chargeOrders(
 
 /**
  * Promises the charge on an order whose reserved lane still covers it: the org's own, else the operator's, who is the payer
- * for credits and stands in where an org's order was closed under running work.
+ * for credits and stands in where an org's order was closed under running work. A voucher that could never be posted would hold up
+ * everybody's: the escrow knows no payee zero, and so many in a book.
  */
 async function chargeOrder(
   tx: Sql,
@@ -160,32 +161,26 @@ async function chargeOrder(
   earned: Pick<Earned, 'org_id' | 'trust' | 'payout' | 'gross'>,
   isOperatorAsked: boolean,
 ): Promise<ChargedOrder | undefined> {
+  if (BigInt(earned.payout) === 0n) return undefined;
   for (const { book, epoch } of epochs) {
-    if (!(await isPayable(tx, book, earned.payout))) continue;
     const [charged] = await tx.query<{ order_index: number }>(
       `UPDATE chain_order SET spent = spent + $4::numeric
        WHERE (book, order_index) = (
          SELECT book, order_index FROM chain_order
          WHERE book = $1 AND (state = 'open' OR (state = 'closing' AND close_epoch >= $2::bigint))
            AND ((is_operator AND $6) OR (org_id = $3 AND $5 = 'self-custody')) AND spent + $4::numeric <= reserved
+           AND (EXISTS (SELECT 1 FROM chain_payee WHERE book = $1 AND payee = $7)
+             OR (SELECT count(*) FROM chain_payee WHERE book = $1) < $8)
          ORDER BY is_operator, order_index LIMIT 1 FOR NO KEY UPDATE)
        RETURNING order_index`,
-      [book, epoch, earned.org_id, String(earned.gross), earned.trust, isOperatorAsked],
+      [
+        ...[book, epoch, earned.org_id, String(earned.gross), earned.trust, isOperatorAsked],
+        ...[earned.payout, PAYEES_PAID_MAX],
+      ],
     );
     if (charged !== undefined) return { book, order_index: charged.order_index, epoch };
   }
   return undefined;
-}
-
-/** A voucher that could never be posted would hold up everybody's: the escrow knows no payee zero, and so many in a book. */
-async function isPayable(tx: Sql, book: string, payout: string): Promise<boolean> {
-  if (BigInt(payout) === 0n) return false;
-  const [answer] = await tx.query<{ payable: boolean }>(
-    `SELECT EXISTS (SELECT 1 FROM chain_payee WHERE book = $1 AND payee = $2)
-       OR (SELECT count(*) FROM chain_payee WHERE book = $1) < $3 AS payable`,
-    [book, payout, PAYEES_PAID_MAX],
-  );
-  return answer?.payable === true;
 }
 
 /** The payee's total in the epoch after these acceptances; its row stays locked until we commit. */

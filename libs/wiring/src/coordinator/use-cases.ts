@@ -89,16 +89,17 @@ export class CoordinatorUseCases {
 
   /** Writes what came of a job whose rows are all over. */
   async finalize(jobId: string, signal: AbortSignal): Promise<void> {
-    if ((await this.#parts.jobs.find(jobId))?.kind === 'fine-tune') await finishFineTune(this.training, jobId, signal);
-    else await finalizeBatch(this.batchPorts, jobId);
+    const job = await this.#parts.jobs.find(jobId);
+    if (job?.kind === 'fine-tune') await finishFineTune(this.training, jobId, signal);
+    else await finalizeBatch(this.batchPorts, jobId, job);
   }
 
   /** The coordinator's part of a lease's seed: fixed once the lease exists, unknown to anyone else until the receipt shows it. */
   readonly drawSecret = (lease: LeaseRef): Uint8Array =>
     createHmac('sha256', this.#parts.drawKey).update(`freehold/draw/v1 ${lease.task} ${lease.epoch}`).digest();
 
-  relayOutbox(limit: number): Promise<number> {
-    return relayOutbox(this.#parts, limit);
+  relayOutbox(limit: number, leaveMs: number): Promise<number> {
+    return relayOutbox(this.#parts, limit, leaveMs);
   }
 
   async detectQueueLoss(): Promise<void> {
