@@ -1,6 +1,14 @@
 import { Module, type DynamicModule, type FactoryProvider } from '@nestjs/common';
 import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
-import { LeaseStore, memoryListed, MonotonicClock, ProviderLink, QueueDesk, QueueView } from '@freehold/market';
+import {
+  ExplainTurns,
+  LeaseStore,
+  memoryListed,
+  MonotonicClock,
+  ProviderLink,
+  QueueDesk,
+  QueueView,
+} from '@freehold/market';
 import { AccessGuard } from './accounts/access.guard.ts';
 import { AccountController } from './accounts/account.controller.ts';
 import { KeyRing } from './accounts/key-ring.ts';
@@ -52,6 +60,7 @@ export class ApiModule {
         { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
         { provide: ApiMetrics, useValue: new ApiMetrics() },
         queueDesk(settings),
+        ExplainTurns,
         KeyRing,
         Inference,
         Housekeeping,

@@ -77,6 +77,7 @@ export * from './finalize-batch.ts';
 export * from './quote-job.ts';
 export * from './explain-job.ts';
 export * from './explain-offer.ts';
+export * from './explain-turns.ts';
 export * from './create-key.ts';
 export * from './relay-outbox.ts';
 export * from './detect-queue-loss.ts';

@@ -2,6 +2,7 @@ import { Controller, Get, Inject, Param } from '@nestjs/common';
 import { JOB_STATES } from '@freehold/domain';
 import {
   explainJob,
+  ExplainTurns,
   JobStore,
   LeaseStore,
   memoryListed,
@@ -27,6 +28,7 @@ export class JobsController {
   readonly #leases: LeaseStore;
   readonly #link: ProviderLink;
   readonly #standstills: Standstills;
+  readonly #turns: ExplainTurns;
   readonly #listed: MemoryListed;
 
   constructor(
@@ -34,12 +36,14 @@ export class JobsController {
     leases: LeaseStore,
     link: ProviderLink,
     standstills: Standstills,
+    turns: ExplainTurns,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
     this.#jobs = jobs;
     this.#leases = leases;
     this.#link = link;
     this.#standstills = standstills;
+    this.#turns = turns;
     this.#listed = memoryListed(settings.catalogue);
   }
 
@@ -95,7 +99,7 @@ export class JobsController {
       ...{ leases: this.#leases, link: this.#link, standstills: this.#standstills },
       listed: this.#listed,
     };
-    const explanation = await explainJob(ports, job, job.deadlineAtMs - Date.now());
+    const explanation = await this.#turns.take(() => explainJob(ports, job, job.deadlineAtMs - Date.now()));
     return {
       object: 'explanation',
       job: job.id,

@@ -1,5 +1,13 @@
 import { Controller, Get, Inject, Param } from '@nestjs/common';
-import { explainOffer, LeaseStore, memoryListed, ProviderLink, Standstills, type MemoryListed } from '@freehold/market';
+import {
+  explainOffer,
+  ExplainTurns,
+  LeaseStore,
+  memoryListed,
+  ProviderLink,
+  Standstills,
+  type MemoryListed,
+} from '@freehold/market';
 import { notFound } from '@freehold/protocol';
 import { Needs } from '../accounts/needs.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
@@ -11,6 +19,7 @@ export class NodesController {
   readonly #leases: LeaseStore;
   readonly #link: ProviderLink;
   readonly #standstills: Standstills;
+  readonly #turns: ExplainTurns;
 
   readonly #listed: MemoryListed;
 
@@ -18,21 +27,24 @@ export class NodesController {
     leases: LeaseStore,
     link: ProviderLink,
     standstills: Standstills,
+    turns: ExplainTurns,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
     this.#leases = leases;
     this.#link = link;
     this.#standstills = standstills;
+    this.#turns = turns;
     this.#listed = memoryListed(settings.catalogue);
   }
 
   /** The open jobs as the node stands among the others: what it lost and why, and the price that would have won. */
   @Get(':id/explain')
   async explain(@Param('id') id: string): Promise<Record<string, unknown>> {
-    const explanation = await explainOffer(
-      { leases: this.#leases, link: this.#link, standstills: this.#standstills, listed: this.#listed },
-      id,
-    );
+    const ports = {
+      ...{ leases: this.#leases, link: this.#link, standstills: this.#standstills },
+      listed: this.#listed,
+    };
+    const explanation = await this.#turns.take(() => explainOffer(ports, id));
     if (explanation === null) throw notFound('node', id);
     return { object: 'node_explanation', node: id, ...explanation };
   }
