@@ -1,6 +1,6 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, type Dirent } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { Digest, leaseKey, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, statIfThere, syncFolder, writeDurably } from './durable-files.ts';
@@ -151,11 +151,20 @@ export class LeaseJournal {
    */
   async keepResults(root: string): Promise<void> {
     await this.close();
-    await rm(join(this.#folder, 'inputs.jsonl'), { force: true });
-    const kept = join(root, leaseKey(this.head));
-    await rm(kept, { recursive: true, force: true });
-    await rename(this.#folder, kept);
-    await syncFolder(root);
+    await keepFolder(this.#folder, root);
+  }
+
+  /**
+   * {@link keepResults} of a lease whose head is damaged, for whoever rebuilds the batch: its folder says which lease it was.
+   * Returns whether there were any.
+   */
+  static async salvage(folder: string, root: string): Promise<boolean> {
+    const results = await statIfThere(join(folder, 'results.jsonl'));
+    if (results === null || results.size === 0) return false;
+    const head = join(folder, 'lease.json');
+    if ((await statIfThere(head)) !== null) await rename(head, `${head}.damaged`);
+    await keepFolder(folder, root);
+    return true;
   }
 
   /** Payloads are the requester's: they go as soon as nobody can ask for them again. */
@@ -185,15 +194,36 @@ export async function forgetResults(
   }
 }
 
+/** `<task>.<epoch>`: what is called otherwise is not ours. */
+const LEASE_NAME = /^[0-9a-f-]{36}\.\d+$/;
+
 /** Folders of leases under `root`, with the time of their last change. */
 export async function leaseFolders(root: string): Promise<{ readonly folder: string; readonly changedMs: number }[]> {
-  const names = await readdir(root);
+  const found = await readdir(root, { withFileTypes: true });
   return await Promise.all(
-    names.map(async (name) => {
+    found.filter(isLease).map(async ({ name }) => {
       const folder = join(root, name);
       return { folder, changedMs: (await stat(folder)).mtimeMs };
     }),
   );
+}
+
+/** What stands among the folders of leases and is none, by path: somebody put it there, and it is theirs. */
+export async function straysIn(root: string): Promise<string[]> {
+  const found = await readdir(root, { withFileTypes: true });
+  return found.filter((one) => !isLease(one)).map(({ name }) => join(root, name));
+}
+
+function isLease(found: Dirent): boolean {
+  return found.isDirectory() && LEASE_NAME.test(found.name);
+}
+
+async function keepFolder(folder: string, root: string): Promise<void> {
+  await rm(join(folder, 'inputs.jsonl'), { force: true });
+  const kept = join(root, basename(folder));
+  await rm(kept, { recursive: true, force: true });
+  await rename(folder, kept);
+  await syncFolder(root);
 }
 
 async function openBoth(folder: string): Promise<{ inputs: FileHandle; results: FileHandle }> {

@@ -1,12 +1,21 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { DamagedFileError } from './kept-json.ts';
+import { DamagedFileError, UnreadableFileError } from './kept-json.ts';
 import { LoadTimes } from './load-times.ts';
 import { newFolder, removeFolders, TestMarket, type Logged } from './market.fixture.ts';
 import { OfferDesk, type OfferFacts } from './offer.ts';
 import { Receipts, type Terms } from './receipts.ts';
-import { readSettled } from './settled-file.ts';
+import { noteSettled, readSettled } from './settled-file.ts';
 import { Speeds } from './speeds.ts';
 import { StatusFile } from './status-file.ts';
 import { readUnsigned } from './unsigned-file.ts';
@@ -41,6 +50,54 @@ describe.each([
       },
     ]);
   });
+});
+
+/** Opened, it fails (ELOOP), and so does no file that is damaged; who may read everything gets that error too. */
+function makeUnreadable(name: string): { readonly mend: () => void } {
+  const path = join(dataDir, name);
+  renameSync(path, `${path}.whole`);
+  symlinkSync(name, path);
+  return { mend: () => renameSync(`${path}.whole`, path) };
+}
+
+it.each([
+  ['loads.json', '{}', async () => await LoadTimes.open(dataDir, log)],
+  ['speeds.json', '{}', async () => await Speeds.open(dataDir, log)],
+  ['offer-seq', '7', async () => await OfferDesk.open(dataDir, () => ({}) as OfferFacts, log)],
+  ['unsigned.json', '[]', async () => await readUnsigned(dataDir)],
+  ['vouchers.json', '{}', async () => await Receipts.open(dataDir, log)],
+] as const)('stops the start when %s cannot be read, and leaves it where it is', async (name, text, read) => {
+  put(name, text);
+  const { mend } = makeUnreadable(name);
+  const refusal = read();
+  await expect(refusal).rejects.toThrow(UnreadableFileError);
+  await expect(refusal).rejects.toThrow(/ELOOP.* leave it where it is\. Look at the disk/);
+  await expect(refusal).rejects.not.toThrow(/is damaged \(|move it away/);
+  expect([readdirSync(dataDir).filter((other) => other.endsWith('.damaged')), logs]).toEqual([[], []]);
+  mend();
+  await read();
+});
+
+it.each([
+  ['EACCES', /Let the user that the node runs as read it/],
+  ['EMFILE', /limit of open files/],
+  ['EIO', /Look at the disk/],
+])('says what to do about %s', (code, todo) => {
+  const error = new UnreadableFileError('/data/unsigned.json', Object.assign(new Error(`${code}: no`), { code }));
+  expect(error.message).toMatch(todo);
+  expect(error.message).toContain(`/data/unsigned.json cannot be read (${code}: no)`);
+});
+
+it('counts no settled promise as open again because settled.json could not be read for once', async () => {
+  put('vouchers.json', JSON.stringify({ 'b/1': { coordinator: 'c', bookEpoch: '1', total: '30', orders: {} } }));
+  put('settled.json', '{"b/1":"30"}');
+  const receipts = await Receipts.open(dataDir, log);
+  const { mend } = makeUnreadable('settled.json');
+  await expect(receipts.uncashed()).rejects.toThrow(UnreadableFileError);
+  await expect(noteSettled(dataDir, { 'b/2': '1' }, log)).rejects.toThrow(UnreadableFileError);
+  mend();
+  await expect(receipts.uncashed()).resolves.toBe(0n);
+  expect([existsSync(join(dataDir, 'settled.json.damaged')), logs]).toEqual([false, []]);
 });
 
 it('begins where a folder has the place of a file', async () => {

@@ -9,9 +9,31 @@ export class DamagedFileError extends Error {
   override readonly name = 'DamagedFileError';
 }
 
+/** A file could not be read, which says nothing about what is in it: it stays where it is, and counts for no more and no less. */
+export class UnreadableFileError extends Error {
+  override readonly name = 'UnreadableFileError';
+
+  constructor(path: string, cause: unknown) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const todo = TODO[code ?? ''] ?? 'Look at the disk it is on (dmesg, fsck), and start again.';
+    super(`${path} cannot be read (${message}). Nothing says that it is damaged: leave it where it is. ${todo}`, {
+      cause,
+    });
+  }
+}
+
+const OWNERSHIP = 'Let the user that the node runs as read it, and the folders above it.';
+const OPEN_FILES = 'Raise the limit of open files (ulimit -n), or end what holds so many.';
+const TODO: Readonly<Record<string, string>> = {
+  EACCES: OWNERSHIP,
+  EPERM: OWNERSHIP,
+  EMFILE: OPEN_FILES,
+  ENFILE: OPEN_FILES,
+};
+
 /**
  * What the node can measure, or read elsewhere, again: a damaged file is put aside, its owner is told, and the node begins without.
- * Null when nothing is there that can be read.
+ * Null when nothing is there.
  */
 export async function readForgettable<T>(path: string, schema: z.ZodType<T>, log: DamageLog): Promise<T | null> {
   const read = await readJson(path, schema);
@@ -46,9 +68,18 @@ async function readJson<T>(
   path: string,
   schema: z.ZodType<T>,
 ): Promise<{ readonly value: T | null } | { readonly fault: string }> {
+  let text: string | null;
   try {
-    const text = await readIfThere(path);
-    if (text === null) return { value: null };
+    text = await readIfThere(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EISDIR') return { fault: 'a folder has its place' };
+    throw new UnreadableFileError(path, error);
+  }
+  return text === null ? { value: null } : parsedAs(text, schema);
+}
+
+function parsedAs<T>(text: string, schema: z.ZodType<T>): { readonly value: T } | { readonly fault: string } {
+  try {
     const parsed = schema.safeParse(JSON.parse(text));
     if (parsed.success) return { value: parsed.data };
     const [issue] = parsed.error.issues;

@@ -1,10 +1,10 @@
 import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type HeldLease, leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { LeaseFrame, RowsCall } from '@freehold/wiring/node';
 import type { Coordinator, Coordinators } from './coordinators.ts';
 import { FOLDER_MODE } from './durable-files.ts';
-import { forgetResults, LeaseJournal, leaseFolders, type LeaseHead } from './journal.ts';
+import { forgetResults, LeaseJournal, leaseFolders, straysIn, type LeaseHead } from './journal.ts';
 import { LeaseRun, type LeaseSurroundings } from './lease-run.ts';
 import type { Seat, Seats } from './seats.ts';
 
@@ -66,6 +66,8 @@ export class LeasesInHand {
     const results = join(dataDir, 'results');
     for (const path of [folder, results]) await mkdir(path, { recursive: true, mode: FOLDER_MODE });
     await forgetResults(results, nowMs, RESULTS_KEPT);
+    for (const file of await straysIn(folder))
+      hooks.log('lease-stray', { file, then: 'it is no lease, and left alone' });
     const leases = new LeasesInHand(folder, results, seats, coordinators, hooks);
     for (const { folder: lease, changedMs } of await leaseFolders(folder))
       await leases.#restore(lease, nowMs - changedMs);
@@ -203,6 +205,12 @@ export class LeasesInHand {
 
   async #restore(folder: string, ageMs: number): Promise<void> {
     const restored = await LeaseJournal.open(folder);
+    if (restored === null && ageMs <= FORGOTTEN_AFTER_MS && (await LeaseJournal.salvage(folder, this.#results)))
+      return this.#hooks.log('file-damaged', {
+        file: join(folder, 'lease.json'),
+        aside: join(this.#results, basename(folder)),
+        then: 'the lease is not gone on with; its results are kept for a day',
+      });
     const head = restored?.journal.head;
     const seat = head === undefined ? null : this.#seats.find(head.model, head.digest);
     if (restored === null || head === undefined || seat === null || ageMs > FORGOTTEN_AFTER_MS) {

@@ -5,7 +5,7 @@ import { outliveFullLog, signalProcess } from '@freehold/wiring/process';
 import { FOLDER_MODE } from './durable-files.ts';
 import { addExits } from './exit/commands.ts';
 import { hasNodeKey } from './key-file.ts';
-import { DamagedFileError } from './kept-json.ts';
+import { DamagedFileError, UnreadableFileError } from './kept-json.ts';
 import { SLOW_MS_DEFAULT } from './modes.ts';
 import {
   DEFAULT_EXPOSURE_MAX,
@@ -110,6 +110,7 @@ main().catch((error: unknown) => {
   const known =
     error instanceof OptionError ||
     error instanceof DamagedFileError ||
+    error instanceof UnreadableFileError ||
     (error instanceof Error && error.name === 'InUseError');
   process.stderr.write(`${known ? error.message : String(error instanceof Error ? error.stack : error)}\n`);
   process.exit(1);

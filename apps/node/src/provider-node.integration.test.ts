@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, renameSync, utimesSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { identityOf } from '@freehold/wiring/node';
@@ -20,6 +20,7 @@ import {
 } from './market.fixture.ts';
 import { exportResults } from './exit/rebuild.ts';
 import { keptResults } from './journal.ts';
+import { UnreadableFileError } from './kept-json.ts';
 import type { ProviderNode, ProviderNodeParts } from './provider-node.ts';
 
 describe('a node in a market', () => {
@@ -305,6 +306,24 @@ describe('a node in a market', () => {
       code: 'EXPOSURE',
     });
     await eventually('its slots are not offered', () => market.link.nodes()[0]?.freeSlots === 0);
+  });
+
+  it('goes by its last exposure while settled.json cannot be read, and does not start on none', async () => {
+    await start({ exposureMax: 30n });
+    const settled = join(dataDir, 'settled.json');
+    symlinkSync('settled.json', settled);
+    market.link.tell(
+      peerId,
+      await acceptance('44444444-0000-4000-8000-000000000000', { charge: 30n, fee: 1n, cumulative: 29n, total: 29n }),
+    );
+    await eventually('it was looked at', () => logs.some(({ event }) => event === 'exposure-unreadable'));
+    expect(node?.status()).toMatchObject({ uncashed: '0' });
+    expect(lstatSync(settled).isSymbolicLink()).toBe(true);
+    await node?.stop(0);
+    await expect(start()).rejects.toThrow(UnreadableFileError);
+    rmSync(settled);
+    await start();
+    expect(node?.status()).toMatchObject({ uncashed: '29' });
   });
 
   it('works no more for a coordinator that takes rows and signs nothing, across a restart, until it signs', async () => {

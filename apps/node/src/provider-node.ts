@@ -90,7 +90,7 @@ export class ProviderNode implements NodeDuties {
   readonly #timers: NodeJS.Timeout[] = [];
   /** Leases named in the hello to a process: what its welcome does not name again is stale. */
   readonly #named = new Map<string, readonly LeaseRef[]>();
-  #uncashed = 0n;
+  #uncashed: bigint;
   #looks = 0;
   #draining = false;
 
@@ -103,6 +103,7 @@ export class ProviderNode implements NodeDuties {
       receipts: Receipts;
       offers: OfferDesk;
       unsigned: UnsignedDesk;
+      uncashed: bigint;
     },
   ) {
     this.#parts = parts;
@@ -112,6 +113,7 @@ export class ProviderNode implements NodeDuties {
     this.#receipts = rooms.receipts;
     this.#offers = rooms.offers;
     this.#unsigned = rooms.unsigned;
+    this.#uncashed = rooms.uncashed;
     const { dataDir, rpcUrl, payout, log } = parts;
     const { leases, receipts, unsigned } = rooms;
     const ownPayout = payout === parts.identity.address;
@@ -133,6 +135,8 @@ export class ProviderNode implements NodeDuties {
     const seats = await Seats.describe(parts.engines, { ...parts.seats, onChange: () => changed() });
     const coordinators = new Coordinators(parts.signing, parts.pinned);
     const receipts = await Receipts.open(parts.dataDir, parts.log);
+    // Where it cannot be read there is no last figure that could stand: nothing is served on none.
+    const uncashed = await receipts.uncashed();
     const offers = await OfferDesk.open(parts.dataDir, () => factsOf(parts, seats), parts.log);
     await offers.renew(nowS());
     const { dataDir, unsignedMax: max, log } = parts;
@@ -151,7 +155,7 @@ export class ProviderNode implements NodeDuties {
     };
     const leases = await LeasesInHand.open(parts.dataDir, seats, coordinators, hooks, Date.now());
     inHand = () => leases.all;
-    const node = new ProviderNode(parts, { seats, coordinators, leases, receipts, offers, unsigned });
+    const node = new ProviderNode(parts, { seats, coordinators, leases, receipts, offers, unsigned, uncashed });
     changed = () => node.#link.pulseSoon();
     // What nothing was known of is offered with its figure at once; finer ones wait for the next offer.
     measured = () => void node.#renewed();
@@ -311,7 +315,6 @@ export class ProviderNode implements NodeDuties {
   }
 
   async #begin(): Promise<void> {
-    await this.#look();
     if (this.#settled === null)
       this.#parts.log('exposure-unwatched', {
         message: 'Without --rpc or RPC_URL what is paid on the chain still counts as exposure until "cashout" is run.',
@@ -334,7 +337,7 @@ export class ProviderNode implements NodeDuties {
       // A look that began later saw more: it must not be overwritten by this one.
       if (mine === this.#looks) this.#uncashed = uncashed;
     } catch (error) {
-      // A file somebody edited: the last figure stands, and the owner is told.
+      // No file left to open, a disk that fails: the last figure stands, and the owner is told.
       this.#parts.log('exposure-unreadable', { message: error instanceof Error ? error.message : String(error) });
     }
   }

@@ -102,7 +102,8 @@ export class NodeTurns {
     // What keeps it away no rival changes; but others decide whether a gang begins.
     if (!isPriced && members === 1) return keptBy(kept, ask, node);
     const rivals = this.#rivals(ask, members, (other) => members === 1 || other.scheduler === node.scheduler);
-    if (rivals.length + 1 < members) {
+    // What no price would mend keeps it from being one of them.
+    if (rivals.length + (isPriced ? 1 : 0) < members) {
       if (!this.#beginsElsewhere(ask, members)) return null;
       return keptBy(kept ?? ELSEWHERE, ask, node);
     }

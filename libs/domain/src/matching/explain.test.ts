@@ -537,6 +537,21 @@ describe('explainNode', () => {
     expect(of('e', 4)).toMatchObject({ considered: 0, lost: [] });
   });
 
+  it('counts a gang that lacks a member only for a node that could be it, at some price', () => {
+    const pair = [node('a'), node('b')];
+    const of = (own: Candidate, asked: Ask): NodeExplanation => {
+      const turns = new NodeTurns(own, new Lineup([own, ...pair]));
+      turns.consider(asked, 3);
+      return turns.explanation();
+    };
+    const elsewhere = node('own', { region: 'us-east' });
+    expect(of(elsewhere, ask({ regions: ['eu'] }))).toMatchObject({ considered: 0, lost: [] });
+    const capped = ask({ regions: ['eu'], rateCaps: { embeddingToken: 60n } });
+    expect(of(node('own', {}, 80n), capped)).toMatchObject({ considered: 1, lost: [{ reason: 'price' }] });
+    expect(of(elsewhere, capped)).toMatchObject({ considered: 0, lost: [] });
+    expect(of(node('own'), ask({ regions: ['eu'] }))).toMatchObject({ considered: 1, won: 1 });
+  });
+
   it('does not call a node cheaper that is only as good', () => {
     const why = explainNode(node('b'), [ask()], [node('a')]);
     expect(why.lost).toMatchObject([{ reason: 'even', says: expect.stringContaining('chance decides') }]);
