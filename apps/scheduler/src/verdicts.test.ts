@@ -81,6 +81,19 @@ describe('a verdict that is there', () => {
   });
 });
 
+describe('a verdict that waits for auditors', () => {
+  const waits: VerdictParts['verify'] = async () => ({ done: false, why: 'no auditor answered', retryInMs: 1 });
+
+  it('leaves its place to others after a while: whoever answers no audit must not stop all verdicts', async () => {
+    const bench = new Bench(waits);
+    const reached = bench.verdicts.reach(ref('a'), unending);
+    await bench.until(() => bench.said.length >= 3);
+    bench.nowMs = 20_000;
+    await expect(reached).rejects.toThrow('No verdict about a yet: no auditor answered');
+    expect(new Set(bench.said)).toEqual(new Set(['verify a']));
+  });
+});
+
 describe('verdicts that wait for a block', () => {
   it('look at the chain together, at no lease meanwhile, and go on when the block is there', async () => {
     const bench: Bench = new Bench(waitsForBlock(() => bench));

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Blocks, MonotonicClock, Outbox, Verified } from '@freehold/market';
 import type { LeaseRef } from '@freehold/protocol';
 
+/** A lease that waits for auditors has a hand for so long; then the queue asks again, at ever longer intervals. */
+const AUDITOR_WAIT_MS = 20_000;
 /** How long a lease that waits for the block of its draw goes without a look: it may be voided meanwhile. */
 const BLOCK_WAIT_MS = 10_000;
 
@@ -28,8 +30,13 @@ export class Verdicts {
     this.#parts = parts;
   }
 
-  /** Ends with the verdict. Its voucher goes on by itself: whoever waits for a place here waits for nobody's voucher. */
+  /**
+   * Ends with the verdict. Its voucher goes on by itself: whoever waits for a place here waits for nobody's voucher.
+   *
+   * @throws {Error} When no auditor answered for a while: leases that nobody looks at must not keep the hands from all others.
+   */
   async reach(lease: LeaseRef, signal: AbortSignal): Promise<void> {
+    const fromMs = this.#parts.clock.nowMs();
     for (;;) {
       const verified = await this.#parts.verify(lease, signal);
       if (verified.done) {
@@ -38,6 +45,8 @@ export class Verdicts {
         if (verified.settle !== undefined) void this.#settle(lease.task, verified.settle);
         return;
       }
+      if (verified.block === undefined && this.#parts.clock.nowMs() - fromMs >= AUDITOR_WAIT_MS)
+        throw new Error(`No verdict about ${lease.task} yet: ${verified.why}. It is asked for again.`);
       await this.#pause(verified.retryInMs, verified.block, signal);
     }
   }

@@ -1,5 +1,13 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { AUDIT_REST_MS, AUDITOR_RETURN_MS, chooseAuditors, type AuditRow, type Auditors } from './choose-auditor.ts';
+import {
+  AUDIT_REST_MS,
+  AUDITOR_RETURN_MS,
+  chooseAuditors,
+  MUTE_AFTER_MS,
+  MUTE_MS,
+  type AuditRow,
+  type Auditors,
+} from './choose-auditor.ts';
 import type { RowScore } from '@freehold/protocol';
 import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
@@ -255,6 +263,35 @@ describe('an auditor that was asked and gave no whole answer', () => {
     const alone = over([best], half);
     await alone.ask();
     expect(await next(alone.auditors)).toBe('best');
+  });
+
+  it('and none for minutes, is waited for by nobody: alone it would keep all that it could see from its verdict', async () => {
+    const { auditors, ask } = over([best], half);
+    for (let asked = 0; asked < 5; asked += 1) {
+      nowMs = (asked * (MUTE_AFTER_MS - 1)) / 4;
+      await ask();
+    }
+    expect(await auditors.anyFor(LEASE)).toBe(true);
+    nowMs = MUTE_AFTER_MS;
+    await ask();
+    expect(await next(auditors)).toBeUndefined();
+    expect(await auditors.anyFor(LEASE)).toBe(false);
+    nowMs += MUTE_MS;
+    expect(await next(auditors)).toBe('best');
+  });
+
+  it('but answers now and then, stays an auditor', async () => {
+    let isWhole = false;
+    const { auditors, ask } = over([best], () => ({
+      scores: rows.slice(isWhole ? 0 : 1).map(({ rowNo }) => ({ rowNo })),
+    }));
+    for (let asked = 0; asked < 18; asked += 1) {
+      nowMs = asked * 60_000;
+      isWhole = asked === 8;
+      await ask();
+    }
+    nowMs += AUDIT_REST_MS;
+    expect(await next(auditors)).toBe('best');
   });
 
   it('went away meanwhile: nothing is held against it', async () => {

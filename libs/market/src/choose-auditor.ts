@@ -54,6 +54,12 @@ export const AUDITOR_RETURN_MS = 15_000;
 /** Who was asked, is there and gave no whole answer is asked after everybody else for so long, and gets no new work: it has no time. */
 export const AUDIT_REST_MS = 15_000;
 
+/** Who left every audit of so long a time unanswered, and no fewer than so many, is nobody's auditor: no verdict waits for it. */
+export const MUTE_AFTER_MS = 600_000;
+const MUTE_AUDITS_MIN = 5;
+/** For so long. */
+export const MUTE_MS = 3_600_000;
+
 export const OWN_ENGINE = 'coordinator';
 
 /**
@@ -61,6 +67,9 @@ export const OWN_ENGINE = 'coordinator';
  * engine class before another; then the coordinator's own engine; at last who did not answer a moment ago. Never the accused's operator, nor one that shares its
  * payout address; nor an operator of whom a connected node was used already. And nobody outside of where the job's rows may be: its
  * region, its pool and its isolation are its requester's word on who sees them, whatever they are looked at for.
+ *
+ * Who is there and answers nothing for minutes is not asked for an hour: where it is the only one, work that it could see would wait for
+ * it to its deadline, unpaid.
  *
  * That nobody can audit is said only by a process that can see: not while no node is connected to it, not right after its start
  * while known auditors come back to it, and not while an auditor's line is down for a moment. Else every restart would let unseen
@@ -75,12 +84,14 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     for (const [id, known] of seen) if (atMs - known.atMs > AUDITOR_RETURN_MS) seen.delete(id);
   };
   const silentUntil = new Map<string, number>();
+  const mutes = new Mutes(ports.clock);
   const isSilent = ({ id }: Auditing): boolean => (silentUntil.get(id) ?? 0) > ports.clock.nowMs();
   const unanswered = (nodeId: string): void => {
     // Whoever went away has its reasons: its leases tell.
     if (!ports.link.nodes().some(({ id }) => id === nodeId)) return;
     for (const [id, untilMs] of silentUntil) if (untilMs <= ports.clock.nowMs()) silentUntil.delete(id);
     silentUntil.set(nodeId, ports.clock.nowMs() + AUDIT_REST_MS);
+    mutes.unanswered(nodeId);
     ports.unanswered(nodeId);
   };
   const mayComeBack = async (lease: LeaseView, here: ReadonlySet<string>): Promise<boolean> => {
@@ -104,7 +115,7 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
         auditingModel(node, lease) !== undefined,
     );
     const benched = await ports.benched(able.map((node) => node.id));
-    return able.filter((node) => !benched.has(node.id));
+    return able.filter((node) => !benched.has(node.id) && !mutes.has(node.id));
   };
   const ownFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<Auditor | null> => {
     if (used.has(OWN_ENGINE)) return null;
@@ -130,7 +141,7 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
         .sort((a, b) => a.order - b.order);
       const first = nodes[0]?.node;
       const other = first === undefined || isSilent(first) ? await ownFor(lease, used) : null;
-      return other ?? (first === undefined ? null : nodeAuditor(ports.link, first, lease, unanswered));
+      return other ?? (first === undefined ? null : nodeAuditor(ports.link, first, lease, unanswered, mutes.answered));
     },
     async anyFor(lease) {
       const here = new Set(ports.link.nodes().map(({ id }) => id));
@@ -140,6 +151,37 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     },
     look,
   };
+}
+
+/** Who answers no audit at all. */
+class Mutes {
+  readonly #clock: MonotonicClock;
+  /** Nodes whose last audits are all unanswered. */
+  readonly #silent = new Map<string, { audits: number; readonly fromMs: number; lastMs: number }>();
+
+  constructor(clock: MonotonicClock) {
+    this.#clock = clock;
+  }
+
+  unanswered(nodeId: string): void {
+    const nowMs = this.#clock.nowMs();
+    for (const [id, { lastMs }] of this.#silent) if (nowMs - lastMs > MUTE_MS) this.#silent.delete(id);
+    const known = this.#silent.get(nodeId) ?? { audits: 0, fromMs: nowMs, lastMs: nowMs };
+    this.#silent.set(nodeId, { ...known, audits: known.audits + 1, lastMs: nowMs });
+  }
+
+  readonly answered = (nodeId: string): void => {
+    this.#silent.delete(nodeId);
+  };
+
+  has(nodeId: string): boolean {
+    const known = this.#silent.get(nodeId);
+    if (known === undefined || known.audits < MUTE_AUDITS_MIN || known.lastMs - known.fromMs < MUTE_AFTER_MS)
+      return false;
+    if (this.#clock.nowMs() - known.lastMs < MUTE_MS) return true;
+    this.#silent.delete(nodeId);
+    return false;
+  }
 }
 
 type Auditing = Pick<ConnectedNode, 'id' | 'address' | 'offer'>;
@@ -181,6 +223,7 @@ function nodeAuditor(
   node: ConnectedNode,
   lease: LeaseView,
   unanswered: (nodeId: string) => void,
+  answered: (nodeId: string) => void,
 ): Auditor {
   return {
     id: node.id,
@@ -198,7 +241,7 @@ function nodeAuditor(
       const scores = 'scores' in reply ? reply.scores : [];
       // All of it or nothing: an auditor that was heard is not asked again, and what it left out would wait for others for ever.
       const isWhole = rows.every(({ rowNo }) => scores.some((score) => score.rowNo === rowNo));
-      if (!isWhole) unanswered(node.id);
+      (isWhole ? answered : unanswered)(node.id);
       return isWhole ? scores : null;
     },
   };
