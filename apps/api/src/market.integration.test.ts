@@ -15,7 +15,7 @@ let house: ApiHouse;
 let tenant: Tenant;
 beforeAll(async () => {
   house = await apiHouse();
-  const gpu = { model: 'A10', vramMib: 24_576, computeCapability: '8.6', driver: '550', milli: 1_000 };
+  const gpu = { model: 'A10', vramMib: 24_576, computeCapability: '8.6', driver: '550', milli: 900 };
   const facts = { gpus: [gpu], isolation: 'container' as const };
   await house.link.connect(1, 'answers', { inputToken: '100000', outputToken: '200000' }, facts);
   await house.link.connect(2, 'answers');
@@ -101,6 +101,7 @@ describe('what is asked of the node itself', () => {
       /2 of 2 left out because .* region nowhere\. What would place it: .* region nowhere or test\./,
     ],
     [{ vram_mib: '80000' }, /80000 MiB.* What would place it: ask only for one that has 24576 MiB/],
+    [{ gpu_milli: '950' }, /lends 950 thousandths or more of each GPU.* ask only for one that lends 900 thousandths/],
     [{ gpus: '2' }, /has 2 GPUs or more.* ask only for one that has 1 GPUs/],
     [{ isolation: 'cvm' }, /isolates work by cvm.* isolates work by container/],
     [{ reputation_floor: '0.99' }, /reputation of 0.99.* reputation of 0.9 /],

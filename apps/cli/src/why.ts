@@ -76,7 +76,8 @@ function print(options: Options, answer: unknown): void {
   process.stdout.write(options.json ? `${JSON.stringify(answer)}\n` : `${render(answer as Why)}\n`);
 }
 
-function render(why: Why): string {
+/** What a person reads of either explanation. */
+export function render(why: Why): string {
   const rates = (list: Readonly<Record<string, string>>): string =>
     Object.entries(list)
       .map(([kind, rate]) => `${rate} per million of ${kind}`)

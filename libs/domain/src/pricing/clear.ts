@@ -31,6 +31,9 @@ export interface Clearing {
  * One price for everybody in a tick: the highest ask that was accepted. As many units are traded as can be, at caps no lower
  * than asks; jobs whose cap meets the price are served by urgency.
  *
+ * The rule that prices are held to. What runs is `clearedPrice` (`cleared-rates.ts`), over the same {@link takeAsks}: it knows of nodes that not
+ * everybody may use and of caps by kind, and where all want the same it makes this price; a test compares them.
+ *
  * So nobody pays above its cap or earns below its ask, what is paid is what is earned, and more demand never lowers the price.
  * A node that asks more than its cost gains only where its ask sets the price, see {@link mostGain}.
  */
@@ -105,7 +108,8 @@ function shared<T extends { readonly units: number }>(
 
 /**
  * The most that a node can gain by any other ask than its cost, all else equal: were its whole capacity sold at the lowest
- * price where the others alone meet all demand, less what honesty earns it. Where many can do the work this is little.
+ * price where the others alone meet all demand, less what honesty earns it. Where many can do the work this is little. It holds where those are
+ * served whom {@link clear} serves; leases go by urgency, and what that adds is stated in decision 38.
  */
 export function mostGain(asks: readonly StandingAsk[], demands: readonly WaitingDemand[], nodeId: string): bigint {
   const own = asks.find((ask) => ask.nodeId === nodeId);

@@ -76,6 +76,17 @@ describe('an offer', () => {
 
   it.each([
     ['a negative GPU', { gpus: [{ ...GPU, milli: -1 }] }, 'gpus.0.milli'],
+    ['a part of a GPU that is no number', { gpus: [{ ...GPU, milli: Number.NaN }] }, 'gpus.0.milli'],
+    ['a second GPU with no number of memory', { gpus: [GPU, { ...GPU, vramMib: Number.NaN }] }, 'gpus.1.vramMib'],
+    ['less than no GPU memory', { gpus: [{ ...GPU, vramMib: -1 }] }, 'gpus.0.vramMib'],
+    ['a negative price', offered({ rates: { inputToken: '-1' } }), 'engines.0.models.0.rates.inputToken'],
+    ['a price that is no number', offered({ rates: { inputToken: 'NaN' } }), 'engines.0.models.0.rates.inputToken'],
+    [
+      'a price that is no text',
+      offered({ rates: { outputToken: Number.NaN } }),
+      'engines.0.models.0.rates.outputToken',
+    ],
+    ['a price of a part', offered({ rates: { inputToken: '0.5' } }), 'engines.0.models.0.rates.inputToken'],
     ['more than a whole GPU', { gpus: [{ ...GPU, milli: 1_001 }] }, 'gpus.0.milli'],
     ['memory that is no number', { memoryMib: Number.NaN }, 'memoryMib'],
     ['endless memory', { memoryMib: Number.POSITIVE_INFINITY }, 'memoryMib'],

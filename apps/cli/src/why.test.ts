@@ -1,0 +1,63 @@
+import { describe, expect, it } from '@jest/globals';
+import { render } from './why.ts';
+
+describe('freehold why', () => {
+  it('says for each requirement how many it leaves out, the least changes that would do, and what is waited for', () => {
+    expect(
+      render({
+        summary: 'None of 5 nodes fits.',
+        eliminated: [
+          { requirement: 'stands in region eu', nodes: 3 },
+          { requirement: 'does not rest for some seconds', nodes: 2, endsInS: 12 },
+        ],
+        cheapestOffer: { rates: { inputToken: '120', outputToken: '240' }, withinCap: false },
+        priceThatWouldDo: { inputToken: '400' },
+        relaxations: [
+          { changes: ['ask only for one that stands in region eu or us'], nodes: 2 },
+          { changes: ['ask for 2 nodes at once', 'wait until a node is one that has a free slot'], nodes: 1 },
+        ],
+        warmWait: { model: 'm', expectedS: 1.2, expiresInS: 3.5 },
+      }),
+    ).toBe(
+      [
+        'None of 5 nodes fits.',
+        '  3 left out: a node must be one that stands in region eu',
+        '  2 left out: a node must be one that does not rest for some seconds; the first is in 12 s',
+        '  cheapest that would fit: 120 per million of inputToken, 240 per million of outputToken',
+        '  a cap that would place it: 400 per million of inputToken',
+        '  2 would fit: ask only for one that stands in region eu or us',
+        '  1 would fit: ask for 2 nodes at once, and wait until a node is one that has a free slot',
+        '  waits about 2 s for a slot where m is loaded; in 4 s at the latest it is loaded elsewhere',
+      ].join('\n'),
+    );
+  });
+
+  it('says of a node what it lost, what would have won, and the same of the last hour', () => {
+    expect(
+      render({
+        summary: 'Lost all 2 jobs whose rows wait now.',
+        lost: [{ says: 'another node is cheaper', jobs: 2 }],
+        priceThatWouldWin: { rates: { inputToken: '39' } },
+        past: {
+          summary: 'Of 3 batches of its models it worked on 1.',
+          priceThatWouldHaveWon: { rates: { inputToken: '60' } },
+        },
+      }),
+    ).toBe(
+      [
+        'Lost all 2 jobs whose rows wait now.',
+        '  2 lost: another node is cheaper',
+        '  would have won one at 39 per million of inputToken',
+        'In the last hour: Of 3 batches of its models it worked on 1.',
+        '  no dearer than the others: 60 per million of inputToken',
+      ].join('\n'),
+    );
+  });
+
+  it('says no more than it knows', () => {
+    const nothing = { cheapestOffer: null, priceThatWouldDo: null, priceThatWouldWin: null, eliminated: [], lost: [] };
+    const past = { summary: 'No batch of its models was over.', priceThatWouldHaveWon: null };
+    expect(render({ summary: 'No node is connected.', ...nothing })).toBe('No node is connected.');
+    expect(render({ summary: 'A.', ...nothing, past })).toBe('A.\nIn the last hour: No batch of its models was over.');
+  });
+});
