@@ -8,11 +8,14 @@ import { PlacementIndex } from './placement-index.ts';
 import { bestByScan } from './scan.ts';
 
 const SNAPSHOTS = 10_000;
+/** Of fleets of 50 to 200 nodes. */
+const LARGE = 200;
 const STEPS = 800;
 const OF_OFFER = CONSTRAINTS.filter(({ reads }) => reads === 'offer');
 const REGIONS = ['eu', 'us', 'ap'];
 const MODELS = ['T4', 'A10', 'G2'];
 const POOLS = ['lab', 'chair'];
+const LOADS_S = [0.2, 5, 90];
 
 /** A fleet with few kinds of machines, so that states are shared, and everything else by chance. */
 function randomNode(rng: Chance, id: number): Candidate {
@@ -41,13 +44,16 @@ function randomNode(rng: Chance, id: number): Candidate {
       loaded: rng.pick([true, false]),
       isClaimed: rng.pick([true, false]),
       ...(rng.below(3) === 0 ? { memoryMib: 20_000 } : {}),
-      ...(rng.below(3) === 0 ? { evictS: rng.pick([1, 60]) } : {}),
+      ...(rng.below(3) === 0 ? { evictS: rng.pick([1, 60, Number.POSITIVE_INFINITY]) } : {}),
+      ...(rng.below(3) === 0 ? { loadS: rng.pick(LOADS_S) } : {}),
       rates: { embeddingToken: rate, inputToken: rate },
       rowsPerSecond: rng.pick([0, 2, 40]),
       capabilities: rng.pick([[], ['logprobs' as const]]),
     })),
-    draining: rng.below(8) === 0,
-    benchedForMs: rng.below(8) === 0 ? 1_000 : 0,
+    draining: rng.below(12) === 0,
+    benchedForMs: rng.below(12) === 0 ? 1_000 : 0,
+    ...(rng.below(10) === 0 ? { rest: rng.pick([null, { why: 'it refused', forMs: 1_000 }]) } : {}),
+    ...(rng.below(10) === 0 ? { isSchedulerFull: rng.pick([true, false]) } : {}),
     leasesActive: rng.pick([0, 0, 1, 2]),
     rowsUnaccepted: rng.pick([0, 0, 0, ROWS_UNACCEPTED_MAX - 1, ROWS_UNACCEPTED_MAX]),
   });
@@ -87,34 +93,15 @@ describe('PlacementIndex', () => {
   it(`answers as a scan of all nodes on ${SNAPSHOTS} random snapshots, and never over capacity or outside a constraint`, () => {
     const rng = chance(7);
     let placed = 0;
-    for (let round = 0; round < SNAPSHOTS; round += 1) {
-      const nodes = Array.from({ length: 1 + rng.below(8) }, (_, id) => randomNode(rng, id));
-      const index = new PlacementIndex(nodes.length, economy);
-      for (const node of nodes) index.put(node);
-      for (let turn = 0; turn < 3; turn += 1) {
-        const ask = randomAsk(rng, nodes);
-        const task = index.classOf(ask);
-        const choice = index.best(task, ask.avoidNode ?? null, ask.cachedOn);
-        const scanned = bestByScan(economy, ask, nodes);
-        // Plain comparisons: the assertion library costs more than the placement.
-        if (choice?.node !== scanned?.node || choice?.cost !== scanned?.cost)
-          expect({ round, turn, found: choice }).toEqual({ round, turn, found: scanned });
-        if (choice === null) continue;
-        placed += 1;
-        const node = nodes[choice.node];
-        if (node === undefined || obstacle(ask, node) !== null)
-          throw new Error(`snapshot ${round}: ${ask.jobId} does not fit`);
-        index.take(task, choice);
-        if (node !== undefined) nodes[choice.node] = taken(node, ask, choice.gpus);
-        const gone = rng.below(nodes.length);
-        // Half of the time a twin of another node in another region: ties between states are where an index goes wrong.
-        const like = rng.below(2) === 0 ? randomNode(rng, gone) : rng.pick(nodes);
-        const changed = { ...like, nodeId: `n${gone}`, region: rng.pick(REGIONS) };
-        index.put(changed);
-        nodes[gone] = changed;
-      }
-    }
+    for (let round = 0; round < SNAPSHOTS; round += 1) placed += answersAsAScan(rng, 1 + rng.below(8), round);
     expect(placed).toBeGreaterThan(SNAPSHOTS / 4);
+  });
+
+  it(`answers as a scan on ${LARGE} more of fleets of 50 to 200 nodes`, () => {
+    const rng = chance(29);
+    let placed = 0;
+    for (let round = 0; round < LARGE; round += 1) placed += answersAsAScan(rng, 50 + rng.below(151), round);
+    expect(placed).toBeGreaterThan(LARGE);
   });
 
   it(`answers as a scan over ${STEPS} changes of a fleet whose nodes are all in states of their own`, () => {
@@ -244,6 +231,62 @@ describe('PlacementIndex', () => {
     expect(() => index.take(task, choice)).toThrow(/INDEX_OVERDRAWN/);
   });
 });
+
+/**
+ * Asks a fleet three times and changes it in between, nodes that are kept for others among it. What only those who explain know of
+ * (`isElsewhere`) is not the index's to answer.
+ *
+ * @returns how many of the asks found a place.
+ */
+function answersAsAScan(rng: Chance, count: number, round: number): number {
+  const index = new PlacementIndex(count, economy);
+  const nodes = Array.from({ length: count }, (_, id) => randomNode(rng, id));
+  const put = (node: Candidate, at: number): void => {
+    nodes[at] = node;
+    index.put(node);
+  };
+  for (const [at, node] of nodes.entries()) put(node, at);
+  let placed = 0;
+  for (let turn = 0; turn < 3; turn += 1) {
+    for (let changes = rng.below(2 + (count >> 4)); changes > 0; changes -= 1) keepOrRelease(index, nodes, rng.below(count));
+    const ask = randomAsk(rng, nodes);
+    const task = index.classOf(ask);
+    const choice = index.best(task, ask.avoidNode ?? null, ask.cachedOn);
+    const scanned = bestByScan(economy, ask, nodes);
+    // Plain comparisons: the assertion library costs more than the placement.
+    if (choice?.node !== scanned?.node || choice?.cost !== scanned?.cost)
+      expect({ round, turn, found: choice }).toEqual({ round, turn, found: scanned });
+    if (choice !== null) {
+      placed += 1;
+      const node = nodes[choice.node];
+      if (node === undefined || obstacle(ask, node) !== null)
+        throw new Error(`snapshot ${round}: ${ask.jobId} does not fit`);
+      index.take(task, choice);
+      nodes[choice.node] = taken(node, ask, choice.gpus);
+    }
+    const gone = rng.below(count);
+    // Half of the time a twin of another node: ties between states are where an index goes wrong.
+    const like = rng.below(2) === 0 ? randomNode(rng, gone) : twinOf(rng, rng.pick(nodes));
+    put({ ...like, nodeId: `n${gone}`, reserved: nodes[gone]?.reserved ?? null }, gone);
+  }
+  return placed;
+}
+
+/** A node that differs in one thing that an offer says: where it stands, or how long it loads. */
+function twinOf(rng: Chance, node: Candidate): Candidate {
+  if (rng.below(2) === 0) return { ...node, region: rng.pick(REGIONS) };
+  return { ...node, models: node.models.map((model) => ({ ...model, loadS: rng.pick(LOADS_S) })) };
+}
+
+/** A node is kept for another job, or not any more: who decides says so to the index, and those who explain read it of the node. */
+function keepOrRelease(index: PlacementIndex, nodes: Candidate[], at: number): void {
+  const node = nodes[at];
+  if (node === undefined) return;
+  const isKept = (node.reserved ?? null) !== null;
+  if (isKept) index.release(at);
+  else index.hold(at);
+  nodes[at] = { ...node, reserved: isKept ? null : { jobId: 'another', forMs: 9_000 } };
+}
 
 function gpu(freeMilli = 1_000): Candidate['gpus'][number] {
   return { model: 'T4', vramMib: 16_384, milli: 1_000, freeMilli };
