@@ -14,6 +14,8 @@ import { marketDatabase, type MarketDatabase } from '../../libs/persistence/test
 import { LEASE_MS, MarketWorld } from '../../libs/persistence/test/market-world.ts';
 
 const RACERS = 1_000;
+/** Times that a shard passes from one scheduler to the other while they race. */
+const PASSES = 24;
 /** Decisions that a work-conserving placement is held to. */
 const STEPS = 60;
 
@@ -305,6 +307,126 @@ describe('racers', () => {
     await shards.close();
     await nothingWaits();
   });
+  it(`${RACERS} wakes of two schedulers for one node, its shard passing between them ${PASSES} times: it never has more leases than slots`, async () => {
+    await nothingWaits();
+    const node = await connected();
+    const offices = [new PgShards(server.database), new PgShards(other)];
+    // Both believe to hold the shard from the first.
+    const old = [{ no: 0, epoch: 0 }];
+    const both = [new Scheduler(server.database, [node], old), new Scheduler(other, [node], old)];
+    const jobs = await Promise.all(Array.from({ length: 4 }, () => job(400)));
+    const alive: GrantedLease[] = [];
+    const granted = new Map<string, number>();
+    const holders: { readonly who: number; readonly epoch: number; readonly from: string }[] = [];
+    let wakes = 0;
+    const race = async (who: number): Promise<void> => {
+      for (; wakes < RACERS; wakes += 1) {
+        both[who]?.placement.wake();
+        await both[who]?.placement.settled();
+        for (const lease of both[who]?.granted.splice(0) ?? []) {
+          granted.set(`${lease.task} ${lease.epoch}`, who);
+          alive.push(lease);
+        }
+        await soon();
+      }
+    };
+    // Room comes while they race: what the node holds is done, or handed back.
+    const work = async (): Promise<void> => {
+      for (let done = 0; wakes < RACERS; await soon()) {
+        const lease = alive.shift();
+        if (lease === undefined) continue;
+        done += 1;
+        await world.store.start(lease);
+        if (done % 3 === 0) await world.store.giveBack(lease, 'yield', 'wanted');
+        else await world.deliver(lease).then(() => world.accept(lease));
+      }
+    };
+    // Who let go goes on deciding under its epoch until it holds the shard again: nobody told it.
+    const pass = async (): Promise<void> => {
+      for (let round = 0; round < PASSES; round += 1) {
+        const who = round % 2;
+        const held = await heldBy(offices[who] as PgShards);
+        const [shard] = await server.database.query<{ from: string }>(
+          'SELECT held_at::text AS from FROM shard WHERE no = 0',
+        );
+        holders.push({ who, epoch: held[0]?.epoch ?? 0, from: shard?.from ?? '' });
+        both[who]?.placement.hold(held, 1);
+        const until = (RACERS * (round + 1)) / PASSES;
+        while (wakes < until) await soon();
+        await offices[who]?.close();
+      }
+    };
+    await Promise.all([race(0), race(1), work(), pass()]);
+    await Promise.all(both.map((one) => one.placement.settled()));
+    for (const [who, one] of both.entries()) {
+      expect(one.reports).toEqual([]);
+      for (const lease of one.granted) granted.set(`${lease.task} ${lease.epoch}`, who);
+    }
+    // How many leases the node held at each moment at which it got one more.
+    const leases = await server.database.query<{ lease: string; beside: number; at: string; epoch: number }>(
+      `SELECT task_id || ' ' || epoch AS lease, granted_at::text AS at, (SELECT count(*)::int FROM lease b
+         WHERE b.node_id = a.node_id AND b.granted_at <= a.granted_at
+           AND coalesce(b.committed_at, b.ended_at, 'infinity') > a.granted_at) AS beside
+       FROM lease a WHERE node_id = $1 ORDER BY granted_at`,
+      [node.id],
+    );
+    expect(leases.length).toBeGreaterThan(PASSES);
+    expect(Math.max(...leases.map(({ beside }) => beside))).toBe(LEASES_AHEAD);
+    // Each was granted by who held the shard then, and by nobody else.
+    expect(leases.map(({ lease }) => lease).sort()).toEqual([...granted.keys()].sort());
+    for (const { lease, at } of leases)
+      expect({ lease, by: granted.get(lease) }).toEqual({
+        lease,
+        by: holders.filter(({ from }) => from <= at).at(-1)?.who,
+      });
+    expect(new Set(granted.values()).size).toBe(2);
+    expect(holders.map(({ epoch }) => epoch)).toEqual(holders.map((_, i) => (holders[0]?.epoch ?? 0) + i));
+    // Every row is in one task, or waits to be cut.
+    const torn = await server.database.query(
+      `SELECT job.id FROM job LEFT JOIN task ON task.job_id = job.id WHERE job.id = ANY($1) GROUP BY job.id
+       HAVING coalesce(sum(row_to - row_from), 0) <> next_row OR coalesce(max(row_to), 0) <> next_row`,
+      [jobs],
+    );
+    expect(torn).toEqual([]);
+    const twice = await server.database.query(
+      `SELECT a.id FROM task a JOIN task b ON b.job_id = a.job_id AND b.id <> a.id AND a.row_from < b.row_to AND b.row_from < a.row_to
+       WHERE a.job_id = ANY($1)`,
+      [jobs],
+    );
+    expect(twice).toEqual([]);
+    await Promise.all(offices.map((one) => one.close()));
+    await nothingWaits();
+  });
+});
+
+describe('priorities', () => {
+  it.each([
+    [0, 3],
+    [3, 0],
+  ])('decide who gets the only slot: submitted as %i before %i', async (...priorities) => {
+    await nothingWaits();
+    const node = await connected();
+    const taken = await job(LEASES_AHEAD);
+    for (let i = 1; i < LEASES_AHEAD; i += 1) await world.lease(taken, node.id, i - 1, i);
+    await nothingWaits();
+    const shards = new PgShards(server.database);
+    const scheduler = new Scheduler(server.database, [node], await shards.hold(1, 1));
+    const jobs = new Map<string, number>();
+    for (const priority of priorities) {
+      const id = await job(1);
+      await server.database.query('UPDATE job SET priority = $2 WHERE id = $1', [id, priority]);
+      jobs.set(id, priority);
+    }
+    const got = async (): Promise<(number | undefined)[]> => {
+      await scheduler.decide();
+      const leases = scheduler.granted.splice(0);
+      for (const lease of leases) await world.deliver(lease);
+      return leases.map(({ jobId }) => jobs.get(jobId));
+    };
+    expect([await got(), await got(), await got()]).toEqual([[3], [0], []]);
+    expect(scheduler.reports).toEqual([]);
+    await shards.close();
+  });
 });
 
 describe('the kept fleet', () => {
@@ -347,6 +469,11 @@ describe('the kept fleet', () => {
     await shards.close();
   });
 });
+
+/** Others have their turn. */
+function soon(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1));
+}
 
 /** What a killed process leaves: no session, once the server has noticed, and its entry. */
 async function endSessionOf(role: 'api' | 'scheduler', no: number): Promise<void> {

@@ -248,7 +248,8 @@ function answersAsAScan(rng: Chance, count: number, round: number): number {
   for (const [at, node] of nodes.entries()) put(node, at);
   let placed = 0;
   for (let turn = 0; turn < 3; turn += 1) {
-    for (let changes = rng.below(2 + (count >> 4)); changes > 0; changes -= 1) keepOrRelease(index, nodes, rng.below(count));
+    for (let changes = rng.below(2 + (count >> 4)); changes > 0; changes -= 1)
+      keepOrRelease(index, nodes, rng.below(count));
     const ask = randomAsk(rng, nodes);
     const task = index.classOf(ask);
     const choice = index.best(task, ask.avoidNode ?? null, ask.cachedOn);
