@@ -159,6 +159,23 @@ describe('a chat', () => {
     ]);
   });
 
+  it('is answered however many cheap nodes refuse everything: they were asked first, and are asked last', async () => {
+    const tenant = await house.org();
+    const cheap = { inputToken: '1', outputToken: '1' };
+    const liars = await Promise.all([1, 2, 3, 4, 5, 6].map((n) => house.link.connect(n, 'refuses', cheap)));
+    await house.link.connect(7, 'answers', { inputToken: '2', outputToken: '2' });
+    const ask = (): Promise<string> =>
+      tenant.client.chat.completions.create(BODY, { maxRetries: 0 }).then(
+        () => 'answered',
+        () => 'refused',
+      );
+    const answers: string[] = [];
+    for (let asked = 0; asked < 8; asked += 1) answers.push(await ask());
+    // Three tries each: two requests learn of six.
+    expect(answers.filter((answer) => answer === 'refused').length).toBeLessThanOrEqual(2);
+    for (const { seen } of liars) expect(seen.requests).toBeLessThanOrEqual(1);
+  });
+
   it('is not run above the ceiling of its model unless its requester says so, and learns what would do', async () => {
     const tenant = await house.org();
     const dear = await house.link.connect(1, 'answers', { inputToken: '1000000000000', outputToken: '1000000000000' });

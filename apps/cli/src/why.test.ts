@@ -54,6 +54,13 @@ describe('freehold why', () => {
     );
   });
 
+  it('shows what nodes call themselves, and lets it command nothing', () => {
+    const region = 'stands in region \u001b[2J\u001b[31mmars\u0007';
+    expect(render({ summary: 'None fits.', eliminated: [{ requirement: region, nodes: 1 }] })).toBe(
+      'None fits.\n  1 left out: a node must be one that stands in region ?[2J?[31mmars?',
+    );
+  });
+
   it('says no more than it knows', () => {
     const nothing = { cheapestOffer: null, priceThatWouldDo: null, priceThatWouldWin: null, eliminated: [], lost: [] };
     const past = { summary: 'No batch of its models was over.', priceThatWouldHaveWon: null };

@@ -1,7 +1,11 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { askMarket, reachApi, type ReachedApi } from '@freehold/wiring/operator';
+import { printable } from '@freehold/protocol';
 import { HOME } from './doctor.ts';
+
+/** Regions, models and units are nodes' own words: they neither command the terminal that shows them nor fill it. */
+const LINE_CHARS_MAX = 4_096;
 
 interface Options {
   readonly data: string;
@@ -102,5 +106,7 @@ export function render(why: Why): string {
     ...(priceThatWouldWin ? [`  would have won one at ${rates(priceThatWouldWin.rates)}`] : []),
     ...(past ? [`In the last hour: ${past.summary}`] : []),
     ...(pastPrice ? [`  no dearer than the others: ${rates(pastPrice.rates)}`] : []),
-  ].join('\n');
+  ]
+    .map((line) => printable(line, LINE_CHARS_MAX))
+    .join('\n');
 }

@@ -73,6 +73,18 @@ const ids = (
 ): string[] => chooseStreamNodes({ ...ask, ...more }, nodes, standing, below).candidates.map(({ nodeId }) => nodeId);
 
 describe('choosing nodes for a stream', () => {
+  it('takes who refused requests of a moment ago, or is silent, after all others, however cheap and idle; and before nobody', () => {
+    const nodes = ['a', 'b', 'c'].map((id) => node(id, { rate: '1', freeSlots: 64 }));
+    nodes.push(node('dear', { rate: '2' }), node('cold', { loaded: false, rate: '1' }));
+    const from = (resting: string[]): string[] =>
+      chooseStreamNodes(ask, nodes, { ...standing, isResting: (id) => resting.includes(id) }, first).candidates.map(
+        ({ nodeId }) => nodeId,
+      );
+    expect(from([])).toEqual(['a', 'b', 'c']);
+    expect(from(['a', 'b', 'c'])).toEqual(['dear', 'cold', 'a']);
+    expect(from(['a', 'b', 'c', 'dear', 'cold'])).toHaveLength(3);
+  });
+
   it('takes warm and free first, then warm, then cold', () => {
     expect(ids([node('cold', { loaded: false }), node('busy', { freeSlots: 0 }), node('warm')])).toEqual([
       'warm',

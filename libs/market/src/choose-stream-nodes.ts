@@ -78,13 +78,15 @@ export interface Standing {
   readonly reputation: (nodeId: string) => number;
   /** Whether the market has counted rows of a model there. */
   readonly hasRun: (nodeId: string, digest: string) => boolean;
+  /** Whether it refused requests of a moment ago, or owes their first words; absent: nobody knows. */
+  readonly isResting?: (nodeId: string) => boolean;
 }
 
 /** Nodes that are tried one after the other before the requester is told that none took it. */
 export const STREAM_ATTEMPTS_MAX = 3;
 
 /**
- * Warm models first, then free slots, then what costs the requester least in price, load, company and prefill (`stream-score.ts` of the
+ * Nodes that refused nothing a moment ago, of these warm models first, then free slots, then what costs the requester least in price, load, company and prefill (`stream-score.ts` of the
  * domain). Of those that are alike in that two are drawn, and the one with more room goes first: looking at two keeps the load nearly
  * as even as looking at all, and no herd runs to the one node that looked idle a second ago.
  *
@@ -109,7 +111,7 @@ export function chooseStreamNodes(
   const dear = admitted.filter(({ cost }) => cost > cap).map(({ cost }) => cost);
   if (dear.length > 0) eliminated.price = dear.length;
   const priceThatWouldDo = dear.length === 0 ? null : dear.reduce((a, b) => (a < b ? a : b));
-  return { candidates: drawn(fitting, below), eliminated, nodes: nodes.length, cap, priceThatWouldDo };
+  return { candidates: drawn(fitting, standing, below), eliminated, nodes: nodes.length, cap, priceThatWouldDo };
 }
 
 /** As for a batch that names no cap. */
@@ -178,11 +180,15 @@ interface Ranked {
   readonly seconds: number;
 }
 
-function drawn(fitting: readonly StreamCandidate[], below: (bound: number) => number): StreamCandidate[] {
+function drawn(
+  fitting: readonly StreamCandidate[],
+  { isResting = () => false }: Standing,
+  below: (bound: number) => number,
+): StreamCandidate[] {
   const cheapest = fitting.reduce((least, { cost }) => (cost < least ? cost : least), fitting[0]?.cost ?? 0n);
   const left = fitting.map((candidate): Ranked => {
     const seconds = streamSeconds(streamTerms(candidate, cheapest));
-    return { candidate, tier: tierOf(candidate), seconds };
+    return { candidate, tier: tierOf(candidate) + (isResting(candidate.nodeId) ? RESTING_TIER : 0), seconds };
   });
   const order: StreamCandidate[] = [];
   while (left.length > 0 && order.length < STREAM_ATTEMPTS_MAX) {
@@ -199,6 +205,9 @@ function drawn(fitting: readonly StreamCandidate[], below: (bound: number) => nu
   }
   return order;
 }
+
+/** After all others, and before nobody. */
+const RESTING_TIER = 4;
 
 /** Lower is better. A cold start costs seconds, a wait for a slot at most a quarter of one. */
 function tierOf(candidate: StreamCandidate): number {

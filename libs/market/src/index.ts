@@ -88,6 +88,7 @@ export * from './run-stream.ts';
 export * from './stream-request.ts';
 export * from './stream-pace.ts';
 export * from './stream-desk.ts';
+export * from './stream-tries.ts';
 export * from './ports/escrow.ts';
 export * from './ports/work-log.ts';
 export * from './anchor-epoch.ts';

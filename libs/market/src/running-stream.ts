@@ -20,6 +20,7 @@ import { StreamRefused, type StreamEvent } from './ports/provider-link.ts';
 import { keyReused } from './request-identity.ts';
 import { countersign } from './run-lease.ts';
 import { segmentObject } from './segment-object.ts';
+import type { StreamTry } from './stream-tries.ts';
 import {
   type RunStreamPorts,
   type StreamRequest,
@@ -41,6 +42,7 @@ export class RunningStream {
   #input: Promise<unknown> | null = null;
   readonly #refusals: { node: string; code: string }[] = [];
   #candidate: StreamCandidate | null = null;
+  #try: StreamTry | null = null;
   #lease: LeaseRef;
   #events: AsyncIterator<StreamEvent> | null = null;
   #next: Promise<IteratorResult<StreamEvent>> | null = null;
@@ -110,6 +112,7 @@ export class RunningStream {
   /** Whatever way it ends: no node goes on working, no hold stays. */
   async close(): Promise<void> {
     this.#stop.abort();
+    this.#try?.ended(false);
     this.#next?.catch(() => undefined);
     if (this.#open) {
       this.#open = false;
@@ -133,6 +136,7 @@ export class RunningStream {
 
   #send(candidate: StreamCandidate, nonce: string): void {
     this.#candidate = candidate;
+    this.#try = this.#ports.tries?.asks(candidate.nodeId) ?? null;
     const adapter = adapterOf(this.#request.work);
     if (adapter !== null) this.#ports.desk?.lend(candidate.nodeId, [adapter]);
     const grant = {
@@ -158,8 +162,11 @@ export class RunningStream {
         this.#next = null;
         if (next === undefined || next.done === true)
           throw new StreamRefused('ENDED', 'The node ended the stream without an answer.', mayMove);
+        this.#try?.answered();
         return next.value;
       } catch (error) {
+        // Of a request that was given up early nobody knows whether it would have been answered.
+        this.#try?.ended(mayMove && !this.#signal.aborted);
         if (!(error instanceof StreamRefused)) throw this.#failed('node_failed', 'The node could not be heard.', error);
         if (this.#signal.aborted) throw this.#failed('request_aborted', 'The request was given up.', error);
         // The code is the node's own word: it goes into messages and columns.

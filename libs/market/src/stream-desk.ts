@@ -5,6 +5,7 @@ import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
 import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 import { offerFault } from './refuse-offer.ts';
+import { StreamTries } from './stream-tries.ts';
 
 /** A node that was just proven a cheat is left out of the stream road after this long at most. */
 const STANDING_MS = 1_000;
@@ -26,9 +27,11 @@ export class StreamDesk implements LinkEvents, Standing {
   #speeds: ReadonlyMap<string, NodeRecord['speed']> = new Map();
   #askedAtMs = Number.NEGATIVE_INFINITY;
   #asking: Promise<void> | null = null;
+  readonly tries: StreamTries;
 
   constructor(ports: StreamDeskPorts) {
     this.#ports = ports;
+    this.tries = new StreamTries(ports.clock);
   }
 
   async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
@@ -82,6 +85,8 @@ export class StreamDesk implements LinkEvents, Standing {
   readonly reputation = (nodeId: string): number => this.#reputations.get(nodeId) ?? NEWCOMER_REPUTATION;
 
   readonly hasRun = (nodeId: string, digest: string): boolean => this.#speeds.get(nodeId)?.[digest] !== undefined;
+
+  readonly isResting = (nodeId: string): boolean => this.tries.isResting(nodeId);
 
   async #ask(): Promise<void> {
     try {

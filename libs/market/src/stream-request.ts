@@ -9,6 +9,7 @@ import type { Entropy } from './ports/surroundings.ts';
 import type { PromptPrefixes } from './prompt-prefixes.ts';
 import type { RunLeasePorts } from './run-lease.ts';
 import type { StreamPace } from './stream-pace.ts';
+import type { StreamTries } from './stream-tries.ts';
 import type { HoldsModel } from './verifiable-by.ts';
 
 /** A request of the stream road lives no longer: Node's fetch gives up after five idle minutes. */
@@ -23,6 +24,8 @@ export interface RunStreamPorts extends Pick<
   /** Needed for requests that name an adapter. */
   readonly desk?: ObjectDesk;
   readonly standing: Standing;
+  /** Remembers how nodes answer, for who is asked next; absent: nobody does. */
+  readonly tries?: StreamTries;
   /** The catalogue's; absent: it lists nothing. */
   readonly listed?: MemoryListed;
   readonly holdsModel: HoldsModel;

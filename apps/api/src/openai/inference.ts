@@ -61,7 +61,7 @@ export abstract class Reporter {
 /** The stream road as the controllers see it. */
 @Injectable()
 export class Inference implements OnApplicationBootstrap, OnApplicationShutdown {
-  readonly #ports: Omit<Parameters<typeof runStream>[0], 'standing' | 'report'>;
+  readonly #ports: Omit<Parameters<typeof runStream>[0], 'standing' | 'tries' | 'report'>;
   readonly #offers: OfferBook;
   readonly #fineTunes: FineTuneStore;
   readonly #settings: ApiSettings;
@@ -168,6 +168,7 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
         pace: this.#pace,
         prefixes: this.#prefixes,
         standing: this.#desk,
+        tries: this.#desk.tries,
         report: (what, error) => this.#note(what, error),
       },
       {
