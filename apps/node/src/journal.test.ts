@@ -14,21 +14,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { WorkOutput } from '@freehold/protocol';
-import { forgetResults, keptResults, LeaseJournal, type LeaseHead } from './journal.ts';
+import { forgetResults, keptResults, LeaseJournal } from './journal.ts';
+import { HEAD } from './lease-head.fixture.ts';
 
-const HEAD: LeaseHead = {
-  coordinator: '1/none/0x',
-  chainId: 1,
-  escrow: null,
-  task: '11111111-0000-4000-8000-000000000000',
-  epoch: 1,
-  nonce: '0x00',
-  model: 'm',
-  digest: 'declared:m',
-  engineClass: 'c',
-  rates: {},
-  rows: 3,
-};
 const output = (n: number): WorkOutput => ({ kind: 'failed', code: `c${n}`, message: 'ä'.repeat(n) });
 const leaf = (n: number): Uint8Array => new Uint8Array(32).fill(n);
 const input = (index: number) => ({

@@ -15,8 +15,8 @@ export class UnreadableFileError extends Error {
 
   constructor(path: string, cause: unknown) {
     const { code, message } = cause as NodeJS.ErrnoException;
-    const todo = TODO[code ?? ''] ?? 'Look at the disk it is on (dmesg, fsck), and start again.';
-    super(`${path} cannot be read (${message}). Nothing says that it is damaged: leave it where it is. ${todo}`, {
+    const advice = ADVICE[code ?? ''] ?? 'Look at the disk it is on (dmesg, fsck), and start again.';
+    super(`${path} cannot be read (${message}). Nothing says that it is damaged: leave it where it is. ${advice}`, {
       cause,
     });
   }
@@ -24,7 +24,7 @@ export class UnreadableFileError extends Error {
 
 const OWNERSHIP = 'Let the user that the node runs as read it, and the folders above it.';
 const OPEN_FILES = 'Raise the limit of open files (ulimit -n), or end what holds so many.';
-const TODO: Readonly<Record<string, string>> = {
+const ADVICE: Readonly<Record<string, string>> = {
   EACCES: OWNERSHIP,
   EPERM: OWNERSHIP,
   EMFILE: OPEN_FILES,

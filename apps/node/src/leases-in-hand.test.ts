@@ -2,24 +2,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, utimesS
 import { join } from 'node:path';
 import { afterAll, beforeEach, expect, it } from '@jest/globals';
 import { Coordinators } from './coordinators.ts';
-import { keptResults, LeaseJournal, type LeaseHead } from './journal.ts';
+import { keptResults, LeaseJournal } from './journal.ts';
+import { HEAD } from './lease-head.fixture.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
 import { newFolder, removeFolders, TestMarket, type Logged } from './market.fixture.ts';
 import { Seats } from './seats.ts';
 
-const HEAD: LeaseHead = {
-  coordinator: '1/none/0x',
-  chainId: 1,
-  escrow: null,
-  task: '11111111-0000-4000-8000-000000000000',
-  epoch: 1,
-  nonce: '0x00',
-  model: 'm',
-  digest: 'declared:m',
-  engineClass: 'c',
-  rates: {},
-  rows: 3,
-};
 const KEY = `${HEAD.task}.1`;
 
 let dataDir: string;

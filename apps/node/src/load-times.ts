@@ -1,14 +1,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { WrappedEngine, type ChatDelta, type Engine, type EngineDescription } from '@freehold/market';
-import {
-  LOAD_S_MAX,
-  type ChatOutput,
-  type ChatWork,
-  type EmbeddingOutput,
-  type EmbeddingWork,
-  type FailedOutput,
-} from '@freehold/protocol';
+import { WrappedEngine, type Engine, type EngineDescription } from '@freehold/market';
+import { LOAD_S_MAX } from '@freehold/protocol';
 import { writeDurably } from './durable-files.ts';
 import { readForgettable, type DamageLog } from './kept-json.ts';
 
@@ -90,12 +83,7 @@ class TimedEngine extends WrappedEngine {
     return this.#inMemory;
   }
 
-  override async chat(
-    model: string,
-    work: ChatWork,
-    onDelta: (delta: ChatDelta) => void,
-    signal: AbortSignal,
-  ): Promise<ChatOutput | FailedOutput> {
+  override async chat(...[model, work, onDelta, signal]: Parameters<Engine['chat']>): ReturnType<Engine['chat']> {
     return await this.#timed(model, (answers) =>
       super.chat(
         model,
@@ -109,11 +97,7 @@ class TimedEngine extends WrappedEngine {
     );
   }
 
-  override async embed(
-    model: string,
-    work: EmbeddingWork,
-    signal: AbortSignal,
-  ): Promise<EmbeddingOutput | FailedOutput> {
+  override async embed(...[model, work, signal]: Parameters<Engine['embed']>): ReturnType<Engine['embed']> {
     return await this.#timed(model, () => super.embed(model, work, signal));
   }
 

@@ -165,7 +165,8 @@ export class RunningStream {
         this.#try?.answered();
         return next.value;
       } catch (error) {
-        // Of a request that was given up early nobody knows whether it would have been answered.
+        // Of a request that was given up early nobody knows whether it would have been answered. What a node calls the requester's fault
+        // counts: whoever says so of every request would else be asked first for ever, and who answers the next one begins anew.
         this.#try?.ended(mayMove && !this.#signal.aborted);
         if (!(error instanceof StreamRefused)) throw this.#failed('node_failed', 'The node could not be heard.', error);
         if (this.#signal.aborted) throw this.#failed('request_aborted', 'The request was given up.', error);

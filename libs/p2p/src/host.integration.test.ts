@@ -58,7 +58,7 @@ it('writes an encrypted frame, its length and all, by one call of the system', a
     const stream = await connection.newStream('/test/1');
     await new Promise((resolve) => setTimeout(resolve, 50));
     // libp2p's own, not in its interface.
-    const { maConn } = connection as unknown as { readonly maConn: { readonly socket: Socket } };
+    const { maConn } = connection as unknown as { readonly maConn: { readonly socket: Socket } }; // libp2p's own, not in its interface
     const { socket } = maConn;
     const [one, many] = [socket._write.bind(socket), socket._writev?.bind(socket)];
     socket._write = (...write) => {

@@ -1,22 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import { canonicalHash } from '../canonical.ts';
 import { knownOf, SignedOffer } from './offer-document.ts';
-import { Offer } from './offer.ts';
+import { OFFER } from './offer.fixture.ts';
 
-const OFFER: Offer = {
-  v: 1,
-  node: '16Uiu2HAmPLe7Mzm8TsYUubgCAW1aJoeFScxrLj8ppHFivPo97bUZ',
-  address: `0x${'11'.repeat(20)}`,
-  payout: `0x${'11'.repeat(20)}`,
-  seq: 1,
-  expiresAt: 2_000_000_000,
-  region: 'eu',
-  isolation: 'none',
-  gpus: [{ model: 'T4', vramMib: 16_384, computeCapability: '7.5', driver: '550', milli: 1_000 }],
-  ...{ cpuMilli: 8_000, memoryMib: 1_024, diskMib: 1_024, engines: [], pools: [], noticeS: 0 },
-  exposureMax: '1',
-  chatSharePercent: 50,
-};
 const signature = `0x${'22'.repeat(65)}`;
 /** As it comes over the wire. */
 const come = (text: string): ReturnType<typeof SignedOffer.safeParse> => SignedOffer.safeParse(JSON.parse(text));

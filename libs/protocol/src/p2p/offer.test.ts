@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
+import { GPU, OFFER } from './offer.fixture.ts';
 import { Offer } from './offer.ts';
 
-const GPU = { model: 'T4', vramMib: 16_384, computeCapability: '7.5', driver: '550', milli: 1_000 };
 const MODEL = {
   ...{ name: 'm', digest: `sha256:${'1'.repeat(64)}`, kind: 'chat', quantisation: 'Q8_0', contextTokens: 64, slots: 1 },
   caps: { tokens: true, logprobs: true, promptLogprobs: true, seed: true, lora: false, embeddings: false },
@@ -9,25 +9,6 @@ const MODEL = {
 };
 const offered = (more: object): object => ({ engines: [{ class: 'c', models: [{ ...MODEL, ...more }] }] });
 const MEMORY = { weightsMib: 2, cacheBytesPerToken: 2_560 };
-const OFFER = {
-  v: 1,
-  node: '16Uiu2HAmPLe7Mzm8TsYUubgCAW1aJoeFScxrLj8ppHFivPo97bUZ',
-  address: `0x${'11'.repeat(20)}`,
-  payout: `0x${'11'.repeat(20)}`,
-  seq: 1,
-  expiresAt: 2_000_000_000,
-  region: 'eu',
-  isolation: 'none',
-  gpus: [GPU],
-  cpuMilli: 8_000,
-  memoryMib: 1_024,
-  diskMib: 1_024,
-  engines: [],
-  pools: [],
-  noticeS: 0,
-  exposureMax: '1',
-  chatSharePercent: 50,
-};
 
 describe('an offer', () => {
   it('is read as it is', () => {
