@@ -42,6 +42,8 @@ const line = (id: string): string =>
     body: { model: 'freehold-tiny', messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 },
   });
 
+const CHANGE = /ask (?:without metadata\.(\w+)|with metadata\.(\w+) "([^"]*)")/g;
+
 describe('what is asked of the node itself', () => {
   const submitted = async (metadata: Record<string, string>): Promise<{ id: string; validated: string }> => {
     const file = await tenant.client.files.create({
@@ -98,16 +100,17 @@ describe('what is asked of the node itself', () => {
   it.each<[Record<string, string>, RegExp]>([
     [
       { region: 'nowhere' },
-      /2 of 2 left out because .* region nowhere\. What would place it: .* region nowhere or test\./,
+      /2 of 2 left out because .* region nowhere\. What would place it: ask with metadata\.region "nowhere,test"\./,
     ],
-    [{ vram_mib: '80000' }, /80000 MiB.* What would place it: ask only for one that has 24576 MiB/],
-    [{ gpu_milli: '950' }, /lends 950 thousandths or more of each GPU.* ask only for one that lends 900 thousandths/],
-    [{ gpus: '2' }, /has 2 GPUs or more.* ask only for one that has 1 GPUs/],
-    [{ isolation: 'cvm' }, /isolates work by cvm.* isolates work by container/],
-    [{ reputation_floor: '0.99' }, /reputation of 0.99.* reputation of 0.9 /],
+    [{ vram_mib: '80000' }, /80000 MiB.* What would place it: ask with metadata\.vram_mib "24576"/],
+    [{ gpu_milli: '950' }, /lends 950 thousandths or more of each GPU.* ask with metadata\.gpu_milli "900"/],
+    [{ gpus: '2' }, /has 2 GPUs or more.* ask with metadata\.gpus "1"/],
+    [{ gpu_model: 'H100' }, /GPU of model H100.* ask with metadata\.gpu_model "H100,A10"/],
+    [{ isolation: 'cvm' }, /isolates work by cvm.* ask with metadata\.isolation "container"/],
+    [{ reputation_floor: '0.99' }, /reputation of 0.99.* ask with metadata\.reputation_floor "0\.9"/],
     [
       { nodes: '3' },
-      /begins on 3 nodes at once, and 2 of 2 could run it, be they idle\. What.* ask for 2 nodes at once/,
+      /begins on 3 nodes at once, and 2 of 2 could run it, be they idle\. What.* ask with metadata\.nodes "2"/,
     ],
   ])('refuses a batch that no node could ever run, with the smallest change: %j', async (metadata, message) => {
     const { id, validated } = await submitted(metadata);
@@ -116,6 +119,18 @@ describe('what is asked of the node itself', () => {
     expect(status).toBe('failed');
     const param = `metadata.${Object.keys(metadata)[0] ?? ''}`;
     expect(errors?.data).toMatchObject([{ code: 'no_node_fits', param, message: expect.stringMatching(message) }]);
+    // Asked as it says, it begins.
+    const [, proposals = ''] = (errors?.data?.[0]?.message ?? '').split('What would place it: ');
+    const [proposal = ''] = proposals.split('; or ');
+    const followed = new Map(Object.entries(metadata));
+    for (const [, without = '', key = '', value = ''] of proposal.matchAll(CHANGE)) {
+      if (value === '') followed.delete(without);
+      else followed.set(key, value);
+    }
+    expect([...followed]).not.toEqual(Object.entries(metadata));
+    const again = await submitted(Object.fromEntries(followed));
+    expect(again.validated).toBe('started');
+    await tenant.client.batches.cancel(again.id);
   });
 
   it('tells a node afterwards why it had no part in what is over', async () => {

@@ -13,8 +13,8 @@ describe('freehold why', () => {
         cheapestOffer: { rates: { inputToken: '120', outputToken: '240' }, withinCap: false },
         priceThatWouldDo: { inputToken: '400' },
         relaxations: [
-          { changes: ['ask only for one that stands in region eu or us'], nodes: 2 },
-          { changes: ['ask for 2 nodes at once', 'wait until a node is one that has a free slot'], nodes: 1 },
+          { changes: ['ask with metadata.region "eu,us"'], nodes: 2 },
+          { changes: ['ask without metadata.nodes', 'wait until a node is one that has a free slot'], nodes: 1 },
         ],
         warmWait: { model: 'm', expectedS: 1.2, expiresInS: 3.5 },
       }),
@@ -24,9 +24,9 @@ describe('freehold why', () => {
         '  3 left out: a node must be one that stands in region eu',
         '  2 left out: a node must be one that does not rest for some seconds; the first is in 12 s',
         '  cheapest that would fit: 120 per million of inputToken, 240 per million of outputToken',
-        '  a cap that would place it: 400 per million of inputToken',
-        '  2 would fit: ask only for one that stands in region eu or us',
-        '  1 would fit: ask for 2 nodes at once, and wait until a node is one that has a free slot',
+        '  what those ask that price alone keeps away: 400 per million of inputToken',
+        '  2 would fit: ask with metadata.region "eu,us"',
+        '  1 would fit: ask without metadata.nodes, and wait until a node is one that has a free slot',
         '  waits about 2 s for a slot where m is loaded; in 4 s at the latest it is loaded elsewhere',
       ].join('\n'),
     );

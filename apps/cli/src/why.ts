@@ -95,7 +95,7 @@ export function render(why: Why): string {
         `  ${nodes} left out: a node must be one that ${requirement}${endsInS === undefined ? '' : `; the first is in ${endsInS} s`}`,
     ),
     ...(cheapestOffer ? [`  cheapest that would fit: ${rates(cheapestOffer.rates)}`] : []),
-    ...(priceThatWouldDo ? [`  a cap that would place it: ${rates(priceThatWouldDo)}`] : []),
+    ...(priceThatWouldDo ? [`  what those ask that price alone keeps away: ${rates(priceThatWouldDo)}`] : []),
     ...(why.relaxations ?? []).map((one) => `  ${one.nodes} would fit: ${one.changes.join(', and ')}`),
     ...(warmWait
       ? [

@@ -36,6 +36,8 @@ export { Lineup, type LoadedSlots } from './matching/lineup.ts';
 export * from './matching/gangs.ts';
 export * from './matching/gang-desk.ts';
 export * from './matching/relax.ts';
+export * from './matching/proposal.ts';
+export * from './matching/wishes.ts';
 export { standingTo, type NodeStanding } from './matching/standing.ts';
 export * from './matching/yield-lease.ts';
 export * from './matching/demand.ts';

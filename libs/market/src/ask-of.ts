@@ -1,5 +1,5 @@
 import { ANYWHERE, type Ask, type Demand, type JobKind, type ModelKind } from '@freehold/domain';
-import { nodeNeedsOf, regionsOf, type BatchEndpoint } from '@freehold/protocol';
+import { nodeNeedsOf, parseDuration, regionsOf, type BatchEndpoint } from '@freehold/protocol';
 import type { JobView } from './ports/job-store.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
 
@@ -55,4 +55,12 @@ export function askOfJob(
 function modelKindOf({ kind, endpoint }: { readonly kind: JobKind; readonly endpoint: string }): ModelKind {
   if (kind === 'fine-tune') return 'fine-tune';
   return endpoint === EMBEDDINGS ? 'embedding' : 'chat';
+}
+
+/** The window that a batch names, which no deadline of its prolongs; undefined where nothing of the kind is named. */
+export function windowOf({
+  kind,
+  completionWindow = '',
+}: Pick<JobView, 'kind'> & Partial<Pick<JobView, 'completionWindow'>>): number | undefined {
+  return kind === 'batch' ? (parseDuration(completionWindow) ?? undefined) : undefined;
 }

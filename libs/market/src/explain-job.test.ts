@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { shardOf } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
-import { explainJob, type ExplainPorts, type JobExplanation } from './explain-job.ts';
+import { explainJob, type ExplainJobPorts, type JobExplanation } from './explain-job.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import type { JobView } from './ports/job-store.ts';
 import type { NodeRecord, OpenDemand } from './ports/lease-store.ts';
@@ -49,7 +49,8 @@ async function explained(
   const records = new Map<string, NodeRecord>(
     Object.entries(nodes).map(([nodeId, { leases = 0 }]) => [nodeId, { ...RECORD, nodeId, leasesInFlight: leases }]),
   );
-  const ports: ExplainPorts = {
+  const ports: ExplainJobPorts = {
+    priceOf: async () => undefined,
     leases: {
       nodeRecords: async () => records,
       demand: async () => open,
@@ -145,7 +146,7 @@ describe('why a job waits', () => {
     expect(scattered).toMatchObject({ fitting: most, eliminated: [{ constraint: 'scheduler', nodes: 8 - most }] });
     expect(scattered?.summary).toContain(`waits for 7 nodes at once, and ${most} of 8 fit`);
     expect(scattered?.relaxations).toMatchObject([
-      { constraints: ['nodes'], changes: [`ask for ${most} nodes at once`] },
+      { constraints: ['nodes'], changes: [`ask with metadata.nodes "${most}"`] },
     ]);
     expect(await explained(nodes, gang, [gang], [{ ...quiet, gangShards: [0, 1] }])).toMatchObject({ fitting: 8 });
   });

@@ -1,11 +1,12 @@
 import { AVOID_MS, couldServe, type Ask, type Candidate, type Explanation } from '@freehold/domain';
 import type { JobView } from './ports/job-store.ts';
 import type { LeaseStore, OpenDemand } from './ports/lease-store.ts';
-import { askOf, askOfJob, demandOf } from './ask-of.ts';
+import { askOf, askOfJob, demandOf, windowOf } from './ask-of.ts';
 import { seenFleet, type CandidatesPorts } from './candidate-of.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import { gangStanding, ofOneScheduler, type GangStanding } from './explain-gangs.ts';
 import { explainInSlices } from './explain-in-slices.ts';
+import type { Priced } from './max-cost.ts';
 import { pauseOver } from './in-slices.ts';
 import { lookAtWarmth } from './look-at-warmth.ts';
 
@@ -13,24 +14,37 @@ export interface ExplainPorts extends CandidatesPorts {
   readonly leases: Pick<LeaseStore, 'nodeRecords' | 'demand' | 'demandOf'>;
 }
 
+export interface ExplainJobPorts extends ExplainPorts {
+  /** What a job that was taken is priced by; undefined where nobody knows. */
+  readonly priceOf: (job: JobView) => Promise<Priced | undefined>;
+}
+
+/** The job itself, as far as it bounds what its requester may be told to ask for. */
+interface Asked {
+  readonly windowMs: number | undefined;
+  readonly price: () => Promise<Priced | undefined>;
+}
+
 /** Why a job's rows are (not) being placed now. `waits`: whether any of them waits for a node at all. */
 export type JobExplanation = Explanation & GangStanding & { readonly waits: boolean };
 
 /** Over the nodes this process sees. Null before its model is known. */
 export async function explainJob(
-  ports: ExplainPorts,
+  ports: ExplainJobPorts,
   job: JobView,
   deadlineInMs: number,
 ): Promise<JobExplanation | null> {
   if (job.model === null) return null;
   const [{ candidates, shown }, [own]] = await Promise.all([seenFleet(ports), ports.leases.demandOf([job.id], 1)]);
+  const asked: Asked = { windowMs: windowOf(job), price: () => ports.priceOf(job) };
   if (own === undefined) {
-    const explanation = await explainInSlices(askOfJob(job, job.model, deadlineInMs), candidates);
+    const ask = askOfJob(job, job.model, deadlineInMs);
+    const explanation = await explainInSlices(ask, candidates, { windowMs: asked.windowMs }, asked.price);
     return { ...explanation, waits: false, summary: `None of its rows waits for a node now. ${explanation.summary}` };
   }
   const among = own.gang === undefined ? candidates : ofOneScheduler(askOf(own), candidates);
   await pauseOver(candidates);
-  const explanation = await explainOpen(ports, own, among);
+  const explanation = await explainOpen(ports, own, among, asked);
   await pauseOver(candidates);
   const { says, ...gangs } = gangStanding(own, askOf(own), candidates, shown);
   const summary = [explanation.summary, ...(says === '' ? [] : [says])].join(' ');
@@ -41,12 +55,13 @@ async function explainOpen(
   { leases }: Pick<ExplainPorts, 'leases'>,
   own: OpenDemand,
   candidates: readonly Candidate[],
+  { windowMs, price }: Asked,
 ): Promise<Explanation> {
   const ask = patientAsk(own, candidates);
   // Where everybody has everything loaded, nobody waits for it.
   const { gang: members } = own;
   const isWarm = candidates.every(({ models }) => models.every(({ loaded }) => loaded));
-  if (isWarm || members !== undefined) return await explainInSlices(ask, candidates, { members });
+  if (isWarm || members !== undefined) return await explainInSlices(ask, candidates, { members, windowMs }, price);
   const open = await leases.demand(DECISION_JOBS_MAX, 1);
   // With more open jobs than a decision looks at, this one has its turn all the same.
   const all = open.some(({ jobId }) => jobId === own.jobId) ? open : [...open.slice(1), own];
@@ -54,7 +69,8 @@ async function explainOpen(
   const demand = warmth.demands.find((one) => one.ask.jobId === own.jobId);
   const gained = demand?.ask.loadGainS;
   const warmAsk = gained === undefined ? ask : { ...ask, loadGainS: gained };
-  return await explainInSlices(warmAsk, warmth.candidates, { warmWait: demand && warmth.waitOf(demand) });
+  const warmWait = demand && warmth.waitOf(demand);
+  return await explainInSlices(warmAsk, warmth.candidates, { warmWait, windowMs }, price);
 }
 
 /**

@@ -76,6 +76,7 @@ export * from './validate-batch.ts';
 export * from './finalize-batch.ts';
 export * from './quote-job.ts';
 export * from './explain-job.ts';
+export { pricedJob, type Priced } from './max-cost.ts';
 export * from './explain-offer.ts';
 export * from './explain-turns.ts';
 export * from './create-key.ts';

@@ -19,6 +19,7 @@ import {
 } from '@freehold/protocol';
 import { inputLines } from './input-lines.ts';
 import { knownModel, postedFor } from './known-models.ts';
+import { pricedAs } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
 import { mayServe } from './may-serve.ts';
 import { memoryListed } from './model-facts.ts';
@@ -106,7 +107,7 @@ export async function quoteJob(
   ports: QuoteJobPorts,
   orgId: string,
   subject: QuoteSubject,
-  { terms, deadlineInMs, metadata }: BatchTerms,
+  { terms, deadlineInMs, metadata, completionWindow }: BatchTerms,
 ): Promise<Quote | null> {
   const offers = await ports.offers.offers();
   const find = (of: string): Promise<NamedModel | null> =>
@@ -138,7 +139,8 @@ export async function quoteJob(
     const endpoint = model.kind === 'chat' ? '/v1/chat/completions' : '/v1/embeddings';
     const plan = { model: model.name, tuned: named.tuned, rateCaps: cap.rateCaps };
     const job = { kind: 'batch', endpoint, region, verify: terms.verify, metadata, plan } as const;
-    await refuseImpossible(ports, offers, { ...job, windowMs: deadlineInMs });
+    const priced = pricedAs(model, work.worst, terms.maxCost);
+    await refuseImpossible(ports, offers, { ...job, windowMs: deadlineInMs, completionWindow, priced });
   }
   const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter: named.tuned !== null, needs };
   // Nobody's record is looked at: of a node that has run the model the quote may know no more than what it offers.

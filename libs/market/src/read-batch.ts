@@ -15,6 +15,7 @@ import {
 } from '@freehold/protocol';
 import { inputLines, type InputLine } from './input-lines.ts';
 import { knownModel, postedFor, type KnownModel } from './known-models.ts';
+import { pricedAs, type Priced } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
@@ -127,6 +128,12 @@ export class BatchReading {
       `metadata.max_cost ${formatMoney(maxCost ?? 0n)} does not cover the worst case of these ${rows} rows: ${formatMoney(cap.needed)} would do. Raise it, lower max_tokens, or send fewer rows.`,
       'metadata.max_cost',
     );
+  }
+
+  /** What its rows are priced by, where its lines have no fault. */
+  priced(): Priced {
+    if (this.named === null) throw new Error('a batch without a fault names a model');
+    return pricedAs(this.named.model, this.worst, parseMoney(this.#batch.metadata['max_cost'] ?? ''));
   }
 
   fault(code: string, message: string, param: string | null, line: number | null): void {

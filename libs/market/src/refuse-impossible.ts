@@ -1,9 +1,10 @@
-import { couldRun, idleNode, type Ask, type Candidate, type Explanation } from '@freehold/domain';
+import { couldRun, idleNode, NODES_WISH, WISHES, type Ask, type Candidate, type Explanation } from '@freehold/domain';
 import { gangOf, invalidRequest, waitsForNodes, type Catalogue, type Offer } from '@freehold/protocol';
-import { askOfJob } from './ask-of.ts';
+import { askOfJob, windowOf } from './ask-of.ts';
 import { candidateOf } from './candidate-of.ts';
 import { explainInSlices } from './explain-in-slices.ts';
 import { inSlices, NODES_AT_ONCE, pause } from './in-slices.ts';
+import type { Priced } from './max-cost.ts';
 import { memoryListed, type MemoryListed } from './model-facts.ts';
 import type { BatchFault, JobView, StartPlan } from './ports/job-store.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
@@ -20,29 +21,16 @@ export type PlannedJob = Pick<JobView, 'kind' | 'endpoint' | 'region' | 'verify'
   readonly plan: Pick<StartPlan, 'model' | 'tuned' | 'rateCaps'>;
   /** From its submission to its deadline. */
   readonly windowMs: number;
+  /** Of a batch. */
+  readonly completionWindow?: string;
+  /** What decides which rates it admits. Absent: nobody knows, and no other price is proposed. */
+  readonly priced?: Priced;
 };
 
 export const NO_NODE_FITS = 'no_node_fits';
 
 /** Smallest changes that a refusal names. */
 const CHANGES_TOLD_MAX = 3;
-
-/** What of `metadata`, or else of the request, a requester would change. */
-const PARAMS: Readonly<Record<string, string>> = {
-  model: 'model',
-  'model-memory': 'model',
-  capability: 'model',
-  'gpu-model': 'metadata.gpu_model',
-  'gpu-count': 'metadata.gpus',
-  'gpu-share': 'metadata.gpu_milli',
-  vram: 'metadata.vram_mib',
-  region: 'metadata.region',
-  isolation: 'metadata.isolation',
-  reputation: 'metadata.reputation_floor',
-  price: 'metadata.max_cost',
-  deadline: 'metadata.deadline',
-  nodes: 'metadata.nodes',
-};
 
 /**
  * Why a job would wait for its whole window in vain: no offer that stands could ever run a row of it, be its node idle, or fewer than
@@ -61,7 +49,7 @@ export async function whyImpossible(
     idleNode(candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer))),
   );
   const members = membersOf(job);
-  const idle = await explainInSlices(ask, candidates, { members });
+  const idle = await explainInSlices(ask, candidates, { members, windowMs: windowOf(job) }, async () => job.priced);
   return idle.fitting >= members ? null : faultOf(idle);
 }
 
@@ -136,6 +124,12 @@ function faultOf(never: Explanation): Omit<BatchFault, 'line'> {
       ...(rates.length === 0 ? [] : [`The cheapest offer that fits otherwise asks ${rates.join(', ')}.`]),
       `To wait for other nodes to come, set metadata.wait to "true".`,
     ].join(' '),
-    param: PARAMS[constraint ?? ''] ?? null,
+    param: paramOf(constraint),
   };
+}
+
+/** What of the request one would change about a constraint. Where it is what the work is, that is its model. */
+function paramOf(constraint = ''): string | null {
+  if (constraint === 'nodes') return NODES_WISH;
+  return WISHES[constraint]?.param ?? (constraint.startsWith('model') ? 'model' : null);
 }

@@ -70,7 +70,7 @@ export async function refuseUnaffordable(
     ports.accounts.balance(intended.orgId),
   ]);
   let wearsAdapter = false;
-  const seen = await lookInto(ports, intended, async (name) => {
+  const seen = await lookInto(ports.objects, intended, async (name) => {
     const named = await namedModel(ports.fineTunes, intended.orgId, name, (of) =>
       knownModel(of, ports.catalogue, offers),
     );
@@ -105,9 +105,9 @@ interface Seen {
 }
 
 /** The worst case of the rows at the file's start; null when anything about them is not as it should be. */
-async function lookInto(
-  { objects }: RefuseUnaffordablePorts,
-  { fileId, endpoint }: Intended,
+export async function lookInto(
+  objects: Pick<ObjectStore, 'size' | 'read'>,
+  { fileId, endpoint }: Pick<Intended, 'fileId' | 'endpoint'>,
   modelNamed: (name: string) => Promise<KnownModel | null>,
 ): Promise<Seen | null> {
   const size = await objects.size(fileObject(fileId));

@@ -64,7 +64,7 @@ async function start(
   if (!planned.ok) return failed(jobs, jobId, [{ ...planned.fault, line: null }]);
   const { plan } = planned;
   const windowMs = job.deadlineAtMs - job.createdAtMs;
-  const impossible = await whyImpossible(ports, offers, { ...job, plan, windowMs });
+  const impossible = await whyImpossible(ports, offers, { ...job, plan, windowMs, priced: reading.priced() });
   if (impossible !== null) return failed(jobs, jobId, [{ ...impossible, line: null }]);
   const started = await jobs.start(jobId, plan);
   if (started.started) return 'started';

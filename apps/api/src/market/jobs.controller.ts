@@ -6,6 +6,9 @@ import {
   JobStore,
   LeaseStore,
   memoryListed,
+  ObjectStore,
+  OfferBook,
+  pricedJob,
   ProviderLink,
   Standstills,
   type MemoryListed,
@@ -29,6 +32,9 @@ export class JobsController {
   readonly #link: ProviderLink;
   readonly #standstills: Standstills;
   readonly #turns: ExplainTurns;
+  readonly #objects: ObjectStore;
+  readonly #offers: OfferBook;
+  readonly #settings: ApiSettings;
   readonly #listed: MemoryListed;
 
   constructor(
@@ -37,6 +43,8 @@ export class JobsController {
     link: ProviderLink,
     standstills: Standstills,
     turns: ExplainTurns,
+    objects: ObjectStore,
+    offers: OfferBook,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
     this.#jobs = jobs;
@@ -44,6 +52,9 @@ export class JobsController {
     this.#link = link;
     this.#standstills = standstills;
     this.#turns = turns;
+    this.#objects = objects;
+    this.#offers = offers;
+    this.#settings = settings;
     this.#listed = memoryListed(settings.catalogue);
   }
 
@@ -95,9 +106,12 @@ export class JobsController {
   @Get(':id/explain')
   async explain(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
     const job = await this.#found(caller, id);
+    const { catalogue } = this.#settings;
+    const pricing = { objects: this.#objects, offers: this.#offers, catalogue };
     const ports = {
       ...{ leases: this.#leases, link: this.#link, standstills: this.#standstills },
       listed: this.#listed,
+      priceOf: (of: JobView) => pricedJob(pricing, of),
     };
     const explanation = await this.#turns.take(() => explainJob(ports, job, job.deadlineAtMs - Date.now()));
     return {

@@ -323,14 +323,14 @@ describe('minimalRelaxations of a gang', () => {
     expect(why).toMatchObject({ fitting: 2, members: 3 });
     expect(why.summary).toContain('waits for 3 nodes at once, and 2 of 4 fit: 1 left out');
     expect(why.relaxations.map(({ constraints, changes }) => [constraints, changes[0]])).toEqual([
-      [['region'], 'ask only for one that stands in region eu or us'],
-      [['nodes'], 'ask for 2 nodes at once'],
+      [['region'], 'ask with metadata.region "eu,us"'],
+      [['nodes'], 'ask with metadata.nodes "2"'],
       [['alone'], 'wait until a node is one that has nothing else under way'],
     ]);
     expect(explainNever(ask({ regions: ['eu'] }), fleet, 3)).toBeNull();
     expect(explainNever(ask({ regions: ['eu'] }), fleet, 4)?.relaxations.map((one) => one.changes)).toEqual([
-      ['ask only for one that stands in region eu or us'],
-      ['ask for 3 nodes at once'],
+      ['ask with metadata.region "eu,us"'],
+      ['ask with metadata.nodes "3"'],
     ]);
   });
 });
@@ -359,25 +359,33 @@ describe('explainPlacement', () => {
   });
 
   it('names the smallest change first, with the value that would do, and the cheapest offer that would fit', () => {
-    const explanation = explainPlacement(ask({ regions: ['eu'] }), [
+    const fleet = [
       node('far', { region: 'us' }),
       node('dear', {}, 400n),
       node('dearest', {}, 900n),
       node('far-and-dear', { region: 'us' }, 300n),
       node('resting', { draining: true }, 120n),
-    ]);
+    ];
+    const explanation = explainPlacement(ask({ regions: ['eu'] }), fleet, {
+      maxCostFor: (_less, { embeddingToken = 0n }) =>
+        embeddingToken > 100n ? `0.${String(embeddingToken)}` : undefined,
+    });
     expect(
       explanation.relaxations.map(({ constraints, nodes, inYourHands }) => [constraints, nodes, inYourHands]),
     ).toEqual([
       [['price'], 2, true],
       [['region'], 1, true],
     ]);
-    expect(explanation.relaxations[0]?.changes).toEqual([
-      'ask only for one that asks no more than 400 per million of embeddingToken',
+    expect(explanation.relaxations.map(({ changes, set }) => [changes, set])).toEqual([
+      [['ask with metadata.max_cost "0.400"'], { 'metadata.max_cost': '0.400' }],
+      [['ask with metadata.region "eu,us"'], { 'metadata.region': 'eu,us' }],
     ]);
-    expect(explanation.relaxations[1]?.changes).toEqual(['ask only for one that stands in region eu or us']);
     expect(explanation.cheapestOffer).toEqual({ rates: { embeddingToken: '120' }, withinCap: false });
     expect(explanation.summary).toContain('What would place it');
+    // Who does not know what the job counts proposes no price, and what the others ask is still said.
+    const unpriced = explainPlacement(ask({ regions: ['eu'] }), fleet);
+    expect(unpriced.relaxations.map(({ constraints }) => constraints)).toEqual([['region']]);
+    expect(unpriced.priceThatWouldDo).toEqual({ embeddingToken: '400' });
   });
 
   it('offers no relaxation where nobody serves the model, and none where a node fits', () => {

@@ -2,7 +2,8 @@ import { UNIT_KINDS, unitsToJson, type Rates, type UnitKind } from '../units/uni
 import { inClass, type Ask, type Candidate } from './ask.ts';
 import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
 import { memberAsk } from './gangs.ts';
-import { askingLess, changesOf, relaxationsAmong } from './relax.ts';
+import { proposalOf, type Bounds } from './proposal.ts';
+import { askingLess, relaxationsAmong } from './relax.ts';
 import { byPrice, maskOf, standingTo, WAITING, type NodeStanding, type Way } from './standing.ts';
 import type { WarmWait } from './warmth.ts';
 
@@ -32,6 +33,8 @@ export interface Explanation {
   readonly relaxations: readonly {
     readonly constraints: readonly string[];
     readonly changes: readonly string[];
+    /** What to change in the request, by parameter; null: leave it out. Taken together they are acceptable, and place it. */
+    readonly set: Readonly<Record<string, string | null>>;
     readonly nodes: number;
     /** False where only time helps. */
     readonly inYourHands: boolean;
@@ -43,7 +46,7 @@ export interface Explanation {
   readonly summary: string;
 }
 
-export interface Circumstances {
+export interface Circumstances extends Bounds {
   /** What its rows wait for while nodes that would have to load the model are left alone. */
   readonly warmWait?: WarmWait | undefined;
   /** It begins on so many nodes at once; absent: on any. */
@@ -68,7 +71,7 @@ export function askExplained(of: Ask, { members = 1 }: Circumstances): Ask {
 export function explainStandings(
   ask: Ask,
   standings: readonly NodeStanding[],
-  { warmWait, members = 1 }: Circumstances = {},
+  { warmWait, members = 1, ...bounds }: Circumstances = {},
 ): Explanation {
   const counts = new Map<string, Eliminated>();
   let fitting = 0;
@@ -84,7 +87,7 @@ export function explainStandings(
     const end = endsInMs === null ? {} : { endsInS: Math.ceil(endsInMs / 1_000) };
     return [{ constraint: constraint.name, requirement, nodes: nodes.length, ...end }];
   });
-  const relaxations = relaxationsOf(ask, standings, members);
+  const relaxations = relaxationsOf(ask, standings, members, bounds);
   const isWarmWait = warmWait !== undefined && fitting === 0 && counts.has('warm-wait');
   return {
     nodes: standings.length,
@@ -99,22 +102,27 @@ export function explainStandings(
   };
 }
 
-function relaxationsOf(ask: Ask, standings: readonly NodeStanding[], members: number): Explanation['relaxations'] {
-  return relaxationsAmong(standings, members).map((one) => {
-    const { constraints, ways } = one;
-    const less = cheapestOf(ways, one.members).reduce((asked, { node }) => askingLess(asked, node), ask);
-    const isFewer = one.members < members;
+function relaxationsOf(
+  ask: Ask,
+  standings: readonly NodeStanding[],
+  most: number,
+  bounds: Bounds,
+): Explanation['relaxations'] {
+  return relaxationsAmong(standings, most).flatMap(({ constraints, ways, members }) => {
+    const nodes = cheapestOf(ways, members).map(({ node }) => node);
+    const less = nodes.reduce(askingLess, ask);
+    const rates = nodes.map((node) => ratesFor(less, node)).reduce(highestOf);
+    const isFewer = members < most;
+    const relaxed = { constraints, less, rates, members: isFewer ? members : undefined };
+    const proposal = proposalOf(ask, relaxed, bounds);
+    if (proposal === null) return [];
     return {
+      ...proposal,
       constraints: [...(isFewer ? [NODES] : []), ...constraints.map(({ name }) => name)],
-      changes: [...(isFewer ? [fewerNodes(one.members)] : []), ...changesOf(ask, less, constraints)],
       nodes: ways.length,
       inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
     };
   });
-}
-
-function fewerNodes(members: number): string {
-  return members === 1 ? 'ask for one node at a time' : `ask for ${members} nodes at once`;
 }
 
 interface Eliminated {

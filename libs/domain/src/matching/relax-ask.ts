@@ -1,8 +1,9 @@
 import { UNIT_KINDS, type Rates } from '../units/units.ts';
 import type { Ask, Candidate, CandidateGpu } from './ask.ts';
 import { capabilitiesFor, CONSTRAINTS, ratesFor, secondsFor } from './constraints.ts';
+import { askableDeadlineMs, askableNames, askableReputation, isGpuModel, isRegion } from './wishes.ts';
 
-/** The ask with just so much less in it that `node` meets what the requester can change. What only time lifts stays. */
+/** The ask with just so much less in it that `node` meets what the requester can change, by what a request can say. What only time lifts stays. */
 export function askingLess(ask: Ask, node: Candidate): Ask {
   const capabilities = capabilitiesFor(ask, node);
   const lacks = (name: string): boolean => CONSTRAINTS.some((one) => one.name === name && !one.holds(ask, node));
@@ -11,17 +12,22 @@ export function askingLess(ask: Ask, node: Candidate): Ask {
     vramMib: leastOf(ask.vramMib, node, (gpu) => gpu.vramMib),
     capabilities: ask.capabilities.filter((capability) => capabilities.includes(capability)),
     gpuModels: lacks('gpu-model')
-      ? widened(
-          ask.gpuModels,
-          node.gpus.map((gpu) => gpu.model),
+      ? askableNames(
+          widened(
+            ask.gpuModels,
+            node.gpus.map((gpu) => gpu.model),
+          ),
+          isGpuModel,
         )
       : ask.gpuModels,
-    regions: lacks('region') ? widened(ask.regions, [node.region]) : ask.regions,
+    regions: lacks('region') ? askableNames(widened(ask.regions, [node.region]), isRegion) : ask.regions,
     pools: lacks('pool') ? widened(ask.pools, node.pools) : ask.pools,
     isolation: lacks('isolation') ? node.isolation : ask.isolation,
-    reputationFloor: Math.min(ask.reputationFloor, node.reputation),
+    reputationFloor: lacks('reputation') ? askableReputation(node.reputation) : ask.reputationFloor,
     rateCaps: lacks('price') ? raised(ask.rateCaps, ratesFor(ask, node)) : ask.rateCaps,
-    deadlineInMs: Math.max(ask.deadlineInMs, Math.ceil(secondsFor(ask, node, 1) * 1_000)),
+    deadlineInMs: lacks('deadline')
+      ? Math.max(ask.deadlineInMs, askableDeadlineMs(secondsFor(ask, node, 1)) ?? 0)
+      : ask.deadlineInMs,
   };
 }
 

@@ -140,21 +140,3 @@ function bitsOf(mask: number): number {
   for (let left = mask; left !== 0; left &= left - 1) bits += 1;
   return bits;
 }
-
-/** What a person would change, in words, for each constraint of a relaxation. */
-export function changesOf(ask: Ask, less: Ask, constraints: readonly Constraint[]): readonly string[] {
-  return constraints.map(({ name, says, lifted }) =>
-    lifted === 'by-waiting'
-      ? `wait until a node is one that ${says(ask)}`
-      : `ask only for one that ${saysLess(name, says, less)}`,
-  );
-}
-
-function saysLess(name: string, says: Constraint['says'], less: Ask): string {
-  if (name === 'price') {
-    const caps = Object.entries(less.rateCaps).filter(([, cap]) => cap > 0n);
-    return `asks no more than ${caps.map(([kind, cap]) => `${cap} per million of ${kind}`).join(', ') || 'nothing'}`;
-  }
-  if (name === 'deadline') return `is ready for a row within ${Math.ceil(less.deadlineInMs / 1_000)} s`;
-  return says(less);
-}

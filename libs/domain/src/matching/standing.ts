@@ -1,9 +1,10 @@
 import { microCost } from '../units/units.ts';
 import type { Ask, Candidate } from './ask.ts';
-import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
+import { CONSTRAINTS, obstacle, ratesFor, secondsFor, type Constraint } from './constraints.ts';
 import { askingFewerGpus } from './relax-ask.ts';
 import { alternatives } from './served-model.ts';
 import { unitOf } from './typical-unit.ts';
+import { askableDeadlineMs } from './wishes.ts';
 
 /** A node with the one of its models that is meant, and what keeps it from an ask, as bits in the order of the constraints. */
 export interface Way {
@@ -29,6 +30,7 @@ export interface NodeStanding {
 const ROOM = maskOf(({ name }) => name === 'room');
 const BY_GPUS = maskOf(({ name }) => name === 'gpu-count' || name === 'gpu-share');
 const [OF_ROOM] = CONSTRAINTS.filter(({ name }) => name === 'room');
+const DEADLINE = maskOf(({ name }) => name === 'deadline');
 const NEVER = maskOf(({ lifted }) => lifted === null);
 /** Bits of what keeps no node away that meets everything else, in time. */
 export const WAITING = maskOf(({ lifted }) => lifted === 'by-waiting');
@@ -62,6 +64,7 @@ function failingOf(ask: Ask, node: Candidate): number {
 
 function liftedOf(ask: Ask, node: Candidate, failing: number): number | null {
   if ((failing & NEVER) !== 0) return null;
+  if ((failing & DEADLINE) !== 0 && askableDeadlineMs(secondsFor(ask, node, 1)) === null) return null;
   const isBeside = (failing & ROOM) !== 0 && (failing & BY_GPUS) !== 0;
   return isBeside && OF_ROOM?.holds(askingFewerGpus(ask, node), node) === true ? failing & ~ROOM : failing;
 }

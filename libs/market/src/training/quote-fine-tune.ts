@@ -8,7 +8,7 @@ import {
   segmentsOf,
   type FineTuningRequest,
 } from '@freehold/protocol';
-import { knownTrainer } from '../known-models.ts';
+import { pricedAsTraining } from '../max-cost.ts';
 import { whereaboutsOf } from '../may-hold.ts';
 import { fileObject, type FileStore } from '../ports/file-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
@@ -77,7 +77,9 @@ export async function quoteFineTune(
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const { decided, counted } = await countedPlan(ports, request, base, signal);
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
-  const { posted, ceiling } = knownTrainer(base.model, ports.catalogue, offers);
+  const priced = pricedAsTraining(base.model, { catalogue: ports.catalogue, offers }, usage, request.terms.maxCost);
+  const { ceiling } = priced;
+  const posted = priced.posted(request.terms.region, request.terms.needs);
   const cap = capFor(usage, request.terms.maxCost, posted, ceiling);
   if (!cap.ok) throw noCap(cap, base.model, request);
   const { metadata, terms, deadlineInMs: windowMs } = request;
@@ -89,7 +91,7 @@ export async function quoteFineTune(
     verify: terms.verify,
     metadata,
   } as const;
-  await refuseImpossible(ports, offers, { ...job, plan: work, windowMs });
+  await refuseImpossible(ports, offers, { ...job, plan: work, windowMs, priced });
   const lists = posted.length > 0 ? posted : ceiling === null ? [] : [ceiling];
   const byCost = [...lists].sort((a, b) => (holdFor(usage, a) < holdFor(usage, b) ? -1 : 1));
   const [lowest, highest] = [byCost[0], byCost.at(-1)];

@@ -7,7 +7,7 @@ import {
   parseMoney,
   type Catalogue,
 } from '@freehold/protocol';
-import { knownTrainer, trainersOf } from '../known-models.ts';
+import { pricedAsTraining } from '../max-cost.ts';
 import { whereaboutsOf } from '../may-hold.ts';
 import { blobName } from '../object-desk.ts';
 import type { Blobs } from '../ports/blobs.ts';
@@ -19,7 +19,6 @@ import type { OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
 import { whyImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
-import { offersMeeting } from '../unmet-need.ts';
 import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
 import { planFor, plannedTokens, type DecidedPlan } from './plan-for.ts';
 import { readExamples } from './read-examples.ts';
@@ -145,10 +144,10 @@ async function start(
 ): Promise<'started' | 'failed' | 'not-validating'> {
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
   const offers = await ports.offers.offers();
-  const meeting = offersMeeting(trainersOf(tune.asked.base, offers), tune.job.region, nodeNeedsOf(tune.job.metadata));
-  const trainer = knownTrainer(tune.asked.base, ports.catalogue, meeting);
   const maxCost = parseMoney(tune.job.metadata['max_cost'] ?? '');
-  const cap = capFor(usage, maxCost, trainer.posted, trainer.ceiling);
+  const priced = pricedAsTraining(tune.asked.base, { catalogue: ports.catalogue, offers }, usage, maxCost);
+  const posted = priced.posted(tune.job.region, nodeNeedsOf(tune.job.metadata));
+  const cap = capFor(usage, maxCost, posted, priced.ceiling);
   const failWith = (code: string, message: string, param: string | null): Promise<'failed' | 'not-validating'> =>
     fail(ports, tune, [{ code, message, param, line: null }]);
   const { verify: level } = tune.job;
@@ -178,7 +177,7 @@ async function start(
     promptBlocks: [],
   };
   const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
-  const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs });
+  const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs, priced });
   if (impossible !== null) return failWith(impossible.code, impossible.message, impossible.param);
   const started = await ports.jobs.start(tune.job.id, plan);
   if (started.started) {

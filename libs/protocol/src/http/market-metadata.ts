@@ -1,5 +1,5 @@
 import type { NodeNeeds, VerifyLevel } from '@freehold/domain';
-import { PRIORITY_MAX, VERIFY_LEVELS } from '@freehold/domain';
+import { isRegion, LIST_MAX, PRIORITY_MAX, VERIFY_LEVELS, WINDOW_MINUTES_MAX } from '@freehold/domain';
 import { z } from 'zod';
 import { parseMoney } from './money.ts';
 import { parseNodeNeeds } from './node-needs.ts';
@@ -35,11 +35,6 @@ export interface MarketTerms {
 
 const DURATION_PATTERN = /^([1-9][0-9]{0,4})(m|h)$/;
 const MINUTE_MS = 60_000;
-/** A week: longer windows hold money for longer than anyone wants. */
-export const WINDOW_MINUTES_MAX = 7 * 24 * 60;
-/** As a node's `--region` may be. */
-const REGION_PATTERN = /^[\w.-]{1,32}$/;
-const REGIONS_MAX = 16;
 
 /** The regions that `metadata.region` names; none: all. */
 export function regionsOf(region: string | null): readonly string[] {
@@ -88,10 +83,10 @@ export function parseMarketTerms(
     );
   }
   const regions = region === undefined ? [] : regionsOf(region);
-  if (regions.length > REGIONS_MAX || !regions.every((name) => REGION_PATTERN.test(name))) {
+  if (regions.length > LIST_MAX || !regions.every(isRegion)) {
     return refused(
       'invalid_value',
-      `metadata.region '${(region ?? '').slice(0, 40)}': expected up to ${REGIONS_MAX} names of letters, digits, dots and dashes with commas between, such as "eu-west" or "eu-west,eu-north".`,
+      `metadata.region '${(region ?? '').slice(0, 40)}': expected up to ${LIST_MAX} names of letters, digits, dots and dashes with commas between, such as "eu-west" or "eu-west,eu-north".`,
       'metadata.region',
     );
   }

@@ -1,4 +1,4 @@
-import { ANY_NODE, ISOLATIONS, type NodeNeeds } from '@freehold/domain';
+import { ANY_NODE, isGpuModel, ISOLATIONS, LIST_MAX, type NodeNeeds } from '@freehold/domain';
 import { refused, type Parsed } from './problem.ts';
 
 /** The keys of `metadata` that ask something of the node itself. */
@@ -7,8 +7,6 @@ type NodeNeed = (typeof NODE_NEEDS)[number];
 type Pairs = Readonly<Record<string, string>>;
 
 /** As offers bound them. */
-const GPU_MODEL_CHARS_MAX = 64;
-const GPU_MODELS_MAX = 16;
 const GPUS_MAX = 64;
 const GPU_MILLI_MAX = 1_000;
 /** 16 TiB: no GPU has as much, and every whole number up to it is exact. */
@@ -25,11 +23,10 @@ const READ: Readonly<
   Record<NodeNeed, { readonly expected: string; readonly read: (text: string) => Partial<NodeNeeds> | null }>
 > = {
   gpu_model: {
-    expected: `up to ${GPU_MODELS_MAX} names with commas between, as offers list them (GET /market/v1/offers)`,
+    expected: `up to ${LIST_MAX} names with commas between, as offers list them (GET /market/v1/offers)`,
     read: (text) => {
       const names = text.split(',').map((name) => name.trim());
-      const fit = names.every((name) => name !== '' && name.length <= GPU_MODEL_CHARS_MAX);
-      return fit && names.length <= GPU_MODELS_MAX ? { gpuModels: [...new Set(names)] } : null;
+      return names.every(isGpuModel) && names.length <= LIST_MAX ? { gpuModels: [...new Set(names)] } : null;
     },
   },
   gpus: {

@@ -1,0 +1,74 @@
+import { describe, expect, it } from '@jest/globals';
+import { ANY_NODE, type Ask } from '@freehold/domain';
+import type { Offer } from '@freehold/protocol';
+import { maxCostFor, pricedAsTraining, pricedJob, type Priced } from './max-cost.ts';
+import type { JobView } from './ports/job-store.ts';
+
+const CATALOGUE = { v: 1 as const, models: [] };
+const LINE = JSON.stringify({
+  custom_id: 'a',
+  method: 'POST',
+  url: '/v1/chat/completions',
+  body: { model: 'm', messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 },
+});
+const anywhere = { regions: [], ...ANY_NODE } as unknown as Ask; // what of an ask a price depends on
+
+function offer(node: string, region: string, name: string, rates: Readonly<Record<string, string>>): Offer {
+  const kind = name === 'm' ? 'chat' : 'fine-tune';
+  const model = { name, kind, digest: 'd', contextTokens: 64, rates, caps: {} };
+  const facts = { region, gpus: [], isolation: 'none', pools: [] };
+  return { node, payout: node, ...facts, engines: [{ class: 'c', models: [model] }] } as unknown as Offer; // likewise
+}
+
+describe('what a job would have to be allowed to cost', () => {
+  const offers = [
+    offer('cheap', 'eu', 'm', { inputToken: '1000000', outputToken: '1000000' }),
+    offer('dear', 'us', 'm', { inputToken: '3000000', outputToken: '90000000' }),
+  ];
+  const job = {
+    ...{ kind: 'batch', endpoint: '/v1/chat/completions', model: 'm', inputFileId: 'file-1' },
+    metadata: { max_cost: '0.0002' },
+  } as unknown as JobView; // what is priced
+  const priced = (file: string): Promise<Priced | undefined> => {
+    const bytes = Buffer.from(file);
+    const read = async function* (): AsyncGenerator<Uint8Array> {
+      yield bytes;
+    };
+    const objects = { size: () => Promise.resolve(bytes.length), read };
+    return pricedJob({ objects, offers: { offers: () => Promise.resolve(offers) }, catalogue: CATALOGUE }, job);
+  };
+
+  it('is named for a batch by its file, to the last unit: with one less it is not admitted', async () => {
+    const known = await priced(LINE);
+    if (known === undefined) throw new Error('not priced');
+    const rates = { inputToken: 3_000_000n, outputToken: 90_000_000n };
+    const cost = maxCostFor(known)(anywhere, rates) ?? '';
+    const units = BigInt(Math.round(Number(cost) * 1e6));
+    expect(maxCostFor({ ...known, maxCost: units })(anywhere, rates)).toBeUndefined();
+    expect(maxCostFor({ ...known, maxCost: units - 1n })(anywhere, rates)).toBe(cost);
+    // Where all are as dear, it is what is usual there.
+    expect(maxCostFor({ ...known, maxCost: null })({ ...anywhere, regions: ['us'] }, rates)).toBeUndefined();
+    expect(maxCostFor({ ...known, ceiling: { inputToken: 1n, outputToken: 1n } })(anywhere, rates)).toBeNull();
+  });
+
+  it('is not known of a file that is gone, broken, or not read in a moment', async () => {
+    expect(await priced('')).toBeUndefined();
+    expect(await priced('{')).toBeUndefined();
+    expect(await priced(`${LINE}\n`.repeat(20_000))).toBeUndefined();
+  });
+
+  it('is, of training, by the prices of those who may do it', () => {
+    const trainers = [
+      offer('a', 'eu', 'trainer/base', { trainingToken: '10' }),
+      offer('b', 'us', 'trainer/base', { trainingToken: '700' }),
+    ];
+    const { posted } = pricedAsTraining(
+      'base',
+      { catalogue: CATALOGUE, offers: trainers },
+      { trainingToken: 1n },
+      null,
+    );
+    expect(posted('eu', ANY_NODE)).toEqual([{ trainingToken: 10n }]);
+    expect(posted(null, ANY_NODE)).toHaveLength(2);
+  });
+});
