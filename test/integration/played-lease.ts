@@ -218,28 +218,16 @@ export function panel(...members: readonly Auditor[]): Auditors {
   };
 }
 
-/** A leased task with its input file, and the ports to run and verify it. */
-export async function playedLease(
-  where: { readonly world: MarketWorld; readonly objects: DiskObjectStore },
-  play: Play,
-  auditors: Auditors,
-  terms: Parameters<MarketWorld['batch']>[1] = { cap: 1_000n },
-  payTo?: string,
-) {
-  const key = createSigner(`0x${randomBytes(32).toString('hex')}`, DOMAIN);
-  const { world, objects } = where;
+/** A job's input file, with a line for each row. */
+export async function writeInputs(
+  { world, objects }: Pick<Stage, 'world' | 'objects'>,
+  jobId: string,
+  rows: number,
+): Promise<void> {
   const { database } = world;
-  const delegate = createSigner(`0x${randomBytes(32).toString('hex')}`, DOMAIN);
-  const nodeId = `peer${randomBytes(6).toString('hex')}`;
-  const offer = world.offer(nodeId, 1);
-  await world.store.rememberNode({
-    ...offer,
-    offer: { ...offer.offer, address: key.address, payout: payTo ?? key.address },
-  });
-  const jobId = await world.batch(ROWS, terms);
   const fileId = `file-${randomBytes(8).toString('hex')}`;
   const lines = Array.from(
-    { length: ROWS },
+    { length: rows },
     (_, i) =>
       `${JSON.stringify({ custom_id: `row-${i}`, method: 'POST', url: '/v1/embeddings', body: { model: 'm', input: `text ${i}` } })}\n`,
   );
@@ -266,6 +254,27 @@ export async function playedLease(
     ]);
     offset += line.length;
   }
+}
+
+/** A leased task with its input file, and the ports to run and verify it. */
+export async function playedLease(
+  where: { readonly world: MarketWorld; readonly objects: DiskObjectStore },
+  play: Play,
+  auditors: Auditors,
+  terms: Parameters<MarketWorld['batch']>[1] = { cap: 1_000n },
+  payTo?: string,
+) {
+  const key = createSigner(`0x${randomBytes(32).toString('hex')}`, DOMAIN);
+  const { world, objects } = where;
+  const delegate = createSigner(`0x${randomBytes(32).toString('hex')}`, DOMAIN);
+  const nodeId = `peer${randomBytes(6).toString('hex')}`;
+  const offer = world.offer(nodeId, 1);
+  await world.store.rememberNode({
+    ...offer,
+    offer: { ...offer.offer, address: key.address, payout: payTo ?? key.address },
+  });
+  const jobId = await world.batch(ROWS, terms);
+  await writeInputs(where, jobId, ROWS);
   const [lease] = await world.store.grant([world.wish(jobId, nodeId, 0, ROWS)], 15_000);
   if (lease === undefined) throw new Error('not granted');
   const link = new PlayedLink(key, play);

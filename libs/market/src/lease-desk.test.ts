@@ -12,8 +12,9 @@ function deskOfTwo(
   owns = true,
   waiting: readonly OpenDemand[] = [],
   leasesRunningMax?: number,
-): { desk: LeaseDesk; given: string[]; run: string[]; looks: () => number } {
+): { desk: LeaseDesk; given: string[]; told: string[]; run: string[]; looks: () => number } {
   const given: string[] = [];
+  const told: string[] = [];
   const run: string[] = [];
   let looks = 0;
   const leases = {
@@ -31,12 +32,17 @@ function deskOfTwo(
     view: async (ref: LeaseRef) => {
       if (run.includes(ref.task)) return new Promise(() => undefined);
       run.push(ref.task);
-      return { ...ref, nodeId: 'n', committed: false, road: 'batch' };
+      return { ...ref, nodeId: 'n', committed: false, road: 'batch', asked: ref.task === KEPT.task };
     },
   };
   const ports = {
     leases,
-    link: { nodes: () => [], changes: () => ({ mark: 0, nodes: null }) },
+    link: {
+      nodes: () => [],
+      changes: () => ({ mark: 0, nodes: null }),
+      tell: (_node: string, said: { type: string; lease: LeaseRef }) =>
+        told.push(`${said.type} ${said.lease.task}`) > 0,
+    },
     entropy: { bytes: (length: number) => new Uint8Array(length) },
     clock: { nowMs: () => 0 },
     report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
@@ -45,7 +51,7 @@ function deskOfTwo(
   };
   const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts); // all that these leases reach
   desk.hold(owns ? [{ no: 0, epoch: 1 }] : [], 1);
-  return { desk, given, run, looks: () => looks };
+  return { desk, given, told, run, looks: () => looks };
 }
 
 /** A job with a row that waits. */
@@ -76,6 +82,15 @@ describe('a hello at a scheduler', () => {
     while (desk.running < 2) await new Promise(setImmediate);
     await desk.hello(HELLO, []);
     expect(given).toEqual([]);
+  });
+});
+
+describe('a lease that was asked for', () => {
+  it('is asked for again when its node comes back, to whichever scheduler: the word may have been lost', async () => {
+    const { desk, told } = deskOfTwo();
+    await desk.hello(HELLO, [KEPT, OTHER]);
+    while (desk.running < 2) await new Promise(setImmediate);
+    expect(told).toEqual(['yield kept']);
   });
 });
 

@@ -6,6 +6,7 @@ import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
 import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
+import { STRAGGLED } from './stragglers.ts';
 import type { HeldShard } from './ports/shards.ts';
 import type { Standstill } from './ports/standstills.ts';
 import type { MemoryListed } from './model-facts.ts';
@@ -152,7 +153,10 @@ export class LeaseDesk implements LinkEvents {
     try {
       for (const ref of resumed) {
         const view = await this.#leases.view(ref);
-        if (view !== null && !view.committed && view.road === 'batch' && this.#placement.owns(nodeId)) this.#run(view);
+        if (view === null || view.committed || view.road !== 'batch' || !this.#placement.owns(nodeId)) continue;
+        this.#run(view);
+        // Who was away when it was asked never heard it: by a lost line, or because the scheduler that asked is gone.
+        if (view.asked) this.#askToYield(view, STRAGGLED);
       }
       await this.#ports.resendVouchers(nodeId);
       this.wake();

@@ -302,6 +302,7 @@ class World {
         },
         nodeRecords: (ids) => Promise.resolve(new Map(ids.map((id) => [id, this.#record(id)]))),
         grant: (wishes) => this.#grant(wishes),
+        yieldWithin: () => Promise.resolve({ moved: true }),
       },
       link: { nodes: () => [...this.#nodes], changes: () => ({ mark: 0, nodes: null }) },
       entropy: { bytes: (length) => new Uint8Array(length).fill((this.#drawn += 1)) },

@@ -38,7 +38,7 @@ const SEED_BYTES = 4;
 const RACES_LOST_MAX = 3;
 
 export interface PlaceTasksPorts extends MarketFacts {
-  readonly leases: Pick<LeaseStore, 'demandOf' | 'demandPage' | 'grant' | 'nodeRecords' | 'moved'>;
+  readonly leases: Pick<LeaseStore, 'demandOf' | 'demandPage' | 'grant' | 'nodeRecords' | 'moved' | 'yieldWithin'>;
   readonly link: Pick<ProviderLink, 'nodes' | 'changes'>;
   readonly entropy: Entropy;
   readonly clock: MonotonicClock;
@@ -202,7 +202,7 @@ export class TaskPlacement {
     this.#tookIn(filed);
     if (!needsNodes()) return;
     if (!isBeside) await this.#fleet.refresh(this.owns);
-    this.#stragglers.relieve(
+    await this.#stragglers.relieve(
       (jobId) => this.#demand.isOpen(jobId),
       () => this.#unkept(),
     );

@@ -22,7 +22,7 @@ export interface Reaped {
 
 /**
  * One tick of the lease clock: extend in one UPDATE what nodes say they hold, tell them what is not theirs any more, take
- * back what died of silence or got no further, end what is past its deadline. Time is the database's alone.
+ * back what died of silence, got no further or was kept against a request, end what is past its deadline. Time is the database's alone.
  */
 export async function reapLeases(ports: ReapPorts): Promise<Reaped> {
   const held = ports.held();
@@ -40,19 +40,25 @@ export async function reapLeases(ports: ReapPorts): Promise<Reaped> {
   return { extended: alive.length, lost, jobsEnded, poisoned };
 }
 
-/** Who is silent hears nothing; who is there and stalled is told why. */
-async function takeBack(ports: ReapPorts, { nodeId, stalled, ...lease }: DeadLease, stallMs: number): Promise<boolean> {
-  const why = stalled
-    ? `stalled: the node was there and delivered no row for ${Math.round(stallMs / 1_000)} s`
-    : 'the node was silent for longer than the lease';
-  const given = await ports.leases.giveBack(lease, 'lose', why);
-  if (given.moved && stalled) ports.drop(nodeId, lease, why);
+/** Who is silent hears nothing; who is there, and stalled or kept what it was asked for, is told why. */
+async function takeBack(ports: ReapPorts, dead: DeadLease, stallMs: number): Promise<boolean> {
+  const { nodeId, task, epoch } = dead;
+  const lease = { task, epoch };
+  const given = await ports.leases.giveBack(lease, 'lose', reasonOf(dead, stallMs));
+  if (given.moved && (dead.kept || dead.stalled)) ports.drop(nodeId, lease, reasonOf(dead, stallMs));
   return given.moved;
 }
 
+function reasonOf({ kept, stalled }: DeadLease, stallMs: number): string {
+  if (kept)
+    return 'kept: the node was asked to hand back its last rows, and in its time did neither that nor finish them';
+  if (stalled) return `stalled: the node was there and delivered no row for ${Math.round(stallMs / 1_000)} s`;
+  return 'the node was silent for longer than the lease';
+}
+
 /**
- * A committed lease waits for its verdict and needs no extension; one that runs and was not extended is stalled, and has what
- * is left of its clock for a checkpoint. Anything else that could not be extended is stale.
+ * A committed lease waits for its verdict and needs no extension; one that runs and was not extended is stalled, or was to be
+ * handed back, and has what is left of its clock. Anything else that could not be extended is stale.
  */
 async function dropIfStale(ports: ReapPorts, nodeId: string, lease: LeaseRef): Promise<void> {
   const view = await ports.leases.view(lease);

@@ -1,5 +1,12 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { LEASES_AHEAD, STRAGGLER_MS, STRAGGLER_TIMES, type Candidate, type Demand } from '@freehold/domain';
+import {
+  LEASES_AHEAD,
+  STRAGGLER_MS,
+  STRAGGLER_TIMES,
+  YIELD_FLOOR_MS,
+  type Candidate,
+  type Demand,
+} from '@freehold/domain';
 import { demand, HOUR_MS, lease, MODEL, node, ROWS } from './running-leases.fixture.ts';
 import { STRAGGLED, Stragglers } from './stragglers.ts';
 
@@ -11,15 +18,19 @@ const ending = (jobId: string, over: Partial<Demand> = {}): Demand => demand(job
 
 describe('a lease of a job’s last rows', () => {
   let asked: string[];
+  /** Until when each of these is extended, from when it was asked for. */
+  let ends: [string, number][];
+  /** Of what is to be written about them. */
+  let write: () => Promise<void>;
   let stragglers: Stragglers;
   let nowMs: number;
   let free: Candidate[];
   let open: string[];
 
   /** After so long from the beginning. */
-  const lookAt = (ms: number): readonly string[] => {
+  const lookAt = async (ms: number): Promise<readonly string[]> => {
     nowMs = ms;
-    stragglers.relieve(
+    await stragglers.relieve(
       (jobId) => open.includes(jobId),
       () => free,
     );
@@ -37,67 +48,95 @@ describe('a lease of a job’s last rows', () => {
 
   beforeEach(() => {
     asked = [];
+    ends = [];
+    write = async () => undefined;
     open = [];
     nowMs = 0;
     free = [node('slow', BUSY), node('free')];
     stragglers = new Stragglers({
       clock: { nowMs: () => nowMs },
+      leases: {
+        yieldWithin: async ({ task }, withinMs) => {
+          await write();
+          ends.push([task, withinMs]);
+          return { moved: true };
+        },
+      },
       askToYield: ({ task }, why) => asked.push(`${task}: ${why}`) > 0,
     });
     doneElsewhere('job', SECOND_MS);
     stragglers.began(lease('job', { task: 'last', nodeId: 'slow' }), ending('job'));
   });
 
-  it('is handed on once its rows take four times those of other nodes, and asked for once', () => {
+  it('is handed on once its rows take four times those of other nodes, and asked for once', async () => {
     stragglers.progressed({ task: 'last', epoch: 1 }, 8);
-    expect(lookAt(STRAGGLER_MS)).toEqual([]);
-    expect(lookAt(8 * STRAGGLER_TIMES * SECOND_MS - 1)).toEqual([]);
-    lookAt(8 * STRAGGLER_TIMES * SECOND_MS + SECOND_MS);
-    expect(lookAt(10 * STRAGGLER_MS)).toEqual([`last: ${STRAGGLED}`]);
+    expect(await lookAt(STRAGGLER_MS)).toEqual([]);
+    expect(await lookAt(8 * STRAGGLER_TIMES * SECOND_MS - 1)).toEqual([]);
+    await lookAt(8 * STRAGGLER_TIMES * SECOND_MS + SECOND_MS);
+    expect(await lookAt(10 * STRAGGLER_MS)).toEqual([`last: ${STRAGGLED}`]);
   });
 
-  it('is left to finish where rows of the job last as long elsewhere, or nobody knows how long they last', () => {
+  it('is extended for what its rest takes elsewhere and no longer, with time to hand it back for whoever is slower', async () => {
+    stragglers.progressed({ task: 'last', epoch: 1 }, 4);
+    await lookAt(2 * STRAGGLER_MS);
+    expect(ends).toEqual([['last', YIELD_FLOOR_MS + (ROWS - 4) * SECOND_MS]]);
+  });
+
+  it('is asked for again when nobody could write until when, and not when it came back meanwhile', async () => {
+    write = () => Promise.reject(new Error('away'));
+    await expect(lookAt(2 * STRAGGLER_MS)).rejects.toThrow('away');
+    write = async () => stragglers.ended({ task: 'last', epoch: 1 });
+    await lookAt(2 * STRAGGLER_MS + SECOND_MS);
+    await lookAt(10 * STRAGGLER_MS);
+    expect([asked.length, ends.length]).toEqual([2, 1]);
+    // What is handed back at once is handed on once all the same.
+    stragglers.began(lease('job', { task: 'rest', nodeId: 'free', rowFrom: 4 }), ending('job'));
+    free = [node('slow'), node('third')];
+    expect(await lookAt(20 * STRAGGLER_MS)).toHaveLength(2);
+  });
+
+  it('is left to finish where rows of the job last as long elsewhere, or nobody knows how long they last', async () => {
     doneElsewhere('long', 60 * SECOND_MS);
     for (const jobId of ['long', 'alone'])
       stragglers.began(lease(jobId, { task: jobId, nodeId: 'slow' }), ending(jobId));
     stragglers.ended({ task: 'last', epoch: 1 });
-    expect(lookAt(STRAGGLER_TIMES * 60 * SECOND_MS - 1)).toEqual([]);
+    expect(await lookAt(STRAGGLER_TIMES * 60 * SECOND_MS - 1)).toEqual([]);
   });
 
-  it('is left alone while rows of its job wait, near its end, and when it is a run of segments', () => {
+  it('is left alone while rows of its job wait, near its end, and when it is a run of segments', async () => {
     open = ['job'];
-    expect(lookAt(DAY_MS / 2)).toEqual([]);
+    expect(await lookAt(DAY_MS / 2)).toEqual([]);
     open = [];
     stragglers.progressed({ task: 'last', epoch: 1 }, ROWS);
-    expect(lookAt(DAY_MS / 2 + SECOND_MS)).toEqual([]);
+    expect(await lookAt(DAY_MS / 2 + SECOND_MS)).toEqual([]);
     stragglers.began(lease('job', { task: 'run', nodeId: 'slow', rowFrom: 500 }), ending('job', { isRun: true }));
-    expect(lookAt(DAY_MS)).toEqual([]);
+    expect(await lookAt(DAY_MS)).toEqual([]);
   });
 
   it.each([
     ['its own', [node('slow')]],
     ['taken', [node('free', BUSY)]],
     ['one that has to load the model', [node('free', { models: [{ ...MODEL, loaded: false }] })]],
-  ])('is left alone while the only place is %s', (_, places) => {
+  ])('is left alone while the only place is %s', async (_, places) => {
     free = places;
-    expect(lookAt(10 * STRAGGLER_MS)).toEqual([]);
+    expect(await lookAt(10 * STRAGGLER_MS)).toEqual([]);
   });
 
-  it('costs a free place each: one node that comes does not make a whole market yield', () => {
+  it('costs a free place each: one node that comes does not make a whole market yield', async () => {
     for (let i = 0; i < 50; i += 1) {
       doneElsewhere(`job-${i}`, SECOND_MS);
       stragglers.began(lease(`job-${i}`, { task: `late-${i}`, nodeId: `slow-${i}` }), ending(`job-${i}`));
     }
-    lookAt(2 * STRAGGLER_MS);
-    lookAt(2 * STRAGGLER_MS + SECOND_MS);
+    await lookAt(2 * STRAGGLER_MS);
+    await lookAt(2 * STRAGGLER_MS + SECOND_MS);
     expect(asked).toHaveLength(LEASES_AHEAD);
   });
 
-  it('is not passed around: rows that were handed on once are left where they are', () => {
-    expect(lookAt(2 * STRAGGLER_MS)).toHaveLength(1);
+  it('is not passed around: rows that were handed on once are left where they are', async () => {
+    expect(await lookAt(2 * STRAGGLER_MS)).toHaveLength(1);
     stragglers.ended({ task: 'last', epoch: 1 });
     stragglers.began(lease('job', { task: 'rest', nodeId: 'free', rowFrom: 20 }), ending('job'));
     free = [node('slow'), node('third')];
-    expect(lookAt(20 * STRAGGLER_MS)).toHaveLength(1);
+    expect(await lookAt(20 * STRAGGLER_MS)).toHaveLength(1);
   });
 });

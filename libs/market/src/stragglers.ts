@@ -3,12 +3,13 @@ import {
   isStraggler,
   LEASES_AHEAD,
   STRAGGLER_MS,
+  yieldWithinMs,
   type Ask,
   type Candidate,
   type Demand,
 } from '@freehold/domain';
 import { leaseKey, type LeaseRef } from '@freehold/protocol';
-import type { GrantedLease } from './ports/lease-store.ts';
+import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Why a node was asked, in words for its owner and for the lease's record. */
@@ -26,6 +27,7 @@ const JOBS_MAX = 10_000;
 const NODES_MAX = 16;
 
 export interface StragglersPorts {
+  readonly leases: Pick<LeaseStore, 'yieldWithin'>;
   readonly clock: MonotonicClock;
   /** False when its node is not here to be told. */
   readonly askToYield: (lease: GrantedLease, why: string) => boolean;
@@ -45,6 +47,13 @@ interface Asked {
   readonly forNode: string;
 }
 
+interface Late {
+  readonly lease: GrantedLease;
+  readonly ask: Ask;
+  /** How long its node has to hand it back. */
+  readonly withinMs: number;
+}
+
 /** What is known of a job's rows. */
 interface JobPace {
   /** Rows done under ended leases, and how long they took, by node. */
@@ -57,6 +66,9 @@ interface JobPace {
  * Leases that keep their jobs from ending although somebody else could do the rest: their nodes are asked to yield, as for work of
  * higher value. What they signed for is kept and paid, the rest is leased again. No row is worked on twice at one time, so
  * nobody's work is thrown away. Only for jobs of which nothing waits any more: until then a slow node does no harm.
+ *
+ * Until when a node has to hand them back is written to the lease, which is extended no longer: whoever reaps leases then takes
+ * back what it kept. A death between the word and the write leaves an honest node's rows handed back, and another's as they were.
  */
 export class Stragglers {
   readonly #ports: StragglersPorts;
@@ -108,7 +120,7 @@ export class Stragglers {
    *
    * @param isOpen Whether rows of the job wait for a lease.
    */
-  relieve(isOpen: (jobId: string) => boolean, nodes: () => Iterable<Candidate>): void {
+  async relieve(isOpen: (jobId: string) => boolean, nodes: () => Iterable<Candidate>): Promise<void> {
     const nowMs = this.#ports.clock.nowMs();
     if (nowMs - this.#lookedAtMs < LOOK_EVERY_MS) return;
     this.#lookedAtMs = nowMs;
@@ -119,32 +131,36 @@ export class Stragglers {
     const promised = new Map<string, number>();
     for (const { forNode } of pending) promised.set(forNode, (promised.get(forNode) ?? 0) + 1);
     let room = ASKED_MAX - pending.length;
-    for (const { lease, ask } of late) {
+    for (const { lease, ask, withinMs } of late) {
       if (room <= 0) return;
       const seat = free.find(
         (node) => node.nodeId !== lease.nodeId && canBeginNow(ask, node, promised.get(node.nodeId) ?? 0),
       );
       if (seat === undefined || !this.#ports.askToYield(lease, STRAGGLED)) continue;
+      await this.#ports.leases.yieldWithin(lease, withinMs);
       room -= 1;
       promised.set(seat.nodeId, (promised.get(seat.nodeId) ?? 0) + 1);
-      this.#asked.set(leaseKey(lease), { atMs: nowMs, forNode: seat.nodeId });
+      // It may have been handed back while that was written.
+      if (this.#running.has(leaseKey(lease))) this.#asked.set(leaseKey(lease), { atMs: nowMs, forNode: seat.nodeId });
       this.#paceOf(lease.jobId).handedOn.push({ from: lease.rowFrom, to: lease.rowTo });
     }
   }
 
   /** Late leases of jobs of which nothing waits, the ones that run longest first; with what is asked of a node as of now. */
-  #late(nowMs: number, isOpen: (jobId: string) => boolean): { readonly lease: GrantedLease; readonly ask: Ask }[] {
-    const late: { lease: GrantedLease; ask: Ask }[] = [];
+  #late(nowMs: number, isOpen: (jobId: string) => boolean): Late[] {
+    const late: Late[] = [];
     for (const [name, { lease, demand, sinceMs, rowsDone }] of this.#running) {
       const runningMs = nowMs - sinceMs;
       // In the order in which they began: those that follow are younger.
       if (runningMs < STRAGGLER_MS || late.length >= LATE_MAX) break;
       if (this.#asked.has(name) || isOpen(lease.jobId) || this.#wasHandedOn(lease)) continue;
       const pace = { rows: lease.rowTo - lease.rowFrom, rowsDone, runningMs };
-      if (!isStraggler(pace, this.#elsewhereMs(lease))) continue;
+      const elsewhereMs = this.#elsewhereMs(lease);
+      if (elsewhereMs === null || !isStraggler(pace, elsewhereMs)) continue;
       // What loading the model was worth when the lease was granted is of no use here: a node has it loaded, or is left alone.
       const { loadGainS: _, ...ask } = demand.ask;
-      late.push({ lease, ask: { ...ask, deadlineInMs: ask.deadlineInMs - runningMs } });
+      const withinMs = yieldWithinMs(pace.rows - rowsDone, elsewhereMs);
+      late.push({ lease, ask: { ...ask, deadlineInMs: ask.deadlineInMs - runningMs }, withinMs });
     }
     return late;
   }

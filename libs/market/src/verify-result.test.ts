@@ -52,6 +52,7 @@ class House {
       drawSeed: `0x${'00'.repeat(32)}`,
       drawRows: [0],
       alive: false,
+      asked: false,
       ...drawn,
     };
   }

@@ -182,10 +182,60 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         expect(dead).toHaveLength(2);
         expect(dead).toEqual(
           expect.arrayContaining([
-            { ...ref(stalled), nodeId: node, stalled: true },
-            { ...ref(young), nodeId: node, stalled: false },
+            { ...ref(stalled), nodeId: node, stalled: true, kept: false },
+            { ...ref(young), nodeId: node, stalled: false, kept: false },
           ]),
         );
+      });
+
+      it('that its node was asked for is extended and resumed until then, and dies by its clock; its rows so far stay', async () => {
+        const [node, job] = [await world.node(), await world.batch(30)];
+        const [kept, asked, done] = [
+          await world.lease(job, node, 0, 10),
+          await world.lease(job, node, 10, 20),
+          await world.lease(job, node, 20, 30),
+        ];
+        expect((await store.view(kept))?.asked).toBe(false);
+        for (const lease of [kept, done]) expect(await store.yieldWithin(lease, 0)).toEqual({ moved: true });
+        expect(await store.yieldWithin(asked, 60_000)).toEqual({ moved: true });
+        expect((await store.view(kept))?.asked).toBe(true);
+        // Who asks again gives no more time, and takes none away.
+        await store.yieldWithin(kept, 60_000);
+        await store.yieldWithin(asked, 0);
+        const held = [kept, asked, done].map((lease) => ({ nodeId: node, lease }));
+        const ref = ({ task }: { readonly task: string }) => ({ task, epoch: 1 });
+        const claim = (lease: typeof kept) => ({ ...ref(lease), nonce: lease.nonce, done: 0, committed: false });
+        const claims = [kept, asked, done].map(claim);
+        expect(await store.extend(held, LEASE_MS)).toEqual([ref(asked)]);
+        expect(await store.resume(node, claims, LEASE_MS)).toEqual([ref(asked)]);
+        // What is signed in what is left of its clock counts, and its last row saves it.
+        expect(await store.checkpoint(kept, world.rows(kept, 0, 4), world.at(kept, 4))).toEqual({ moved: true });
+        expect(await store.extend(held, LEASE_MS)).toEqual([ref(asked)]);
+        await world.deliver(done);
+        expect(await store.yieldWithin(done, 0)).toEqual(fenced);
+        expect(await store.resume(node, claims, LEASE_MS)).toEqual([ref(asked), ref(done)]);
+        for (const lease of [kept, asked]) await world.silence(lease);
+        const dead = (await store.expired(100)).filter(({ nodeId }) => nodeId === node);
+        expect(dead).toHaveLength(2);
+        expect(dead).toEqual(
+          expect.arrayContaining([
+            { ...ref(kept), nodeId: node, stalled: false, kept: true },
+            { ...ref(asked), nodeId: node, stalled: false, kept: false },
+          ]),
+        );
+        const why = 'kept: it did not hand it back';
+        expect(await store.giveBack(kept, 'lose', why)).toEqual({ moved: true, keptRows: 4, requeuedRows: 6 });
+        // Another reaper comes too late to take what is kept, and so does the stream that the late rows ended.
+        expect(await store.giveBack(kept, 'lose', why)).toEqual(fenced);
+        expect(await store.view(kept)).toMatchObject({ state: 'delivered', committed: true, rowFrom: 0, rowTo: 4 });
+        // Late rows are nobody's, and its record shows a lost lease.
+        expect(await store.checkpoint(kept, world.rows(kept, 4, 10), world.at(kept, 10))).toEqual(fenced);
+        expect(await store.yieldWithin(kept, 0)).toEqual(fenced);
+        expect((await store.nodeRecords([node])).get(node)).toMatchObject({ leasesLost: 1, benchedForMs: 0 });
+        expect(await store.yieldWithin({ task: '00000000-0000-4000-8000-000000000000', epoch: 1 }, 0)).toEqual({
+          moved: false,
+          why: 'not-found',
+        });
       });
 
       it('that is committed waits for its verdict however long, and is resumed all the same', async () => {
@@ -203,7 +253,7 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         const lease = await world.lease(job, node, 0, 10);
         await world.deliver(lease);
         const acceptance = await world.acceptance(lease);
-        await store.giveBack(lease, 'lose', 'its segment is gone');
+        await store.reject(lease, 'its rows are in doubt', 0, 0);
         expect(await store.start(lease)).toEqual(fenced);
         expect(await store.checkpoint(lease, world.rows(lease, 0, 10), world.at(lease, 10))).toEqual(fenced);
         expect(await store.giveBack(lease, 'lose', 'again')).toEqual(fenced);

@@ -1,6 +1,6 @@
 import { expect, it } from '@jest/globals';
 import { reapLeases } from '@freehold/market';
-import { STALL_MS, type LeaseRef } from '@freehold/protocol';
+import { leaseKey, STALL_MS, type LeaseRef } from '@freehold/protocol';
 import { MemoryLeaseWorld } from './sim/memory/memory-lease-world.ts';
 
 it('a node that heartbeats and delivers nothing loses its lease, hears why, and the job says why; rows it gave stay', async () => {
@@ -37,4 +37,31 @@ it('a node that heartbeats and delivers nothing loses its lease, hears why, and 
   told.length = 0;
   await tick();
   expect(told).toEqual([`${idle.task}: not yours any more`]);
+});
+
+it('a node that keeps what it was asked to hand back loses it in the same way, at its clock and not before', async () => {
+  const world = new MemoryLeaseWorld();
+  const [node, job] = [await world.node(), await world.batch(10)];
+  const lease = await world.lease(job, node, 0, 10);
+  await world.store.checkpoint(lease, world.rows(lease, 0, 4), world.at(lease, 4));
+  const told: string[] = [];
+  const tick = () =>
+    reapLeases({
+      leases: world.store,
+      held: () => [{ nodeId: node, lease }],
+      drop: (_node: string, ref: LeaseRef, why: string) => told.push(`${ref.task}: ${why}`),
+    });
+  await world.store.yieldWithin(lease, 60_000);
+  expect(await tick()).toMatchObject({ extended: 1, lost: 0 });
+  world.db.leases.update(leaseKey(lease), { yieldByMs: world.db.nowMs });
+  expect(await tick()).toMatchObject({ extended: 0, lost: 0 });
+  await world.silence(lease);
+  // Two reapers, and one of them twice: it is taken once.
+  expect((await Promise.all([tick(), tick(), tick()])).map(({ lost }) => lost)).toEqual([1, 0, 0]);
+  const why = 'kept: the node was asked to hand back its last rows, and in its time did neither that nor finish them';
+  expect(told).toEqual([`${lease.task}: ${why}`]);
+  expect(await world.store.view(lease)).toMatchObject({ state: 'delivered', committed: true, rowTo: 4 });
+  const [open] = await world.store.demandOf([job], 5);
+  expect(open?.queued).toMatchObject([{ rowFrom: 4, rowTo: 10, attempts: 1, lastNode: node }]);
+  expect((await world.store.nodeRecords([node])).get(node)).toMatchObject({ leasesLost: 1, benchedForMs: 0 });
 });

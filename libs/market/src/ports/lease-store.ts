@@ -165,6 +165,8 @@ export interface LeaseView extends GrantedLease, Whereabouts {
   readonly drawSeed: string | null;
   readonly drawRows: readonly number[] | null;
   readonly alive: boolean;
+  /** Its node was asked to hand it back: {@link LeaseStore.yieldWithin}. */
+  readonly asked: boolean;
 }
 
 export interface AuditFinding {
@@ -211,6 +213,8 @@ export interface DeadLease extends LeaseRef {
   readonly nodeId: string;
   /** Its node was there and delivered nothing for too long; else it died of silence. */
   readonly stalled: boolean;
+  /** Its node was asked to hand it back, and did not in its time. */
+  readonly kept: boolean;
 }
 
 export type Remembered =
@@ -271,14 +275,18 @@ export abstract class LeaseStore {
   abstract start(lease: LeaseRef): Promise<Moved>;
   /**
    * One UPDATE for all: extends the leases that are still alive under their epoch and node; returns those. One that got no
-   * further (granted, started, a checkpoint with rows) for `stallMs` is left to its clock: a checkpoint until then saves it.
+   * further (granted, started, a checkpoint with rows) for `stallMs` is left to its clock: a checkpoint until then saves it. So is
+   * one that had to be handed back by now: nothing but its last row saves that.
    */
   abstract extend(
     held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
     leaseMs: number,
     stallMs?: number,
   ): Promise<readonly LeaseRef[]>;
-  /** Which of the leases a node claims (with their nonces) are still its own and got further within `stallMs`, or are committed; those are extended. */
+  /**
+   * Which of the leases a node claims (with their nonces) are still its own, got further within `stallMs` and had not to be handed
+   * back by now, or are committed; those are extended.
+   */
   abstract resume(
     nodeId: string,
     held: readonly HeldLease[],
@@ -305,8 +313,8 @@ export abstract class LeaseStore {
   /**
    * refuse | yield | lose. Rows up to the last checkpoint become a delivered task of their own; the rest goes back to the queue.
    *
-   * `saidBy` is the node whose word it is: it counts for that node's own leases alone. And what was committed is not refused
-   * or yielded any more, by nobody: its verdict comes.
+   * `saidBy` is the node whose word it is: it counts for that node's own leases alone. And what was committed, by its node or at its
+   * last checkpoint, is not given back any more, by nobody: its verdict comes.
    */
   abstract giveBack(
     lease: LeaseRef,
@@ -314,7 +322,9 @@ export abstract class LeaseStore {
     why: string,
     saidBy?: string,
   ): Promise<Moved<{ readonly keptRows: number; readonly requeuedRows: number }>>;
-  /** Leases that died of silence, or of no progress for `stallMs`, oldest first. */
+  /** Its node was asked to hand it back: it is extended for so long and no longer. The first word stands, whoever says it again. */
+  abstract yieldWithin(lease: LeaseRef, withinMs: number): Promise<Moved>;
+  /** Leases that died of silence, of no progress for `stallMs`, or because they were asked for and kept, oldest first. */
   abstract expired(limit: number, stallMs?: number): Promise<readonly DeadLease[]>;
   /** After an outage of the coordinator: everything alive then gets the outage + `graceMs` more; no progress was to be made in it. */
   abstract forgiveOutage(graceMs: number): Promise<{ readonly outageMs: number; readonly extended: number }>;

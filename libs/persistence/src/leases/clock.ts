@@ -18,7 +18,8 @@ export async function expired(sql: Sql, limit: number, stallMs = STALL_MS): Prom
   if (self?.away === true) await forgiveOutage(sql, GRACE_MS);
   return sql.query<DeadLease>(
     `SELECT task_id AS task, epoch, node_id AS "nodeId",
-       progressed_at <= clock_timestamp() - $2 * interval '1 millisecond' AS stalled FROM lease
+       progressed_at <= clock_timestamp() - $2 * interval '1 millisecond' AS stalled,
+       coalesce(yield_by <= clock_timestamp(), false) AS kept FROM lease
      WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until < clock_timestamp()
      ORDER BY lease_until LIMIT $1`,
     [limit, stallMs],
@@ -37,7 +38,8 @@ export async function forgiveOutage(sql: Sql, graceMs: number): Promise<{ outage
      ), ticked AS (
        UPDATE coordinator SET updated_at = clock_timestamp() WHERE key = $1
      ), extended AS (
-       UPDATE lease SET lease_until = greatest(lease_until + outage, clock_timestamp() + grace), progressed_at = progressed_at + outage
+       UPDATE lease SET lease_until = greatest(lease_until + outage, clock_timestamp() + grace), progressed_at = progressed_at + outage,
+         yield_by = yield_by + outage
        FROM last, (SELECT $2 * interval '1 millisecond' AS grace) AS given
        WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until >= last.updated_at
        RETURNING 1

@@ -39,12 +39,12 @@ export async function giveBack(
     const held = await lockLease(tx, lease);
     if (held === undefined || !held.is_current) return fencedBecause(tx, lease);
     if (saidBy !== undefined && saidBy !== held.node_id) return fencedBecause(tx, lease);
-    // Else a node would hand its rows back when it sees which of them are drawn.
-    if (event !== 'lose' && held.state === 'delivered') return fencedBecause(tx, lease);
+    // Its verdict comes. Else a node would hand its rows back when it sees which of them are drawn; and two that take the same lease
+    // back, or a late row that its stream dies of, would throw away what was signed for and kept.
+    if (held.state === 'delivered') return fencedBecause(tx, lease);
     const isAttempt = event === 'lose';
     if (isAttempt) await countLost(tx, lease);
-    // A delivered task is lost only with its segment: there is nothing to keep.
-    const kept = held.state === 'delivered' ? 0 : held.checkpoint_rows;
+    const kept = held.checkpoint_rows;
     if (kept > 0) return keepCheckpoint(tx, lease, held, kept, event, why);
     await endLease(tx, lease, OUTCOMES[event], why);
     await requeue(tx, [lease], isAttempt, why);

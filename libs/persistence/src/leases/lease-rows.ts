@@ -55,6 +55,7 @@ export interface ViewRow extends GrantedRow {
   readonly draw_seed: Buffer | null;
   readonly draw_rows: number[] | null;
   readonly alive: boolean;
+  readonly asked: boolean;
 }
 
 export function leaseView(row: ViewRow): LeaseView {
@@ -78,6 +79,7 @@ export function leaseView(row: ViewRow): LeaseView {
     drawSeed: hexOrNull(row.draw_seed),
     drawRows: row.draw_rows,
     alive: row.alive,
+    asked: row.asked,
   };
 }
 

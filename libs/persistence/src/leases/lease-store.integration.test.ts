@@ -227,9 +227,12 @@ describe('a lease', () => {
     await back('coordinator', 'updated_at', `key = 'alive'`, 10, []);
     await back('lease', 'lease_until', 'task_id = $1', 9, [alive.task]);
     await back('lease', 'lease_until', 'task_id = $1', 11, [dead.task]);
+    // Nobody could hand a lease back to a coordinator that was away.
+    await back('lease', 'yield_by', 'task_id = $1', 9, [alive.task]);
     const expired = await store.expired(100);
     expect(expired.map(({ task }) => task)).toContain(dead.task);
     expect(expired.map(({ task }) => task)).not.toContain(alive.task);
+    expect(await store.extend([{ nodeId: node, lease: alive }], LEASE_MS)).toEqual([{ task: alive.task, epoch: 1 }]);
     expect((await store.forgiveOutage(30_000)).outageMs).toBeLessThan(5_000);
     await market.database.query(`DELETE FROM coordinator WHERE key = 'alive'`);
   });

@@ -41,7 +41,7 @@ import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
 import { moved, nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
-import { checkpoint, delivered, extend, inputs, missing, resume, start, views } from './progress.ts';
+import { checkpoint, delivered, extend, inputs, missing, resume, start, views, yieldWithin } from './progress.ts';
 import { reject } from './reject.ts';
 import { markSwept, sweepable } from './retention.ts';
 
@@ -169,6 +169,9 @@ export class PgLeaseStore extends LeaseStore {
 
   giveBack(lease: LeaseRef, event: GiveBackEvent, why: string, saidBy?: string): Promise<GivenBack> {
     return giveBack(this.#database, lease, event, why, saidBy);
+  }
+  yieldWithin(lease: LeaseRef, withinMs: number): Promise<Moved> {
+    return yieldWithin(this.#database, lease, withinMs);
   }
   expired(limit: number, stallMs?: number): Promise<readonly DeadLease[]> {
     return expired(this.#database, limit, stallMs);

@@ -19,6 +19,9 @@ import {
  */
 const HELD = `l.ended_at IS NULL AND l.committed_at IS NULL AND t.epoch = l.epoch AND t.state IN ('leased', 'running')`;
 
+/** It may be extended: nobody asked for it, or the time to hand it back is not over. */
+const MAY_STAY = `(l.yield_by IS NULL OR l.yield_by > clock_timestamp())`;
+
 export async function fencedBecause(sql: Sql, lease: LeaseRef): Promise<Fenced> {
   const known = await sql.query('SELECT 1 FROM lease WHERE task_id = $1 AND epoch = $2', [lease.task, lease.epoch]);
   return { moved: false, why: known.length > 0 ? 'moved-by-another' : 'not-found' };
@@ -29,7 +32,7 @@ export async function views(sql: Sql, leases: readonly LeaseRef[]): Promise<read
   const rows = await sql.query<ViewRow>(
     `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, job.adapter, job.region, job.pool_id, job.metadata, node.payout, node.address, l.road,
        l.checkpoint_rows, l.checkpoint_root, l.checkpoint_signature, l.committed_at IS NOT NULL AS committed,
-       l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive
+       l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive, l.yield_by IS NOT NULL AS asked
      FROM ${ASKED} JOIN lease l USING (task_id, epoch)
      JOIN task t ON t.id = l.task_id JOIN job ON job.id = l.job_id JOIN node ON node.id = l.node_id`,
     refs(leases),
@@ -121,7 +124,7 @@ export async function extend(
        SELECT l.task_id, l.epoch, l.node_id
        FROM unnest($1::text[], $2::uuid[], $3::int[]) AS claim (node_id, task_id, epoch)
        JOIN lease l USING (task_id, epoch, node_id) JOIN task t ON t.id = l.task_id
-       WHERE ${HELD} AND l.progressed_at > clock_timestamp() - $5 * interval '1 millisecond'
+       WHERE ${HELD} AND l.progressed_at > clock_timestamp() - $5 * interval '1 millisecond' AND ${MAY_STAY}
        ORDER BY l.task_id FOR NO KEY UPDATE OF l
      ), nodes AS MATERIALIZED (
        SELECT id FROM node WHERE id = ANY($1::text[]) AND last_seen_at < clock_timestamp() - interval '1 second'
@@ -156,7 +159,7 @@ export async function resume(
      FROM unnest($2::uuid[], $3::int[], $4::bytea[]) AS claim (task_id, epoch, nonce), task t
      WHERE l.task_id = claim.task_id AND l.epoch = claim.epoch AND l.node_id = $1 AND l.nonce = claim.nonce
        AND t.id = l.task_id AND t.epoch = l.epoch AND l.ended_at IS NULL AND t.state IN ('leased', 'running', 'delivered')
-       AND (l.committed_at IS NOT NULL OR l.progressed_at > clock_timestamp() - $6 * interval '1 millisecond')
+       AND (l.committed_at IS NOT NULL OR (l.progressed_at > clock_timestamp() - $6 * interval '1 millisecond' AND ${MAY_STAY}))
      RETURNING l.task_id AS task, l.epoch`,
     [
       nodeId,
@@ -167,6 +170,16 @@ export async function resume(
       stallMs,
     ],
   );
+}
+
+/** Asked twice, or by two schedulers, a node has the time that it was given first. */
+export async function yieldWithin(sql: Sql, lease: LeaseRef, withinMs: number): Promise<Moved> {
+  const [moved] = await sql.query(
+    `UPDATE lease l SET yield_by = coalesce(l.yield_by, clock_timestamp() + $3 * interval '1 millisecond') FROM task t
+     WHERE l.task_id = $1 AND l.epoch = $2 AND t.id = l.task_id AND ${HELD} RETURNING 1`,
+    [lease.task, lease.epoch, withinMs],
+  );
+  return moved === undefined ? fencedBecause(sql, lease) : { moved: true };
 }
 
 /** What a node that came back has nothing of. Younger ones may still be on their way to it. */

@@ -19,7 +19,8 @@ afterAll(() => market.close());
 
 const EVENTS = [
   ...['grant', 'grant', 'grant', 'checkpoint', 'checkpoint', 'deliver', 'deliver', 'accept', 'accept', 'draw'],
-  ...['lose', 'yield', 'refuse', 'reject', 'bench', 'silence', 'stall', 'extend', 'resume', 'poison', 'start', 'end'],
+  ...['lose', 'yield', 'refuse', 'reject', 'bench', 'silence', 'stall', 'ask', 'extend', 'resume', 'poison', 'start'],
+  'end',
 ] as const;
 
 /** The same market in one store. What happens is thrown by dice, and where the dice are the same, so must be every answer. */
@@ -76,6 +77,8 @@ class Twin {
       }
       case 'stall':
         return this.#world.stall(lease, STALL_MS);
+      case 'ask':
+        return store.yieldWithin(lease, n % 2 === 0 ? 0 : 600_000);
       case 'extend':
         return this.#named(await store.extend([{ nodeId: n % 4 === 0 ? node : lease.nodeId, lease }], LEASE_MS));
       case 'resume': {

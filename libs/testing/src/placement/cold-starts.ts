@@ -145,6 +145,7 @@ class PlayedMarket {
           new Map(ids.flatMap((id) => this.#fleet.get(id)?.record ?? []).map((record) => [record.nodeId, record])),
         moved: async () => this.#moved(),
         grant: async (wishes) => wishes.flatMap((wish) => this.#grant(wish)),
+        yieldWithin: async () => ({ moved: true }),
       },
       link: {
         nodes: () => [...this.#fleet.values()].map(({ connected }) => connected),

@@ -109,6 +109,8 @@ export interface LeaseRow {
   readonly grantedMs: number;
   readonly leaseUntilMs: number;
   readonly progressedMs: number;
+  /** Until when it is extended, where its node was asked to hand it back. */
+  readonly yieldByMs: number | null;
   readonly checkpointRows: number;
   readonly checkpointRoot: string | null;
   readonly checkpointSignature: string | null;

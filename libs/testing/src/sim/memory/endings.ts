@@ -111,8 +111,9 @@ export function expired(db: MemoryDatabase, limit: number, stallMs = STALL_MS): 
     .where(({ outcome, committed, leaseUntilMs }) => outcome === null && !committed && leaseUntilMs < db.nowMs)
     .sort((a, b) => a.leaseUntilMs - b.leaseUntilMs)
     .slice(0, limit)
-    .map(({ task, epoch, nodeId, progressedMs }) => {
-      return { task, epoch, nodeId, stalled: progressedMs <= db.nowMs - stallMs };
+    .map(({ task, epoch, nodeId, progressedMs, yieldByMs }) => {
+      const kept = yieldByMs !== null && yieldByMs <= db.nowMs;
+      return { task, epoch, nodeId, stalled: progressedMs <= db.nowMs - stallMs, kept };
     });
 }
 
@@ -129,6 +130,7 @@ export function forgiveOutage(
     db.leases.update(leaseKey(lease), {
       leaseUntilMs: Math.max(until, db.nowMs + graceMs),
       progressedMs: lease.progressedMs + outageMs,
+      yieldByMs: lease.yieldByMs === null ? null : lease.yieldByMs + outageMs,
     });
   }
   heartbeatSelf(db);

@@ -33,6 +33,7 @@ export function grant(db: MemoryDatabase, wishes: readonly LeaseWish[], leaseMs:
       grantedMs: db.nowMs,
       leaseUntilMs: db.nowMs + leaseMs,
       progressedMs: db.nowMs,
+      yieldByMs: null,
       checkpointRows: 0,
       checkpointRoot: null,
       checkpointSignature: null,
@@ -98,14 +99,13 @@ export function giveBack(
   const lease = db.leases.get(leaseKey(ref));
   const task = db.tasks.get(ref.task);
   const isCurrent = lease !== undefined && lease.outcome === null && task?.epoch === lease.epoch;
-  if (!isCurrent || !['leased', 'running', 'delivered'].includes(task.state)) return fenced(db, ref);
+  if (!isCurrent || !['leased', 'running'].includes(task.state)) return fenced(db, ref);
   if (saidBy !== undefined && saidBy !== lease.nodeId) return fenced(db, ref);
-  if (event !== 'lose' && task.state === 'delivered') return fenced(db, ref);
   if (event === 'lose') {
     const node = db.nodes.must(lease.nodeId);
     db.nodes.update(node.id, { leasesLost: node.leasesLost + 1 });
   }
-  const kept = task.state === 'delivered' ? 0 : lease.checkpointRows;
+  const kept = lease.checkpointRows;
   const rows = task.rowTo - task.rowFrom;
   if (kept > 0) {
     commitAtCheckpoint(db, ref, why);

@@ -204,6 +204,7 @@ export class MemoryLeaseStore extends LeaseStore {
       state: task.state,
       taskEpoch: task.epoch,
       alive: heldLease(this.#db, ref) !== null && lease.leaseUntilMs > this.#db.nowMs,
+      asked: lease.yieldByMs !== null,
     };
   }
 
@@ -224,7 +225,7 @@ export class MemoryLeaseStore extends LeaseStore {
     return this.#db.transaction(() =>
       held.flatMap(({ nodeId, lease }) => {
         const found = heldLease(this.#db, lease);
-        const isOurs = found?.lease.nodeId === nodeId && !this.#isStalled(found.lease, stallMs);
+        const isOurs = found?.lease.nodeId === nodeId && !this.#mayNotStay(found.lease, stallMs);
         return isOurs ? [this.#extended(found.lease, leaseMs)] : [];
       }),
     );
@@ -242,7 +243,7 @@ export class MemoryLeaseStore extends LeaseStore {
         const task = this.#db.tasks.get(claim.task);
         const isOurs = lease?.nodeId === nodeId && lease.nonce === claim.nonce && lease.outcome === null;
         const isCurrent = task?.epoch === claim.epoch && ['leased', 'running', 'delivered'].includes(task.state);
-        const isLate = lease !== undefined && !lease.committed && this.#isStalled(lease, stallMs);
+        const isLate = lease !== undefined && !lease.committed && this.#mayNotStay(lease, stallMs);
         return isOurs && isCurrent && !isLate ? [this.#extended(lease, leaseMs)] : [];
       }),
     );
@@ -256,8 +257,19 @@ export class MemoryLeaseStore extends LeaseStore {
       .map(({ task, epoch }) => ({ task, epoch }));
   }
 
-  #isStalled({ progressedMs }: LeaseRow, stallMs: number): boolean {
-    return progressedMs <= this.#db.nowMs - stallMs;
+  async yieldWithin(ref: LeaseRef, withinMs: number): Promise<Moved> {
+    return this.#db.transaction(() => {
+      const held = heldLease(this.#db, ref);
+      if (held === null) return fenced(this.#db, ref);
+      const yieldByMs = held.lease.yieldByMs ?? this.#db.nowMs + withinMs;
+      this.#db.leases.update(leaseKey(ref), { yieldByMs });
+      return { moved: true };
+    });
+  }
+
+  /** It is stalled, or had to be handed back by now. */
+  #mayNotStay({ progressedMs, yieldByMs }: LeaseRow, stallMs: number): boolean {
+    return progressedMs <= this.#db.nowMs - stallMs || (yieldByMs !== null && yieldByMs <= this.#db.nowMs);
   }
 
   #extended(lease: LeaseRow, leaseMs: number): LeaseRef {
