@@ -44,7 +44,7 @@ export async function run({ args = [], json = false } = {}) {
     throw new Error('--rounds, --batches and --submitters: expected 1 or more.');
   const dataDir = mkdtempSync(join(tmpdir(), 'freehold-bench-'));
   const postgres = await startPostgres({ dataDir, settings: { synchronous_commit: 'on', fsync: 'on' } });
-  const database = await openDatabase({ url: postgres.url, poolSize: 8 });
+  const database = await openDatabase({ url: postgres.socketUrl, poolSize: 8 });
   try {
     await migrate(database);
     await database.query('INSERT INTO org (id, name) VALUES ($1, $1)', [ORG]);

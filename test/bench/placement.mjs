@@ -45,7 +45,7 @@ export async function run({ args = [], json = false } = {}) {
   const redis = await startRedis();
   let house = null;
   try {
-    house = await openPlacements(postgres.url);
+    house = await openPlacements(postgres.socketUrl);
     const [sync] = await house.database.query('SHOW synchronous_commit');
     if (sync['synchronous_commit'] !== 'on')
       throw new Error('synchronous_commit is not on: nothing here would be durable');
@@ -69,7 +69,7 @@ export async function run({ args = [], json = false } = {}) {
 
 /**
  * @param {PlacementHouse} house
- * @param {{ readonly url: string }} postgres
+ * @param {{ readonly socketUrl: string }} postgres
  * @param {{ readonly socket: string } | null} redis
  * @param {number} tasks
  * @returns {Contestant[]}
@@ -80,7 +80,7 @@ function contestants(house, postgres, redis, tasks) {
     ['placements', () => placeRows(house, tasks, 1), tasks],
     ['rowsInTasks', () => placeRows(house, tasks, ROWS_PER_CUT_TASK), cut],
     ...bullmq(redis, tasks),
-    ['graphile', () => graphileRound(postgres.url, tasks), tasks],
+    ['graphile', () => graphileRound(postgres.socketUrl, tasks), tasks],
   ];
 }
 

@@ -49,7 +49,7 @@ export async function run({ args = [], json = false } = {}) {
   const postgres = await startPostgres({ dataDir, settings: { synchronous_commit: 'on', fsync: 'on' } });
   try {
     const measured = [];
-    for (const nodes of sizes) measured.push(await measure(postgres.url, { nodes, rounds, tasks, limitS, say }));
+    for (const nodes of sizes) measured.push(await measure(postgres.socketUrl, { nodes, rounds, tasks, limitS, say }));
     return verdict(measured, { rounds, tasks, slurm: await slurmVersion() });
   } finally {
     await postgres.stop('fast');

@@ -53,7 +53,7 @@ export async function reachMarket(
   const postgresDir = join(dataDir, 'postgres');
   if (!existsSync(postgresDir)) throw new NoMarketError(dataDir);
   const postgres = await startPostgres({ dataDir: postgresDir });
-  return reached(await open(postgres.url), record, postgres, null);
+  return reached(await open(postgres.socketUrl), record, postgres, null);
 }
 
 function open(url: string, reconnectMs?: number): Promise<Database> {

@@ -111,7 +111,7 @@ export class House {
       await unlessAborted(signal, checkServices(urlsOf(options), dataDir));
       if (options.fresh) forget(dataDir);
       await startServices(options, services);
-      const databaseUrl = options.databaseUrl ?? services.postgres?.url ?? '';
+      const databaseUrl = options.databaseUrl ?? services.postgres?.socketUrl ?? '';
       const [rpcUrl = ''] = rpcUrls(options.rpcUrl ?? services.anvil?.url ?? '');
       options.say('Postgres and chain are up');
       const [, chain] = await unlessAborted(

@@ -93,11 +93,28 @@ describe('the embedded PostgreSQL', () => {
 
   it('asks for a password, which only the owner may read', async () => {
     const server = await startPostgres({ dataDir, throwAway: true });
-    const wrong = new URL(server.url);
-    wrong.password = 'guess';
-    await expect(query(wrong.href, 'SELECT 1')).rejects.toThrow(/password authentication failed/);
+    for (const url of [server.url, server.socketUrl]) {
+      const wrong = new URL(url);
+      wrong.password = 'guess';
+      await expect(query(wrong.href, 'SELECT 1')).rejects.toThrow(/password authentication failed/);
+    }
     expect(statSync(join(dataDir, 'password')).mode & 0o777).toBe(0o600);
     await server.stop('immediate');
+  });
+
+  it('is reached by a socket in its data, which nobody else enters, and by TCP where that path is too long', async () => {
+    const server = await startPostgres({ dataDir, throwAway: true });
+    const peer = 'SELECT inet_client_addr() AS address';
+    expect(await query(server.socketUrl, peer)).toEqual([{ address: null }]);
+    expect(await query(server.url, peer)).toEqual([{ address: '127.0.0.1' }]);
+    expect(statSync(join(dataDir, 'pgdata')).mode & 0o077).toBe(0);
+    await server.stop('immediate');
+
+    const deep = join(dataDir, 'a-folder-with-a-long-name'.repeat(4));
+    const far = await startPostgres({ dataDir: deep, throwAway: true });
+    expect(far.socketUrl).toBe(far.url);
+    expect(await query(far.socketUrl, peer)).toEqual([{ address: '127.0.0.1' }]);
+    await far.stop('immediate');
   });
 
   it('recovers with all data after its launcher was killed, and stops what that one left behind', async () => {
@@ -118,10 +135,12 @@ describe('the embedded PostgreSQL', () => {
     const first = await startPostgres({ dataDir: begun });
     await query(first.url, 'CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)');
     await first.stop('kill');
-    const lock = join(begun, 'pgdata', 'postmaster.pid');
-    writeFileSync(lock, readFileSync(lock, 'utf8').replace(/^\d+/, String(process.pid)));
-    const second = await startPostgres({ dataDir: begun });
-    expect(await query(second.url, 'SELECT n FROM kept')).toEqual([{ n: 7 }]);
+    const socketLock = `.s.PGSQL.${first.port}.lock`;
+    for (const lock of ['postmaster.pid', socketLock].map((name) => join(begun, 'pgdata', name)))
+      writeFileSync(lock, readFileSync(lock, 'utf8').replace(/^\d+/, String(process.pid)));
+    const second = await startPostgres({ dataDir: begun, port: first.port });
+    expect(second.socketUrl).toBe(first.socketUrl);
+    expect(await query(second.socketUrl, 'SELECT n FROM kept')).toEqual([{ n: 7 }]);
     await second.stop('immediate');
   });
 
