@@ -379,27 +379,6 @@ END) STORED,
   CONSTRAINT job_verify_check CHECK ((verify = ANY (ARRAY['off'::text, 'spot'::text, 'quorum'::text, 'strict'::text])))
 );
 
-CREATE TABLE job_row (
-  job_id text NOT NULL,
-  row_no integer NOT NULL,
-  custom_id text NOT NULL,
-  input_offset bigint NOT NULL,
-  input_length integer NOT NULL,
-  state text NOT NULL DEFAULT 'pending'::text,
-  task_id uuid,
-  epoch integer,
-  result_offset bigint,
-  result_length integer,
-  error_code text,
-  error_message text,
-  CONSTRAINT job_row_custom_id_check CHECK (((length(custom_id) >= 1) AND (length(custom_id) <= 512))),
-  CONSTRAINT job_row_input_length_check CHECK ((input_length >= 0)),
-  CONSTRAINT job_row_input_offset_check CHECK ((input_offset >= 0)),
-  CONSTRAINT job_row_pkey PRIMARY KEY (job_id, row_no),
-  CONSTRAINT job_row_row_no_check CHECK ((row_no >= 0)),
-  CONSTRAINT job_row_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'succeeded'::text, 'failed'::text, 'expired'::text, 'cancelled'::text])))
-);
-
 CREATE TABLE lease (
   task_id uuid NOT NULL,
   epoch integer NOT NULL,
@@ -574,6 +553,34 @@ CREATE TABLE receipt (
   CONSTRAINT receipt_task_id_epoch_fkey FOREIGN KEY (task_id, epoch) REFERENCES lease(task_id, epoch)
 );
 
+CREATE TABLE row_block (
+  job_id text NOT NULL,
+  row_from integer NOT NULL,
+  custom_ids text[] NOT NULL,
+  input_offsets bigint[] NOT NULL,
+  input_lengths integer[] NOT NULL,
+  CONSTRAINT row_block_check CHECK ((cardinality(input_offsets) = cardinality(custom_ids))),
+  CONSTRAINT row_block_check1 CHECK ((cardinality(input_lengths) = cardinality(custom_ids))),
+  CONSTRAINT row_block_custom_ids_check CHECK ((((cardinality(custom_ids) >= 1) AND (cardinality(custom_ids) <= 64)) AND (array_position(custom_ids, NULL::text) IS NULL) AND (array_position(custom_ids, ''::text) IS NULL))),
+  CONSTRAINT row_block_pkey PRIMARY KEY (job_id, row_from),
+  CONSTRAINT row_block_row_from_check CHECK ((row_from >= 0))
+);
+
+CREATE TABLE row_end (
+  job_id text NOT NULL,
+  row_no integer NOT NULL,
+  state text NOT NULL,
+  task_id uuid,
+  epoch integer,
+  result_offset bigint,
+  result_length integer,
+  error_code text,
+  error_message text,
+  CONSTRAINT row_end_pkey PRIMARY KEY (job_id, row_no),
+  CONSTRAINT row_end_row_no_check CHECK ((row_no >= 0)),
+  CONSTRAINT row_end_state_check CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'expired'::text, 'cancelled'::text])))
+);
+
 CREATE TABLE shard (
   no integer NOT NULL,
   epoch bigint NOT NULL DEFAULT 1,
@@ -696,8 +703,6 @@ CREATE INDEX job_open ON public.job USING btree (deadline) WHERE (state = ANY (A
 
 CREATE INDEX job_over ON public.job USING btree (model, finalizing_at DESC) WHERE ((kind = 'batch'::text) AND (state = ANY (ARRAY['completed'::text, 'expired'::text])));
 
-CREATE INDEX lease_alive ON public.lease USING btree (lease_until) WHERE ((ended_at IS NULL) AND (committed_at IS NULL));
-
 CREATE INDEX lease_by_node ON public.lease USING btree (node_id) WHERE (ended_at IS NULL);
 
 CREATE INDEX lease_unswept ON public.lease USING btree (ended_at) WHERE ((swept_at IS NULL) AND (ended_at IS NOT NULL));
@@ -727,6 +732,26 @@ CREATE INDEX voucher_by_epoch ON public.voucher USING btree (book, book_epoch, o
 CREATE UNIQUE INDEX voucher_total ON public.voucher USING btree (book, book_epoch, payee, total) WHERE (net > (0)::numeric);
 
 CREATE INDEX voucher_undelivered ON public.voucher USING btree (node_id, total) WHERE (delivered_at IS NULL);
+
+-- views
+
+CREATE VIEW job_row AS
+ SELECT block.job_id,
+    block.row_from AS block_from,
+    block.row_from + line.no::integer - 1 AS row_no,
+    line.custom_id,
+    line.input_offset,
+    line.input_length,
+    COALESCE(ended.state, 'pending'::text) AS state,
+    ended.task_id,
+    ended.epoch,
+    ended.result_offset,
+    ended.result_length,
+    ended.error_code,
+    ended.error_message
+   FROM row_block block
+     CROSS JOIN LATERAL UNNEST(block.custom_ids, block.input_offsets, block.input_lengths) WITH ORDINALITY line(custom_id, input_offset, input_length, no)
+     LEFT JOIN row_end ended ON ended.job_id = block.job_id AND ended.row_no = (block.row_from + line.no::integer - 1);
 
 -- functions
 
@@ -773,9 +798,9 @@ BEGIN
     clock_timestamp()
   FROM org WHERE org.id = of_org
   RETURNING * INTO STRICT made;
-  INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
-  SELECT of_job, (line.no - 1)::int, custom_id, input_offset, input_length
-  FROM unnest(custom_ids, input_offsets, input_lengths) WITH ORDINALITY AS line (custom_id, input_offset, input_length, no);
+  INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths)
+  SELECT of_job, n, custom_ids[n + 1:n + 64], input_offsets[n + 1:n + 64], input_lengths[n + 1:n + 64]
+  FROM generate_series(0, cardinality(custom_ids) - 1, 64) AS n;
   INSERT INTO outbox (topic, message) VALUES ('place', jsonb_build_object('job', of_job));
   -- An accepted batch is not lost, whatever the server does by default.
   PERFORM set_config('synchronous_commit', 'on', true);
@@ -896,24 +921,9 @@ CREATE OR REPLACE FUNCTION public.job_leaves_no_orphans()
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-  IF EXISTS (SELECT 1 FROM job_row WHERE job_id = OLD.id) OR EXISTS (SELECT 1 FROM task WHERE job_id = OLD.id) THEN
+  IF EXISTS (SELECT 1 FROM row_block WHERE job_id = OLD.id) OR EXISTS (SELECT 1 FROM row_end WHERE job_id = OLD.id)
+    OR EXISTS (SELECT 1 FROM task WHERE job_id = OLD.id) THEN
     RAISE EXCEPTION 'job % has rows or tasks: it stays', OLD.id USING ERRCODE = 'foreign_key_violation';
-  END IF;
-  RETURN NULL;
-END $function$
-;
-
-CREATE OR REPLACE FUNCTION public.job_row_finds_its_job()
- RETURNS trigger
- LANGUAGE plpgsql
- SET enable_seqscan TO 'off'
-AS $function$
-DECLARE orphan text;
-BEGIN
-  SELECT line.job_id INTO orphan FROM (SELECT DISTINCT job_id FROM written) AS line
-    WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = line.job_id FOR KEY SHARE) LIMIT 1;
-  IF FOUND THEN
-    RAISE EXCEPTION 'a row refers to job %, which is not there', orphan USING ERRCODE = 'foreign_key_violation';
   END IF;
   RETURN NULL;
 END $function$
@@ -980,7 +990,8 @@ BEGIN
   SELECT of_job, org.id, of_key, of_kind, 'in_progress', of_endpoint, of_model, of_metadata, of_verify, of_region, org.trust,
     of_cap, of_rate_caps, 1, 1, clock_timestamp() + 2 * lease_ms * interval '1 millisecond', clock_timestamp()
   FROM org WHERE org.id = of_org;
-  INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) VALUES (of_job, 0, of_job, 0, of_input_length);
+  INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths)
+    VALUES (of_job, 0, ARRAY[of_job], ARRAY[0], ARRAY[of_input_length]);
   INSERT INTO task (id, job_id, org_id, row_from, row_to, state, epoch) VALUES (of_task, of_job, of_org, 0, 1, 'leased', 1);
   INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)
     VALUES (of_task, 1, of_node, of_job, of_nonce, of_model, of_digest, of_engine_class, of_rates, 'stream',
@@ -1027,6 +1038,22 @@ CREATE OR REPLACE FUNCTION public.refuse_rewrite()
 AS $function$
 BEGIN
   RAISE EXCEPTION '% is append only', TG_TABLE_NAME USING ERRCODE = 'check_violation';
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.row_finds_its_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE orphan text;
+BEGIN
+  SELECT line.job_id INTO orphan FROM (SELECT DISTINCT job_id FROM written) AS line
+    WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = line.job_id FOR KEY SHARE) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'a row refers to job %, which is not there', orphan USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  RETURN NULL;
 END $function$
 ;
 
@@ -1097,10 +1124,6 @@ CREATE TRIGGER job_keeps_its_id AFTER UPDATE OF id, org_id, pool_id ON public.jo
 
 CREATE TRIGGER job_leaves_no_orphans AFTER DELETE ON public.job FOR EACH ROW EXECUTE FUNCTION job_leaves_no_orphans();
 
-CREATE TRIGGER job_row_finds_its_job AFTER INSERT ON public.job_row REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION job_row_finds_its_job();
-
-CREATE TRIGGER job_row_keeps_its_job AFTER UPDATE OF job_id ON public.job_row FOR EACH ROW WHEN ((new.job_id IS DISTINCT FROM old.job_id)) EXECUTE FUNCTION refuse_other_owner();
-
 CREATE TRIGGER lease_finds_its_task AFTER INSERT ON public.lease REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION lease_finds_its_task();
 
 CREATE TRIGGER lease_keeps_its_task AFTER UPDATE OF task_id, job_id, node_id ON public.lease FOR EACH ROW WHEN ((((new.task_id IS DISTINCT FROM old.task_id) OR (new.job_id IS DISTINCT FROM old.job_id)) OR (new.node_id IS DISTINCT FROM old.node_id))) EXECUTE FUNCTION refuse_other_owner();
@@ -1124,6 +1147,14 @@ CREATE TRIGGER posting_never_truncated BEFORE TRUNCATE ON public.posting FOR EAC
 CREATE TRIGGER receipt_append_only BEFORE DELETE OR UPDATE ON public.receipt FOR EACH ROW EXECUTE FUNCTION refuse_rewrite();
 
 CREATE TRIGGER receipt_never_truncated BEFORE TRUNCATE ON public.receipt FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
+
+CREATE TRIGGER row_block_finds_its_job AFTER INSERT ON public.row_block REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION row_finds_its_job();
+
+CREATE TRIGGER row_block_keeps_its_job AFTER UPDATE OF job_id ON public.row_block FOR EACH ROW WHEN ((new.job_id IS DISTINCT FROM old.job_id)) EXECUTE FUNCTION refuse_other_owner();
+
+CREATE TRIGGER row_end_finds_its_job AFTER INSERT ON public.row_end REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION row_finds_its_job();
+
+CREATE TRIGGER row_end_keeps_its_job AFTER UPDATE OF job_id ON public.row_end FOR EACH ROW WHEN ((new.job_id IS DISTINCT FROM old.job_id)) EXECUTE FUNCTION refuse_other_owner();
 
 CREATE TRIGGER task_finds_its_job AFTER INSERT ON public.task REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION task_finds_its_job();
 

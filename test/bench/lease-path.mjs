@@ -30,7 +30,7 @@ export async function run() {
   const dataDir = mkdtempSync(join(tmpdir(), 'freehold-bench-'));
   const postgres = await startPostgres({ dataDir });
   try {
-    return await measure(postgres.url);
+    return await measure(postgres.socketUrl);
   } finally {
     await postgres.stop('fast');
     rmSync(dataDir, { recursive: true, force: true });
@@ -104,7 +104,9 @@ async function fill(database, store) {
         [id, org, rows * 10, rows],
       );
       await tx.query(
-        `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) SELECT $1, n, 'row-' || n, n, 1 FROM generate_series(0, $2::int - 1) n`,
+        `INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths)
+         SELECT $1, min(n), array_agg('row-' || n ORDER BY n), array_agg(n ORDER BY n), array_agg(1)
+         FROM generate_series(0, $2::int - 1) n GROUP BY n / 64`,
         [id, rows],
       );
       await post(tx, [ledger.hold(org, id, BigInt(rows * 10))]);

@@ -56,7 +56,7 @@ it('refuses to rewrite what was booked', async () => {
   expect(await refusal('DELETE FROM receipt', [])).not.toBeNull();
 });
 
-const ROW = 'INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)';
+const ROW = 'INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths)';
 const LEASE =
   'INSERT INTO lease (task_id, epoch, node_id, job_id, nonce, model, model_digest, engine_class, rates, road, lease_until)';
 const REST = `decode(repeat('00', 16), 'hex'), 'm', 'd', 'c', '{}', 'batch', now()`;
@@ -68,7 +68,7 @@ it('refuses rows, tasks and leases of what is not there, one among a thousand', 
   const lease = await world.lease(job, node, 0, 4);
   const orphans: readonly (readonly [sql: string, params: readonly unknown[]])[] = [
     [
-      `${ROW} SELECT CASE n WHEN 700 THEN 'batch_nobodys' ELSE $1 END, n, 'new' || n, 0, 1 FROM generate_series(10, 1000) n`,
+      `${ROW} SELECT CASE n WHEN 700 THEN 'batch_nobodys' ELSE $1 END, n, ARRAY['new' || n], '{0}', '{1}' FROM generate_series(10, 1000) n`,
       [job],
     ],
     [`INSERT INTO task (job_id, org_id, row_from, row_to) VALUES ('batch_nobodys', $1, 0, 1)`, [stranger]],
@@ -102,7 +102,7 @@ it('refuses to take away, or to give to another, what others refer to', async ()
     ['DELETE FROM task WHERE id = $1', [task]],
     ['UPDATE task SET id = gen_random_uuid() WHERE id = $1', [task]],
     ['TRUNCATE task', []],
-    ['UPDATE job_row SET job_id = $2, row_no = 9, custom_id = $1 WHERE job_id = $1 AND row_no = 0', [job, other]],
+    ['UPDATE row_block SET job_id = $2, row_from = 9 WHERE job_id = $1 AND row_from = 0', [job, other]],
     ['UPDATE task SET job_id = $2 WHERE id = $1', [task, other]],
     ['UPDATE lease SET node_id = $2 WHERE task_id = $1', [task, await world.node()]],
   ];
@@ -119,7 +119,7 @@ it('lets no job go while a row of it is being written', async () => {
   const job = await world.batch(0);
   let gone: Promise<unknown> = Promise.resolve();
   await server.database.transaction(async (tx) => {
-    await tx.query(`${ROW} VALUES ($1, 0, 'r', 0, 1)`, [job]);
+    await tx.query(`${ROW} VALUES ($1, 0, '{r}', '{0}', '{1}')`, [job]);
     gone = refusal('DELETE FROM job WHERE id = $1', [job]);
     await waitsForALock();
   });
@@ -202,7 +202,9 @@ it('starts no batch that has a custom_id twice', async () => {
      VALUES ('batch_twice', $1, 'batch', 'validating', '/v1/embeddings', now() + interval '1 hour') RETURNING id`,
     [org],
   );
-  await server.database.query(`${ROW} VALUES ($1, 0, 'a', 0, 1), ($1, 1, 'b', 1, 1), ($1, 2, 'a', 2, 1)`, [job?.id]);
+  await server.database.query(`${ROW} VALUES ($1, 0, '{a,b}', '{0,1}', '{1,1}'), ($1, 2, '{a}', '{2}', '{1}')`, [
+    job?.id,
+  ]);
   const jobs = new PgJobStore(server.database);
   const start = (): Promise<unknown> =>
     jobs.start('batch_twice', {
@@ -215,7 +217,7 @@ it('starts no batch that has a custom_id twice', async () => {
       promptBlocks: [],
     });
   await expect(start()).rejects.toThrow('3 rows stored under 2 custom_ids');
-  await server.database.query(`UPDATE job_row SET custom_id = 'c' WHERE job_id = $1 AND row_no = 2`, [job?.id]);
+  await server.database.query(`UPDATE row_block SET custom_ids = '{c}' WHERE job_id = $1 AND row_from = 2`, [job?.id]);
   expect(await start()).toEqual({ started: true });
 
   await server.database.query(`INSERT INTO api_key (id, org_id, hash, hint) VALUES ('key_twice', $1, '\\x00', 'k')`, [

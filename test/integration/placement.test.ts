@@ -293,7 +293,7 @@ describe('racers', () => {
        made AS (INSERT INTO job (id, org_id, kind, state, endpoint, model, cap, row_count, deadline, rate_caps, in_progress_at)
          SELECT 'batch_racer' || n, org.id, 'batch', 'in_progress', '/v1/embeddings', 'm', 10, 1,
            clock_timestamp() + interval '1 hour', '{"embeddingToken":"100"}', now() FROM org, generate_series(1, $1) AS n RETURNING id),
-       rows AS (INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) SELECT id, 0, 'row', 0, 1 FROM made)
+       rows AS (INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths) SELECT id, 0, '{row}', '{0}', '{1}' FROM made)
        INSERT INTO outbox (topic, message) SELECT 'place', jsonb_build_object('job', id) FROM made`,
       [RACERS],
     );

@@ -245,15 +245,12 @@ export async function writeInputs(
   );
   await database.query('UPDATE job SET input_file_id = $2 WHERE id = $1', [jobId, fileId]);
   let offset = 0;
-  for (const [i, line] of lines.entries()) {
-    await database.query('UPDATE job_row SET input_offset = $3, input_length = $4 WHERE job_id = $1 AND row_no = $2', [
-      jobId,
-      i,
-      offset,
-      line.length - 1,
-    ]);
-    offset += line.length;
-  }
+  const offsets = lines.map((line) => (offset += line.length) - line.length);
+  await database.query(
+    `UPDATE row_block SET input_offsets = ($2::bigint[])[row_from + 1:row_from + cardinality(custom_ids)],
+       input_lengths = ($3::int[])[row_from + 1:row_from + cardinality(custom_ids)] WHERE job_id = $1`,
+    [jobId, offsets, lines.map((line) => line.length - 1)],
+  );
 }
 
 /** A leased task with its input file, and the ports to run and verify it. */

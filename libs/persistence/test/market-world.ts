@@ -60,8 +60,9 @@ export class MarketWorld extends LeaseWorld {
         ],
       );
       await tx.query(
-        `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
-         SELECT $1, n, 'row-' || n, n * 100, 100 FROM generate_series(0, $2::int - 1) AS n`,
+        `INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths)
+         SELECT $1, min(n), array_agg('row-' || n ORDER BY n), array_agg(n * 100 ORDER BY n), array_agg(100)
+         FROM generate_series(0, $2::int - 1) AS n GROUP BY n / 64`,
         [id, rowCount],
       );
       await post(tx, [ledger.hold(org, id, cap)]);

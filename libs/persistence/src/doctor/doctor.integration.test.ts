@@ -68,7 +68,7 @@ const DAMAGE: Record<
   'row-without-one-end': {
     do: (tx) =>
       tx.query(
-        `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) VALUES ($1, 20, 'forgotten', 0, 1)`,
+        `INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths) VALUES ($1, 20, '{forgotten}', '{0}', '{1}')`,
         [lived.completed],
       ),
   },
@@ -79,7 +79,7 @@ const DAMAGE: Record<
       ]),
   },
   'row-under-wrong-lease': {
-    do: (tx) => tx.query('UPDATE job_row SET epoch = epoch + 1 WHERE job_id = $1 AND row_no = 3', [lived.open]),
+    do: (tx) => tx.query('UPDATE row_end SET epoch = epoch + 1 WHERE job_id = $1 AND row_no = 3', [lived.open]),
   },
   'outbox-stuck': {
     do: (tx) =>
@@ -110,7 +110,7 @@ const DAMAGE: Record<
   'refers-to-nothing': {
     do: (tx) =>
       tx.query(
-        `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length) VALUES ('batch_nobodys', 0, 'r', 0, 1)`,
+        `INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths) VALUES ('batch_nobodys', 0, '{r}', '{0}', '{1}')`,
       ),
   },
   'tenant-mismatch': {

@@ -1,4 +1,5 @@
 import { nextState, TASK_EVENTS, TASK_STATES } from '@freehold/domain';
+import { ROWS_PER_BLOCK } from '../jobs/row-blocks.ts';
 import { type DoctorCheck, sqlCheck } from './check.ts';
 
 /** Every move that the state machine of tasks allows, as SQL values; born queued, or cut and leased in one move. */
@@ -70,7 +71,17 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
      GROUP BY job.id, job.state
      UNION ALL
      SELECT 'job ' || job_id || ' has ' || count(*) || ' rows for custom_id ' || custom_id
-     FROM job_row GROUP BY job_id, custom_id HAVING count(*) > 1`,
+     FROM job_row GROUP BY job_id, custom_id HAVING count(*) > 1
+     UNION ALL
+     SELECT 'row ' || e.row_no || ' of job ' || e.job_id || ' has an end, and was never asked for'
+     FROM row_end e WHERE NOT EXISTS (SELECT 1 FROM row_block b WHERE b.job_id = e.job_id AND b.row_from > e.row_no - ${ROWS_PER_BLOCK}
+       AND b.row_from <= e.row_no AND e.row_no < b.row_from + cardinality(b.custom_ids))
+     UNION ALL
+     SELECT 'job ' || b.job_id || ' has ' || sum(cardinality(b.custom_ids)) || ' rows from ' || min(b.row_from) || ' to '
+       || max(b.row_from + cardinality(b.custom_ids)) || ' where ' || job.row_count || ' were asked for'
+     FROM row_block b JOIN job ON job.id = b.job_id AND job.state <> 'validating' GROUP BY b.job_id, job.row_count
+     HAVING (min(b.row_from), max(b.row_from + cardinality(b.custom_ids)), sum(cardinality(b.custom_ids)))
+       IS DISTINCT FROM (0, job.row_count, job.row_count::bigint)`,
   ),
   sqlCheck(
     'row-counters',
@@ -80,7 +91,7 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
      FROM job JOIN LATERAL (
        SELECT count(*) FILTER (WHERE state = 'succeeded') AS succeeded, count(*) FILTER (WHERE state = 'failed') AS failed,
          count(*) FILTER (WHERE state IN ('expired', 'cancelled')) AS ended
-       FROM job_row WHERE job_id = job.id) AS r ON true
+       FROM row_end WHERE job_id = job.id) AS r ON true
      WHERE (rows_succeeded, rows_failed, rows_ended) IS DISTINCT FROM (r.succeeded, r.failed, r.ended)`,
   ),
   sqlCheck(
@@ -88,7 +99,7 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
     'a row with a result has it from an accepted lease over that row',
     `SELECT 'row ' || r.row_no || ' of job ' || r.job_id || ' has its result from ' || r.task_id || '.' || r.epoch
        || ', which was not accepted for it' AS what
-     FROM job_row r WHERE r.task_id IS NOT NULL AND NOT EXISTS (
+     FROM row_end r WHERE r.task_id IS NOT NULL AND NOT EXISTS (
        SELECT 1 FROM lease l JOIN task t ON t.id = l.task_id
        WHERE l.task_id = r.task_id AND l.epoch = r.epoch AND l.outcome = 'accepted' AND t.job_id = r.job_id
          AND t.row_from <= r.row_no AND r.row_no < t.row_to)`,
@@ -134,7 +145,8 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
     'refers-to-nothing',
     'rows, tasks and leases find what they were written for',
     `SELECT 'row ' || r.row_no || ' is of job ' || r.job_id || ', which is not there' AS what
-     FROM job_row r WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = r.job_id)
+     FROM (SELECT job_id, row_from AS row_no FROM row_block UNION ALL SELECT job_id, row_no FROM row_end) r
+     WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = r.job_id)
      UNION ALL
      SELECT 'task ' || t.id || ' is of job ' || t.job_id || ', which is not there'
      FROM task t WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = t.job_id)

@@ -42,7 +42,7 @@ export async function rowsAnswered(sql: Sql, tasks: readonly string[]): Promise<
     `SELECT count(DISTINCT (jr.job_id, jr.row_no)) AS rows
        FROM unnest($1::uuid[]) AS held (task_id)
        JOIN task t ON t.id = held.task_id
-       JOIN job_row jr ON jr.job_id = t.job_id AND jr.row_no >= t.row_from AND jr.row_no < t.row_to
+       JOIN row_end jr ON jr.job_id = t.job_id AND jr.row_no >= t.row_from AND jr.row_no < t.row_to
       WHERE jr.state = 'succeeded' AND jr.task_id IS NOT NULL`,
     [tasks],
   );

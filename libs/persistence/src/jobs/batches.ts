@@ -15,6 +15,7 @@ import { reserve } from '../accounts/reserve.ts';
 import type { Database, Sql } from '../database.ts';
 import { fileWork } from '../outbox.ts';
 import { JOB_COLUMNS, jobView, type JobRecord } from './job-row.ts';
+import { ROWS_PER_BLOCK } from './row-blocks.ts';
 
 export interface Submitted {
   readonly batch: NewBatch;
@@ -132,8 +133,8 @@ export interface ReadRows {
 }
 
 /**
- * Rows follow from the file alone, so a second validation inserts nothing new. The lock keeps them from a job that is failing, and
- * from being inserted twice at once.
+ * Rows follow from the file alone and come in its order, so a second validation inserts nothing new. The lock keeps them from a job
+ * that is failing, and from being inserted twice at once.
  *
  * @returns for each, whether its job is still validating.
  */
@@ -144,49 +145,70 @@ export async function addRows(database: Database, read: readonly ReadRows[]): Pr
       [read.map(({ jobId }) => jobId)],
     );
     const validating = new Set(locked.map(({ id }) => id));
-    const lines = read.flatMap(({ jobId, rows }) => (validating.has(jobId) ? rows.map((row) => ({ jobId, row })) : []));
-    const last = await lastRows(tx, [...validating]);
-    const isNew = ({ jobId, row }: Line): boolean => row.rowNo > (last.get(jobId) ?? -1);
-    await insertRows(tx, lines.filter(isNew), '');
-    await insertRows(
+    const stored = await storedRows(tx, [...validating]);
+    await insertBlocks(
       tx,
-      lines.filter((line) => !isNew(line)),
-      'ON CONFLICT DO NOTHING',
+      read.filter(({ jobId }) => validating.has(jobId)).flatMap((one) => newBlocks(one, stored)),
     );
     return read.map(({ jobId }) => validating.has(jobId));
   });
 }
 
-interface Line {
-  readonly jobId: string;
-  readonly row: NewRow;
-}
-
-/** The last row that each job has: a file is read from its start, so what lies behind it was never inserted. */
-async function lastRows(tx: Sql, jobIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
+/** Rows that each job has already: all below that number. */
+async function storedRows(tx: Sql, jobIds: readonly string[]): Promise<Map<string, number>> {
   if (jobIds.length === 0) return new Map();
-  const rows = await tx.query<{ id: string; last: number | null }>(
-    `SELECT id, (SELECT max(row_no) FROM job_row WHERE job_id = id) AS last FROM unnest($1::text[]) AS id`,
+  const rows = await tx.query<{ id: string; stored: number | null }>(
+    `SELECT id, (SELECT row_from + cardinality(custom_ids) FROM row_block WHERE job_id = id ORDER BY row_from DESC LIMIT 1) AS stored
+     FROM unnest($1::text[]) AS id`,
     [jobIds],
   );
-  return new Map(rows.flatMap(({ id, last }) => (last === null ? [] : [[id, last]])));
+  return new Map(rows.map(({ id, stored }) => [id, stored ?? 0]));
 }
 
-/** Looking for a row that may be there costs as much again as inserting it. */
-async function insertRows(tx: Sql, lines: readonly Line[], onConflict: '' | 'ON CONFLICT DO NOTHING'): Promise<void> {
-  if (lines.length === 0) return;
+/** Rows of one job that adjoin, in the order of its file. */
+interface Block {
+  readonly jobId: string;
+  readonly rows: readonly NewRow[];
+}
+
+/** What of it is not stored yet, and counts it as stored. */
+function newBlocks({ jobId, rows }: ReadRows, stored: Map<string, number>): Block[] {
+  const next = stored.get(jobId) ?? 0;
+  const fresh = rows.filter(({ rowNo }) => rowNo >= next);
+  const gap = fresh.findIndex(({ rowNo }, at) => rowNo !== next + at);
+  if (gap !== -1)
+    throw new Error(`batch ${jobId}: expected row ${next + gap} of its file next, got row ${fresh[gap]?.rowNo}`);
+  stored.set(jobId, next + fresh.length);
+  const blocks: Block[] = [];
+  for (let at = 0; at < fresh.length; at += ROWS_PER_BLOCK)
+    blocks.push({ jobId, rows: fresh.slice(at, at + ROWS_PER_BLOCK) });
+  return blocks;
+}
+
+/** Sent as three lists of all rows, out of which each block takes its part. */
+async function insertBlocks(tx: Sql, blocks: readonly Block[]): Promise<void> {
+  if (blocks.length === 0) return;
+  const rows = blocks.flatMap((block) => block.rows);
   await tx.query(
-    `INSERT INTO job_row (job_id, row_no, custom_id, input_offset, input_length)
-     SELECT unnest($1::text[]), unnest($2::int[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::int[])
-     ${onConflict}`,
+    `INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths)
+     SELECT job_id, row_from, ($4::text[])[until - size + 1:until], ($5::bigint[])[until - size + 1:until], ($6::int[])[until - size + 1:until]
+     FROM (SELECT unnest($1::text[]) AS job_id, unnest($2::int[]) AS row_from, unnest($3::int[]) AS size, unnest($7::int[]) AS until) AS block`,
     [
-      lines.map(({ jobId }) => jobId),
-      lines.map(({ row }) => row.rowNo),
-      lines.map(({ row }) => row.customId),
-      lines.map(({ row }) => row.offset),
-      lines.map(({ row }) => row.length),
+      blocks.map(({ jobId }) => jobId),
+      blocks.map((block) => block.rows[0]?.rowNo),
+      blocks.map((block) => block.rows.length),
+      rows.map(({ customId }) => customId),
+      rows.map(({ offset }) => offset),
+      rows.map(({ length }) => length),
+      endsOf(blocks),
     ],
   );
+}
+
+/** Where each ends in the list of all rows. */
+function endsOf(blocks: readonly Block[]): number[] {
+  let end = 0;
+  return blocks.map(({ rows }) => (end += rows.length));
 }
 
 export async function startBatch(database: Database, jobId: string, plan: StartPlan): Promise<Started> {
@@ -236,7 +258,7 @@ async function lockValidating(
   if (job === undefined) return null;
   const [rows] = await tx.query<{ rows: number; ids: number }>(
     `SELECT coalesce(sum(uses), 0)::int AS rows, count(*)::int AS ids
-     FROM (SELECT count(*) AS uses FROM job_row WHERE job_id = $1 GROUP BY custom_id) AS named`,
+     FROM (SELECT count(*) AS uses FROM row_block, unnest(custom_ids) AS custom_id WHERE job_id = $1 GROUP BY custom_id) AS named`,
     [jobId],
   );
   if (rows?.rows !== rowCount)
@@ -253,7 +275,7 @@ export async function failBatch(database: Database, jobId: string, faults: reado
       [jobId, JSON.stringify(faults)],
     );
     if (moved.length === 0) return false;
-    await tx.query('DELETE FROM job_row WHERE job_id = $1', [jobId]);
+    await tx.query('DELETE FROM row_block WHERE job_id = $1', [jobId]);
     return true;
   });
 }
@@ -279,7 +301,7 @@ export async function cancelJob(
         [jobId, isEarly ? 'cancelled' : 'cancelling'],
       );
       // What runs is ended by the lease clock's next tick, which also files the writing of the files.
-      if (isEarly) await tx.query('DELETE FROM job_row WHERE job_id = $1', [jobId]);
+      if (isEarly) await tx.query('DELETE FROM row_block WHERE job_id = $1', [jobId]);
       return { cancelled: true, job: jobView(moved ?? row) };
     },
     { durable: true },

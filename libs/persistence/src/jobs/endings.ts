@@ -1,6 +1,7 @@
 import type { OutputFile, ResultRow } from '@freehold/market';
 import type { Database, Sql } from '../database.ts';
 import { releaseHolds } from '../ledger/ledger.ts';
+import { inBlocks } from './row-blocks.ts';
 
 /** Inputs and outputs are kept for thirty days, as the terms say. */
 const RETENTION = '30 days';
@@ -26,7 +27,7 @@ export async function results(sql: Sql, jobId: string, fromRow: number, limit: n
     `SELECT r.row_no, r.custom_id, r.input_offset, r.input_length, r.state, r.error_code, r.error_message,
        r.task_id, r.epoch, r.result_offset, r.result_length, l.model_digest, l.engine_class, l.ended_at AS lease_ended_at
      FROM job_row r LEFT JOIN lease l ON l.task_id = r.task_id AND l.epoch = r.epoch
-     WHERE r.job_id = $1 AND r.row_no >= $2 ORDER BY r.row_no LIMIT $3`,
+     WHERE r.job_id = $1 AND ${inBlocks('$2::int', '$2::int + $3::int')} AND r.row_no >= $2 ORDER BY r.row_no LIMIT $3`,
     [jobId, fromRow, limit],
   );
   return rows.map((row) => ({
@@ -62,7 +63,7 @@ function resultPlace(row: ResultRecord): ResultRow['result'] {
 const endOf = (only: string): string => `
 WITH ending AS MATERIALIZED (
   SELECT id, org_id, CASE WHEN cancelling_at IS NOT NULL THEN 'cancelled'
-    WHEN EXISTS (SELECT 1 FROM job_row WHERE job_row.job_id = job.id AND job_row.state = 'expired') THEN 'expired'
+    WHEN EXISTS (SELECT 1 FROM row_end WHERE row_end.job_id = job.id AND row_end.state = 'expired') THEN 'expired'
     ELSE 'completed' END AS state
   FROM job WHERE id = $1 AND state = 'finalizing' ${only} FOR UPDATE OF job
 ), written AS (

@@ -241,10 +241,12 @@ describe('batches that come at once', () => {
     await market.database.query(`UPDATE job SET state = 'cancelled' WHERE id = $1`, [good[7]?.id]);
     const read = await Promise.all(good.map(({ id }, i) => jobs.addRows(id, lines(i + 1))));
     expect(read).toEqual(good.map((_, i) => i !== 7));
-    // A validation that runs twice writes nothing twice, goes on behind what is there, and fills what is missing.
-    await market.database.query('DELETE FROM job_row WHERE job_id = $1 AND row_no = 1', [good[3]?.id]);
+    // A validation that runs twice writes nothing twice and goes on behind what is there; nothing is left out between.
     expect(await jobs.addRows(good[3]?.id ?? '', lines(4))).toBe(true);
     expect(await jobs.addRows(good[3]?.id ?? '', lines(9).slice(2))).toBe(true);
+    await expect(jobs.addRows(good[3]?.id ?? '', lines(12).slice(10))).rejects.toThrow(
+      'expected row 9 of its file next, got row 10',
+    );
     const written = await market.database.query<{ job_id: string; n: number }>(
       'SELECT job_id, count(*)::int AS n FROM job_row WHERE job_id = ANY($1) GROUP BY 1',
       [good.map(({ id }) => id)],

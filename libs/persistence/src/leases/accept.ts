@@ -201,12 +201,12 @@ WITH claim AS (
   WHERE task.id = ended.task_id AND task.epoch = ended.epoch AND task.state = 'delivered'
   RETURNING task.id, task.epoch, task.job_id, task.org_id, task.row_from, task.row_to
 ), landed AS (
-  UPDATE job_row r SET state = CASE WHEN d.succeeded THEN 'succeeded' ELSE 'failed' END, task_id = moved.id,
-    epoch = moved.epoch, result_offset = d.segment_offset, result_length = d.segment_length
+  INSERT INTO row_end (job_id, row_no, state, task_id, epoch, result_offset, result_length)
+  SELECT moved.job_id, d.row_no, CASE WHEN d.succeeded THEN 'succeeded' ELSE 'failed' END, moved.id, moved.epoch,
+    d.segment_offset, d.segment_length
   FROM moved JOIN delivered_row d ON d.task_id = moved.id AND d.epoch = moved.epoch
-  WHERE r.job_id = moved.job_id AND r.row_no = d.row_no AND r.row_no >= moved.row_from AND r.row_no < moved.row_to
-    AND r.state = 'pending'
-  RETURNING moved.id, r.state
+  WHERE d.row_no >= moved.row_from AND d.row_no < moved.row_to
+  ON CONFLICT DO NOTHING RETURNING task_id AS id, state
 ), tally AS (
   SELECT moved.id, count(*) FILTER (WHERE state = 'succeeded')::int AS succeeded,
     count(*) FILTER (WHERE state = 'failed')::int AS failed

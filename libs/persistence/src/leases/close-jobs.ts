@@ -14,11 +14,11 @@ export interface RowFailure {
 export async function failRows(tx: Sql, taskIds: readonly string[], failure: RowFailure): Promise<void> {
   await tx.query(
     `WITH failed AS (
-       UPDATE job_row r SET state = 'failed', error_code = $2, error_message = $3
-       FROM task t
-       WHERE t.id = ANY($1::uuid[]) AND r.job_id = t.job_id AND r.row_no >= t.row_from AND r.row_no < t.row_to
-         AND r.state = 'pending'
-       RETURNING r.job_id
+       INSERT INTO row_end (job_id, row_no, state, error_code, error_message)
+       SELECT t.job_id, line.row_no, 'failed', $2, $3
+       FROM task t, generate_series(t.row_from, t.row_to - 1) AS line (row_no)
+       WHERE t.id = ANY($1::uuid[])
+       ON CONFLICT DO NOTHING RETURNING job_id
      )
      UPDATE job SET rows_failed = rows_failed + tally.n
      FROM (SELECT job_id, count(*)::int AS n FROM failed GROUP BY job_id) AS tally WHERE job.id = tally.job_id`,

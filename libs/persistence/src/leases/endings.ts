@@ -58,7 +58,7 @@ async function expireValidating(database: Database): Promise<void> {
        UPDATE job SET state = 'expired', expired_at = clock_timestamp()
        WHERE state = 'validating' AND deadline < clock_timestamp() RETURNING id
      )
-     DELETE FROM job_row USING expired WHERE job_row.job_id = expired.id`,
+     DELETE FROM row_block USING expired WHERE row_block.job_id = expired.id`,
   );
 }
 
@@ -97,14 +97,21 @@ async function endWork(tx: Sql, ended: readonly EndingJob[], why: string): Promi
   await endRows(tx, jobs, ending, why);
 }
 
+/** Rows without an end, of the jobs $1: their rows are locked. Jobs of which all have ended are not looked through again at each tick. */
+const OPEN_ROWS = `
+  SELECT job.id AS job_id, line.row_no FROM job, generate_series(0, job.row_count - 1) AS line (row_no)
+  WHERE job.id = ANY($1) AND job.rows_succeeded + job.rows_failed + job.rows_ended < job.row_count
+    AND NOT EXISTS (SELECT 1 FROM row_end ended WHERE ended.job_id = job.id AND ended.row_no = line.row_no)`;
+
 /** Rows that nobody will answer any more: not done, and not under a delivered task that waits for its verdict. */
 async function endRows(tx: Sql, jobs: readonly string[], ending: 'cancelled' | 'expired', why: string): Promise<void> {
   await tx.query(
     `WITH ended AS (
-       UPDATE job_row r SET state = $2, error_code = 'batch_' || $2, error_message = $3
-       WHERE r.job_id = ANY($1) AND r.state = 'pending' AND NOT EXISTS (
+       INSERT INTO row_end (job_id, row_no, state, error_code, error_message)
+       SELECT r.job_id, r.row_no, $2, 'batch_' || $2, $3 FROM (${OPEN_ROWS}) AS r
+       WHERE NOT EXISTS (
          SELECT 1 FROM task t WHERE t.job_id = r.job_id AND t.state = 'delivered' AND t.row_from <= r.row_no AND r.row_no < t.row_to)
-       RETURNING r.job_id
+       ON CONFLICT DO NOTHING RETURNING job_id
      )
      UPDATE job SET rows_ended = rows_ended + tally.n, next_row = row_count
      FROM (SELECT job_id, count(*)::int AS n FROM ended GROUP BY job_id) AS tally WHERE job.id = tally.job_id`,
@@ -133,11 +140,12 @@ async function failRun(tx: Sql, task: WornTask): Promise<void> {
   );
   await tx.query(
     `WITH failed AS (
-       UPDATE job_row SET state = 'failed', error_code = $2, error_message = $3
-       WHERE job_id = $1 AND state = 'pending' RETURNING 1
+       INSERT INTO row_end (job_id, row_no, state, error_code, error_message)
+       SELECT job_id, row_no, 'failed', $2, $3 FROM (${OPEN_ROWS}) AS r
+       ON CONFLICT DO NOTHING RETURNING 1
      )
-     UPDATE job SET rows_failed = rows_failed + (SELECT count(*)::int FROM failed), next_row = row_count WHERE id = $1`,
-    [task.job_id, failure.code, failure.message],
+     UPDATE job SET rows_failed = rows_failed + (SELECT count(*)::int FROM failed), next_row = row_count WHERE id = ANY($1)`,
+    [[task.job_id], failure.code, failure.message],
   );
 }
 

@@ -2,6 +2,7 @@ import { DomainError, unitsToJson } from '@freehold/domain';
 import type { DeliveredRow, Fenced, LeaseInputs, LeaseStore, LeaseView, Moved } from '@freehold/market';
 import { leaseKey, STALL_MS, type HeldLease, type LeaseRef } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
+import { inBlocks } from '../jobs/row-blocks.ts';
 import {
   bytesOf,
   deliveredRow,
@@ -75,7 +76,8 @@ export async function inputs(sql: Sql, lease: LeaseRef, from: number): Promise<L
   }>(
     `SELECT job.input_file_id, job.endpoint, l.model, job.adapter, r.row_no, r.custom_id, r.input_offset, r.input_length
      FROM lease l JOIN task t ON t.id = l.task_id AND t.epoch = l.epoch JOIN job ON job.id = t.job_id
-     LEFT JOIN job_row r ON r.job_id = t.job_id AND r.row_no >= t.row_from + $3 AND r.row_no < t.row_to
+     LEFT JOIN job_row r ON r.job_id = t.job_id AND ${inBlocks('t.row_from + $3::int', 't.row_to')}
+       AND r.row_no >= t.row_from + $3 AND r.row_no < t.row_to
      WHERE l.task_id = $1 AND l.epoch = $2 AND t.state IN ('leased', 'running', 'delivered')
      ORDER BY r.row_no`,
     [lease.task, lease.epoch, from],

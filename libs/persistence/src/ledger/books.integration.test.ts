@@ -71,7 +71,10 @@ class PgBooks extends BooksWorld {
       [job],
     );
     await market.database.transaction(async (tx) => {
-      await tx.query(`UPDATE job_row SET state = 'cancelled' WHERE job_id = $1 AND state = 'pending'`, [job]);
+      await tx.query(
+        `INSERT INTO row_end (job_id, row_no, state) SELECT job_id, row_no, 'cancelled' FROM job_row WHERE job_id = $1 AND state = 'pending'`,
+        [job],
+      );
       await tx.query(
         `UPDATE job SET state = 'cancelled', cancelled_at = clock_timestamp(), rows_ended = row_count - rows_succeeded - rows_failed WHERE id = $1`,
         [job],
