@@ -76,6 +76,25 @@ describe('a lease from delivery to verdict', () => {
     expect(record?.benchedForMs).toBeLessThanOrEqual(0);
   });
 
+  it.each([
+    ['of which enough were looked at', 200, 1],
+    ['of which nobody looked at any', 0, ROWS],
+  ])('is drawn by what is known of its node: after a thousand rows %s', async (_what, rowsAudited, audited) => {
+    const { jobId, nodeId, lease, ports } = await scene(
+      deliver(),
+      panel(auditor('one', 'node'), auditor('two', 'node')),
+    );
+    await here.server.database.query('UPDATE node SET rows_accepted = 1000, rows_audited = $2 WHERE id = $1', [
+      nodeId,
+      rowsAudited,
+    ]);
+    await runLease(ports, lease, signal);
+    expect(await verifyResult(ports, lease, signal)).toMatchObject({ outcome: 'accepted' });
+    expect(await here.server.database.query('SELECT audited FROM receipt WHERE job_id = $1', [jobId])).toEqual([
+      { audited },
+    ]);
+  });
+
   it('says `audited: 0` when nobody can run its model again', async () => {
     const { jobId, lease, ports } = await scene(deliver(), panel());
     await runLease(ports, lease, signal);

@@ -55,6 +55,7 @@ export * from './matching/warmth.ts';
 export * from './matching/prompt-blocks.ts';
 export * from './matching/stream-score.ts';
 export * from './verification/audit-count.ts';
+export * from './verification/known-rows.ts';
 export * from './verification/compare.ts';
 export * from './verification/opinions.ts';
 export * from './verification/second-look.ts';

@@ -10,7 +10,7 @@ import { StreamTries } from './stream-tries.ts';
 /** A node that was just proven a cheat is left out of the stream road after this long at most. */
 const STANDING_MS = 1_000;
 
-const NEWCOMER_REPUTATION = reputationOf({ rowsAccepted: 0, rowsBad: 0, leasesLost: 0 });
+const NEWCOMER_REPUTATION = reputationOf({ rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0 });
 
 export interface StreamDeskPorts {
   readonly leases: LeaseStore;

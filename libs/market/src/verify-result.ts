@@ -6,6 +6,7 @@ import {
   drawSeed,
   drawSegments,
   dueFor,
+  knownRows,
   rowsToAudit,
   segmentsToAudit,
   feeOf,
@@ -112,9 +113,10 @@ async function drawOnce(ports: VerifyPorts, lease: LeaseView): Promise<Drawn | {
 
 /** Only a sample depends on what is known of who did the work. */
 async function rowsDue({ leases }: VerifyPorts, { verify, nodeId }: LeaseView, rows: number): Promise<number> {
-  if (verify === 'off' || verify === 'strict') return rowsToAudit(verify, rows, { rowsAccepted: 0 });
+  if (verify === 'off' || verify === 'strict') return rowsToAudit(verify, rows, { rowsKnown: 0 });
   const records = await leases.nodeRecords([nodeId]);
-  return rowsToAudit(verify, rows, { rowsAccepted: records.get(nodeId)?.rowsAccepted ?? 0 });
+  const record = records.get(nodeId);
+  return rowsToAudit(verify, rows, { rowsKnown: record === undefined ? 0 : knownRows(record) });
 }
 
 async function rejectLease(

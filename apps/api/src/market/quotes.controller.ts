@@ -325,7 +325,7 @@ function comparison({ prices }: ListPrices, { kind, likely }: Quote): Record<str
 /** What is checked at a level, by how many, what that costs, and out of whose money. */
 function auditOf({ terms: { verify: level } }: BatchTerms, quote: Quote): Record<string, unknown> {
   // Of a hundred rows of a node that nobody could know for longer.
-  const sharePercent = rowsToAudit(level, 100, { rowsAccepted: Number.MAX_SAFE_INTEGER });
+  const sharePercent = rowsToAudit(level, 100, { rowsKnown: Number.MAX_SAFE_INTEGER });
   const interval = intervalOf(quote);
   const percent = RESCORE_PERCENT[quote.kind === 'embedding' ? 'embedding' : 'text'] * BigInt(sharePercent);
   const costOf = (amount: bigint): string => formatMoney((amount * percent) / 10_000n);

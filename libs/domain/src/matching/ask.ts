@@ -1,4 +1,5 @@
 import type { Rates } from '../units/units.ts';
+import { knownRows } from '../verification/known-rows.ts';
 import type { VerifyLevel } from '../jobs/job-state.ts';
 
 /** How a node keeps a requester's work away from the rest of the machine, weakest first. */
@@ -200,13 +201,21 @@ const BAD_ROW_WEIGHT = 100;
 /** A lost lease is an infrastructure fault: it costs score, about a newcomer's lease of rows, and never money. */
 const LOST_LEASE_WEIGHT = 16;
 
-/** Share of a node's work that came through, between 0 and 1. */
+/**
+ * Share of a node's work that came through, between 0 and 1. No more than is known to be good of what came: what nobody looked
+ * at makes up for lost leases, and for nothing else.
+ */
 export function reputationOf(record: {
   readonly rowsAccepted: number;
+  readonly rowsAudited: number;
   readonly rowsBad: number;
   readonly leasesLost: number;
 }): number {
-  const good = record.rowsAccepted + PRIOR_GOOD;
-  const failed = BAD_ROW_WEIGHT * record.rowsBad + LOST_LEASE_WEIGHT * record.leasesLost;
-  return good / (record.rowsAccepted + PRIOR_ALL + failed);
+  const bad = BAD_ROW_WEIGHT * record.rowsBad;
+  const lost = LOST_LEASE_WEIGHT * record.leasesLost;
+  return Math.min(shareOf(record.rowsAccepted, bad + lost), shareOf(knownRows(record), bad));
+}
+
+function shareOf(good: number, failed: number): number {
+  return (good + PRIOR_GOOD) / (good + PRIOR_ALL + failed);
 }

@@ -1,3 +1,4 @@
+import { NEWCOMER_ACCEPTED_ROWS } from '../verification/audit-count.ts';
 import type { Candidate, ServedModel } from './ask.ts';
 import { ROWS_UNACCEPTED_MAX } from './constraints.ts';
 
@@ -6,8 +7,6 @@ export const TASK_TARGET_MS = 8_000;
 /** Rows of a node nobody has measured or audited yet. */
 export const NEWCOMER_ROWS = 16;
 export const TASK_ROWS_MAX = 512;
-/** A node is measured by its audits until it has this many accepted rows (WORDS.md, verify dial). */
-export const NEWCOMER_ACCEPTED_ROWS = 30;
 /** A lease costs a receipt, a voucher and an audit whatever its rows: towards the end of a job none has fewer than this. */
 const SHARE_ROWS_MIN = 8;
 const MS_PER_SECOND = 1_000;

@@ -1,14 +1,19 @@
 import type { VerifyLevel } from '../jobs/job-state.ts';
-import { NEWCOMER_ACCEPTED_ROWS } from '../matching/task-size.ts';
 
+/** A node is measured by its audits until it has this many accepted rows (WORDS.md, verify dial). */
+export const NEWCOMER_ACCEPTED_ROWS = 30;
 /** Reputation lowers the audit rate down to this floor and never further: a count-only rule lets a patient cheat keep its bad rows. */
 export const AUDIT_RATE_FLOOR = 0.03;
+/** The rate begins here after a newcomer's rows, and has fallen to the floor after so many. */
+const AUDIT_RATE_START = 0.2;
+const SETTLED_ROWS = 1_000;
+const RATE_FALL = AUDIT_RATE_START - AUDIT_RATE_FLOOR;
 
 /**
  * How many of a lease's rows are drawn: all of a newcomer's, then a rate that falls from 20 % to the floor over the first
- * 1,000 accepted rows, at least one per lease.
+ * 1,000 rows that are known to be good, at least one per lease.
  */
-export function rowsToAudit(verify: VerifyLevel, rows: number, node: { readonly rowsAccepted: number }): number {
+export function rowsToAudit(verify: VerifyLevel, rows: number, node: { readonly rowsKnown: number }): number {
   switch (verify) {
     case 'off':
       return 0;
@@ -16,16 +21,23 @@ export function rowsToAudit(verify: VerifyLevel, rows: number, node: { readonly 
       return rows;
     case 'spot':
     case 'quorum': {
-      if (node.rowsAccepted < NEWCOMER_ACCEPTED_ROWS) return rows;
-      return Math.min(rows, Math.max(1, Math.ceil(rows * auditRate(node.rowsAccepted))));
+      if (node.rowsKnown < NEWCOMER_ACCEPTED_ROWS) return rows;
+      return Math.min(rows, Math.max(1, Math.ceil(rows * auditRate(node.rowsKnown))));
     }
   }
 }
 
-/** Share of rows drawn after `rowsAccepted` good rows. */
-export function auditRate(rowsAccepted: number): number {
-  const startRate = 0.2;
-  const settledRows = 1_000;
-  const trust = Math.min(1, rowsAccepted / settledRows);
-  return Math.max(AUDIT_RATE_FLOOR, startRate - (startRate - AUDIT_RATE_FLOOR) * trust);
+/** Share of rows drawn after so many good ones. */
+export function auditRate(rowsKnown: number): number {
+  const trust = Math.min(1, rowsKnown / SETTLED_ROWS);
+  return Math.max(AUDIT_RATE_FLOOR, AUDIT_RATE_START - RATE_FALL * trust);
+}
+
+/** Rows looked at of a node by the time it has had so many accepted, where somebody looks at all that are drawn: {@link auditRate}, added up. */
+export function auditsDue(rowsAccepted: number): number {
+  const newcomer = Math.min(rowsAccepted, NEWCOMER_ACCEPTED_ROWS);
+  const falling = Math.min(rowsAccepted, SETTLED_ROWS) - newcomer;
+  const settled = rowsAccepted - newcomer - falling;
+  const meanRate = AUDIT_RATE_START - (RATE_FALL * (2 * newcomer + falling)) / (2 * SETTLED_ROWS);
+  return newcomer + meanRate * falling + AUDIT_RATE_FLOOR * settled;
 }

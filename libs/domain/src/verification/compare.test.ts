@@ -75,14 +75,14 @@ describe('judgeVector', () => {
 
 describe('rowsToAudit', () => {
   it('checks every row of a newcomer and of strict jobs, none when off', () => {
-    expect(rowsToAudit('spot', 16, { rowsAccepted: 29 })).toBe(16);
-    expect(rowsToAudit('strict', 500, { rowsAccepted: 10_000 })).toBe(500);
-    expect(rowsToAudit('off', 500, { rowsAccepted: 0 })).toBe(0);
+    expect(rowsToAudit('spot', 16, { rowsKnown: 29 })).toBe(16);
+    expect(rowsToAudit('strict', 500, { rowsKnown: 10_000 })).toBe(500);
+    expect(rowsToAudit('off', 500, { rowsKnown: 0 })).toBe(0);
   });
   it('falls to the floor and not below, at least one row per lease', () => {
     expect(auditRate(30)).toBeGreaterThan(0.15);
     expect(auditRate(10 ** 9)).toBe(AUDIT_RATE_FLOOR);
-    expect(rowsToAudit('spot', 10, { rowsAccepted: 10 ** 6 })).toBe(1);
-    expect(rowsToAudit('spot', 1_000, { rowsAccepted: 10 ** 6 })).toBe(30);
+    expect(rowsToAudit('spot', 10, { rowsKnown: 10 ** 6 })).toBe(1);
+    expect(rowsToAudit('spot', 1_000, { rowsKnown: 10 ** 6 })).toBe(30);
   });
 });

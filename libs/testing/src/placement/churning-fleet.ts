@@ -98,7 +98,7 @@ function recordOf(nodeId: string): NodeRecord {
       nodeId,
       payout: '',
       rowsAccepted: 1_000 + no,
-      rowsAudited: 10,
+      rowsAudited: 200,
       rowsBad: 0,
       leasesLost: no % 3,
       benchedForMs: 0,

@@ -138,7 +138,7 @@ function recordOf(nodeId: string, i: number): NodeRecord {
     nodeId,
     payout: `0x${i.toString(16).padStart(40, '0')}`,
     rowsAccepted: 1_000 + i,
-    rowsAudited: 50 + (i % 50),
+    rowsAudited: 200 + (i % 50),
     rowsBad: 0,
     leasesLost: i % 3,
     benchedForMs: 0,

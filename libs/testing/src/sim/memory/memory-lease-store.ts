@@ -1,4 +1,4 @@
-import type { AuditDue } from '@freehold/domain';
+import { auditsDue, type AuditDue } from '@freehold/domain';
 import {
   LeaseStore,
   whereaboutsOf,
@@ -39,10 +39,11 @@ const NEWBORN = {
   speed: {},
 };
 
-/** A node that the market knew before the run, by rows that it was paid for. */
+/** A node that the market knew before the run, by rows that it was paid for and that somebody had looked at as usual. */
 export function recordBefore(db: MemoryDatabase, signed: SignedOffer, rowsAccepted: number): void {
   const { node: id, address, payout } = signed.offer;
-  db.nodes.insert(id, { ...NEWBORN, id, address, payout, offer: signed, firstSeenMs: db.nowMs, rowsAccepted });
+  const counts = { rowsAccepted, rowsAudited: Math.ceil(auditsDue(rowsAccepted)) };
+  db.nodes.insert(id, { ...NEWBORN, id, address, payout, offer: signed, firstSeenMs: db.nowMs, ...counts });
 }
 
 /** {@link LeaseStore} in memory, for the batch road: every verb is one transaction. */
