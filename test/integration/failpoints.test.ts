@@ -242,7 +242,8 @@ async function workOn({ lease, link, ports }: Scene, life: Life): Promise<void> 
   const settlement = around('SettlementStore', new PgSettlementStore(database));
   const telling = { settlement, signer: guarded.signer, link: guarded.link };
   await issueVoucher(telling, lease.task);
-  await resendVouchers(telling, lease.nodeId);
+  // A node that has nothing of what it confirmed.
+  await resendVouchers(telling, lease.nodeId, []);
 }
 
 /** Dies once at every point where nobody died yet, each time with a new lease; a second life finishes it, a third finds nothing to do. */

@@ -88,6 +88,43 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
     await expect(resendVouchers(bench.voucherPorts, node)).resolves.toBe(0);
   });
 
+  it('sends again what a node has lost by its own word, oldest first, and what it has not', async () => {
+    const [node = '', other = ''] = nodes;
+    for (const task of tasks) await bench.settlement.markKept(other, task);
+    const totals = (
+      await bench.market.database.query<{ total: string }>(
+        'SELECT total::text FROM voucher WHERE node_id = $1 ORDER BY voucher.total',
+        [node],
+      )
+    ).map(({ total }) => ({ bookEpoch: '0', total }));
+    const sentAgain = async (
+      ...has: readonly ({ bookEpoch: string; total: string } | undefined)[]
+    ): Promise<string[]> => {
+      bench.link.told.splice(0);
+      await resendVouchers(
+        bench.voucherPorts,
+        node,
+        has.flatMap((one) => one ?? []),
+      );
+      return bench.link.told.map(({ message }) =>
+        message.type === 'accepted' ? String(message.voucher?.['total']) : message.type,
+      );
+    };
+    const all = totals.map(({ total }) => total);
+    expect(await sentAgain(totals[3])).toEqual([]);
+    expect(await sentAgain(totals[1])).toEqual(all.slice(2));
+    // Until it has confirmed them.
+    expect(await sentAgain(totals[3])).toEqual(all.slice(2));
+    for (const task of tasks) await bench.settlement.markKept(node, task);
+    // Of as many epochs as a hello has room for, older ones are not said.
+    expect(
+      await sentAgain(...Array.from({ length: 16 }, (_, i) => ({ bookEpoch: String(9 + i), total: '1' }))),
+    ).toEqual([]);
+    expect(await sentAgain()).toEqual(all);
+    for (const task of tasks) await bench.settlement.markKept(node, task);
+    await expect(resendVouchers(bench.voucherPorts, other)).resolves.toBe(0);
+  });
+
   it('posts the epoch after its end and pays nobody before the window has passed', async () => {
     const early = await bench.turn();
     expect(early.close).toMatchObject({ waits: expect.stringContaining('runs for') });
@@ -132,6 +169,8 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
   });
 
   it('sends nothing twice, however often it is turned', async () => {
+    // What is on the chain needs no voucher, whoever has lost it.
+    await expect(resendVouchers(bench.voucherPorts, nodes[0] ?? '', [])).resolves.toBe(0);
     const count = async (): Promise<number> =>
       (await bench.market.database.query('SELECT 1 FROM chain_transaction')).length;
     const before = await count();

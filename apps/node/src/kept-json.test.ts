@@ -188,6 +188,19 @@ describe('what guards money', () => {
     expect(totals(receipts)).toEqual(['30']);
   });
 
+  it('says the lower total when the last receipt is lost with the totals, and keeps its voucher when it is sent again', async () => {
+    const before = await Receipts.open(dataDir, log);
+    for (const n of [1, 2, 3]) await before.keep(await accepted(n), terms);
+    rmSync(join(dataDir, 'vouchers.json'));
+    put(`receipts/${task(3)}.json`, '{');
+    const receipts = await Receipts.open(dataDir, log);
+    expect(receipts.totals('c')).toEqual([{ bookEpoch: '3', total: '20' }]);
+    await expect(receipts.keep(await accepted(3), terms)).resolves.toEqual([
+      { kept: true, task: task(3), fresh: true },
+    ]);
+    expect(totals(receipts)).toEqual(['30']);
+  });
+
   it('keeps a voucher aside whose receipt was damaged on the disk, instead of failing at it', async () => {
     const receipts = await Receipts.open(dataDir, log);
     await receipts.keep(await accepted(1), terms);

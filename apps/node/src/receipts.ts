@@ -6,6 +6,7 @@ import {
   Address,
   AmountText,
   canonicalHash,
+  HELLO_TOTALS_MAX,
   leaseKey,
   receiptClaim,
   receiptDigests,
@@ -16,8 +17,6 @@ import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
 import { readGuarded, type DamageLog } from './kept-json.ts';
 import { readSettled } from './settled-file.ts';
 
-/** Book epochs whose highest total is presented in a hello. */
-const HEADS_IN_HELLO_MAX = 16;
 /** Commitments that wait for their verdict at one time; of more, some are written twice. */
 const COMMITTED_MAX = 4_096;
 /** Vouchers that wait for an earlier one which is still on its way. */
@@ -135,7 +134,7 @@ export class Receipts {
       .filter((head) => head.coordinator === coordinator)
       .map(({ bookEpoch, total }) => ({ bookEpoch, total }))
       .sort((a, b) => (BigInt(a.bookEpoch) < BigInt(b.bookEpoch) ? 1 : -1))
-      .slice(0, HEADS_IN_HELLO_MAX);
+      .slice(0, HELLO_TOTALS_MAX);
   }
 
   /** Promised and not on the chain: what is lost if every promise is broken. */

@@ -213,7 +213,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       training: this.useCases.training,
       listed: memoryListed(this.useCases.batchPorts.catalogue),
       report: (what, error) => this.log.warn({ error: String(error) }, what),
-      resendVouchers: (nodeId) => this.useCases.resendVouchers(nodeId),
+      resendVouchers: (nodeId, totals) => this.useCases.resendVouchers(nodeId, totals),
       voucherKept: (nodeId, task) => this.useCases.voucherKept(nodeId, task),
       committed: () => this.#lookFor('verify'),
       tookIn: (outboxIds) => void inBackground(() => this.#tookIn(outboxIds)),

@@ -1,7 +1,7 @@
 import { receiptClaim, receiptDigests, receiptHash, type CoordinatorMessage } from '@freehold/protocol';
 import { delegateVoucherMessage } from './delegate-voucher.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
-import type { AcceptanceForNode, SettlementStore, VoucherClaim } from './ports/settlement-store.ts';
+import type { AcceptanceForNode, KeptTotal, SettlementStore, VoucherClaim } from './ports/settlement-store.ts';
 import type { Signer } from './ports/signer.ts';
 
 export interface IssueVoucherPorts {
@@ -27,8 +27,17 @@ export async function issueVoucher(ports: IssueVoucherPorts, task: string): Prom
   return { issued: true, told: ports.link.tell(acceptance.nodeId, acceptedMessage({ ...acceptance, claim })) };
 }
 
-/** At a hello: everything that the node has not confirmed, oldest first. */
-export async function resendVouchers(ports: IssueVoucherPorts, nodeId: string): Promise<number> {
+/**
+ * Everything that the node has not confirmed, oldest first.
+ *
+ * @param totals What it says at a hello that it has: what it confirmed and has no more is sent again. Absent: it said nothing.
+ */
+export async function resendVouchers(
+  ports: IssueVoucherPorts,
+  nodeId: string,
+  totals?: readonly KeptTotal[],
+): Promise<number> {
+  if (totals !== undefined) await ports.settlement.unkeep(nodeId, totals);
   const unkept = await ports.settlement.unkept(nodeId, RESENT_MAX);
   for (const acceptance of unkept) ports.link.tell(nodeId, acceptedMessage(acceptance));
   return unkept.length;

@@ -46,7 +46,7 @@ function deskOfTwo(
     entropy: { bytes: (length: number) => new Uint8Array(length) },
     clock: { nowMs: () => 0 },
     report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
-    resendVouchers: async () => undefined,
+    resendVouchers: async (_node: string, totals: unknown) => void told.push(`vouchers over ${JSON.stringify(totals)}`),
     ...(leasesRunningMax === undefined ? {} : { leasesRunningMax }),
   };
   const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts); // all that these leases reach
@@ -72,25 +72,25 @@ const waiting = {
 describe('a hello at a scheduler', () => {
   it('takes back at once what the node had and does not name, and resumes what it names', async () => {
     const { desk, given } = deskOfTwo();
-    expect(await desk.hello(HELLO, [KEPT])).toEqual([{ task: 'kept', epoch: 1 }]);
+    expect(await desk.hello(HELLO, [KEPT], [])).toEqual([{ task: 'kept', epoch: 1 }]);
     expect(given).toEqual(['other: lose, the node came back without it']);
   });
 
   it('leaves what still runs through this process: that ends by itself', async () => {
     const { desk, given } = deskOfTwo();
-    await desk.hello(HELLO, [KEPT, OTHER]);
+    await desk.hello(HELLO, [KEPT, OTHER], []);
     while (desk.running < 2) await new Promise(setImmediate);
-    await desk.hello(HELLO, []);
+    await desk.hello(HELLO, [], []);
     expect(given).toEqual([]);
   });
 });
 
 describe('a lease that was asked for', () => {
-  it('is asked for again when its node comes back, to whichever scheduler: the word may have been lost', async () => {
+  it('is asked for again when its node comes back, to whichever scheduler, as vouchers are sent again that it has no more', async () => {
     const { desk, told } = deskOfTwo();
-    await desk.hello(HELLO, [KEPT, OTHER]);
+    await desk.hello(HELLO, [KEPT, OTHER], [{ bookEpoch: '1', total: '5' }]);
     while (desk.running < 2) await new Promise(setImmediate);
-    expect(told).toEqual(['yield kept']);
+    expect(told).toEqual(['yield kept', 'vouchers over [{"bookEpoch":"1","total":"5"}]']);
   });
 });
 
@@ -110,7 +110,7 @@ describe('what a scheduler shows of its nodes', () => {
 describe('a scheduler that does not hold the shard of a node', () => {
   it('remembers it, and leaves its leases to the one that does', async () => {
     const { desk, given, run } = deskOfTwo(false);
-    expect(await desk.hello(HELLO, [KEPT])).toEqual([{ task: 'kept', epoch: 1 }]);
+    expect(await desk.hello(HELLO, [KEPT], [])).toEqual([{ task: 'kept', epoch: 1 }]);
     desk.takeUpCut([{ nodeId: 'n', lease: KEPT, committed: false }]);
     await desk.close();
     expect({ given, run: desk.running, asked: run }).toEqual({ given: [], run: 0, asked: ['kept'] });
@@ -135,7 +135,7 @@ describe('a heartbeat of a node that has no leases', () => {
 describe('a desk with as many leases as it takes', () => {
   it('decides nothing, says that rows wait for room in it, and does not repeat itself with every wake', async () => {
     const { desk, given, looks } = deskOfTwo(true, [waiting], 2);
-    await desk.hello(HELLO, [KEPT, OTHER]);
+    await desk.hello(HELLO, [KEPT, OTHER], []);
     while (desk.running < 2) await new Promise(setImmediate);
     await desk.settled();
     const before = looks();

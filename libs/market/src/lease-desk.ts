@@ -9,6 +9,7 @@ import { TaskPlacement } from './place-tasks.ts';
 import { STRAGGLED } from './stragglers.ts';
 import type { HeldShard } from './ports/shards.ts';
 import type { Standstill } from './ports/standstills.ts';
+import type { KeptTotal } from './ports/settlement-store.ts';
 import type { MemoryListed } from './model-facts.ts';
 import { offerFault } from './refuse-offer.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
@@ -37,8 +38,8 @@ export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYield
   readonly clock: MonotonicClock;
   /** Called with what went wrong in the background; never with payloads. */
   readonly report: (what: string, error: unknown) => void;
-  /** Vouchers and receipts that a returning node has not confirmed yet. */
-  readonly resendVouchers: (nodeId: string) => Promise<void>;
+  /** Vouchers and receipts that a returning node has not confirmed yet, or by the totals that it says it has, has lost. */
+  readonly resendVouchers: (nodeId: string, totals?: readonly KeptTotal[]) => Promise<void>;
   /** A node says that it has stored a voucher. Only its own are its to confirm. */
   readonly voucherKept: (nodeId: string, task: string) => Promise<void>;
   /** The catalogue's; absent: it lists nothing. */
@@ -118,12 +119,16 @@ export class LeaseDesk implements LinkEvents {
     this.#running.abortAll((nodeId) => !this.#placement.owns(nodeId));
   }
 
-  async hello(node: SignedOffer, held: readonly HeldLease[]): Promise<readonly LeaseRef[]> {
+  async hello(
+    node: SignedOffer,
+    held: readonly HeldLease[],
+    totals: readonly KeptTotal[],
+  ): Promise<readonly LeaseRef[]> {
     await this.#remember(node);
     const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS, this.#ports.stallMs ?? STALL_MS);
     if (this.#placement.owns(node.offer.node)) await this.#takeBackMissing(node.offer.node, held);
     // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
-    void this.#takeUp(node.offer.node, resumed);
+    void this.#takeUp(node.offer.node, resumed, totals);
     return resumed;
   }
 
@@ -149,7 +154,7 @@ export class LeaseDesk implements LinkEvents {
     }
   }
 
-  async #takeUp(nodeId: string, resumed: readonly LeaseRef[]): Promise<void> {
+  async #takeUp(nodeId: string, resumed: readonly LeaseRef[], totals?: readonly KeptTotal[]): Promise<void> {
     try {
       for (const ref of resumed) {
         const view = await this.#leases.view(ref);
@@ -158,7 +163,7 @@ export class LeaseDesk implements LinkEvents {
         // Who was away when it was asked never heard it: by a lost line, or because the scheduler that asked is gone.
         if (view.asked) this.#askToYield(view, STRAGGLED);
       }
-      await this.#ports.resendVouchers(nodeId);
+      await this.#ports.resendVouchers(nodeId, totals);
       this.wake();
     } catch (error) {
       this.#ports.report('taking up the leases of a returning node', error);

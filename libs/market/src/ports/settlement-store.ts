@@ -23,6 +23,12 @@ export interface VoucherClaim {
   readonly signature: string | null;
 }
 
+/** The highest total that a node has a voucher over in one epoch. */
+export interface KeptTotal {
+  readonly bookEpoch: string;
+  readonly total: string;
+}
+
 export interface EpochAmounts {
   readonly epoch: bigint;
   readonly state: 'open' | 'closed' | 'posted' | 'final';
@@ -51,6 +57,13 @@ export abstract class SettlementStore {
   /** Signed vouchers that the node has not confirmed, oldest first. */
   abstract unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]>;
   abstract markKept(nodeId: string, task: string): Promise<void>;
+  /**
+   * What a node has by its own word, of the newest epochs that it knows. Whatever it confirmed beyond that it has lost, and counts as
+   * not confirmed, as long as its epoch is not final: then the chain has it. Only vouchers to the address that the node is paid at.
+   *
+   * @returns how many those are.
+   */
+  abstract unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<number>;
 
   /** The epoch that work is accepted into; null before the book is known. */
   abstract openEpoch(book: string): Promise<bigint | null>;

@@ -1,4 +1,5 @@
-import type { AcceptanceForNode } from '@freehold/market';
+import type { AcceptanceForNode, KeptTotal } from '@freehold/market';
+import { HELLO_TOTALS_MAX } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { bytesOfHex, hexOf } from './bytes.ts';
 
@@ -105,6 +106,28 @@ export async function markKept(database: Database, vouchers: readonly KeptVouche
     [vouchers.map(({ task }) => task), vouchers.map(({ nodeId }) => nodeId)],
   );
   return vouchers.map(() => undefined);
+}
+
+/**
+ * A node says what it has, per epoch and not per book: of books of one coordinator that are in the same epoch the higher total counts
+ * for both. What it says nothing of it has nothing of, unless it had no room to say it.
+ */
+export async function unkeep(database: Database, nodeId: string, totals: readonly KeptTotal[]): Promise<number> {
+  const lost = await database.query(
+    `WITH said AS (
+       SELECT epoch, max(total) AS total FROM unnest($2::bigint[], $3::numeric[]) AS said (epoch, total) GROUP BY epoch
+     ), held AS MATERIALIZED (
+       SELECT v.task_id FROM node n CROSS JOIN chain_epoch e LEFT JOIN said ON said.epoch = e.epoch
+       JOIN voucher v ON v.book = e.book AND v.book_epoch = e.epoch AND v.payee = n.payout
+         AND v.net > 0 AND v.total > coalesce(said.total, 0)
+       WHERE n.id = $1 AND v.node_id = n.id AND v.delivered_at IS NOT NULL AND e.state <> 'final'
+         AND (cardinality($2::bigint[]) < $4 OR e.epoch >= (SELECT min(epoch) FROM said))
+       ORDER BY v.task_id FOR NO KEY UPDATE OF v
+     )
+     UPDATE voucher v SET delivered_at = NULL FROM held WHERE v.task_id = held.task_id RETURNING 1`,
+    [nodeId, totals.map(({ bookEpoch }) => bookEpoch), totals.map(({ total }) => total), HELLO_TOTALS_MAX],
+  );
+  return lost.length;
 }
 
 export function acceptanceOf(row: AcceptanceRow): AcceptanceForNode {

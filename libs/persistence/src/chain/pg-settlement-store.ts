@@ -4,6 +4,7 @@ import {
   type AcceptanceForNode,
   type Commit,
   type EpochAmounts,
+  type KeptTotal,
 } from '@freehold/market';
 import type { Database } from '../database.ts';
 import { Window } from '../window.ts';
@@ -13,6 +14,7 @@ import {
   acceptances,
   markKept,
   saveSignatures,
+  unkeep,
   type AcceptanceRow,
   type KeptVoucher,
   type SignedVoucher,
@@ -64,6 +66,10 @@ export class PgSettlementStore extends SettlementStore {
 
   override markKept(nodeId: string, task: string): Promise<void> {
     return this.#kept.add({ nodeId, task });
+  }
+
+  override unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<number> {
+    return unkeep(this.#database, nodeId, totals);
   }
 
   override async openEpoch(book: string): Promise<bigint | null> {

@@ -13,6 +13,9 @@ export const HeldLease = z.strictObject({
 });
 export type HeldLease = z.infer<typeof HeldLease>;
 
+/** Book epochs whose highest total stands in a hello, the newest ones. */
+export const HELLO_TOTALS_MAX = 16;
+
 /** Node → coordinator, on the one long-lived control stream that the node opens to each coordinator process. */
 export const NodeMessage = z.discriminatedUnion('type', [
   z.strictObject({
@@ -22,7 +25,7 @@ export const NodeMessage = z.discriminatedUnion('type', [
     offer: SignedOffer,
     leases: z.array(HeldLease).max(256),
     /** Highest voucher total the node has kept, per book epoch: the coordinator sends what is missing. */
-    vouchers: z.array(z.strictObject({ bookEpoch: AmountText, total: AmountText })).max(16),
+    vouchers: z.array(z.strictObject({ bookEpoch: AmountText, total: AmountText })).max(HELLO_TOTALS_MAX),
     /** The owner asked for no new work; leases in hand are finished. */
     draining: z.boolean(),
   }),

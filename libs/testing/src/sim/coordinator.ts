@@ -169,7 +169,7 @@ export class SimCoordinator {
       clock: { nowMs: () => this.#ground.time.nowMs },
       stallMs: STALL_MS,
       report: (what, error) => this.#report(what, error),
-      resendVouchers: async (nodeId) => void (await resendVouchers(this.#voucherPorts, nodeId)),
+      resendVouchers: async (nodeId, totals) => void (await resendVouchers(this.#voucherPorts, nodeId, totals)),
       voucherKept: (nodeId, task) => this.#settlement.markKept(nodeId, task),
     });
   }

@@ -1,6 +1,7 @@
 import {
   ProviderLink,
   type ConnectedNode,
+  type KeptTotal,
   type LeaseGrant,
   type LinkEvents,
   type RowInput,
@@ -58,6 +59,8 @@ export interface LinkedNode {
   readonly offer: SignedOffer;
   /** Rises with every row that leaves. */
   readonly signs: number;
+  /** The highest total that it has, of each epoch. */
+  totals(): readonly KeptTotal[];
   /** What the coordinator does not know any more is dropped. */
   keepOnly(asked: readonly HeldLease[], isKept: (lease: HeldLease) => boolean): void;
   work(lease: LeaseWork): Promise<RowsEnd>;
@@ -107,7 +110,7 @@ export class SimLink extends ProviderLink {
     if (events === null) return null;
     const connection = new Connection();
     this.cut(node.id);
-    const known = await events.hello(node.offer, held, []);
+    const known = await events.hello(node.offer, held, node.totals());
     const kept = new Set(known.map(leaseKey));
     node.keepOnly(held, (lease) => kept.has(leaseKey(lease)));
     if (this.#events === null) return null;

@@ -1,6 +1,7 @@
 import { GrowingTree, UnsignedWork } from '@freehold/domain';
-import { toHex, type LeaseGrant, type RowsEnd } from '@freehold/market';
+import { toHex, type KeptTotal, type LeaseGrant, type RowsEnd } from '@freehold/market';
 import {
+  HELLO_TOTALS_MAX,
   leaseKey,
   rowLeafHash,
   taskIdBytes,
@@ -171,6 +172,15 @@ export class SimNode implements LinkedNode {
       const [task = '', epoch = '1'] = key.split('.');
       return { task, epoch: Number(epoch), nonce, committed, done: leaves.length };
     });
+  }
+
+  totals(): KeptTotal[] {
+    const totals = new Map<string, bigint>();
+    for (const { epoch, total } of this.vouchers.values()) {
+      const known = totals.get(epoch) ?? 0n;
+      totals.set(epoch, BigInt(total) > known ? BigInt(total) : known);
+    }
+    return [...totals].map(([bookEpoch, total]) => ({ bookEpoch, total: String(total) })).slice(-HELLO_TOTALS_MAX);
   }
 
   /** Units that the coordinator has and signed nothing for. */

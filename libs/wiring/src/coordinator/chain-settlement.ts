@@ -15,6 +15,7 @@ import {
   type Signer,
   type Step,
   type SyncChainPorts,
+  type KeptTotal,
 } from '@freehold/market';
 import {
   PgChainHistory,
@@ -109,8 +110,8 @@ class ChainSettlement implements Settlement {
     await issueVoucher(this.#voucherPorts, task);
   }
 
-  async resendVouchers(nodeId: string): Promise<void> {
-    await resendVouchers(this.#voucherPorts, nodeId);
+  async resendVouchers(nodeId: string, totals?: readonly KeptTotal[]): Promise<void> {
+    await resendVouchers(this.#voucherPorts, nodeId, totals);
   }
 
   voucherKept(nodeId: string, task: string): Promise<void> {

@@ -19,6 +19,7 @@ import {
   type QueueDesk,
   type TrainingPorts,
   type WorkQueue,
+  type KeptTotal,
 } from '@freehold/market';
 import type { Examination } from '../examine-books.ts';
 import type { Settlement } from './settlement.ts';
@@ -110,8 +111,8 @@ export class CoordinatorUseCases {
     return this.#parts.settlement.issueVoucher(task);
   }
 
-  resendVouchers(nodeId: string): Promise<void> {
-    return this.#parts.settlement.resendVouchers(nodeId);
+  resendVouchers(nodeId: string, totals?: readonly KeptTotal[]): Promise<void> {
+    return this.#parts.settlement.resendVouchers(nodeId, totals);
   }
 
   voucherKept(nodeId: string, task: string): Promise<void> {

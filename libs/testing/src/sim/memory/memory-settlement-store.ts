@@ -6,8 +6,10 @@ import {
   type ChainBlock,
   type Commit,
   type EpochAmounts,
+  type KeptTotal,
   type PayoutState,
 } from '@freehold/market';
+import { HELLO_TOTALS_MAX } from '@freehold/protocol';
 import type { MemoryDatabase } from './database.ts';
 import { balanceOf } from './ledger.ts';
 
@@ -67,6 +69,31 @@ export class MemorySettlementStore extends SettlementStore {
   async markKept(nodeId: string, task: string): Promise<void> {
     const voucher = this.#db.vouchers.get(task);
     if (voucher?.nodeId === nodeId && voucher.signature !== null) this.#db.vouchers.update(task, { isKept: true });
+  }
+
+  async unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<number> {
+    return this.#db.transaction(() => {
+      const said = new Map<bigint, bigint>();
+      for (const { bookEpoch, total } of totals) {
+        const known = said.get(BigInt(bookEpoch)) ?? 0n;
+        said.set(BigInt(bookEpoch), BigInt(total) > known ? BigInt(total) : known);
+      }
+      const oldest =
+        totals.length < HELLO_TOTALS_MAX ? -1n : ([...said.keys()].sort((a, b) => (a < b ? -1 : 1))[0] ?? -1n);
+      const payout = this.#db.nodes.get(nodeId)?.payout;
+      const lost = this.#db.vouchers.where(
+        (v) =>
+          v.nodeId === nodeId &&
+          v.isKept &&
+          v.payee === payout &&
+          v.net > 0n &&
+          v.epoch >= oldest &&
+          v.total > (said.get(v.epoch) ?? 0n),
+      );
+      const open = lost.filter(({ epoch }) => this.#db.chainEpochs.get(String(epoch))?.state !== 'final');
+      for (const { task } of open) this.#db.vouchers.update(task, { isKept: false });
+      return open.length;
+    });
   }
 
   async openEpoch(): Promise<bigint | null> {
