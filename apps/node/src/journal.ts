@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { Digest, leaseKey, UnitsJson, Uuid, Work, WorkOutput, type RowsFromCoordinator } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, statIfThere, syncFolder, writeDurably } from './durable-files.ts';
+import { readable } from './kept-json.ts';
 
 /** What a lease is, as long as the node holds anything of it. */
 export const LeaseHead = z.object({
@@ -88,8 +89,15 @@ export class LeaseJournal {
     return new LeaseJournal(folder, head, files, { inputBytes: 0, resultBytes: 0 }, []);
   }
 
-  /** Opens what a crash left. A torn last line is cut off. Null when there is no readable head: then there is nothing to resume. */
+  /**
+   * Opens what a crash left. A torn last line is cut off. Null when there is no readable head, or a folder has the place of a file: then
+   * there is nothing to resume. What cannot be read at all is not taken for that.
+   */
   static async open(folder: string): Promise<Restored | null> {
+    return await readable(folder, async () => await LeaseJournal.#open(folder));
+  }
+
+  static async #open(folder: string): Promise<Restored | null> {
     const head = LeaseHead.safeParse(jsonOf(await readIfThere(join(folder, 'lease.json'))));
     if (!head.success) return null;
     const inputs = await wholeLines(join(folder, 'inputs.jsonl'), InputLine, (line, at) => line.index === at);

@@ -8,9 +8,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DamagedFileError, UnreadableFileError } from './kept-json.ts';
+import { LeaseJournal } from './journal.ts';
+import { HEAD } from './lease-head.fixture.ts';
 import { LoadTimes } from './load-times.ts';
 import { newFolder, removeFolders, TestMarket, type Logged } from './market.fixture.ts';
 import { OfferDesk, type OfferFacts } from './offer.ts';
@@ -31,6 +33,7 @@ beforeEach(async () => {
 });
 afterAll(removeFolders);
 
+const LEASE = `leases/${HEAD.task}.1`;
 const DAMAGED = ['', '{"sha256:e": 1', '[]', '{"sha256:e": "soon"}', '{"sha256:e": -1}', 'null'];
 
 describe.each([
@@ -56,7 +59,7 @@ describe.each([
 function makeUnreadable(name: string): { readonly mend: () => void } {
   const path = join(dataDir, name);
   renameSync(path, `${path}.whole`);
-  symlinkSync(name, path);
+  symlinkSync(basename(path), path);
   return { mend: () => renameSync(`${path}.whole`, path) };
 }
 
@@ -66,7 +69,14 @@ it.each([
   ['offer-seq', '7', async () => await OfferDesk.open(dataDir, () => ({}) as OfferFacts, log)],
   ['unsigned.json', '[]', async () => await readUnsigned(dataDir)],
   ['vouchers.json', '{}', async () => await Receipts.open(dataDir, log)],
+  ...['lease.json', 'inputs.jsonl', 'results.jsonl'].map(
+    (file) =>
+      [`${LEASE}/${file}`, JSON.stringify(HEAD), async () => await LeaseJournal.open(join(dataDir, LEASE))] as const,
+  ),
+  ['receipts/1.json', '{}', async () => await Receipts.open(dataDir, log)],
 ] as const)('stops the start when %s cannot be read, and leaves it where it is', async (name, text, read) => {
+  mkdirSync(dirname(join(dataDir, name)), { recursive: true });
+  if (name.startsWith(LEASE)) put(`${LEASE}/lease.json`, JSON.stringify(HEAD));
   put(name, text);
   const { mend } = makeUnreadable(name);
   const refusal = read();
@@ -76,6 +86,14 @@ it.each([
   expect([readdirSync(dataDir).filter((other) => other.endsWith('.damaged')), logs]).toEqual([[], []]);
   mend();
   await read();
+});
+
+it('takes a lease for damaged, and no receipt for what it was, where a folder has the place of its file', async () => {
+  mkdirSync(join(dataDir, LEASE, 'lease.json'), { recursive: true });
+  mkdirSync(join(dataDir, 'receipts', '1.json'), { recursive: true });
+  await expect(LeaseJournal.open(join(dataDir, LEASE))).resolves.toBeNull();
+  await Receipts.open(dataDir, log);
+  expect(logs).toMatchObject([{ event: 'file-damaged', detail: { file: join(dataDir, 'receipts/1.json') } }, {}]);
 });
 
 it.each([

@@ -64,6 +64,23 @@ export async function readGuarded<T>(path: string, schema: z.ZodType<T>, remedy:
   return read.value;
 }
 
+/**
+ * What a start reads of the disk: when that fails, it says nothing of what is there, and the start ends with what to do. Null when a folder
+ * has the place of a file.
+ *
+ * @param path What is said to be unreadable where the error does not say it itself.
+ */
+export async function readable<T>(path: string, read: () => Promise<T>): Promise<T | null> {
+  try {
+    return await read();
+  } catch (error) {
+    const { code, path: at } = error as NodeJS.ErrnoException;
+    if (code === 'EISDIR') return null;
+    if (code === undefined) throw error;
+    throw new UnreadableFileError(at ?? path, error);
+  }
+}
+
 async function readJson<T>(
   path: string,
   schema: z.ZodType<T>,

@@ -4,6 +4,7 @@ import { type HeldLease, leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { LeaseFrame, RowsCall } from '@freehold/wiring/node';
 import type { Coordinator, Coordinators } from './coordinators.ts';
 import { FOLDER_MODE } from './durable-files.ts';
+import { readable } from './kept-json.ts';
 import { forgetResults, LeaseJournal, leaseFolders, straysIn, type LeaseHead } from './journal.ts';
 import { LeaseRun, type LeaseSurroundings } from './lease-run.ts';
 import type { Seat, Seats } from './seats.ts';
@@ -65,8 +66,8 @@ export class LeasesInHand {
     const folder = join(dataDir, 'leases');
     const results = join(dataDir, 'results');
     for (const path of [folder, results]) await mkdir(path, { recursive: true, mode: FOLDER_MODE });
-    await forgetResults(results, nowMs, RESULTS_KEPT);
-    for (const file of await straysIn(folder))
+    await readable(results, async () => await forgetResults(results, nowMs, RESULTS_KEPT));
+    for (const file of (await readable(folder, async () => await straysIn(folder))) ?? [])
       hooks.log('lease-stray', { file, then: 'it is no lease, and left alone' });
     const leases = new LeasesInHand(folder, results, seats, coordinators, hooks);
     for (const { folder: lease, changedMs } of await leaseFolders(folder))

@@ -14,7 +14,7 @@ import {
   type LeaseRef,
 } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
-import { readGuarded, type DamageLog } from './kept-json.ts';
+import { readable, readGuarded, type DamageLog } from './kept-json.ts';
 import { readSettled } from './settled-file.ts';
 
 /** Commitments that wait for their verdict at one time; of more, some are written twice. */
@@ -319,7 +319,7 @@ export class Receipts {
 const headsPath = (dataDir: string): string => join(dataDir, 'vouchers.json');
 
 async function filesIn(folder: string): Promise<string[]> {
-  return (await readdir(folder)).filter((name) => name.endsWith('.json'));
+  return ((await readable(folder, async () => await readdir(folder))) ?? []).filter((name) => name.endsWith('.json'));
 }
 
 /** Where the totals are lost, the receipts say them again: every voucher was checked before it was kept. */
@@ -328,9 +328,9 @@ async function headsOfReceipts(dataDir: string, log: DamageLog): Promise<Heads> 
   const names = await filesIn(folder);
   let heads: Heads = {};
   for (const name of names) {
-    const known = keptIn((await readIfThere(join(folder, name))) ?? '');
-    if (known === null)
-      log('file-damaged', { file: join(folder, name), then: 'it counts for nothing; restore it from your copy' });
+    const path = join(folder, name);
+    const known = keptIn((await readable(path, async () => await readIfThere(path))) ?? '');
+    if (known === null) log('file-damaged', { file: path, then: 'it counts for nothing; restore it from your copy' });
     else if (known.voucher !== null && isBehind(heads, known.voucher))
       heads = advanced(heads, known.voucher, known.coordinator);
   }
