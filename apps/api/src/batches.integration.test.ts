@@ -437,7 +437,7 @@ describe('a batch', () => {
     const tenant = await house.org();
     const batch = await submit(tenant, `${chatLine('a')}\n${chatLine('b')}`);
     await validate(batch.id);
-    await acceptRows(house, batch.id, 1);
+    await acceptRows(house, batch.id, { rows: 1 });
     await house.database.query(`UPDATE job SET deadline = clock_timestamp() - interval '1 second' WHERE id = $1`, [
       batch.id,
     ]);

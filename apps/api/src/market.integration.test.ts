@@ -5,7 +5,7 @@ import { shardOf } from '@freehold/domain';
 import { finalizeBatch, validateBatch } from '@freehold/market';
 import { PgStandstills } from '@freehold/persistence';
 import { Statement } from '@freehold/protocol';
-import { acceptRows } from '../test/accept-rows.ts';
+import { acceptRows, leaseTo } from '../test/accept-rows.ts';
 import { apiHouse, CATALOGUE, SHARDS, type ApiHouse, type Tenant } from '../test/api-house.ts';
 
 /** What a scheduler shows where no work begins on several nodes at once. */
@@ -155,6 +155,31 @@ describe('what is asked of the node itself', () => {
         priceThatWouldHaveWon: null,
       },
     ]);
+    // Rows that it turned away itself are no affair of others.
+    const { id } = await submitted({});
+    const [, other = ''] = nodes;
+    const refused = await leaseTo(house, id, other);
+    await house.leases.giveBack(refused, 'refuse', 'busy');
+    await acceptRows(house, id, { again: { task: refused.task, epoch: refused.epoch + 1 } });
+    expect(await finalizeBatch(house, id)).toBe('finished');
+    const past = async (node: string): Promise<unknown> =>
+      (await call('GET', `/market/v1/nodes/${node}/explain`))['past'];
+    expect(await past(other)).toMatchObject({
+      ...{ considered: 3, won: 0, refused: 1, lost: [{ jobs: 1 }, { jobs: 1 }, { reason: 'refused', jobs: 1 }] },
+    });
+    expect(await past(nodes[0] ?? '')).toMatchObject({ considered: 3, won: 3, refused: 0 });
+    // What was leased before it came was none that it could have had.
+    const came = (when: string): Promise<unknown> =>
+      house.database.query(`UPDATE node SET first_seen_at = ${when} WHERE id = $1`, [other]);
+    await came(`(SELECT max(granted_at) FROM lease) - interval '1 millisecond'`);
+    expect(await past(other)).toMatchObject({ considered: 1, withinS: expect.any(Number) });
+    // Also where it was over later.
+    await came(`(SELECT max(granted_at) FROM lease) + interval '1 millisecond'`);
+    expect(await past(other)).toMatchObject({ considered: 0 });
+    await came('clock_timestamp()');
+    expect(await past(other)).toMatchObject({ considered: 0, withinS: 1 });
+    await came(`clock_timestamp() - interval '1 day'`);
+    expect(await past(other)).toMatchObject({ considered: 3, withinS: 3_600 });
     // What was over an hour ago says nothing of now; of other models nothing is asked.
     await house.database.query(`UPDATE job SET finalizing_at = finalizing_at - interval '61 minutes'`);
     expect(await call('GET', `/market/v1/nodes/${nodes[0]}/explain`)).toMatchObject({ past: { considered: 0 } });

@@ -1,36 +1,59 @@
 import { createSigner } from '@freehold/chain';
-import { addUsage, dueFor, GrowingTree, type Usage } from '@freehold/domain';
-import { fileObject, segmentObject, toHex, type DeliveredRow } from '@freehold/market';
-import { rowLeafHash, taskIdBytes, usageOf, workOfLineBytes, type WorkOutput } from '@freehold/protocol';
+import { addUsage, dueFor, GrowingTree, type Rates, type Usage } from '@freehold/domain';
+import { fileObject, segmentObject, toHex, type DeliveredRow, type GrantedLease, type JobView } from '@freehold/market';
+import { rowLeafHash, taskIdBytes, usageOf, workOfLineBytes, type LeaseRef, type WorkOutput } from '@freehold/protocol';
 import type { ApiHouse } from './api-house.ts';
 import { answerTo, DOMAIN } from './fake-link.ts';
 
-/** Stands in for scheduler and node: leases a batch's rows, delivers them under a signed checkpoint and has them accepted. */
-export async function acceptRows(house: ApiHouse, jobId: string, rows?: number): Promise<void> {
+/** What of a batch is leased; absent: all its rows, for the first time. */
+interface Part {
+  readonly rows?: number;
+  /** What came back, under the epoch that is its turn. */
+  readonly again?: Pick<LeaseRef, 'task' | 'epoch'>;
+}
+
+const DIGEST = `sha256:${'5'.repeat(64)}`;
+
+/** Leases a batch's rows to a node, or what came back of them. */
+export async function leaseTo(
+  house: ApiHouse,
+  jobId: string,
+  nodeId: string,
+  { rows, again }: Part = {},
+): Promise<GrantedLease> {
   const job = await house.jobs.find(jobId);
-  const [node] = house.link.nodes();
-  if (job === null || node === undefined || job.model === null || job.inputFileId === null)
-    throw new Error('nothing to accept');
-  const rowTo = rows ?? job.rowCount;
-  const rates =
-    job.endpoint === '/v1/embeddings'
-      ? { embeddingToken: 1_000_000n }
-      : { inputToken: 1_000_000n, outputToken: 2_000_000n };
+  if (job === null || job.model === null) throw new Error('nothing to lease');
   const wish = {
-    jobId,
-    taskId: null,
-    epoch: 1,
-    rowFrom: 0,
-    rowTo,
-    nodeId: node.id,
-    model: job.model,
-    digest: `sha256:${'5'.repeat(64)}`,
-    engineClass: 'test-engine/cpu/F32',
-    rates,
+    ...{
+      jobId,
+      taskId: again?.task ?? null,
+      epoch: again?.epoch ?? 1,
+      rowFrom: 0,
+      rowTo: rows ?? job.rowCount,
+      nodeId,
+    },
+    ...{ model: job.model, digest: DIGEST, engineClass: 'test-engine/cpu/F32', rates: ratesOf(job) },
     nonce: `0x${'12'.repeat(16)}`,
   };
   const [lease] = await house.leases.grant([wish], 60_000);
   if (lease === undefined) throw new Error('no lease');
+  return lease;
+}
+
+function ratesOf({ endpoint }: Pick<JobView, 'endpoint'>): Rates {
+  return endpoint === '/v1/embeddings'
+    ? { embeddingToken: 1_000_000n }
+    : { inputToken: 1_000_000n, outputToken: 2_000_000n };
+}
+
+/** Stands in for scheduler and node: leases a batch's rows, delivers them under a signed checkpoint and has them accepted. */
+export async function acceptRows(house: ApiHouse, jobId: string, part: Part = {}): Promise<void> {
+  const job = await house.jobs.find(jobId);
+  const [node] = house.link.nodes();
+  if (job === null || node === undefined || job.inputFileId === null) throw new Error('nothing to accept');
+  const rowTo = part.rows ?? job.rowCount;
+  const rates = ratesOf(job);
+  const lease = await leaseTo(house, jobId, node.id, part);
   await house.leases.start(lease);
   const inputs = await house.leases.inputs(lease, 0);
   const lines = await house.objects.readPieces(fileObject(job.inputFileId), inputs?.rows ?? []);
@@ -60,7 +83,7 @@ export async function acceptRows(house: ApiHouse, jobId: string, rows?: number):
   const root = toHex(tree.root());
   const signature = await createSigner(`0x${'1'.padStart(64, '0')}`, DOMAIN).sign('LeaseCheckpoint', {
     task: toHex(taskIdBytes(lease.task)),
-    epoch: 1n,
+    epoch: BigInt(lease.epoch),
     n: BigInt(rowTo),
     root,
   });

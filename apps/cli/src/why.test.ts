@@ -39,6 +39,7 @@ describe('freehold why', () => {
         lost: [{ says: 'another node is cheaper', jobs: 2 }],
         priceThatWouldWin: { rates: { inputToken: '39' } },
         past: {
+          withinS: 3_600,
           summary: 'Of 3 batches of its models it worked on 1.',
           priceThatWouldHaveWon: { rates: { inputToken: '60' } },
         },
@@ -63,8 +64,10 @@ describe('freehold why', () => {
 
   it('says no more than it knows', () => {
     const nothing = { cheapestOffer: null, priceThatWouldDo: null, priceThatWouldWin: null, eliminated: [], lost: [] };
-    const past = { summary: 'No batch of its models was over.', priceThatWouldHaveWon: null };
+    const past = { withinS: 150, summary: 'No batch of its models was over.', priceThatWouldHaveWon: null };
     expect(render({ summary: 'No node is connected.', ...nothing })).toBe('No node is connected.');
-    expect(render({ summary: 'A.', ...nothing, past })).toBe('A.\nIn the last hour: No batch of its models was over.');
+    expect(render({ summary: 'A.', ...nothing, past })).toBe(
+      'A.\nIn the 2 minutes since it came: No batch of its models was over.',
+    );
   });
 });

@@ -25,6 +25,7 @@ interface Why {
   readonly priceThatWouldDo?: Readonly<Record<string, string>> | null;
   readonly priceThatWouldWin?: { readonly rates: Readonly<Record<string, string>> } | null;
   readonly past?: {
+    readonly withinS: number;
     readonly summary: string;
     readonly priceThatWouldHaveWon: { readonly rates: Readonly<Record<string, string>> } | null;
   };
@@ -104,9 +105,17 @@ export function render(why: Why): string {
       : []),
     ...(why.lost ?? []).map((one) => `  ${one.jobs} lost: ${one.says}`),
     ...(priceThatWouldWin ? [`  would have won one at ${rates(priceThatWouldWin.rates)}`] : []),
-    ...(past ? [`In the last hour: ${past.summary}`] : []),
+    ...(past ? [`${lately(past.withinS)}: ${past.summary}`] : []),
     ...(pastPrice ? [`  no dearer than the others: ${rates(pastPrice.rates)}`] : []),
   ]
     .map((line) => printable(line, LINE_CHARS_MAX))
     .join('\n');
+}
+
+/** An hour is looked at, or the time since the node came. */
+function lately(seconds: number): string {
+  if (seconds >= 3_600) return 'In the last hour';
+  return seconds < 120
+    ? `In the ${seconds} s since it came`
+    : `In the ${Math.floor(seconds / 60)} minutes since it came`;
 }

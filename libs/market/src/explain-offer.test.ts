@@ -45,7 +45,7 @@ function portsOf(
       nodeRecords: async () => records,
       demand: async (most) => open.slice(0, most),
       demandOf: async () => [],
-      pastWork: async () => [],
+      pastWork: async () => ({ withinMs: 0, jobs: [] }),
     },
     link: { nodes: () => connected },
     standstills: { shown: async () => shown },

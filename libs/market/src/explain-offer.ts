@@ -11,7 +11,7 @@ import type { LeaseStore } from './ports/lease-store.ts';
 const PAST_MS = 3_600_000;
 const PAST_JOBS_MAX = 128;
 
-/** `hasMore`: more jobs are open than one decision looks at. `past`: of the batches of its models that were over in the last hour. */
+/** `hasMore`: more jobs are open than one decision looks at. `past`: of the batches of its models that were over in the last hour, or since it came. */
 export type OfferExplanation = NodeExplanation & { readonly hasMore: boolean; readonly past: PastExplanation };
 
 export interface ExplainOfferPorts extends ExplainPorts {
@@ -44,7 +44,7 @@ export async function explainOffer(ports: ExplainOfferPorts, nodeId: string): Pr
 
 async function pastOf({ leases }: ExplainOfferPorts, own: Candidate): Promise<PastExplanation> {
   const models = [...new Set(own.models.map(({ name }) => name))];
-  const found = await leases.pastWork(own.nodeId, models, PAST_MS, PAST_JOBS_MAX + 1);
-  const works = found.slice(0, PAST_JOBS_MAX).map(({ job, ...work }) => ({ ...work, ask: askOf(job) }));
-  return explainPast(own, works, found.length > works.length);
+  const { jobs, withinMs } = await leases.pastWork(own.nodeId, models, PAST_MS, PAST_JOBS_MAX + 1);
+  const works = jobs.slice(0, PAST_JOBS_MAX).map(({ job, ...work }) => ({ ...work, ask: askOf(job) }));
+  return explainPast(own, works, { withinMs, hasMore: jobs.length > works.length });
 }

@@ -13,16 +13,30 @@ export interface PastWork {
   readonly isOwn: boolean;
   /** The different rates of its leases. */
   readonly paid: readonly Rates[];
+  /** Leases of it that the node turned away itself, and why the last of them; null: none. */
+  readonly refused: { readonly leases: number; readonly why: string } | null;
+}
+
+/** What of the past was looked at. */
+export interface PastLook {
+  /** The node may have come meanwhile. */
+  readonly withinMs: number;
+  /** There are more works than these. */
+  readonly hasMore: boolean;
 }
 
 /** How a node as it offers itself now stands to work that is over: why it went to others. */
 export interface PastExplanation {
+  /** The time that is looked at: what was before the node came is none of its affair. */
+  readonly withinS: number;
   /** These are the last of more. */
   readonly hasMore: boolean;
   readonly considered: number;
   /** Jobs of which it did some. */
   readonly won: number;
-  /** By the first requirement that its offer does not meet, or by what decided among those that met all. */
+  /** Leases of these jobs that it turned away itself. */
+  readonly refused: number;
+  /** By that, by the first requirement that its offer does not meet, or by what decided among those that met all. */
   readonly lost: NodeExplanation['lost'];
   /** The highest share of its rates that is no more than one of those jobs paid, and within its cap; null when no price would have been. */
   readonly priceThatWouldHaveWon: NodeExplanation['priceThatWouldWin'];
@@ -36,7 +50,11 @@ const DEARER = { reason: 'dearer', says: 'it asks more than anybody was paid for
 const PASSED_OVER = { reason: 'passed-over', says: 'others asked less, were free, faster or better known' } as const;
 const PERCENT = 100n;
 
-export function explainPast(node: Candidate, works: readonly PastWork[], hasMore = false): PastExplanation {
+export function explainPast(
+  node: Candidate,
+  works: readonly PastWork[],
+  { withinMs, hasMore }: PastLook,
+): PastExplanation {
   const lost = new Map<string, { reason: string; says: string; jobs: number }>();
   let best: PastExplanation['priceThatWouldHaveWon'] = null;
   for (const work of works) {
@@ -49,9 +67,11 @@ export function explainPast(node: Candidate, works: readonly PastWork[], hasMore
     if (price !== null && (best === null || price.percentOfAsked > best.percentOfAsked)) best = price;
   }
   const past = {
+    withinS: Math.ceil(withinMs / 1_000),
     hasMore,
     considered: works.length,
     won: works.filter(({ isOwn }) => isOwn).length,
+    refused: works.reduce((sum, { refused }) => sum + (refused?.leases ?? 0), 0),
     lost: [...lost.values()].sort((a, b) => b.jobs - a.jobs || (a.reason < b.reason ? -1 : 1)),
     priceThatWouldHaveWon: best,
   };
@@ -59,6 +79,8 @@ export function explainPast(node: Candidate, works: readonly PastWork[], hasMore
 }
 
 function whyLost(node: Candidate, work: PastWork): { readonly reason: string; readonly says: string } {
+  if (work.refused !== null)
+    return { reason: 'refused', says: `it was given rows of it and turned them away itself: ${work.refused.why}` };
   const [first] = OF_OFFER.filter((constraint) => !constraint.holds(work.ask, node));
   if (first !== undefined) return { reason: first.name, says: mustBe(first, work.ask, node) };
   return costAt(work.ask, ratesFor(work.ask, node)) > mostPaid(work) ? DEARER : PASSED_OVER;
@@ -92,6 +114,7 @@ function summarise({
   hasMore,
   considered,
   won,
+  refused,
   lost,
   priceThatWouldHaveWon: price,
 }: Omit<PastExplanation, 'summary'>): string {
@@ -101,6 +124,7 @@ function summarise({
   return [
     `Of ${hasMore ? 'the last ' : ''}${considered} batches of its models it worked on ${won}.`,
     ...(missed === 0 ? [] : [`It had no part in ${missed}: ${why}.`]),
+    ...(refused === 0 ? [] : [`It turned ${refused} ${refused === 1 ? 'lease' : 'leases'} of them away itself.`]),
     ...(price === null
       ? []
       : [`At ${price.percentOfAsked} % of its rates it would have asked no more than was paid for one.`]),

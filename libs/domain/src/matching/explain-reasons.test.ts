@@ -69,19 +69,25 @@ describe('the price that would have won one', () => {
     expect(explainNode(own, [cheap], [own, near, far]).priceThatWouldWin).toMatchObject({ percentOfAsked: 24 });
   });
 
-  const paid = (inputToken: bigint): PastWork => ({ ask: ask(), isOwn: false, paid: [{ inputToken }] });
+  const paid = (inputToken: bigint): PastWork => ({
+    ...{ ask: ask(), isOwn: false, paid: [{ inputToken }], refused: null },
+  });
+  const hour = { withinMs: 3_600_000, hasMore: false };
 
   it.each([
     ['first', [paid(60n), paid(20n)]],
     ['last', [paid(20n), paid(60n)]],
   ])('is the highest of the last hour, also where the batch it is for comes %s', (_, works) => {
-    expect(explainPast(own, works).priceThatWouldHaveWon).toEqual({ percentOfAsked: 75, rates: { inputToken: '60' } });
+    expect(explainPast(own, works, hour).priceThatWouldHaveWon).toEqual({
+      percentOfAsked: 75,
+      rates: { inputToken: '60' },
+    });
   });
 
   it.each([
     ['first', [paid(60n), { ...paid(20n), ask: ask({ regions: ['zz'] }) }]],
     ['last', [{ ...paid(20n), ask: ask({ regions: ['zz'] }) }, paid(60n)]],
   ])('is not forgotten beside a batch that no price would have won: it comes %s', (_, works) => {
-    expect(explainPast(own, works).priceThatWouldHaveWon).toMatchObject({ percentOfAsked: 75 });
+    expect(explainPast(own, works, hour).priceThatWouldHaveWon).toMatchObject({ percentOfAsked: 75 });
   });
 });

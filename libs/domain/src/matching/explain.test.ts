@@ -4,7 +4,7 @@ import { chance, type Chance } from './chance.ts';
 import { CONSTRAINTS, obstacle, ROWS_UNACCEPTED_MAX, type Constraint } from './constraints.ts';
 import { explainNever, explainPlacement } from './explain.ts';
 import { explainNode, NodeTurns, type NodeExplanation } from './explain-node.ts';
-import { explainPast, type PastWork } from './explain-past.ts';
+import { explainPast, type PastExplanation, type PastWork } from './explain-past.ts';
 import { memberAsk } from './gangs.ts';
 import { Lineup } from './lineup.ts';
 import { askFor, candidate } from './matching.fixture.ts';
@@ -582,48 +582,64 @@ describe('explainNode', () => {
 });
 
 describe('explainPast', () => {
-  const work = (over: Partial<PastWork>): PastWork => ({ ask: ask(), isOwn: false, paid: [], ...over });
+  const work = (over: Partial<PastWork>): PastWork => ({
+    ...{ ask: ask(), isOwn: false, paid: [], refused: null },
+    ...over,
+  });
+  const past = (own: Candidate, works: readonly PastWork[]): PastExplanation =>
+    explainPast(own, works, { withinMs: 3_600_000, hasMore: false });
   const paying = (...rates: bigint[]): Pick<PastWork, 'paid'> => ({
     paid: rates.map((embeddingToken) => ({ embeddingToken })),
   });
 
   it('counts by the first requirement that the offer does not meet, then by price, then by who was better', () => {
-    const past = explainPast(node('own', {}, 80n), [
+    const said = past(node('own', {}, 80n), [
       work({ ask: ask({ regions: ['us'] }), ...paying(200n) }),
       work({ ask: ask({ rateCaps: { embeddingToken: 60n } }), ...paying(50n) }),
       work(paying(20n, 40n)),
       work(paying(20n, 90n)),
       work({ isOwn: true, ...paying(80n) }),
     ]);
-    expect(past).toMatchObject({ considered: 5, won: 1 });
-    expect(Object.fromEntries(past.lost.map(({ reason, jobs }) => [reason, jobs]))).toEqual({
+    expect(said).toMatchObject({ considered: 5, won: 1 });
+    expect(Object.fromEntries(said.lost.map(({ reason, jobs }) => [reason, jobs]))).toEqual({
       ...{ region: 1, price: 1, dearer: 1, 'passed-over': 1 },
     });
     // Of the job with the cap 60: 50 of its 80 are 62 %.
-    expect(past.priceThatWouldHaveWon).toEqual({ rates: { embeddingToken: '49' }, percentOfAsked: 62 });
-    expect(past.summary).toContain('Of 5 batches of its models it worked on 1. It had no part in 4:');
-    expect(past.summary).toContain('At 62 % of its rates');
+    expect(said.priceThatWouldHaveWon).toEqual({ rates: { embeddingToken: '49' }, percentOfAsked: 62 });
+    expect(said.summary).toContain('Of 5 batches of its models it worked on 1. It had no part in 4:');
+    expect(said.summary).toContain('At 62 % of its rates');
   });
 
   it('names no price above the cap of one kind, however little the others ask', () => {
     const caps = { inputToken: 50n, outputToken: 10n };
     const own = node('own', { models: served(0n, { rates: { inputToken: 10n, outputToken: 40n } }) });
-    const past = explainPast(own, [
-      work({ ask: ask({ rateCaps: caps }), paid: [{ inputToken: 19n, outputToken: 9n }] }),
-    ]);
-    expect(past.priceThatWouldHaveWon).toEqual({ rates: { inputToken: '2', outputToken: '10' }, percentOfAsked: 25 });
+    const said = past(own, [work({ ask: ask({ rateCaps: caps }), paid: [{ inputToken: 19n, outputToken: 9n }] })]);
+    expect(said.priceThatWouldHaveWon).toEqual({ rates: { inputToken: '2', outputToken: '10' }, percentOfAsked: 25 });
   });
 
   it('names no price where none would have done, and says so where nothing was over', () => {
-    const far = explainPast(node('own', {}, 80n), [work({ ask: ask({ regions: ['us'] }), ...paying(10n) })]);
+    const far = past(node('own', {}, 80n), [work({ ask: ask({ regions: ['us'] }), ...paying(10n) })]);
     expect(far.priceThatWouldHaveWon).toBeNull();
-    const free = explainPast(node('own', {}, 80n), [work(paying(0n))]);
+    const free = past(node('own', {}, 80n), [work(paying(0n))]);
     expect(free).toMatchObject({ lost: [{ reason: 'dearer' }], priceThatWouldHaveWon: null });
-    expect(explainPast(node('own'), []).summary).toBe('No batch of its models was over.');
+    expect(past(node('own'), []).summary).toBe('No batch of its models was over.');
   });
 
   it('leaves out what was of the moment: who is benched or full now had its part before', () => {
     const now = node('own', { benchedForMs: 9, draining: true, leasesActive: 2 }, 10n);
-    expect(explainPast(now, [work(paying(10n))]).lost).toMatchObject([{ reason: 'passed-over' }]);
+    expect(past(now, [work(paying(10n))]).lost).toMatchObject([{ reason: 'passed-over' }]);
+  });
+
+  it('says what it turned away itself before anything else, whether or not it had a part', () => {
+    const refused = { leases: 2, why: 'busy' };
+    const far = work({ ask: ask({ regions: ['us'] }), refused, ...paying(200n) });
+    const said = past(node('own', {}, 80n), [far, work({ isOwn: true, refused, ...paying(80n) }), work(paying(90n))]);
+    expect(said).toMatchObject({ considered: 3, won: 1, refused: 4 });
+    expect(said.lost.map(({ reason, jobs }) => [reason, jobs])).toEqual([
+      ['passed-over', 1],
+      ['refused', 1],
+    ]);
+    expect(said.summary).toContain('1 because it was given rows of it and turned them away itself: busy');
+    expect(said.summary).toContain('It turned 4 leases of them away itself.');
   });
 });

@@ -64,6 +64,14 @@ export interface PastJob {
   readonly isOwn: boolean;
   /** The different rates of its leases. */
   readonly paid: readonly Rates[];
+  /** Leases of it that this node turned away, and why the last of them; null: none. */
+  readonly refused: { readonly leases: number; readonly why: string } | null;
+}
+
+export interface PastWorkFound {
+  /** Looked at: less than was asked for where the node came meanwhile. */
+  readonly withinMs: number;
+  readonly jobs: readonly PastJob[];
 }
 
 /** What the market remembers of a node. */
@@ -252,13 +260,16 @@ export abstract class LeaseStore {
     limitQueuedPerJob: number,
   ): Promise<readonly OpenDemand[]>;
 
-  /** Batches of these models that were over within `withinMs`, the last first, as a node would ask: `deadlineInMs` is their whole window. */
+  /**
+   * Batches of these models that were over within `withinMs`, or since the node first came, of which something was leased since then; the
+   * last first, as a node would ask: `deadlineInMs` is their whole window.
+   */
   abstract pastWork(
     nodeId: string,
     models: readonly string[],
     withinMs: number,
     limitJobs: number,
-  ): Promise<readonly PastJob[]>;
+  ): Promise<PastWorkFound>;
 
   /**
    * Cuts and leases in one statement per wish list; wishes that lost a race are missing from the answer. With `shards`: all

@@ -14,7 +14,7 @@ import {
   type MovedSince,
   type NodeRecord,
   type OpenDemand,
-  type PastJob,
+  type PastWorkFound,
   type Remembered,
   type SweepableLease,
   type WrongAuditor,
@@ -117,12 +117,7 @@ export class PgLeaseStore extends LeaseStore {
   demandPage(after: string | null, limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
     return demandPage(this.#database, after, limitJobs, limitQueuedPerJob);
   }
-  pastWork(
-    nodeId: string,
-    models: readonly string[],
-    withinMs: number,
-    limitJobs: number,
-  ): Promise<readonly PastJob[]> {
+  pastWork(nodeId: string, models: readonly string[], withinMs: number, limitJobs: number): Promise<PastWorkFound> {
     return pastWork(this.#database, nodeId, models, withinMs, limitJobs);
   }
 
