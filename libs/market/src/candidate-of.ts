@@ -43,7 +43,9 @@ export async function seenFleet({ leases, link, standstills, listed }: Candidate
   const kept = new Map(
     shown
       .flatMap((one) => one.reservations)
-      .flatMap(({ jobId, nodeIds, expiresInMs: forMs }) => nodeIds.map((id) => [id, { jobId, forMs }] as const)),
+      .flatMap(({ jobId, nodeIds, startsInMs, expiresInMs: forMs }) =>
+        nodeIds.map((id) => [id, { jobId, startsInMs, forMs }] as const),
+      ),
   );
   const isFull = (id: string): boolean =>
     shown.some(({ full, shardCount }) => full.length > 0 && full.includes(shardOf(id, shardCount)));

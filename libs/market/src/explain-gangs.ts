@@ -7,6 +7,8 @@ export interface KeptNodes {
   /** The batch, where it is the asker's own; null: another organisation's. */
   readonly job: string | null;
   readonly nodes: readonly string[];
+  /** Those of them that have other work until then: what runs there now, or was lent them because it is over in time. */
+  readonly lent: readonly string[];
   /** About, by the expected ends of what runs there. */
   readonly startsInS: number;
   /** Then they are everybody's again, whatever became of it. */
@@ -34,24 +36,52 @@ export function gangStanding(
     candidates.filter((node) => obstacle(ask, node)?.name === 'reserved').map(({ nodeId }) => nodeId),
   );
   const others = all.filter(({ nodeIds }) => nodeIds.some((id) => beside.has(id)));
-  const kept = others.map((one) => keptNodes(one, own.orgId));
+  const busy = busyOf(candidates);
+  const kept = others.map((one) => keptNodes(one, own.orgId, busy));
   return {
-    ...(mine === undefined ? {} : { reservation: keptNodes(mine, own.orgId) }),
+    ...(mine === undefined ? {} : { reservation: keptNodes(mine, own.orgId, busy) }),
     ...(kept.length === 0 ? {} : { reservations: kept }),
     says: [
-      ...(mine === undefined ? [] : [saysKept(keptNodes(mine, own.orgId), 'for it')]),
+      ...(mine === undefined ? [] : [saysKept(keptNodes(mine, own.orgId, busy), 'for it')]),
       ...kept.map((one) => saysKept(one, one.job === null ? "for another's batch" : `for ${one.job}`)),
     ].join(' '),
   };
 }
 
-function keptNodes({ jobId, orgId, nodeIds, startsInMs, expiresInMs }: ShownReservation, asker: string): KeptNodes {
-  const [startsInS, expiresInS] = [Math.ceil(startsInMs / 1_000), Math.ceil(expiresInMs / 1_000)];
-  return { job: orgId === asker ? jobId : null, nodes: nodeIds, startsInS, expiresInS };
+/** What a node is kept for, and what it does until then. Null: for nothing. */
+export function keptNode(
+  node: Candidate,
+  shown: readonly Standstill[],
+  asker: string,
+): { readonly kept: KeptNodes; readonly says: string } | null {
+  const one = shown.flatMap(({ reservations }) => reservations).find(({ nodeIds }) => nodeIds.includes(node.nodeId));
+  if (one === undefined) return null;
+  const kept = { ...keptNodes(one, asker, busyOf([node])), nodes: [node.nodeId] };
+  const { startsInS, expiresInS, lent, job } = kept;
+  const now = lent.length === 0 ? 'stands idle' : 'has other work, which is to be over by then';
+  return {
+    kept,
+    says: `It is kept for ${job ?? 'a batch'} that begins on several nodes in about ${startsInS} s, and ${now}; in ${expiresInS} s at the latest it is free for others.`,
+  };
 }
 
-function saysKept({ nodes, startsInS, expiresInS }: KeptNodes, forWhom: string): string {
-  return `${nodes.length} nodes are kept ${forWhom}, which begins on them in about ${startsInS} s; in ${expiresInS} s at the latest they are free for others.`;
+function busyOf(candidates: readonly Candidate[]): ReadonlySet<string> {
+  return new Set(candidates.filter(({ leasesActive }) => leasesActive > 0).map(({ nodeId }) => nodeId));
+}
+
+function keptNodes(
+  { jobId, orgId, nodeIds, startsInMs, expiresInMs }: ShownReservation,
+  asker: string,
+  busy: ReadonlySet<string>,
+): KeptNodes {
+  const [startsInS, expiresInS] = [Math.ceil(startsInMs / 1_000), Math.ceil(expiresInMs / 1_000)];
+  const lent = nodeIds.filter((id) => busy.has(id));
+  return { job: orgId === asker ? jobId : null, nodes: nodeIds, lent, startsInS, expiresInS };
+}
+
+function saysKept({ nodes, lent, startsInS, expiresInS }: KeptNodes, forWhom: string): string {
+  const busy = lent.length === 0 ? '' : ` ${lent.length} of them have other work, which is to be over by then;`;
+  return `${nodes.length} nodes are kept ${forWhom}, which begins on them in about ${startsInS} s;${busy} in ${expiresInS} s at the latest they are free for others.`;
 }
 
 /** What a gang is explained over: it begins on the nodes of one scheduler, of the one that has most of those that could be its members. */

@@ -113,11 +113,13 @@ describe('why a job waits', () => {
     expect(why).toMatchObject({
       fitting: 1,
       members: 3,
-      reservation: { job: 'own', nodes: ['a', 'b', 'c'], startsInS: 8, expiresInS: 38 },
+      reservation: { job: 'own', nodes: ['a', 'b', 'c'], lent: ['b', 'c'], startsInS: 8, expiresInS: 38 },
       eliminated: [{ constraint: 'alone', nodes: 2 }],
     });
     expect(why?.summary).toContain('waits for 3 nodes at once, and 1 of 3 fit');
-    expect(why?.summary).toContain('3 nodes are kept for it, which begins on them in about 8 s; in 38 s at the latest');
+    expect(why?.summary).toContain(
+      '3 nodes are kept for it, which begins on them in about 8 s; 2 of them have other work, which is to be over by then; in 38 s at the latest',
+    );
     const other = { ...kept, jobId: 'other', orgId: 'another' };
     const beside = await explained(nodes, OPEN, [OPEN], [{ ...quiet, reservations: [other] }]);
     expect(beside).toMatchObject({

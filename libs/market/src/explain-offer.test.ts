@@ -25,6 +25,7 @@ function portsOf(
   nodes: Readonly<Record<string, number>>,
   open: readonly OpenDemand[],
   shown: readonly Standstill[] = [],
+  leasesOf: Readonly<Record<string, number>> = {},
 ): ExplainOfferPorts {
   const connected = Object.entries(nodes).map(([id, rate]) => {
     const model = {
@@ -39,7 +40,9 @@ function portsOf(
     const engines = [{ class: 'c', models: [{ ...model, loaded: true }] }];
     return { id, offer: { ...offer, engines } as unknown as Offer, draining: false } as unknown as ConnectedNode; // what an explanation reads
   });
-  const records = new Map<string, NodeRecord>(Object.keys(nodes).map((nodeId) => [nodeId, { ...RECORD, nodeId }]));
+  const records = new Map<string, NodeRecord>(
+    Object.keys(nodes).map((nodeId) => [nodeId, { ...RECORD, nodeId, leasesInFlight: leasesOf[nodeId] ?? 0 }]),
+  );
   return {
     leases: {
       nodeRecords: async () => records,
@@ -56,8 +59,8 @@ describe('what a node gets and loses', () => {
   it('is told to each member of a gang that is to begin, and not to who would be one too many', async () => {
     const ports = portsOf({ a: 10, b: 20, c: 30, d: 40 }, [job('gang', { gang: 3 })], [QUIET]);
     for (const id of ['a', 'b', 'c'])
-      expect(await explainOffer(ports, id)).toMatchObject({ considered: 1, won: 1, lost: [] });
-    expect(await explainOffer(ports, 'd')).toMatchObject({
+      expect(await explainOffer(ports, id, 'o')).toMatchObject({ considered: 1, won: 1, lost: [] });
+    expect(await explainOffer(ports, 'd', 'o')).toMatchObject({
       won: 0,
       lost: [{ reason: 'dearer', jobs: 1 }],
       // Beside a and b it is the third as soon as it is before c.
@@ -68,8 +71,30 @@ describe('what a node gets and loses', () => {
   it('leaves out nodes that are kept for others, which nobody else could lease', async () => {
     const kept = { jobId: 'gang', orgId: 'o', nodeIds: ['a', 'b'], startsInMs: 5_000, expiresInMs: 35_000 };
     const ports = portsOf({ a: 10, b: 20, c: 30 }, [job('alone')], [{ ...QUIET, reservations: [kept] }]);
-    expect(await explainOffer(ports, 'c')).toMatchObject({ considered: 1, won: 1 });
-    expect(await explainOffer(ports, 'a')).toMatchObject({ considered: 1, won: 0, lost: [{ reason: 'reserved' }] });
+    expect(await explainOffer(ports, 'c', 'o')).toMatchObject({ considered: 1, won: 1 });
+    expect(await explainOffer(ports, 'a', 'o')).toMatchObject({
+      considered: 1,
+      won: 0,
+      lost: [{ reason: 'reserved' }],
+    });
+  });
+
+  it('says what a node that is kept does meanwhile, and for whom it is kept to who may know', async () => {
+    const kept = { jobId: 'gang', orgId: 'o', nodeIds: ['a', 'b'], startsInMs: 7_500, expiresInMs: 37_500 };
+    const shown = [{ ...QUIET, reservations: [kept] }];
+    const ports = portsOf({ a: 10, b: 20, c: 30 }, [job('alone')], shown, { a: 1 });
+    const [lent, idle] = [await explainOffer(ports, 'a', 'o'), await explainOffer(ports, 'b', 'another')];
+    expect(lent?.kept).toEqual({ job: 'gang', nodes: ['a'], lent: ['a'], startsInS: 8, expiresInS: 38 });
+    expect(lent?.lost[0]?.says).toContain(
+      'this one has other work for about 8 s, and is kept then, for 38 s more at most',
+    );
+    expect(lent?.summary).toContain(
+      'It is kept for gang that begins on several nodes in about 8 s, and has other work, which is to be over by then; in 38 s at the latest',
+    );
+    expect(idle?.kept).toMatchObject({ job: null, lent: [] });
+    expect(idle?.lost[0]?.says).toContain('this one is, which begins in about 8 s, for 38 s more at most');
+    expect(idle?.summary).toContain('kept for a batch that begins on several nodes in about 8 s, and stands idle;');
+    expect(await explainOffer(ports, 'c', 'o')).not.toHaveProperty('kept');
   });
 
   it('lets others have the process after every job, and after every few nodes', async () => {
@@ -82,7 +107,7 @@ describe('what a node gets and loses', () => {
       if (!isOver) setImmediate(count);
     };
     setImmediate(count);
-    expect(await explainOffer(portsOf(nodes, open), 'n0')).toMatchObject({ considered: 40, won: 40 });
+    expect(await explainOffer(portsOf(nodes, open), 'n0', 'o')).toMatchObject({ considered: 40, won: 40 });
     isOver = true;
     expect(turns).toBeGreaterThanOrEqual(40 + 2);
   });

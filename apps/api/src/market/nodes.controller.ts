@@ -6,10 +6,11 @@ import {
   memoryListed,
   ProviderLink,
   Standstills,
+  type KeyRecord,
   type MemoryListed,
 } from '@freehold/market';
 import { notFound } from '@freehold/protocol';
-import { Needs } from '../accounts/needs.ts';
+import { Caller, Needs } from '../accounts/needs.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
 /** What the market thinks of a node: for its owner, who sees the same numbers as everybody. */
@@ -39,12 +40,12 @@ export class NodesController {
 
   /** The open jobs as the node stands among the others: what it lost and why, and the price that would have won. */
   @Get(':id/explain')
-  async explain(@Param('id') id: string): Promise<Record<string, unknown>> {
+  async explain(@Caller() caller: KeyRecord, @Param('id') id: string): Promise<Record<string, unknown>> {
     const ports = {
       ...{ leases: this.#leases, link: this.#link, standstills: this.#standstills },
       listed: this.#listed,
     };
-    const explanation = await this.#turns.take(() => explainOffer(ports, id));
+    const explanation = await this.#turns.take(() => explainOffer(ports, id, caller.orgId));
     if (explanation === null) throw notFound('node', id);
     return { object: 'node_explanation', node: id, ...explanation };
   }

@@ -137,6 +137,8 @@ export interface Rest {
 export interface KeptFor {
   readonly jobId: string;
   readonly forMs: number;
+  /** Until it begins there, about; what the node does until then is to be over by then. Absent: nobody says. */
+  readonly startsInMs?: number;
 }
 
 /** A node as one decision sees it: a snapshot, never a live object. */

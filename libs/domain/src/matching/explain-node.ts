@@ -1,5 +1,5 @@
 import { unitsToJson, type Rates } from '../units/units.ts';
-import { inClass, type Ask, type Candidate } from './ask.ts';
+import { inClass, type Ask, type Candidate, type KeptFor } from './ask.ts';
 import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
 import type { RatesJson } from './explain.ts';
 import { memberAsk } from './gangs.ts';
@@ -150,9 +150,17 @@ export function mustBe(constraint: Constraint, ask: Ask, node: Candidate): strin
       : constraint.name === 'resting' && node.rest
         ? `; this one does for ${Math.ceil(node.rest.forMs / 1_000)} s: ${node.rest.why}`
         : constraint.name === 'reserved' && node.reserved
-          ? `; this one is for ${Math.ceil(node.reserved.forMs / 1_000)} s more at most`
+          ? saysKept(node.reserved, node.leasesActive > 0)
           : '';
   return `a node must be one that ${constraint.says(ask, [node])}${why}`;
+}
+
+/** A node is kept from when its batch begins; until then it is lent to what is over by then, or stands idle. */
+function saysKept({ forMs, startsInMs = 0 }: KeptFor, isLent: boolean): string {
+  const [startsInS, forS] = [Math.ceil(startsInMs / 1_000), Math.ceil(forMs / 1_000)];
+  const does = isLent ? `has other work for about ${startsInS} s, and is kept then` : 'is';
+  const begins = isLent || startsInS === 0 ? '' : `, which begins in about ${startsInS} s`;
+  return `; this one ${does}${begins}, for ${forS} s more at most`;
 }
 
 /** Shares of the asked rates tried: a hundredth apart is as fine as anybody prices. */
