@@ -3,7 +3,7 @@ import type { ExplainPorts } from './explain-job.ts';
 import { askOf, demandOf } from './ask-of.ts';
 import { keptNode, type KeptNodes } from './explain-gangs.ts';
 import { seenFleet } from './candidate-of.ts';
-import { pause } from './in-slices.ts';
+import { Slices } from './in-slices.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import { lookAtWarmth } from './look-at-warmth.ts';
 import type { LeaseStore } from './ports/lease-store.ts';
@@ -43,8 +43,10 @@ export async function explainOffer(
   const own = priced.find((candidate) => candidate.nodeId === nodeId);
   if (own === undefined) return null;
   const turns = new NodeTurns(own, lineup);
+  const slices = new Slices();
   for (const { ask, gang } of demands) {
-    await pause();
+    await slices.rest();
+    for (const _ of turns.learning(ask, gang)) await slices.breathe();
     turns.consider(ask, gang);
   }
   const explanation = turns.explanation();

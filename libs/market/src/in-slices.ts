@@ -1,6 +1,34 @@
 /** Nodes looked at between two pauses: some milliseconds, so that the chats which this process carries meanwhile are not held up. */
 export const NODES_AT_ONCE = 512;
 
+/**
+ * And so long at most: on a machine that is slow, or reads its program for the first time, as many nodes take many times as long. Chats
+ * are held up by less than 25 ms, which nobody notices between two words; one look more, a collection of garbage and what else the process does fit in beside it.
+ */
+const SLICE_MS = 8;
+/** Looks at a node between two looks at the clock. */
+const LOOKS = 16;
+
+/** The time since the last pause of one who looks at much. */
+export class Slices {
+  #sinceMs = nowMs();
+
+  /** A pause where the slice is over. */
+  async breathe(): Promise<void> {
+    if (nowMs() - this.#sinceMs >= SLICE_MS) await this.rest();
+  }
+
+  async rest(): Promise<void> {
+    await pause();
+    this.#sinceMs = nowMs();
+  }
+}
+
+function nowMs(): number {
+  // oxlint-disable-next-line no-restricted-globals -- nothing that is answered depends on it: only when others have their turn
+  return performance.now();
+}
+
 /** Lets the process do what else waits: frames of chats, requests, answers of the database. */
 export function pause(): Promise<void> {
   return new Promise((resolve) => {
@@ -21,8 +49,10 @@ export async function inSlices<T, R>(
   atOnce: number = NODES_AT_ONCE,
 ): Promise<R[]> {
   const all: R[] = [];
+  const slices = new Slices();
   for (const [at, item] of items.entries()) {
-    if (at > 0 && at % atOnce === 0) await pause();
+    if (at > 0 && at % atOnce === 0) await slices.rest();
+    else if (at % LOOKS === 0) await slices.breathe();
     all.push(each(item));
   }
   return all;

@@ -15,7 +15,7 @@ import {
   type StandingModels,
   type WarmWait,
 } from '@freehold/domain';
-import { inSlices, pause } from './in-slices.ts';
+import { inSlices, pause, Slices } from './in-slices.ts';
 
 /** Each is held against all others for the same model. */
 const DEMANDS_AT_ONCE = 64;
@@ -68,13 +68,15 @@ export async function lookAtWarmth(candidates: readonly Candidate[], demands: re
 }
 
 async function lineupFor(candidates: readonly Candidate[], demands: readonly Demand[]): Promise<Lineup> {
+  const slices = new Slices();
+  await slices.rest();
   const lineup = new Lineup(candidates);
   const learnt = new Set<string | null>();
   for (const { ask } of demands) {
     if (learnt.has(ask.model)) continue;
     learnt.add(ask.model);
-    await pause();
-    lineup.learn(ask);
+    await slices.rest();
+    for (const _ of lineup.learning(ask)) await slices.breathe();
   }
   return lineup;
 }
@@ -118,10 +120,12 @@ async function slotsOf(
   demands: readonly Demand[],
 ): Promise<ReadonlyMap<string, LoadedSlots>> {
   const slots = new Map<string, LoadedSlots>();
+  const slices = new Slices();
   for (const { ask } of demands) {
     const key = slotClassKey(ask);
     if (slots.has(key) || !mustLoad(loaded, ask)) continue;
-    await pause();
+    await slices.rest();
+    for (const _ of lineup.learning(ask, 'slots')) await slices.breathe();
     slots.set(key, lineup.loadedSlots(ask));
   }
   return slots;

@@ -70,9 +70,16 @@ export class NodeTurns {
     this.#lineup = lineup;
   }
 
+  /** What {@link consider} rests on, a step at a time: of a new kind of job it asks every node. */
+  *learning(of: Ask, members?: number): Generator<void> {
+    const ask = askedOfNodes(of, members);
+    if (members !== undefined || isPriced(obstacle(ask, this.#node), ask, this.#node))
+      yield* this.#lineup.learning(ask);
+  }
+
   /** @param members It begins on so many nodes at once, or not yet: then nobody is next in its turn, and it counts for nothing. */
   consider(of: Ask, members?: number): void {
-    const ask = inClass(members === undefined ? of : memberAsk(of));
+    const ask = askedOfNodes(of, members);
     const standing = this.#standingIn(ask, members ?? 1);
     if (standing === null) return;
     this.#considered += 1;
@@ -98,12 +105,12 @@ export class NodeTurns {
   #standingIn(ask: Ask, members: number): Reason | 'next' | null {
     const node = this.#node;
     const kept = obstacle(ask, node);
-    const isPriced = kept === null || (kept.name === 'price' && mayWin(ask, node));
+    const isOne = isPriced(kept, ask, node);
     // What keeps it away no rival changes; but others decide whether a gang begins.
-    if (!isPriced && members === 1) return keptBy(kept, ask, node);
+    if (kept !== null && !isOne && members === 1) return keptBy(kept, ask, node);
     const rivals = this.#rivals(ask, members, (other) => members === 1 || other.scheduler === node.scheduler);
     // What no price would mend keeps it from being one of them.
-    if (rivals.length + (isPriced ? 1 : 0) < members) {
+    if (rivals.length + (isOne ? 1 : 0) < members) {
       if (!this.#beginsElsewhere(ask, members)) return null;
       return keptBy(kept ?? ELSEWHERE, ask, node);
     }
@@ -111,7 +118,7 @@ export class NodeTurns {
     const rival = rivals[members - 1] ?? null;
     const cost = kept === null ? scanCost(ENGINES_STAND, ask, node) : null;
     if (cost !== null && (rival === null || isBefore({ node, cost }, rival))) return 'next';
-    const win = isPriced ? winningPrice(ask, node, rival) : null;
+    const win = isOne ? winningPrice(ask, node, rival) : null;
     if (win !== null && (this.#best === null || win.share > this.#best.share)) this.#best = win;
     return kept === null && rival !== null ? outdone(ask, node, rival) : keptBy(kept ?? ELSEWHERE, ask, node);
   }
@@ -127,6 +134,10 @@ export class NodeTurns {
         this.#rivals(ask, members, (other) => other.scheduler === scheduler).length === members,
     );
   }
+}
+
+function askedOfNodes(of: Ask, members: number | undefined): Ask {
+  return inClass(members === undefined ? of : memberAsk(of));
 }
 
 /** The term in which the winner's lead is largest. */
@@ -165,6 +176,11 @@ function saysKept({ forMs, startsInMs = 0 }: KeptFor, isLent: boolean): string {
 
 /** Shares of the asked rates tried: a hundredth apart is as fine as anybody prices. */
 const PRICE_STEPS = 100;
+
+/** Whether it is among those who could have it, at some price. */
+function isPriced(kept: Constraint | null, ask: Ask, node: Candidate): boolean {
+  return kept === null || (kept.name === 'price' && mayWin(ask, node));
+}
 
 /** Whether there is any price at which nothing keeps it away. */
 function mayWin(ask: Ask, node: Candidate): boolean {

@@ -134,4 +134,26 @@ describe('Lineup', () => {
     // One more for each: whether its cap is high enough.
     expect(capped.asked).toBeLessThanOrEqual(NODES * (CONSTRAINTS.length + 256));
   });
+
+  it('learns of a kind of asks in steps that each look at all nodes once at most, and answers then without a look at them', () => {
+    const rng = chance(9);
+    const NODES = 600;
+    const nodes = Array.from({ length: NODES }, (_, id) => randomNode(rng, id));
+    const ask = askFor({ jobId: 'job', model: 'm', rateCaps: { inputToken: 100n }, regions: ['eu'] });
+    const [lineup, at] = [new Lineup(nodes), new Lineup(nodes)];
+    let steps = 0;
+    let asked = 0;
+    for (const _ of lineup.learning(ask)) {
+      const ways = lineup.asked - asked;
+      expect(ways).toBeLessThanOrEqual(2 * NODES);
+      [steps, asked] = [steps + 1, lineup.asked];
+    }
+    expect(steps).toBeGreaterThan(CONSTRAINTS.filter(({ reads }) => reads !== 'pair').length);
+    expect(lineup.best(ask, 3, () => true)).toEqual(at.best(ask, 3, () => true));
+    expect(lineup.asked).toBe(asked);
+    for (const _ of lineup.learning(ask, 'slots'));
+    const all = lineup.asked;
+    expect(lineup.loadedSlots(ask)).toEqual(at.loadedSlots(ask));
+    expect(lineup.asked).toBe(all);
+  });
 });

@@ -14,6 +14,8 @@ const OF_SLOT = ALL.filter(
     (reads === 'offer' && name !== 'warm-wait' && name !== 'deadline') || name === 'draining' || name === 'benched',
 );
 const WORD_BITS = 32;
+/** A step of {@link Lineup.learning} looks at so many nodes, or asks all of them one thing. */
+const NODES_A_STEP = 256;
 
 /** A node that could be leased now, with its model that would serve alone. */
 export interface Place {
@@ -60,9 +62,12 @@ export class Lineup {
     return [...this.#fields.values()].reduce((sum, { asked }) => sum + asked, 0);
   }
 
-  /** Makes ready for asks of this model: the first question takes longest. */
-  learn(ask: Ask): void {
-    this.#fieldOf(ask);
+  /** Makes ready for a question about an ask, a step at a time: the first of a kind takes longest. Who asks at once has the same answer. */
+  *learning(ask: Ask, of: 'now' | 'slots' = 'now'): Generator<void> {
+    yield* this.#makingField(ask);
+    const field = this.#fieldOf(ask);
+    yield;
+    for (const [bit, constraint] of of === 'now' ? NOW : OF_SLOT) if (field.learn(ask, bit, constraint)) yield;
   }
 
   /** The nodes that could be leased for an ask now and cost least, so many at most: as the placement would take them, one after the other. */
@@ -97,14 +102,26 @@ export class Lineup {
   }
 
   #fieldOf(ask: Ask): Field {
-    const key = ask.model === null ? '' : JSON.stringify([ask.model, ask.modelKind ?? null]);
+    const known = this.#fields.get(fieldKey(ask));
+    if (known !== undefined) return known;
+    const making = this.#makingField(ask);
+    for (;;) {
+      const { done, value } = making.next();
+      if (done === true) return value;
+    }
+  }
+
+  *#makingField(ask: Ask): Generator<void, Field> {
+    const key = fieldKey(ask);
     const known = this.#fields.get(key);
     if (known !== undefined) return known;
     const nodes = ask.model === null ? this.#nodes : this.#nodesNaming(ask.model);
-    const made = new Field(
-      ask,
-      nodes.flatMap((node) => waysIn(ask, node)),
-    );
+    const ways: Candidate[] = [];
+    for (const [at, node] of nodes.entries()) {
+      if (at > 0 && at % NODES_A_STEP === 0) yield;
+      ways.push(...waysIn(ask, node));
+    }
+    const made = new Field(ask, ways);
     this.#fields.set(key, made);
     return made;
   }
@@ -112,6 +129,10 @@ export class Lineup {
   #nodesNaming(model: string): readonly Candidate[] {
     return (this.#naming.get(model) ?? []).flatMap((number) => this.#nodes[number] ?? []);
   }
+}
+
+function fieldKey({ model, modelKind }: Ask): string {
+  return model === null ? '' : JSON.stringify([model, modelKind ?? null]);
 }
 
 /** A node with one model alone is read faster, and read thousands of times. */
@@ -193,6 +214,13 @@ class Field {
       const fixed = known === undefined ? totalOf(scoreTerms(ask, node)) : sumOf(termsOf(known, urgency));
       return costOf(fixed, node.leasesActive, 0, ENGINES_STAND);
     };
+  }
+
+  /** Whether there was something to learn. */
+  learn(ask: Ask, bit: number, constraint: Constraint): boolean {
+    const { asked } = this;
+    this.#setOf(ask, bit, constraint);
+    return this.asked !== asked;
   }
 
   #setOf(ask: Ask, bit: number, { wish, holds }: Constraint): Uint32Array {
