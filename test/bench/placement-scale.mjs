@@ -1,13 +1,15 @@
 /**
  * What a decision costs as the fleet grows: GPU sharing, prices, regions and fragmentation scored, one decision at a time.
  * Before anything is timed some thousand decisions on fleets that fill and empty are held to a scan of all nodes.
- * And what one costs a process of 5,000 connected nodes when a node goes and another comes before each.
+ * And what one costs a process of 5,000 connected nodes when a node goes and another comes before each, and what it costs where it is the
+ * first of its class and no node is like another.
  *
  *   npm run bench -- placement-scale [--rounds N] [--decisions N]
  */
 import { parseArgs } from 'node:util';
 import { chance } from '@freehold/domain';
 import {
+  AgingWork,
   ChurningFleet,
   decideAsScan,
   FLEET_ECONOMY,
@@ -33,6 +35,9 @@ const CONNECTED = 5_000;
 /** Decisions over a fleet that comes and goes, of which so many are held to a placement made anew; timed are as many as this. */
 const CHURNS_CHECKED = 200;
 const CHURNS = 5_000;
+/** Decisions that are the first of their class, of which so many are held to a scan of all nodes; timed are as many as this. */
+const FIRSTS_CHECKED = 20;
+const FIRSTS = 100;
 /** Tasks running per node: a little more than half of the GPUs. */
 const LOAD = 1.2;
 const FLOOR = { p50Ratio: 2, p99Ratio: 4, p99UsAt10k: 1_000 };
@@ -53,6 +58,10 @@ export async function run({ args = [], json = false } = {}) {
   say(`  ${asScanned} decisions are those of a scan: ${spentText(spent())}`);
   const churn = await churned();
   say(`  ${Math.round(churn)} decisions a CPU-second at ${CONNECTED} connected nodes, one of them another before each`);
+  const first = firstOfClass();
+  say(
+    `  ${first.ms.toFixed(2)} ms processor time for the first decision of a class at ${CONNECTED} nodes that all differ; the first of all ${first.coldMs.toFixed(1)} ms`,
+  );
   const fleets = SIZES.map((size) => prepare(size));
   /** Rounds by the size of the fleet. @type {Record<number, Measured[]>} */
   const measured = Object.fromEntries(SIZES.map((size) => [size, []]));
@@ -81,6 +90,8 @@ export async function run({ args = [], json = false } = {}) {
     p99Us: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'p99'), 1)])),
     decisionsPerCpuSecondAt100k: Math.round(of(100_000, 'perCpuSecond')),
     churnedDecisionsPerCpuSecond: Math.round(churn),
+    firstOfClassMs: rounded(first.ms, 2),
+    firstOfAllMs: rounded(first.coldMs, 1),
     statesScoredPerDecision: Object.fromEntries(SIZES.map((size) => [size, rounded(of(size, 'examined'), 2)])),
     statesAt100k: fleets[fleets.length - 1].index.states,
     decisionsAsScanned: asScanned,
@@ -100,6 +111,21 @@ async function churned() {
   for (let i = 0; i < CHURNS; i += 1) if ((await fleet.decide()) === undefined) throw new Error('a row was not placed');
   if (fleet.size !== CONNECTED) throw new Error(`${fleet.size} nodes instead of ${CONNECTED}`);
   return CHURNS / (cpuSeconds() - cpu);
+}
+
+function firstOfClass() {
+  const work = new AgingWork(CONNECTED);
+  let cpu = cpuSeconds();
+  if (!work.decide()) throw new Error('a row was not placed');
+  const coldMs = (cpuSeconds() - cpu) * 1_000;
+  for (let i = 0; i < FIRSTS_CHECKED; i += 1)
+    if (!work.isDecidedAsScanned()) throw new Error('the first decision of a class is not that of a scan');
+  cpu = cpuSeconds();
+  for (let i = 0; i < FIRSTS; i += 1) if (!work.decide()) throw new Error('a row was not placed');
+  const ms = ((cpuSeconds() - cpu) * 1_000) / FIRSTS;
+  // Less time left is no other wish: no offer was asked of anything twice.
+  if (work.judged !== CONNECTED) throw new Error(`${work.judged} offers were judged, of ${CONNECTED}`);
+  return { ms, coldMs };
 }
 
 /**

@@ -1,5 +1,6 @@
 export { mostAllocated } from './openb-bound.ts';
 export { PUBLISHED, runOpenb, type OpenbRun } from './openb-run.ts';
+export { AgingWork } from './aging-work.ts';
 export { ChurningFleet } from './churning-fleet.ts';
 export { bytesInUse, bytesOf, keptDemandOf, keptFleetOf, offersOf } from './memory.ts';
 export { readNodeList, readPodList, type TraceNode, type TracePod } from './openb-trace.ts';

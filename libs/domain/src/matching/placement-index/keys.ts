@@ -61,3 +61,8 @@ export function taskClassKey(ask: Ask): string {
     unitsToJson(ask.rateCaps),
   ]);
 }
+
+/** The same, whatever time is left, and whatever a load would save. */
+export function kindKey(ask: Ask): string {
+  return taskClassKey({ ...ask, deadlineInMs: 0, loadGainS: 0, alone: false });
+}

@@ -190,6 +190,26 @@ describe('PlacementIndex', () => {
     expect(index.examined).toBe(before);
   });
 
+  it('asks an offer once for all wishes that differ in their time left alone, and answers as a scan for each', () => {
+    const rng = chance(31);
+    let [placed, asks] = [0, 0];
+    for (let round = 0; round < 60; round += 1) {
+      const nodes = Array.from({ length: 40 }, (_, id) => ({ ...randomNode(rng, id), reputation: 0.9 + id / 1_000 }));
+      const index = new PlacementIndex(nodes.length, economy);
+      for (const node of nodes) index.put(node);
+      const { avoidNode: _, cachedOn: __, ...kind } = randomAsk(rng, nodes);
+      for (let left = 3_600_000; left > 300; left *= 0.7) {
+        const ask = { ...kind, deadlineInMs: left, ...rng.pick([{}, { loadGainS: rng.below(90) }]) };
+        const [choice, scanned] = [index.best(index.classOf(ask)), bestByScan(economy, ask, nodes)];
+        if (choice?.node !== scanned?.node || choice?.cost !== scanned?.cost)
+          expect({ round, left, found: choice }).toEqual({ round, left, found: scanned });
+        [placed, asks] = [placed + Number(choice !== null), asks + 1];
+      }
+      expect(index.judged).toBeLessThanOrEqual(nodes.length);
+    }
+    expect(placed).toBeGreaterThan(asks / 4);
+  });
+
   it('looks at no more states for a fleet a hundred times as large', () => {
     const examined = [1_000, 100_000].map((count) => {
       const index = new PlacementIndex(count, economy);

@@ -84,6 +84,11 @@ export class PlacementIndex {
     return this.#classes.looked;
   }
 
+  /** Offers of which all was asked that stands while they do: once for all asks that differ in their time left alone. */
+  get judged(): number {
+    return this.#classes.judged;
+  }
+
   /** Different offers known, also those that no node makes any more. */
   get groups(): number {
     return this.#groups.size;

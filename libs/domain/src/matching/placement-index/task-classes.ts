@@ -1,10 +1,13 @@
-import type { Ask } from '../ask.ts';
+import type { Ask, Candidate } from '../ask.ts';
 import { CONSTRAINTS } from '../constraints.ts';
 import { scoreTerms, totalOf } from '../score.ts';
+import { urgencyOf, type Urgency } from '../served-model.ts';
+import { unitOf } from '../typical-unit.ts';
 import type { ClassRanking } from './class-ranking.ts';
 import { taskClassKey } from './keys.ts';
 import type { OfferGroups } from './offer-groups.ts';
 import type { Count } from './serving-nodes.ts';
+import { WishKinds, type WishKind } from './wish-kinds.ts';
 
 /** Task classes kept compiled; the one that was asked for least recently makes room. */
 export const CLASSES_MAX = 64;
@@ -19,6 +22,8 @@ const OF_OFFER = CONSTRAINTS.filter(({ reads }) => reads === 'offer');
 export interface TaskClass {
   readonly ask: Ask;
   readonly ranking: ClassRanking;
+  readonly kind: WishKind;
+  readonly urgency: Urgency;
   /** Per group: the cost of its offer for this class, infinite when a constraint keeps it away, NaN when not yet known. */
   fixed: Float64Array;
   /** Nodes that could serve it. */
@@ -32,6 +37,7 @@ export class TaskClasses {
   readonly #max: number;
   readonly #rankingOf: (task: TaskClass) => ClassRanking;
   readonly #classes = new Map<string, TaskClass>();
+  readonly #kinds = new WishKinds();
   #uses = 0;
   #decisions = 0;
   /** By classes that are forgotten. */
@@ -51,8 +57,13 @@ export class TaskClasses {
     return [...this.#classes.values()].reduce((sum, { ranking }) => sum + ranking.looked, this.#lookedBefore);
   }
 
+  /** Offers of which all was asked that stands while they do. */
+  get judged(): number {
+    return this.#kinds.judged;
+  }
+
   get bytes(): number {
-    let bytes = 0;
+    let bytes = this.#kinds.bytes;
     for (const { ranking, fixed } of this.#classes.values()) bytes += ranking.bytes + fixed.byteLength;
     return bytes;
   }
@@ -72,7 +83,7 @@ export class TaskClasses {
       return known;
     }
     this.#makeRoom();
-    const made = new Compiled(ask, this.#rankingOf, this.#uses, this.#decisions);
+    const made = new Compiled(ask, this.#kinds.of(ask), this.#rankingOf, this.#uses, this.#decisions);
     this.#classes.set(key, made);
     return made;
   }
@@ -95,13 +106,23 @@ export class TaskClasses {
 class Compiled implements TaskClass {
   readonly ask: Ask;
   readonly ranking: ClassRanking;
+  readonly kind: WishKind;
+  readonly urgency: Urgency;
   fixed = new Float64Array(64).fill(Number.NaN);
   readonly serving: Count = { nodes: 0, at: -1 };
   usedAt: number;
   usedInDecision: number;
 
-  constructor(ask: Ask, rankingOf: (task: TaskClass) => ClassRanking, usedAt: number, usedInDecision: number) {
+  constructor(
+    ask: Ask,
+    kind: WishKind,
+    rankingOf: (task: TaskClass) => ClassRanking,
+    usedAt: number,
+    usedInDecision: number,
+  ) {
     this.ask = { ...ask, avoidNode: null, cachedOn: new Map() };
+    this.kind = kind;
+    this.urgency = urgencyOf(unitOf(ask), ask);
     this.usedAt = usedAt;
     this.usedInDecision = usedInDecision;
     this.ranking = rankingOf(this);
@@ -118,8 +139,15 @@ export function fixedCost(task: TaskClass, groups: OfferGroups, group: number): 
   const known = task.fixed[group] ?? Number.NaN;
   if (!Number.isNaN(known)) return known;
   const facts = groups.at(group)?.facts;
-  const fits = facts !== undefined && OF_OFFER.every(({ holds }) => holds(task.ask, facts));
-  const cost = fits ? totalOf(scoreTerms(task.ask, facts, 0)) : Number.POSITIVE_INFINITY;
+  const cost =
+    facts === undefined
+      ? Number.POSITIVE_INFINITY
+      : (task.kind.cost(task.ask, task.urgency, group, facts) ?? costAnew(task.ask, facts));
   task.fixed[group] = cost;
   return cost;
+}
+
+function costAnew(ask: Ask, facts: Candidate): number {
+  const fits = OF_OFFER.every(({ holds }) => holds(ask, facts));
+  return fits ? totalOf(scoreTerms(ask, facts, 0)) : Number.POSITIVE_INFINITY;
 }
