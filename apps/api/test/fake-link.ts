@@ -81,6 +81,10 @@ export class FakeLink extends ProviderLink {
     return fake;
   }
 
+  disconnect(nodeId: string): void {
+    this.#nodes.delete(nodeId);
+  }
+
   disconnectAll(): void {
     this.#nodes.clear();
   }

@@ -11,6 +11,7 @@ import {
   Outbox,
   ProviderLink,
   reapLeases,
+  SEEN_EVERY_MS,
   Shards,
   Standstills,
   SignatureCheck,
@@ -258,6 +259,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
         this.log.info({ lost: reaped.lost, poisoned: reaped.poisoned }, 'leases taken back');
       desk.wake();
     });
+    this.#every(SEEN_EVERY_MS, 'saying which nodes are here', () => this.leases.saw(desk.ready()));
     this.#every(QUEUE_CHECK_MS, 'looking after the queue', () => this.useCases.detectQueueLoss());
     this.#every(CHAIN_MS, 'following the chain', () => this.useCases.followChain());
     this.#every(DOCTOR_MS, 'examining the books', () => this.#examine());

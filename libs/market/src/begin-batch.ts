@@ -39,7 +39,8 @@ export async function beginBatch(
   const [bytes, offers] = await Promise.all([smallFile(ports, batch.inputFileId), ports.offers.offers()]);
   if (bytes === null) return null;
   const rows: NewRow[] = [];
-  const reading = new BatchReading(batch, offers, ports, async (some) => {
+  const windowMs = batch.deadlineInMs;
+  const reading = new BatchReading({ ...batch, windowMs }, offers, ports, async (some) => {
     rows.push(...some);
     return true;
   });
@@ -47,7 +48,7 @@ export async function beginBatch(
   const planned = reading.faults.length > 0 ? null : reading.plan();
   if (planned === null || !planned.ok) return null;
   const { plan } = planned;
-  const job = { ...batch, kind: 'batch', plan, windowMs: batch.deadlineInMs } as const;
+  const job = { ...batch, kind: 'batch', plan, windowMs } as const;
   if (!(await isPossible(ports.catalogue, offers, job))) return null;
   const expectedS = await admitted(ports, batch, plan);
   if (expectedS === 'refused') return null;

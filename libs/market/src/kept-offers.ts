@@ -1,6 +1,5 @@
-import type { Offer } from '@freehold/protocol';
 import { KeptAnswers, type Keeping } from './kept-answers.ts';
-import type { OfferBook } from './ports/offer-book.ts';
+import type { OfferBook, StandingOffer } from './ports/offer-book.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Nodes come and go, and change their prices, within minutes. */
@@ -16,7 +15,7 @@ export class KeptOffers {
     this.#kept = new KeptAnswers(clock, 1);
   }
 
-  offers(): Promise<readonly Offer[]> {
+  offers(): Promise<readonly StandingOffer[]> {
     return this.#kept.once('offers', () => this.#book.offers(), OFFERS);
   }
 }

@@ -1,5 +1,6 @@
 import { unitsFromJson, type NodeNeeds, type Rates } from '@freehold/domain';
 import type { Catalogue, CatalogueModel, Offer, OfferModel } from '@freehold/protocol';
+import { isHere, mayReturn, type StandingOffer } from './ports/offer-book.ts';
 import { trainerModel } from './training/trainer-model.ts';
 import { offersMeeting } from './unmet-need.ts';
 
@@ -8,9 +9,18 @@ export interface KnownModel {
   readonly name: string;
   readonly kind: 'chat' | 'embedding';
   readonly listed: CatalogueModel | null;
-  readonly offered: readonly { readonly offer: Offer; readonly model: ServedOffer; readonly rates: Rates }[];
+  /** By nodes that are here. Of a model that nobody lists, and that nobody who is here offers, by those that are away: nothing else is known of it. */
+  readonly offered: readonly OfferedModel[];
+  /** By nodes that are away: who may come back to it, and no price. */
+  readonly away: readonly OfferedModel[];
   readonly contextTokens: number;
   readonly ceiling: Rates | null;
+}
+
+export interface OfferedModel {
+  readonly offer: StandingOffer;
+  readonly model: ServedOffer;
+  readonly rates: Rates;
 }
 
 /** A model that answers requests; trainers answer none. */
@@ -18,7 +28,7 @@ type ServedOffer = OfferModel & { readonly kind: 'chat' | 'embedding' };
 const serves = (model: OfferModel): model is ServedOffer => model.kind !== 'fine-tune';
 
 /** Everything that can be asked for: listed, offered, or both. Sorted by name. */
-export function knownModels(catalogue: Catalogue, offers: readonly Offer[]): KnownModel[] {
+export function knownModels(catalogue: Catalogue, offers: readonly StandingOffer[]): KnownModel[] {
   const names = new Set([
     ...catalogue.models.map((m) => m.name),
     ...offers.flatMap((o) => o.engines.flatMap((e) => e.models.filter(serves).map((m) => m.name))),
@@ -26,9 +36,9 @@ export function knownModels(catalogue: Catalogue, offers: readonly Offer[]): Kno
   return [...names].sort().flatMap((name) => knownModel(name, catalogue, offers) ?? []);
 }
 
-export function knownModel(name: string, catalogue: Catalogue, offers: readonly Offer[]): KnownModel | null {
+export function knownModel(name: string, catalogue: Catalogue, offers: readonly StandingOffer[]): KnownModel | null {
   const listed = catalogue.models.find((model) => model.name === name) ?? null;
-  const offered = offers.flatMap((offer) =>
+  const standing = offers.flatMap((offer) =>
     offer.engines.flatMap((engine) =>
       engine.models
         .filter(serves)
@@ -36,6 +46,9 @@ export function knownModel(name: string, catalogue: Catalogue, offers: readonly 
         .map((model) => ({ offer, model, rates: unitsFromJson(model.rates) })),
     ),
   );
+  const here = standing.filter(({ offer }) => isHere(offer));
+  const away = here.length === standing.length ? [] : standing.filter(({ offer }) => !isHere(offer));
+  const offered = here.length === 0 && listed === null ? away : here;
   const first = offered[0]?.model;
   const kind = listed?.kind ?? first?.kind;
   if (kind === undefined) return null;
@@ -44,9 +57,16 @@ export function knownModel(name: string, catalogue: Catalogue, offers: readonly 
     kind,
     listed,
     offered,
+    away,
     contextTokens: listed?.contextTokens ?? Math.max(...offered.map(({ model }) => model.contextTokens)),
     ceiling: listed === null ? null : unitsFromJson(listed.ceilings),
   };
+}
+
+/** Of those who are here, or may be again before a job of this window is over: what a refusal rests on. */
+export function offersInTime({ offered, away }: KnownModel, windowMs: number): readonly StandingOffer[] {
+  const returning = away.map(({ offer }) => offer).filter((offer) => mayReturn(offer, windowMs));
+  return [...offered.map(({ offer }) => offer).filter(isHere), ...returning];
 }
 
 /** The price lists of those who may do what is asked of their nodes. */
@@ -73,16 +93,16 @@ function onePerNode(lists: readonly { readonly offer: Offer; readonly rates: Rat
 }
 
 /** The offers of those who train a base. */
-export function trainersOf(base: string, offers: readonly Offer[]): readonly Offer[] {
+export function trainersOf(base: string, offers: readonly StandingOffer[]): readonly StandingOffer[] {
   const name = trainerModel(base);
   return offers.filter(({ engines }) => engines.some(({ models }) => models.some((model) => model.name === name)));
 }
 
-/** What training a base costs: the rates of those who offer it, and the ceiling of the catalogue. */
+/** What training a base costs: the rates of those who are here and offer it, and the ceiling of the catalogue; without either, the rates of who is away. */
 export function knownTrainer(
   base: string,
   catalogue: Catalogue,
-  offers: readonly Offer[],
+  offers: readonly StandingOffer[],
 ): { readonly posted: readonly Rates[]; readonly ceiling: Rates | null } {
   const name = trainerModel(base);
   const lists = offers.flatMap((offer) =>
@@ -93,5 +113,7 @@ export function knownTrainer(
     ),
   );
   const listed = catalogue.models.find((model) => model.name === base)?.trainingCeiling;
-  return { posted: onePerNode(lists), ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) } };
+  const here = lists.filter(({ offer }) => isHere(offer));
+  const posted = onePerNode(here.length === 0 && listed === undefined ? lists : here);
+  return { posted, ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) } };
 }

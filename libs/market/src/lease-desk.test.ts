@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import type { HeldLease, LeaseRef, SignedOffer } from '@freehold/protocol';
 import { LEASES_RUNNING_MAX, LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
+import type { ConnectedNode } from './ports/provider-link.ts';
 
 const HELLO = { offer: { node: 'n', seq: 3, pools: [], engines: [] } } as unknown as SignedOffer; // what a hello looks at
 const KEPT = { task: 'kept', epoch: 1, nonce: '0x', done: 0, committed: false };
@@ -12,6 +13,7 @@ function deskOfTwo(
   owns = true,
   waiting: readonly OpenDemand[] = [],
   leasesRunningMax?: number,
+  nodes: readonly ConnectedNode[] = [],
 ): { desk: LeaseDesk; given: string[]; told: string[]; run: string[]; looks: () => number } {
   const given: string[] = [];
   const told: string[] = [];
@@ -38,7 +40,7 @@ function deskOfTwo(
   const ports = {
     leases,
     link: {
-      nodes: () => [],
+      nodes: () => nodes,
       changes: () => ({ mark: 0, nodes: null }),
       tell: (_node: string, said: { type: string; lease: LeaseRef }) =>
         told.push(`${said.type} ${said.lease.task}`) > 0,
@@ -104,6 +106,16 @@ describe('what a scheduler shows of its nodes', () => {
       { nodeId: 'n', why: 'it refused or broke a lease', forMs: 500 },
       { nodeId: 'other', why: 'it left an audit unanswered', forMs: 15_000 },
     ]);
+  });
+});
+
+describe('what a scheduler says of who is here', () => {
+  const node = (id: string, draining = false): ConnectedNode =>
+    ({ id, draining, lastHeardMs: -1_500 }) as unknown as ConnectedNode; // what is looked at
+  it('is its own nodes that take work, by when they were heard of', () => {
+    const nodes = [node('n'), node('leaving', true)];
+    expect(deskOfTwo(true, [], undefined, nodes).desk.ready()).toEqual([{ nodeId: 'n', agoMs: 1_500 }]);
+    expect(deskOfTwo(false, [], undefined, nodes).desk.ready()).toEqual([]);
   });
 });
 

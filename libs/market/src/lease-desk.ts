@@ -2,7 +2,7 @@ import { LEASES_AHEAD } from '@freehold/domain';
 import { type HeldLease, leaseKey, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import { AUDIT_REST_MS } from './choose-auditor.ts';
-import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
+import type { GrantedLease, LeaseStore, SeenNode } from './ports/lease-store.ts';
 import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
@@ -294,6 +294,13 @@ export class LeaseDesk implements LinkEvents {
         committed: lease.committed,
       })),
     );
+  }
+
+  /** Nodes of our shards that would take work, and when they were last heard of. Who drains takes none: it leaves the book as if it had gone. */
+  ready(): SeenNode[] {
+    const nowMs = this.#ports.clock.nowMs();
+    const nodes = this.#link.nodes().filter(({ id, draining }) => !draining && this.#placement.owns(id));
+    return nodes.map(({ id: nodeId, lastHeardMs }) => ({ nodeId, agoMs: Math.max(0, nowMs - lastHeardMs) }));
   }
 
   /** Stops a lease that is no longer wanted. */

@@ -8,11 +8,11 @@ import {
   type Rates,
   type Usage,
 } from '@freehold/domain';
-import { formatMoney, parseMoney, type BatchEndpoint, type Catalogue, type Offer } from '@freehold/protocol';
+import { formatMoney, parseMoney, type BatchEndpoint, type Catalogue } from '@freehold/protocol';
 import { knownModel, knownTrainer, postedFor, trainersOf, type KnownModel } from './known-models.ts';
 import type { JobView } from './ports/job-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
-import type { OfferBook } from './ports/offer-book.ts';
+import type { OfferBook, StandingOffer } from './ports/offer-book.ts';
 import { lookInto } from './refuse-unaffordable.ts';
 import { offersMeeting } from './unmet-need.ts';
 
@@ -37,7 +37,7 @@ export function pricedAs(model: KnownModel, worst: Usage, maxCost: Amount | null
 /** The same of training a base. */
 export function pricedAsTraining(
   base: string,
-  { catalogue, offers }: { readonly catalogue: Catalogue; readonly offers: readonly Offer[] },
+  { catalogue, offers }: { readonly catalogue: Catalogue; readonly offers: readonly StandingOffer[] },
   worst: Usage,
   maxCost: Amount | null,
 ): Priced {

@@ -18,7 +18,7 @@ import {
   type Work,
 } from '@freehold/protocol';
 import { inputLines } from './input-lines.ts';
-import { knownModel, postedFor } from './known-models.ts';
+import { knownModel, offersInTime, postedFor, type OfferedModel } from './known-models.ts';
 import { pricedAs } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
 import { mayServe } from './may-serve.ts';
@@ -27,7 +27,7 @@ import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import { fileObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
-import type { OfferBook } from './ports/offer-book.ts';
+import { isHere, mayReturn, type OfferBook } from './ports/offer-book.ts';
 import type { Shards } from './ports/shards.ts';
 import type { QueueDesk, QueueOutlook } from './queue-desk.ts';
 import { refuseImpossible, type RefuseImpossiblePorts } from './refuse-impossible.ts';
@@ -69,7 +69,10 @@ export interface Quote {
   readonly rows: number;
   /** Lines of the file that validation would refuse; they are not in the price. */
   readonly refusedRows: number;
+  /** Nodes that are here and may run it. */
   readonly nodesOffering: number;
+  /** Others that may, are not here now, and were before so short a time that it may be over after they come back. */
+  readonly nodesAway: number;
   readonly posted: { readonly lowest: Rates; readonly highest: Rates } | null;
   readonly expected: { readonly low: bigint; readonly high: bigint } | null;
   /** What the work would count as, between short and long answers. */
@@ -118,11 +121,8 @@ export async function quoteJob(
   if (named === null) return null;
   const { model } = named;
   const { region, priority, needs } = terms;
-  const verifiable = verifiableBy(
-    { level: terms.verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) },
-    model.offered.map(({ offer }) => offer),
-    ports.holdsModel,
-  );
+  const check = { level: terms.verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) };
+  const verifiable = verifiableBy(check, offersInTime(model, deadlineInMs), ports.holdsModel);
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
   const few = tooFewRows(metadata, work.rows);
@@ -145,9 +145,11 @@ export async function quoteJob(
   const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter: named.tuned !== null, needs };
   // Nobody's record is looked at: of a node that has run the model the quote may know no more than what it offers.
   const known = { reputation: 1, hasRun: false, listed: memoryListed(ports.catalogue) };
-  const able = model.offered.filter(({ offer, model: offered }) => mayServe(serve, offer, offered, known));
-  const posted = able.map(({ rates }) => rates);
-  const lists = posted.length > 0 ? posted : model.ceiling === null ? [] : [model.ceiling];
+  const able = (of: readonly OfferedModel[]): readonly OfferedModel[] =>
+    of.filter(({ offer, model: offered }) => mayServe(serve, offer, offered, known));
+  const here = able(model.offered.filter(({ offer }) => isHere(offer)));
+  const posted = here.map(({ rates }) => rates);
+  const lists = posted.length > 0 ? posted : model.ceiling === null ? standing : [model.ceiling];
   const byCost = [...lists].sort((a, b) => (holdFor(work.worst, a) < holdFor(work.worst, b) ? -1 : 1));
   const lowest = byCost[0];
   const highest = byCost.at(-1);
@@ -161,7 +163,8 @@ export async function quoteJob(
     kind: model.kind,
     rows: work.rows,
     refusedRows: work.refusedRows,
-    nodesOffering: new Set(able.map(({ offer }) => offer.node)).size,
+    nodesOffering: nodesOf(here),
+    nodesAway: nodesOf(able(model.away).filter(({ offer }) => mayReturn(offer, deadlineInMs))),
     posted: posted.length === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
     expected:
       lowest === undefined || highest === undefined
@@ -172,8 +175,12 @@ export async function quoteJob(
     likely: { low: work.low, high: work.high },
     cap: cap.ok ? cap.cap : null,
     smallestCap: smallestOf(work.worst, standing.length > 0 ? standing : lists),
-    auditors: verifiable.auditors,
+    auditors: verifiableBy(check, offers.filter(isHere), ports.holdsModel).auditors,
   };
+}
+
+function nodesOf(offered: readonly OfferedModel[]): number {
+  return new Set(offered.map(({ offer }) => offer.node)).size;
 }
 
 /** A batch that begins on several nodes begins on those of one scheduler. */

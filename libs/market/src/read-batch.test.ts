@@ -51,7 +51,14 @@ it('takes as usual prices only those of nodes that may run it, one of each node'
     offer('gpu', '1000000000', [GPU]),
   ];
   const planned = async (metadata: Record<string, string>): Promise<[Planned, boolean]> => {
-    const batch = { orgId: 'o', endpoint: '/v1/chat/completions', verify: 'off', region: null, metadata } as const;
+    const batch = {
+      orgId: 'o',
+      endpoint: '/v1/chat/completions',
+      verify: 'off',
+      region: null,
+      metadata,
+      windowMs: 3_600_000,
+    } as const;
     const ports = {
       catalogue: { v: 1 as const, models: [] },
       holdsModel: () => false,
@@ -71,7 +78,6 @@ it('takes as usual prices only those of nodes that may run it, one of each node'
           ...batch,
           kind: 'batch',
           plan: plan.plan,
-          windowMs: 3_600_000,
         })),
     ];
   };

@@ -11,15 +11,15 @@ import {
   type BatchEndpoint,
   type BatchLine,
   type Catalogue,
-  type Offer,
 } from '@freehold/protocol';
 import { inputLines, type InputLine } from './input-lines.ts';
-import { knownModel, postedFor, type KnownModel } from './known-models.ts';
+import { knownModel, offersInTime, postedFor, type KnownModel } from './known-models.ts';
 import { pricedAs, type Priced } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
 import type { BatchFault, JobView, NewRow, StartPlan } from './ports/job-store.ts';
+import type { StandingOffer } from './ports/offer-book.ts';
 import { promptParts } from './prompt-prefixes.ts';
 import { tooFewRows } from './too-few-rows.ts';
 import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from './verifiable-by.ts';
@@ -39,7 +39,10 @@ export interface ReadBatchPorts {
 }
 
 /** What of a batch decides how its file is read, and whether it can start. */
-export type ReadableBatch = Pick<JobView, 'orgId' | 'endpoint' | 'metadata' | 'verify' | 'region'>;
+export type ReadableBatch = Pick<JobView, 'orgId' | 'endpoint' | 'metadata' | 'verify' | 'region'> & {
+  /** From its submission to its deadline. */
+  readonly windowMs: number;
+};
 
 /** False when the rows are not wanted any more: the batch was cancelled, say. */
 export type WriteRows = (rows: readonly NewRow[]) => Promise<boolean>;
@@ -56,7 +59,7 @@ export class BatchReading {
   rows = 0;
   worst: Usage = {};
   readonly #batch: ReadableBatch;
-  readonly #offers: readonly Offer[];
+  readonly #offers: readonly StandingOffer[];
   readonly #ports: ReadBatchPorts;
   readonly #write: WriteRows;
   readonly #seen = new Map<string, number>();
@@ -64,7 +67,7 @@ export class BatchReading {
   #modelName: string | null = null;
   #pending: NewRow[] = [];
 
-  constructor(batch: ReadableBatch, offers: readonly Offer[], ports: ReadBatchPorts, write: WriteRows) {
+  constructor(batch: ReadableBatch, offers: readonly StandingOffer[], ports: ReadBatchPorts, write: WriteRows) {
     this.#batch = batch;
     this.#offers = offers;
     this.#ports = ports;
@@ -95,14 +98,14 @@ export class BatchReading {
   /** What the batch starts with, where its lines have no fault. */
   plan(): Planned {
     const { worst, rows } = this;
-    const { metadata, verify, region } = this.#batch;
+    const { metadata, verify, region, windowMs } = this.#batch;
     const model = this.named?.model;
     if (model === undefined) throw new Error('a batch without a fault names a model');
     const few = tooFewRows(metadata, rows);
     if (few !== null) return { ok: false, fault: few };
     const verifiable = verifiableBy(
       { level: verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) },
-      model.offered.map(({ offer }) => offer),
+      offersInTime(model, windowMs),
       this.#ports.holdsModel,
     );
     if (!verifiable.possible) return refused(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');

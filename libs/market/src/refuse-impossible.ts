@@ -8,6 +8,7 @@ import type { Priced } from './max-cost.ts';
 import { memoryListed, type MemoryListed } from './model-facts.ts';
 import type { BatchFault, JobView, StartPlan } from './ports/job-store.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
+import { mayReturn, type StandingOffer } from './ports/offer-book.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 
 export interface RefuseImpossiblePorts {
@@ -33,24 +34,40 @@ export const NO_NODE_FITS = 'no_node_fits';
 const CHANGES_TOLD_MAX = 3;
 
 /**
- * Why a job would wait for its whole window in vain: no offer that stands could ever run a row of it, be its node idle, or fewer than
- * it begins on at once. Null where they could, where the requester means to wait for nodes to come, and while no node is there at all: an empty market is no answer.
+ * Why a job would wait for its whole window in vain: no node that is here, or was within that window's length, could ever run a row of it,
+ * be it idle, or fewer than it begins on at once. Null where they could, where the requester means to wait for nodes to come, and while no
+ * node is there at all: an empty market is no answer. A machine that starts anew, or is lent at night, makes no job impossible; one that
+ * has been away for longer than the job would wait keeps none waiting, and is named.
  */
 export async function whyImpossible(
   ports: RefuseImpossiblePorts,
-  offers: readonly Offer[],
+  offers: readonly StandingOffer[],
   job: PlannedJob,
 ): Promise<Omit<BatchFault, 'line'> | null> {
   if ((await isPossible(ports.catalogue, offers, job)) || ports.link.nodes().length === 0) return null;
   const ask = askOfPlanned(job);
   const records = await ports.leases.nodeRecords(offers.map(({ node }) => node));
   const listed = memoryListed(ports.catalogue);
-  const candidates = await inSlices(offers, (offer) =>
-    idleNode(candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer))),
-  );
   const members = membersOf(job);
-  const idle = await explainInSlices(ask, candidates, { members, windowMs: windowOf(job) }, async () => job.priced);
-  return idle.fitting >= members ? null : faultOf(idle);
+  const explained = async (of: readonly StandingOffer[]): Promise<Explanation> => {
+    const candidates = await inSlices(of, (offer) =>
+      idleNode(candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer))),
+    );
+    return explainInSlices(ask, candidates, { members, windowMs: windowOf(job) }, async () => job.priced);
+  };
+  const idle = await explained(offers.filter((offer) => mayReturn(offer, job.windowMs)));
+  if (idle.fitting >= members) return null;
+  const gone = offers.filter((offer) => !mayReturn(offer, job.windowMs));
+  return faultOf(idle, goneFor(gone, (await explained(gone)).fitting));
+}
+
+/** Who could, and left; the offers stand for weeks. */
+function goneFor(gone: readonly StandingOffer[], fitting: number): string | null {
+  if (fitting === 0) return null;
+  const hours = Math.floor(Math.min(...gone.map(({ awayMs = 0 }) => awayMs)) / 3_600_000);
+  const since = hours < 1 ? 'less than an hour' : hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
+  const who = fitting === 1 ? 'One more offered what it asks, and is' : `${fitting} more offered what it asks, and are`;
+  return `${who} away for longer than it would wait: of such nodes the last was here ${since} ago.`;
 }
 
 /**
@@ -60,7 +77,7 @@ export async function whyImpossible(
  */
 export async function refuseImpossible(
   ports: RefuseImpossiblePorts,
-  offers: readonly Offer[],
+  offers: readonly StandingOffer[],
   job: PlannedJob,
 ): Promise<void> {
   const impossible = await whyImpossible(ports, offers, job);
@@ -68,7 +85,12 @@ export async function refuseImpossible(
 }
 
 /** Whether nothing speaks against it, without a look at records: only a yes may rest on this. */
-export async function isPossible(catalogue: Catalogue, offers: readonly Offer[], job: PlannedJob): Promise<boolean> {
+export async function isPossible(
+  catalogue: Catalogue,
+  posted: readonly StandingOffer[],
+  job: PlannedJob,
+): Promise<boolean> {
+  const offers = posted.filter((offer) => mayReturn(offer, job.windowMs));
   if (offers.length === 0 || waitsForNodes(job.metadata)) return true;
   const ask = askOfPlanned(job);
   if (ask.reputationFloor > 0) return false;
@@ -104,11 +126,13 @@ function newcomer({ node: nodeId, payout }: Offer): NodeRecord {
   return { nodeId, payout, ...nothing, benchedForMs: 0, benchedWhy: null, speed: {} };
 }
 
-function faultOf(never: Explanation): Omit<BatchFault, 'line'> {
+function faultOf(never: Explanation, gone: string | null): Omit<BatchFault, 'line'> {
   const { nodes, fitting, members = 1, eliminated, relaxations, cheapestOffer } = never;
   const able =
     members === 1
-      ? 'No node could run this, not even an idle one'
+      ? gone === null
+        ? 'No node could run this, not even an idle one'
+        : 'No node that is here, or was a while ago, could run this'
       : `It begins on ${members} nodes at once, and ${fitting} of ${nodes} could run it, be they idle`;
   const counts = eliminated.map(
     (one) => `${one.nodes} of ${nodes} left out because a node must be one that ${one.requirement}`,
@@ -120,6 +144,7 @@ function faultOf(never: Explanation): Omit<BatchFault, 'line'> {
     code: NO_NODE_FITS,
     message: [
       `${[able, ...(counts.length === 0 ? [] : [counts.join('; ')])].join(': ')}.`,
+      ...(gone === null ? [] : [gone]),
       ...(changes.length === 0 ? [] : [`What would place it: ${changes.join('; or ')}.`]),
       ...(rates.length === 0 ? [] : [`The cheapest offer that fits otherwise asks ${rates.join(', ')}.`]),
       `To wait for other nodes to come, set metadata.wait to "true".`,

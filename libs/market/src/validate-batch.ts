@@ -1,8 +1,8 @@
-import { BATCH_BYTES_MAX, formatMoney, type Offer } from '@freehold/protocol';
+import { BATCH_BYTES_MAX, formatMoney } from '@freehold/protocol';
 import { fileObject } from './ports/file-store.ts';
 import type { BatchFault, JobStore, JobView } from './ports/job-store.ts';
 import { ObjectMissing, type ObjectStore } from './ports/object-store.ts';
-import type { OfferBook } from './ports/offer-book.ts';
+import type { OfferBook, StandingOffer } from './ports/offer-book.ts';
 import { BatchReading, type ReadBatchPorts } from './read-batch.ts';
 import { whyImpossible, type RefuseImpossiblePorts } from './refuse-impossible.ts';
 
@@ -28,7 +28,8 @@ export async function validateBatch(
   const job = known ?? (await ports.jobs.find(jobId));
   if (job === null || job.state !== 'validating' || job.inputFileId === null) return 'not-validating';
   const offers = await ports.offers.offers();
-  const reading = new BatchReading(job, offers, ports, (rows) => ports.jobs.addRows(job.id, rows));
+  const batch = { ...job, windowMs: job.deadlineAtMs - job.createdAtMs };
+  const reading = new BatchReading(batch, offers, ports, (rows) => ports.jobs.addRows(job.id, rows));
   try {
     const size = await ports.objects.size(fileObject(job.inputFileId));
     if (size === null) throw new ObjectMissing(fileObject(job.inputFileId));
@@ -45,7 +46,7 @@ export async function validateBatch(
     reading.fault('file_missing', 'The input file is not there any more: upload it again.', null, null);
   }
   if (reading.faults.length > 0) return failed(ports.jobs, jobId, reading.faults);
-  return start(ports, job, reading, offers);
+  return start(ports, batch, reading, offers);
 }
 
 async function failed(jobs: JobStore, jobId: string, faults: readonly BatchFault[]): Promise<Validated> {
@@ -54,17 +55,16 @@ async function failed(jobs: JobStore, jobId: string, faults: readonly BatchFault
 
 async function start(
   ports: ValidateBatchPorts,
-  job: JobView,
+  job: JobView & { readonly windowMs: number },
   reading: BatchReading,
-  offers: readonly Offer[],
+  offers: readonly StandingOffer[],
 ): Promise<Validated> {
   const { jobs } = ports;
   const { id: jobId } = job;
   const planned = reading.plan();
   if (!planned.ok) return failed(jobs, jobId, [{ ...planned.fault, line: null }]);
   const { plan } = planned;
-  const windowMs = job.deadlineAtMs - job.createdAtMs;
-  const impossible = await whyImpossible(ports, offers, { ...job, plan, windowMs, priced: reading.priced() });
+  const impossible = await whyImpossible(ports, offers, { ...job, plan, priced: reading.priced() });
   if (impossible !== null) return failed(jobs, jobId, [{ ...impossible, line: null }]);
   const started = await jobs.start(jobId, plan);
   if (started.started) return 'started';

@@ -172,6 +172,7 @@ export class QuotesController {
       rows: quote.rows,
       refused_rows: quote.refusedRows,
       nodes_offering: quote.nodesOffering,
+      nodes_away: quote.nodesAway,
       posted_rates:
         posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
       expected: expectedOf(quote),
@@ -224,6 +225,7 @@ function fineTuneBody(quote: FineTuneQuote): Record<string, unknown> {
     segments: quote.segments,
     training_tokens: Number(quote.trainingTokens),
     nodes_offering: quote.nodesOffering,
+    nodes_away: quote.nodesAway,
     posted_rates: posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
     expected:
       expected === null
@@ -231,7 +233,7 @@ function fineTuneBody(quote: FineTuneQuote): Record<string, unknown> {
         : {
             low: formatMoney(expected.low),
             high: formatMoney(expected.high),
-            basis: 'posted prices and the tokens of the file, counted; not yet past jobs',
+            basis: `${posted === null ? NOBODY_HERE : 'posted prices'} and the tokens of the file, counted; not yet past jobs`,
           },
     cap: formatMoney(quote.cap),
     smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
@@ -273,6 +275,8 @@ function gangBody({ gang }: Quote): Record<string, unknown> | null {
   return { asked, live, ...(live < asked ? { summary: missing } : {}) };
 }
 
+const NOBODY_HERE = "the catalogue's ceiling, or what nodes that are away asked (none that may run it is here),";
+
 interface Interval {
   readonly low: bigint;
   readonly high: bigint;
@@ -280,7 +284,7 @@ interface Interval {
 }
 
 /** What four of five such batches cost: by those of the past, once there are enough; until then by posted prices alone. */
-function intervalOf({ outlook, expected, cap }: Quote): Interval | null {
+function intervalOf({ outlook, expected, cap, posted }: Quote): Interval | null {
   // Nobody is ever charged more than the cap.
   const within = (amount: bigint): bigint => (cap === null || amount < cap ? amount : cap);
   const { cost } = outlook;
@@ -294,7 +298,7 @@ function intervalOf({ outlook, expected, cap }: Quote): Interval | null {
   return {
     low: within(expected.low),
     high: within(expected.high),
-    basis: 'posted prices and the size of the input: there are too few finished batches of this model',
+    basis: `${posted === null ? NOBODY_HERE : 'posted prices'} and the size of the input: there are too few finished batches of this model`,
   };
 }
 

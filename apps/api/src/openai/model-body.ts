@@ -1,4 +1,4 @@
-import type { FineTunedModel, KnownModel } from '@freehold/market';
+import { isHere, type FineTunedModel, type KnownModel } from '@freehold/market';
 import { unitsToJson, type Rates } from '@freehold/domain';
 import { formatUnitPrice } from '@freehold/protocol';
 
@@ -18,7 +18,7 @@ export function modelBody(model: KnownModel): Record<string, unknown> {
     dimensions: listed?.dimensions ?? null,
     quantisations: [...new Set(offered.map((offer) => offer.model.quantisation))],
     digests: [...new Set(offered.map((offer) => offer.model.digest))],
-    nodes_offering: new Set(offered.map(({ offer }) => offer.node)).size,
+    nodes_offering: nodesHere(offered),
     /** Smallest token units per million units of work. */
     rates: {
       lowest: cheapest === null ? null : unitsToJson(cheapest),
@@ -37,7 +37,7 @@ export function fineTunedBody(model: FineTunedModel, base: KnownModel): Record<s
     description: `${base.name}, fine-tuned by ${model.jobId}`,
     base: base.name,
     adapter: model.adapter,
-    nodes_offering: new Set(base.offered.filter((offer) => offer.model.caps.lora).map(({ offer }) => offer.node)).size,
+    nodes_offering: nodesHere(base.offered.filter((offer) => offer.model.caps.lora)),
   };
 }
 
@@ -65,8 +65,12 @@ export function openRouterBody(model: KnownModel): Record<string, unknown> {
     supported_sampling_parameters:
       model.kind === 'chat' ? ['temperature', 'top_p', 'seed', 'stop', 'max_tokens', 'logprobs', 'top_logprobs'] : [],
     supported_features: model.kind === 'chat' ? ['logprobs'] : [],
-    is_ready: model.offered.length > 0,
+    is_ready: nodesHere(model.offered) > 0,
   };
+}
+
+function nodesHere(offered: KnownModel['offered']): number {
+  return new Set(offered.filter(({ offer }) => isHere(offer)).map(({ offer }) => offer.node)).size;
 }
 
 function cheapestOf({ offered }: KnownModel): Rates | null {

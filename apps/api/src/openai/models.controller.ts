@@ -9,9 +9,9 @@ import {
   type FineTunedModel,
   type KeyRecord,
   type KnownModel,
+  type StandingOffer,
 } from '@freehold/market';
 import { ApiError, invalidRequest, notFound } from '@freehold/protocol';
-import type { Offer } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import type { ApiRequest } from '../http/api-request.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
@@ -84,7 +84,7 @@ export class ModelsController {
   }
 
   async #known(): Promise<KnownModel[]> {
-    const offers = new Map<string, Offer>();
+    const offers = new Map<string, StandingOffer>();
     for (const offer of await this.#offers.offers()) offers.set(offer.node, offer);
     // What a connected node says now is newer than what was stored.
     for (const node of this.#link.nodes()) offers.set(node.id, node.offer);

@@ -74,6 +74,12 @@ export interface PastWorkFound {
   readonly jobs: readonly PastJob[];
 }
 
+/** A node that stands ready for work, and how long ago it was last heard of. */
+export interface SeenNode {
+  readonly nodeId: string;
+  readonly agoMs: number;
+}
+
 /** What the market remembers of a node. */
 export interface NodeRecord {
   readonly nodeId: string;
@@ -245,6 +251,8 @@ export type Accepted = Moved<{
 export abstract class LeaseStore {
   /** Keeps a node's newest offer. The same offer again is accepted again; another one under the same seq never. */
   abstract rememberNode(offer: SignedOffer): Promise<Remembered>;
+  /** Nodes that stand ready for work: {@link OfferBook} counts them as here. What came later, or was said by another since, stands. */
+  abstract saw(nodes: readonly SeenNode[]): Promise<void>;
   /** What we measured of a node on one model, for every process and the next start. */
   abstract rememberSpeed(nodeId: string, digest: string, rowsPerSecond: number): Promise<void>;
   abstract nodeRecords(nodeIds: readonly string[]): Promise<ReadonlyMap<string, NodeRecord>>;

@@ -8,11 +8,12 @@ import {
   segmentsOf,
   type FineTuningRequest,
 } from '@freehold/protocol';
+import { trainersOf } from '../known-models.ts';
 import { pricedAsTraining } from '../max-cost.ts';
 import { whereaboutsOf } from '../may-hold.ts';
 import { fileObject, type FileStore } from '../ports/file-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
-import type { OfferBook } from '../ports/offer-book.ts';
+import { isHere, mayReturn, type OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
 import { refuseImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
@@ -42,7 +43,10 @@ export interface FineTuneQuote {
   /** Segments that are run again, when no lease is cut. */
   readonly segmentsAudited: number;
   readonly trainingTokens: bigint;
+  /** Nodes that are here. */
   readonly nodesOffering: number;
+  /** Others that offered it, and may be here again before it has to be over. */
+  readonly nodesAway: number;
   readonly posted: { readonly lowest: Rates; readonly highest: Rates } | null;
   readonly expected: { readonly low: bigint; readonly high: bigint } | null;
   /** The hold that the job will take. */
@@ -73,7 +77,9 @@ export async function quoteFineTune(
   const name = trainerModel(base.model);
   const offers = await ports.offers.offers();
   const where = whereaboutsOf({ region: request.terms.region, metadata: request.metadata, poolId: null });
-  const verifiable = verifiableBy({ level: request.terms.verify, model: name, ...where }, offers, ports.holdsModel);
+  const check = { level: request.terms.verify, model: name, ...where };
+  const inTime = offers.filter((offer) => mayReturn(offer, request.deadlineInMs));
+  const verifiable = verifiableBy(check, inTime, ports.holdsModel);
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const { decided, counted } = await countedPlan(ports, request, base, signal);
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
@@ -93,6 +99,8 @@ export async function quoteFineTune(
   } as const;
   await refuseImpossible(ports, offers, { ...job, plan: work, windowMs, priced });
   const lists = posted.length > 0 ? posted : ceiling === null ? [] : [ceiling];
+  const trainers = trainersOf(base.model, inTime);
+  const nodesOffering = trainers.filter(isHere).length;
   const byCost = [...lists].sort((a, b) => (holdFor(usage, a) < holdFor(usage, b) ? -1 : 1));
   const [lowest, highest] = [byCost[0], byCost.at(-1)];
   const segments = segmentsOf(decided.plan);
@@ -106,15 +114,16 @@ export async function quoteFineTune(
     segments,
     segmentsAudited: auditedOf(segments, request),
     trainingTokens: usage.trainingToken,
-    nodesOffering: offers.filter((offer) => offer.engines.some((e) => e.models.some((m) => m.name === name))).length,
-    posted: posted.length === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
+    nodesOffering,
+    nodesAway: trainers.length - nodesOffering,
+    posted: nodesOffering === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
     expected:
       lowest === undefined || highest === undefined
         ? null
         : { low: holdFor(usage, lowest), high: holdFor(usage, highest) },
     cap: cap.cap,
     smallestCap: lowest === undefined ? null : holdFor(usage, lowest),
-    auditors: verifiable.auditors,
+    auditors: verifiableBy(check, offers.filter(isHere), ports.holdsModel).auditors,
   };
 }
 

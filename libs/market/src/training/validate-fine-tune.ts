@@ -15,7 +15,7 @@ import { fileObject } from '../ports/file-store.ts';
 import type { FineTuneStore, FineTuneView } from '../ports/fine-tune-store.ts';
 import type { BatchFault, JobStore, NewRow } from '../ports/job-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
-import type { OfferBook } from '../ports/offer-book.ts';
+import { mayReturn, type OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
 import { whyImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
@@ -152,7 +152,9 @@ async function start(
     fail(ports, tune, [{ code, message, param, line: null }]);
   const { verify: level } = tune.job;
   const asked = { level, model: trainerModel(tune.asked.base), ...whereaboutsOf(tune.job) };
-  const verifiable = verifiableBy(asked, offers, ports.holdsModel);
+  const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
+  const inTime = offers.filter((offer) => mayReturn(offer, windowMs));
+  const verifiable = verifiableBy(asked, inTime, ports.holdsModel);
   if (!verifiable.possible) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
   if (!cap.ok && cap.why === 'no-price')
     return failWith(
@@ -176,7 +178,6 @@ async function start(
     counted: null,
     promptBlocks: [],
   };
-  const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
   const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs, priced });
   if (impossible !== null) return failWith(impossible.code, impossible.message, impossible.param);
   const started = await ports.jobs.start(tune.job.id, plan);

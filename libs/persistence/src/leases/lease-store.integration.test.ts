@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ledger, UNCOVERED } from '@freehold/domain';
-import type { AuditFinding, GrantedLease } from '@freehold/market';
+import { HERE_MS, type AuditFinding, type GrantedLease } from '@freehold/market';
 import { leaseStoreSuite } from '@freehold/testing';
 import { OPEN_EPOCH } from '@freehold/testing/lease-world';
 import { marketDatabase, type MarketDatabase } from '../../test/market-database.ts';
@@ -45,6 +45,36 @@ describe('nodes', () => {
     expect(kept).toEqual([{ offer: newer, offer_signature: signature }]);
     const book = await new PgOfferBook(market.database).offers();
     expect(book.filter(({ node }) => node === offer.node)).toEqual([offer]);
+  });
+
+  it('are here while a scheduler says so, by when it heard of them; else away since then', async () => {
+    const id = `16Uiu2HAm${'Y'.repeat(30)}`;
+    await store.rememberNode(world.offer(id, 1));
+    const awayMs = async (): Promise<number | undefined> =>
+      (await new PgOfferBook(market.database).offers()).find(({ node }) => node === id)?.awayMs;
+    const set = (what: string): Promise<unknown> =>
+      market.database.query(`UPDATE node SET ${what} WHERE id = $1`, [id]);
+    expect(await awayMs()).toBeUndefined();
+    await set(`last_seen_at = clock_timestamp() - interval '1 hour'`);
+    expect(Math.round(((await awayMs()) ?? 0) / 60_000)).toBe(60);
+    // A process that slept says what it last knew.
+    await store.saw([{ nodeId: id, agoMs: HERE_MS + 1_000 }]);
+    expect(Math.round(((await awayMs()) ?? 0) / 1_000)).toBe(HERE_MS / 1_000 + 1);
+    await store.saw([
+      { nodeId: 'nobody', agoMs: 0 },
+      { nodeId: id, agoMs: 1_000 },
+    ]);
+    expect(await awayMs()).toBeUndefined();
+    await store.saw([{ nodeId: id, agoMs: 3_600_000 }]);
+    expect(await awayMs()).toBeUndefined();
+    await set(`benched_until = clock_timestamp() + interval '1 hour'`);
+    expect(await awayMs()).toBeLessThan(60_000);
+    await set(`benched_until = NULL, last_seen_at = clock_timestamp() - interval '1 hour'`);
+    await market.database.query('INSERT INTO shard (no, session) VALUES (0, 1)');
+    expect(await awayMs()).toBe(0);
+    await market.database.query(`UPDATE shard SET held_at = held_at - interval '1 hour'`);
+    expect(await awayMs()).toBeGreaterThan(HERE_MS);
+    await market.database.query('DELETE FROM shard');
   });
 
   it('keep what was measured of them, for so many models only', async () => {

@@ -16,6 +16,7 @@ import {
   type OpenDemand,
   type PastWorkFound,
   type Remembered,
+  type SeenNode,
   type SweepableLease,
   type WrongAuditor,
 } from '@freehold/market';
@@ -40,7 +41,7 @@ import { pastWork } from './past-work.ts';
 import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
 import { grant } from './grant.ts';
-import { moved, nodeRecords, rememberNode, rememberSpeed } from './nodes.ts';
+import { moved, nodeRecords, rememberNode, rememberSpeed, saw } from './nodes.ts';
 import { checkpoint, delivered, extend, inputs, missing, resume, start, views, yieldWithin } from './progress.ts';
 import { reject } from './reject.ts';
 import { markSwept, sweepable } from './retention.ts';
@@ -96,6 +97,9 @@ export class PgLeaseStore extends LeaseStore {
 
   rememberNode(offer: SignedOffer): Promise<Remembered> {
     return rememberNode(this.#database, offer);
+  }
+  saw(nodes: readonly SeenNode[]): Promise<void> {
+    return saw(this.#database, nodes);
   }
   rememberSpeed(nodeId: string, digest: string, rowsPerSecond: number): Promise<void> {
     return rememberSpeed(this.#database, nodeId, digest, rowsPerSecond);

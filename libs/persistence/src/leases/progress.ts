@@ -113,7 +113,7 @@ export async function start(sql: Sql, lease: LeaseRef): Promise<Moved> {
   return moved === undefined ? fencedBecause(sql, lease) : { moved: true };
 }
 
-/** One UPDATE for a whole tick, and the nodes were seen. Locks in the order of the key, so that two ticks never wait in a circle. */
+/** One UPDATE for a whole tick. Locks in the order of the key, so that two ticks never wait in a circle. */
 export async function extend(
   sql: Sql,
   held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[],
@@ -128,11 +128,6 @@ export async function extend(
        JOIN lease l USING (task_id, epoch, node_id) JOIN task t ON t.id = l.task_id
        WHERE ${HELD} AND l.progressed_at > clock_timestamp() - $5 * interval '1 millisecond' AND ${MAY_STAY}
        ORDER BY l.task_id FOR NO KEY UPDATE OF l
-     ), nodes AS MATERIALIZED (
-       SELECT id FROM node WHERE id = ANY($1::text[]) AND last_seen_at < clock_timestamp() - interval '1 second'
-       ORDER BY id FOR NO KEY UPDATE
-     ), seen AS (
-       UPDATE node SET last_seen_at = clock_timestamp() FROM nodes WHERE node.id = nodes.id
      )
      UPDATE lease l SET lease_until = greatest(l.lease_until, clock_timestamp() + $4 * interval '1 millisecond')
      FROM held WHERE l.task_id = held.task_id AND l.epoch = held.epoch

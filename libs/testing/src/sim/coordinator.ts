@@ -9,6 +9,7 @@ import {
   reapLeases,
   relayOutbox,
   resendVouchers,
+  SEEN_EVERY_MS,
   settleBook,
   syncChain,
   validateBatch,
@@ -194,6 +195,7 @@ export class SimCoordinator {
       this.#auditors.look();
       desk.wake();
     });
+    every(SEEN_EVERY_MS, 'saying which nodes are here', () => this.#leases.saw(desk.ready()));
     every(TICKS.queue, 'looking after the queue', () => detectQueueLoss({ outbox: this.#outbox, queue: this.#queue }));
     every(TICKS.chain, 'following the chain', () => this.#followChain());
   }

@@ -128,6 +128,7 @@ export interface NodeRow {
   readonly payout: string;
   readonly offer: SignedOffer;
   readonly firstSeenMs: number;
+  readonly lastSeenMs: number;
   readonly rowsAccepted: number;
   readonly rowsAudited: number;
   readonly rowsBad: number;

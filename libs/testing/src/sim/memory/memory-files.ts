@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
   FileStore,
+  HERE_MS,
   ObjectMismatch,
   ObjectMissing,
   ObjectStore,
@@ -10,8 +11,8 @@ import {
   type Listed,
   type NewFile,
   type Once,
+  type StandingOffer,
 } from '@freehold/market';
-import type { Offer } from '@freehold/protocol';
 import type { MemoryDatabase } from './database.ts';
 
 /** Bytes by name, in memory. */
@@ -112,8 +113,12 @@ export class MemoryOfferBook extends OfferBook {
     this.#db = db;
   }
 
-  async offers(): Promise<readonly Offer[]> {
-    const posted = this.#db.nodes.all().map(({ offer }) => offer.offer);
-    return posted.filter(({ expiresAt }) => expiresAt * 1_000 > this.#db.nowMs);
+  async offers(): Promise<readonly StandingOffer[]> {
+    const { nowMs } = this.#db;
+    const posted = this.#db.nodes.all().filter(({ offer: { offer } }) => offer.expiresAt * 1_000 > nowMs);
+    return posted.map(({ offer: { offer }, lastSeenMs, benchedUntilMs }) => {
+      const awayMs = nowMs - lastSeenMs;
+      return awayMs < HERE_MS && benchedUntilMs <= nowMs ? offer : { ...offer, awayMs };
+    });
   }
 }

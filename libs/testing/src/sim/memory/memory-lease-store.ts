@@ -16,6 +16,7 @@ import {
   type NodeRecord,
   type OpenDemand,
   type Remembered,
+  type SeenNode,
   type SweepableLease,
   type WrongAuditor,
 } from '@freehold/market';
@@ -39,11 +40,13 @@ const NEWBORN = {
   speed: {},
 };
 
+const bornAt = (nowMs: number) => ({ firstSeenMs: nowMs, lastSeenMs: nowMs });
+
 /** A node that the market knew before the run, by rows that it was paid for and that somebody had looked at as usual. */
 export function recordBefore(db: MemoryDatabase, signed: SignedOffer, rowsAccepted: number): void {
   const { node: id, address, payout } = signed.offer;
   const counts = { rowsAccepted, rowsAudited: Math.ceil(auditsDue(rowsAccepted)) };
-  db.nodes.insert(id, { ...NEWBORN, id, address, payout, offer: signed, firstSeenMs: db.nowMs, ...counts });
+  db.nodes.insert(id, { ...NEWBORN, id, address, payout, offer: signed, ...bornAt(db.nowMs), ...counts });
 }
 
 /** {@link LeaseStore} in memory, for the batch road: every verb is one transaction. */
@@ -68,10 +71,18 @@ export class MemoryLeaseStore extends LeaseStore {
     const { node: id, address, payout } = offer;
     const isKnownAt = known?.address ?? address;
     this.#db.nodes.put(id, {
-      ...(known ?? { ...NEWBORN, firstSeenMs: this.#db.nowMs }),
-      ...{ id, address: isKnownAt, payout, offer: { offer, signature } },
+      ...(known ?? { ...NEWBORN, ...bornAt(this.#db.nowMs) }),
+      ...{ id, address: isKnownAt, payout, offer: { offer, signature }, lastSeenMs: this.#db.nowMs },
     });
     return { accepted: true };
+  }
+
+  async saw(nodes: readonly SeenNode[]): Promise<void> {
+    for (const { nodeId, agoMs } of nodes) {
+      const node = this.#db.nodes.get(nodeId);
+      const lastSeenMs = this.#db.nowMs - agoMs;
+      if (node !== undefined && node.lastSeenMs < lastSeenMs) this.#db.nodes.update(nodeId, { lastSeenMs });
+    }
   }
 
   async rememberSpeed(nodeId: string, digest: string, rowsPerSecond: number): Promise<void> {
