@@ -93,8 +93,15 @@ describe('what is asked of the node itself', () => {
     const chat = (metadata: object): Promise<unknown> => call('POST', '/v1/chat/completions', { ...body, metadata });
     expect(await chat(needs)).toMatchObject({ object: 'chat.completion' });
     expect(await chat({ isolation: 'gvisor' })).toMatchObject({
-      error: { code: 'no_capacity', message: expect.stringContaining('2 by isolation') },
+      error: {
+        code: 'no_capacity',
+        message: expect.stringMatching(/2 by isolation.* as a batch with metadata\.wait "true", which waits/),
+      },
     });
+    // Its advice is taken as it is given.
+    const advised = await submitted({ isolation: 'gvisor', wait: 'true' });
+    expect(advised.validated).toBe('started');
+    await tenant.client.batches.cancel(advised.id);
   });
 
   it.each<[Record<string, string>, RegExp]>([
@@ -131,6 +138,9 @@ describe('what is asked of the node itself', () => {
     const again = await submitted(Object.fromEntries(followed));
     expect(again.validated).toBe('started');
     await tenant.client.batches.cancel(again.id);
+    expect(await call('GET', `/market/v1/jobs/${id}/explain`)).toMatchObject({
+      summary: `The job is failed and never began: ${errors?.data?.[0]?.message ?? ''}`,
+    });
   });
 
   it('tells a node afterwards why it had no part in what is over', async () => {
@@ -274,7 +284,12 @@ describe('a quote', () => {
         ],
       },
     ]);
-    expect(await call('GET', '/market/v1/nodes/nobody/explain')).toMatchObject({ error: { code: 'node_not_found' } });
+    expect(await call('GET', '/market/v1/nodes/nobody/explain')).toMatchObject({
+      error: {
+        code: 'node_not_found',
+        message: expect.stringContaining("'nobody' is connected now: expected the peer id"),
+      },
+    });
   });
 
   it('rests on what counted work of the model came to, in money and in time, once enough batches are over', async () => {
@@ -392,8 +407,26 @@ describe('a quote', () => {
     expect(await call('POST', '/market/v1/quotes', { ...rows, verify: 'quorum' })).toMatchObject({
       error: { code: 'not_verifiable', param: 'metadata.verify' },
     });
-    expect(await call('POST', '/market/v1/quotes', { rows: 10 })).toMatchObject({
-      error: { code: expect.any(String) },
+    const faults: readonly [unknown, string, string | null, RegExp][] = [
+      [
+        { rows: 10 },
+        'missing_required_parameter',
+        'model',
+        /^Missing required parameter: 'model'\. Expected \{ input_file_id/,
+      ],
+      [{ ...rows, rows: 0 }, 'invalid_value', 'rows', /^Invalid value for 'rows'/],
+      [{ ...rows, verify: 'loud' }, 'invalid_value', 'verify', /^Invalid value for 'verify'/],
+      [{ input_file_id: 7 }, 'invalid_value', 'input_file_id', /^Invalid value for 'input_file_id'/],
+      [{ ...rows, colour: 'red' }, 'unknown_parameter', 'colour', /^Unknown parameter: 'colour'\. Expected/],
+      [[], 'invalid_value', null, /^Invalid value for 'body'.* Expected \{ input_file_id/],
+    ];
+    for (const [body, code, param, message] of faults)
+      expect(await call('POST', '/market/v1/quotes', body as object)).toMatchObject({
+        error: { type: 'invalid_request_error', code, param, message: expect.stringMatching(message) },
+      });
+    const long = await call('POST', '/market/v1/quotes', { ...rows, metadata: { deadline: '99999h' } });
+    expect(long).toMatchObject({
+      error: { param: 'metadata.deadline', message: expect.stringContaining('at most a week, such as "90m"') },
     });
   });
 });

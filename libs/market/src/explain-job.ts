@@ -28,6 +28,15 @@ interface Asked {
 /** Why a job's rows are (not) being placed now. `waits`: whether any of them waits for a node at all. */
 export type JobExplanation = Explanation & GangStanding & { readonly waits: boolean };
 
+/** What is to be said of a job whose input was never read to its end: nobody could place any of it. */
+export function whyNotBegun({ state, faults }: Pick<JobView, 'state' | 'faults'>): string {
+  const [fault] = faults ?? [];
+  if (state === 'validating') return 'The job has no model yet: its input is still being validated.';
+  if (fault === undefined) return `The job is ${state} and never began: there is nothing to place.`;
+  const line = fault.line === null ? '' : `line ${fault.line}: `;
+  return `The job is ${state} and never began: ${line}${fault.message}`;
+}
+
 /** Over the nodes this process sees. Null before its model is known. */
 export async function explainJob(
   ports: ExplainJobPorts,

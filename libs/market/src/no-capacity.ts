@@ -37,7 +37,7 @@ export function noCapacity(
     status: busy ? 429 : 503,
     type: busy ? 'rate_limit_error' : 'server_error',
     code: 'no_capacity',
-    message: `The model '${request.model}' cannot be run now: ${why}. ${freeInS === null ? 'Try again in a few seconds' : `A slot is expected to be free in about ${freeInS} s: try again then`}, or submit it as a batch, which waits for a node.`,
+    message: `The model '${request.model}' cannot be run now: ${why}. ${freeInS === null ? 'Try again in a few seconds' : `A slot is expected to be free in about ${freeInS} s: try again then`}, or submit it as a batch${busy ? ', which waits for a slot' : ' with metadata.wait "true", which waits for a node that fits'}.`,
     retryAfterS: busy ? (freeInS ?? 1) : 5,
     detail: { ...detail, ...(freeInS === null ? {} : { free_in_s: freeInS }) },
   });

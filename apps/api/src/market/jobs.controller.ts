@@ -11,6 +11,7 @@ import {
   pricedJob,
   ProviderLink,
   Standstills,
+  whyNotBegun,
   type MemoryListed,
   type JobView,
   type KeyRecord,
@@ -118,7 +119,7 @@ export class JobsController {
       object: 'explanation',
       job: job.id,
       state: job.state,
-      ...(explanation ?? { summary: 'The job has no model yet: its input is still being validated, or was refused.' }),
+      ...(explanation ?? { summary: whyNotBegun(job) }),
     };
   }
 

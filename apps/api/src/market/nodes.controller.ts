@@ -9,7 +9,7 @@ import {
   type KeyRecord,
   type MemoryListed,
 } from '@freehold/market';
-import { notFound } from '@freehold/protocol';
+import { ApiError, printable } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
 
@@ -46,7 +46,17 @@ export class NodesController {
       listed: this.#listed,
     };
     const explanation = await this.#turns.take(() => explainOffer(ports, id, caller.orgId));
-    if (explanation === null) throw notFound('node', id);
+    if (explanation === null) throw notConnected(id);
     return { object: 'node_explanation', node: id, ...explanation };
   }
+}
+
+/** Nodes are nobody's but their owners', and the market explains those that it sees. */
+function notConnected(id: string): ApiError {
+  return new ApiError({
+    status: 404,
+    type: 'invalid_request_error',
+    code: 'node_not_found',
+    message: `No node with id '${printable(id, 64)}' is connected now: expected the peer id of one that is (GET /market/v1/offers lists them as "connected"), or start it.`,
+  });
 }

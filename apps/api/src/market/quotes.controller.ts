@@ -1,6 +1,5 @@
 import { Body, Controller, HttpCode, Inject, Post, Res } from '@nestjs/common';
 import type { Response } from 'express';
-import { z } from 'zod';
 import {
   FileStore,
   FineTuneStore,
@@ -26,39 +25,13 @@ import {
   rowsToAudit,
   unitsFromJson,
   unitsToJson,
-  VERIFY_LEVELS,
 } from '@freehold/domain';
-import {
-  BATCH_ROWS_MAX,
-  formatMoney,
-  invalidRequest,
-  notFound,
-  parseBatchTerms,
-  problemOf,
-  type BatchTerms,
-  type ListPrices,
-} from '@freehold/protocol';
+import { formatMoney, invalidRequest, notFound, type BatchTerms, type ListPrices } from '@freehold/protocol';
 import { Caller, Needs } from '../accounts/needs.ts';
 import { TakesJson } from '../http/json-body.ts';
 import { untilGone } from '../openai/inference.ts';
 import { API_SETTINGS, type ApiSettings } from '../settings.ts';
-
-/** As a batch is submitted. `verify` beside the metadata is short for the one in it. */
-const Terms = {
-  completion_window: z.string().max(16).default('24h'),
-  metadata: z.record(z.string(), z.unknown()).optional(),
-  verify: z.enum(VERIFY_LEVELS).optional(),
-};
-const QuoteRequest = z.union([
-  z.strictObject({ input_file_id: z.string().min(1).max(64), ...Terms }),
-  z.strictObject({
-    model: z.string().min(1).max(128),
-    rows: z.int().min(1).max(BATCH_ROWS_MAX).default(1),
-    input_tokens: z.int().min(0).max(1_000_000),
-    output_tokens: z.int().min(0).max(1_000_000).default(0),
-    ...Terms,
-  }),
-]);
+import { parseQuoteRequest, type QuoteRequest } from './quote-request.ts';
 
 @Controller('market/v1/quotes')
 @Needs('market')
@@ -130,16 +103,8 @@ export class QuotesController {
   }
 
   async #rows(caller: KeyRecord, body: unknown): Promise<Record<string, unknown>> {
-    const parsed = QuoteRequest.safeParse(body);
-    if (!parsed.success) {
-      const { code, message } = problemOf(parsed.error);
-      throw invalidRequest(
-        code,
-        `${message} Expected { input_file_id }, { model, rows, input_tokens, output_tokens }, or { training_file, … } as a fine-tune is submitted.`,
-      );
-    }
-    const asked = termsOf(parsed.data);
-    const subject = await this.#subjectOf(caller, parsed.data);
+    const { asked, terms } = parseQuoteRequest(body);
+    const subject = await this.#subjectOf(caller, asked);
     const quote = await quoteJob(
       {
         queue: this.#queue,
@@ -155,7 +120,7 @@ export class QuotesController {
       },
       caller.orgId,
       subject,
-      asked,
+      terms,
     );
     if (quote === null)
       throw invalidRequest(
@@ -176,7 +141,7 @@ export class QuotesController {
       posted_rates:
         posted === null ? null : { lowest: unitsToJson(posted.lowest), highest: unitsToJson(posted.highest) },
       expected: expectedOf(quote),
-      terms: termsBody(asked),
+      terms: termsBody(terms),
       queue: { rows_ahead: rowsAhead, nodes: pace.nodes, rows_per_second: pace.rowsPerSecond },
       nodes_at_once: gangBody(quote),
       expected_finish: finish === null ? null : finishBody(finish),
@@ -184,12 +149,12 @@ export class QuotesController {
       hosted_list_prices: comparison(this.#settings.listPrices, quote),
       cap: quote.cap === null ? null : formatMoney(quote.cap),
       smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
-      audit: auditOf(asked, quote),
+      audit: auditOf(terms, quote),
       trust: caller.trust,
     };
   }
 
-  async #subjectOf(caller: KeyRecord, asked: z.infer<typeof QuoteRequest>): Promise<QuoteSubject> {
+  async #subjectOf(caller: KeyRecord, asked: QuoteRequest): Promise<QuoteSubject> {
     if (!('input_file_id' in asked))
       return {
         by: 'rows',
@@ -239,21 +204,6 @@ function fineTuneBody(quote: FineTuneQuote): Record<string, unknown> {
     smallest_max_cost: quote.smallestCap === null ? null : formatMoney(quote.smallestCap),
     audit: { segments: quote.segmentsAudited, auditors: quote.auditors, paid_by: 'the market fee' },
   };
-}
-
-/** What the two ways to say it differ in is refused: a quote is for one batch. */
-function termsOf(asked: z.infer<typeof QuoteRequest>): BatchTerms {
-  const { completion_window: window, metadata = {}, verify } = asked;
-  const inMetadata = metadata['verify'];
-  if (verify !== undefined && inMetadata !== undefined && inMetadata !== verify)
-    throw invalidRequest(
-      'invalid_value',
-      `verify is '${verify}' and metadata.verify ${JSON.stringify(inMetadata).slice(0, 40)}: name one level, in metadata as a batch does.`,
-      'verify',
-    );
-  const parsed = parseBatchTerms(window, verify === undefined ? metadata : { ...metadata, verify }, Date.now());
-  if (!parsed.ok) throw invalidRequest(parsed.problem.code, parsed.problem.message, parsed.problem.param);
-  return parsed.value;
 }
 
 /** What the quote is for: as a batch that is submitted with the same window and metadata. */

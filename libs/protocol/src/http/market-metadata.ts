@@ -78,7 +78,7 @@ export function parseMarketTerms(
   if (deadline !== undefined && (deadlineInMs === null || deadlineInMs <= 0)) {
     return refused(
       'invalid_value',
-      `metadata.deadline '${deadline.slice(0, 40)}': expected a duration such as "90m" or "12h", or an ISO 8601 instant in the future.`,
+      `metadata.deadline '${deadline.slice(0, 40)}': expected a duration of at most a week, such as "90m", "12h" or "168h", or an ISO 8601 instant in the future.`,
       'metadata.deadline',
     );
   }

@@ -23,6 +23,7 @@ export function problemOf(error: z.ZodError, root: string | null = null): Proble
   if (issue === undefined) return { code: 'invalid_value', message: 'The request is malformed.', param: root };
   // A key that is wrong is named by its owner: the key itself may be anything, and long.
   const path = issue.code === 'invalid_key' ? issue.path.slice(0, -1) : issue.path;
+  if (issue.code === 'unrecognized_keys') return unknownKey([...(root === null ? [] : [root]), ...path], issue.keys[0]);
   const full = root === null ? path : [root, ...path];
   const param = full.length === 0 ? null : pathText(full);
   if (issue.code === 'invalid_type' && issue.message.endsWith('received undefined')) {
@@ -30,6 +31,12 @@ export function problemOf(error: z.ZodError, root: string | null = null): Proble
   }
   const detail = issue.code === 'invalid_key' ? `a key is refused: ${issue.issues[0]?.message ?? ''}` : issue.message;
   return { code: 'invalid_value', message: `Invalid value for '${param ?? 'body'}': ${detail}.`, param };
+}
+
+/** The key is the sender's own text. */
+function unknownKey(owner: readonly PropertyKey[], key = ''): Problem {
+  const param = printable(pathText([...owner, key]), 64);
+  return { code: 'unknown_parameter', message: `Unknown parameter: '${param}'.`, param };
 }
 
 function pathText(path: readonly PropertyKey[]): string {
