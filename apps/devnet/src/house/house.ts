@@ -57,6 +57,8 @@ export interface RunningNode extends ReadyChild {
 }
 
 const NODE_RESTART_DELAY_MS = 300;
+/** Nodes compute; on a machine of few cores api, scheduler and database, which others wait for, go before them (decision 58). */
+const NODE_NICENESS = 10;
 
 /**
  * One market on one machine: embedded services, the coordinator's two processes, nodes. Everything lives below one folder;
@@ -194,6 +196,7 @@ export class House {
       {
         name: spec.name,
         stopGroup: 'nodes',
+        niceness: NODE_NICENESS,
         args: [
           '--max-old-space-size=256',
           entryOf('node'),

@@ -10,7 +10,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { getPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -58,6 +58,26 @@ describe('the children of a launcher', () => {
     expect(readdirSync(join(dataDir, 'run'))).toEqual([]);
     expect(existsSync(join(dataDir, 'launcher.json'))).toBe(false);
     expect(readFileSync(join(dataDir, 'logs/one.log'), 'utf8')).toContain(FOREVER);
+  });
+
+  it('gives way where it shall, with all that it starts, after a restart too', async () => {
+    const children = await Children.open(dataDir);
+    const born = `const { getPriority } = require('node:os');
+      const of = require('node:child_process').execFileSync(process.execPath, ['-p', 'os.getPriority()']);
+      console.log(getPriority() + ' ' + String(of).trim()); setTimeout(() => process.exit(), 10)`;
+    const lines: string[] = [];
+    const own = getPriority();
+    const restart = { attemptsMax: 1, delayMs: 1 };
+    const nice = children.start({
+      ...script('nice', born),
+      niceness: own + 3,
+      restart,
+      onLine: (line) => lines.push(line),
+    });
+    await nice.exited;
+    expect(lines).toEqual(Array(2).fill(`${own + 3} ${own + 3}`));
+    expect(await startAndHear(children, script('plain', born))).toMatchObject({ line: `${own} ${own}` });
+    await children.close();
   });
 
   it('of one group stop side by side, before what was started earlier', async () => {

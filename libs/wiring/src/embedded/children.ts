@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +17,8 @@ export interface ChildSpec {
   /** Added to the launcher's environment; undefined takes a variable away. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
+  /** As of nice(1), for it and what it starts: who answers goes before it on a busy machine. Absent: as ours. */
+  readonly niceness?: number;
   readonly stopSignal?: NodeJS.Signals;
   /** How long the child may take to drain before it is killed. */
   readonly stopTimeoutMs?: number;
@@ -266,6 +269,7 @@ class Child implements RunningChild {
       env: environment,
       ...(cwd === undefined ? {} : { cwd }),
     });
+    beNice(child, this.#spec.niceness);
     this.#process = child;
     this.#identity = child.pid === undefined ? undefined : identityOf(child.pid);
     if (this.#identity) {
@@ -363,4 +367,14 @@ export function endWithParent(stop: () => void): void {
 function outOfSpace(error: unknown, attempt: number): ChildExit {
   if (attempt > 0 && isDiskFull(error)) return { code: COULD_NOT_START, signal: null };
   throw error;
+}
+
+/** A wish: a child that has ended already, or a system without priorities, runs (or not) all the same. */
+function beNice({ pid }: ChildProcess, niceness: number | undefined): void {
+  if (pid === undefined || niceness === undefined) return;
+  try {
+    setPriority(pid, niceness);
+  } catch {
+    // It runs like any other.
+  }
 }
