@@ -126,6 +126,24 @@ it('lets no job go while a row of it is being written', async () => {
   expect(await gone).toMatchObject(NOT_THERE);
 });
 
+it('keeps no rows of a batch that expires while they are written', async () => {
+  const [org, id] = [await world.org(), 'batch_late'];
+  await server.database.query(
+    `INSERT INTO job (id, org_id, kind, state, endpoint, deadline)
+     VALUES ($1, $2, 'batch', 'validating', '/v1/embeddings', now() - interval '1 second')`,
+    [id, org],
+  );
+  let expired: Promise<unknown> = Promise.resolve();
+  await server.database.transaction(async (tx) => {
+    await tx.query('SELECT 1 FROM job WHERE id = $1 FOR NO KEY UPDATE', [id]);
+    await tx.query(`${ROW} VALUES ($1, 0, '{r}', '{0}', '{1}')`, [id]);
+    expired = world.store.expireJobs();
+    await waitsForALock();
+  });
+  await expired;
+  expect(await server.database.query('SELECT 1 FROM row_block WHERE job_id = $1', [id])).toEqual([]);
+});
+
 async function waitsForALock(): Promise<void> {
   for (let look = 0; look < 1_000; look += 1) {
     const [one] = await server.database.query(

@@ -23,7 +23,16 @@ export class CommitUnknownError extends Error {
 const CONFLICTS: readonly string[] = ['40001', '40P01'];
 /** admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections, and the class of connection exceptions. */
 const LOST: readonly string[] = ['57P01', '57P02', '57P03', '53300', '08000', '08001', '08003', '08004', '08006'];
-const LOST_SOCKET: readonly string[] = ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOENT', 'ETIMEDOUT', 'ENOTFOUND'];
+/** EAGAIN: so says a Unix socket whose queue of connections is full, as that of a server that was stopped is. */
+const LOST_SOCKET: readonly string[] = [
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ENOENT',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAGAIN',
+];
 /** pg gives these without a code. */
 const LOST_TEXT =
   /Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Client was closed|not queryable|Query runner already released/i;

@@ -28,6 +28,9 @@ it('rows of a batch that was under way stand in blocks after the upgrade, and sa
   const at = files.findIndex(({ file }) => file.endsWith('-row-blocks.sql'));
   for (const { sql } of files.slice(0, at)) await database.query(sql);
   await database.query(ROWS);
+  await database.query(`UPDATE job_row SET row_no = 150 WHERE row_no = 149`);
+  await expect(database.query(files[at]?.sql ?? '')).rejects.toThrow('the rows of job batch_before have gaps');
+  await database.query(`UPDATE job_row SET row_no = 149 WHERE row_no = 150`);
   const rows = await database.query(SHOWN);
   await database.query(files[at]?.sql ?? '');
   expect(await database.query(SHOWN)).toEqual(rows);

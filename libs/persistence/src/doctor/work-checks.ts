@@ -1,5 +1,4 @@
 import { nextState, TASK_EVENTS, TASK_STATES } from '@freehold/domain';
-import { ROWS_PER_BLOCK } from '../jobs/row-blocks.ts';
 import { type DoctorCheck, sqlCheck } from './check.ts';
 
 /** Every move that the state machine of tasks allows, as SQL values; born queued, or cut and leased in one move. */
@@ -74,14 +73,17 @@ export const WORK_CHECKS: readonly DoctorCheck[] = [
      FROM job_row GROUP BY job_id, custom_id HAVING count(*) > 1
      UNION ALL
      SELECT 'row ' || e.row_no || ' of job ' || e.job_id || ' has an end, and was never asked for'
-     FROM row_end e WHERE NOT EXISTS (SELECT 1 FROM row_block b WHERE b.job_id = e.job_id AND b.row_from > e.row_no - ${ROWS_PER_BLOCK}
-       AND b.row_from <= e.row_no AND e.row_no < b.row_from + cardinality(b.custom_ids))
+     FROM row_end e LEFT JOIN (
+       SELECT job_id, max(row_from + cardinality(custom_ids)) AS rows FROM row_block GROUP BY job_id) AS b USING (job_id)
+     WHERE e.row_no >= coalesce(b.rows, 0)
      UNION ALL
-     SELECT 'job ' || b.job_id || ' has ' || sum(cardinality(b.custom_ids)) || ' rows from ' || min(b.row_from) || ' to '
-       || max(b.row_from + cardinality(b.custom_ids)) || ' where ' || job.row_count || ' were asked for'
-     FROM row_block b JOIN job ON job.id = b.job_id AND job.state <> 'validating' GROUP BY b.job_id, job.row_count
-     HAVING (min(b.row_from), max(b.row_from + cardinality(b.custom_ids)), sum(cardinality(b.custom_ids)))
-       IS DISTINCT FROM (0, job.row_count, job.row_count::bigint)`,
+     SELECT 'job ' || job.id || ' has ' || coalesce(b.rows, 0) || ' rows from ' || coalesce(b.first, 0) || ' to ' || coalesce(b.past, 0)
+       || ' where ' || job.row_count || ' were asked for'
+     FROM job LEFT JOIN (
+       SELECT job_id, sum(cardinality(custom_ids)) AS rows, min(row_from) AS first, max(row_from + cardinality(custom_ids)) AS past
+       FROM row_block GROUP BY job_id) AS b ON b.job_id = job.id
+     WHERE job.state <> 'validating' AND (coalesce(b.rows, 0), coalesce(b.first, 0), coalesce(b.past, 0))
+       IS DISTINCT FROM (job.row_count::bigint, 0, job.row_count)`,
   ),
   sqlCheck(
     'row-counters',

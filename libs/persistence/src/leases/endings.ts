@@ -53,13 +53,15 @@ export async function expireJobs(database: Database): Promise<readonly string[]>
 
 /** A batch that was never validated has no price, no hold and no rows that anybody was promised. */
 async function expireValidating(database: Database): Promise<void> {
-  await database.query(
-    `WITH expired AS (
-       UPDATE job SET state = 'expired', expired_at = clock_timestamp()
-       WHERE state = 'validating' AND deadline < clock_timestamp() RETURNING id
-     )
-     DELETE FROM row_block USING expired WHERE row_block.job_id = expired.id`,
-  );
+  await database.transaction(async (tx) => {
+    const expired = await tx.query<{ id: string }>(
+      `UPDATE job SET state = 'expired', expired_at = clock_timestamp()
+       WHERE state = 'validating' AND deadline < clock_timestamp() RETURNING id`,
+    );
+    // A statement of its own sees what a validation committed while the first waited for its jobs.
+    if (expired.length > 0)
+      await tx.query('DELETE FROM row_block WHERE job_id = ANY($1)', [expired.map(({ id }) => id)]);
+  });
 }
 
 function reasonOf({ state, why }: EndingJob): string {
@@ -103,14 +105,17 @@ const OPEN_ROWS = `
   WHERE job.id = ANY($1) AND job.rows_succeeded + job.rows_failed + job.rows_ended < job.row_count
     AND NOT EXISTS (SELECT 1 FROM row_end ended WHERE ended.job_id = job.id AND ended.row_no = line.row_no)`;
 
+/** Row by row, to be found by equality: compared as ranges, 50,000 rows and 2,000 delivered tasks took longer than a statement may. */
+const ROWS_IN_VERDICT = `
+  SELECT job_id, generate_series(row_from, row_to - 1) AS row_no FROM task WHERE job_id = ANY($1) AND state = 'delivered'`;
+
 /** Rows that nobody will answer any more: not done, and not under a delivered task that waits for its verdict. */
 async function endRows(tx: Sql, jobs: readonly string[], ending: 'cancelled' | 'expired', why: string): Promise<void> {
   await tx.query(
     `WITH ended AS (
        INSERT INTO row_end (job_id, row_no, state, error_code, error_message)
        SELECT r.job_id, r.row_no, $2, 'batch_' || $2, $3 FROM (${OPEN_ROWS}) AS r
-       WHERE NOT EXISTS (
-         SELECT 1 FROM task t WHERE t.job_id = r.job_id AND t.state = 'delivered' AND t.row_from <= r.row_no AND r.row_no < t.row_to)
+       WHERE NOT EXISTS (SELECT 1 FROM (${ROWS_IN_VERDICT}) AS waits WHERE waits.job_id = r.job_id AND waits.row_no = r.row_no)
        ON CONFLICT DO NOTHING RETURNING job_id
      )
      UPDATE job SET rows_ended = rows_ended + tally.n, next_row = row_count

@@ -20,6 +20,14 @@ describe('what a coordinator process says when it cannot start', () => {
     expect(text).not.toMatch(/secret|\n/);
   });
 
+  it('names the folder of a socket, and leaves what is about files to its stack', () => {
+    const absent = Object.assign(coded('ENOENT', 'connect ENOENT /data/pg/.s.PGSQL.5433'), { syscall: 'connect' });
+    const closed = Object.assign(coded('EACCES'), { syscall: 'connect' });
+    expect(startFaultText(absent, `${URL}?host=%2Fdata%2Fpg`)).toMatch(/nothing listens at \/data\/pg:5433 \(ENOENT\)/);
+    expect(startFaultText(closed, `${URL}?host=%2Fdata%2Fpg`)).toMatch(/may not enter \/data\/pg:5433 \(EACCES\)/);
+    expect(startFaultText(coded('ENOENT', 'open x'), URL)).toMatch(/open x\n\s+at /);
+  });
+
   it('is what a fault says by itself, and a stack where the cause is not known', () => {
     expect(startFaultText(new ConfigError(['X: missing']), URL)).toContain('X: missing');
     expect(startFaultText(new Error('a bug'), URL)).toMatch(/a bug\n\s+at /);

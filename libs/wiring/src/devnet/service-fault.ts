@@ -22,11 +22,15 @@ export function shownUrl(url: string): string {
 
 interface Coded {
   readonly code?: unknown;
+  readonly syscall?: unknown;
   readonly message?: unknown;
   readonly cause?: unknown;
   readonly driverError?: unknown;
   readonly errors?: readonly unknown[];
 }
+
+/** Of a Unix socket; said of anything else, these are about files. */
+const SOCKET_CODES: Readonly<Record<string, string>> = { ENOENT: 'no socket', EACCES: 'closed socket' };
 
 /** What a socket says, in words; null when the error is about something else. */
 export function networkFault(error: unknown, host: string): { readonly came: string; readonly advice: string } | null {
@@ -34,6 +38,10 @@ export function networkFault(error: unknown, host: string): { readonly came: str
   switch (code) {
     case 'ECONNREFUSED':
       return { came: `nothing listens at ${host} (ECONNREFUSED)`, advice: 'Start the service there' };
+    case 'no socket':
+      return { came: `nothing listens at ${host} (ENOENT)`, advice: 'Start the service there' };
+    case 'closed socket':
+      return { came: `this user may not enter ${host} (EACCES)`, advice: 'Run it as the user of the service' };
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
       return { came: `the host of ${host} is not known (${code})`, advice: 'Correct the host name' };
@@ -61,15 +69,16 @@ export function networkFault(error: unknown, host: string): { readonly came: str
  */
 export function codesWithin(error: unknown): readonly string[] {
   if (typeof error !== 'object' || error === null) return [];
-  const { code, cause, driverError, errors } = error as Coded;
-  const own = typeof code === 'string' ? [code] : [];
+  const { code, cause, driverError, errors, syscall } = error as Coded;
+  const own = typeof code === 'string' ? [(syscall === 'connect' ? SOCKET_CODES[code] : undefined) ?? code] : [];
   const timedOut = own.length === 0 && (error as { name?: unknown }).name === 'TimeoutError' ? ['TimeoutError'] : [];
   const inner: readonly unknown[] = [cause, driverError, ...(Array.isArray(errors) ? (errors as unknown[]) : [])];
   return [...own, ...timedOut, ...inner.flatMap(codesWithin)];
 }
 
 export function hostOf(url: URL, port: number): string {
-  return `${url.hostname}:${url.port === '' ? port : url.port}`;
+  const folder = url.searchParams.get('host');
+  return `${folder?.startsWith('/') === true ? folder : url.hostname}:${url.port === '' ? port : url.port}`;
 }
 
 /** Why a database cannot be used, from what it or its socket said. `rest` closes the advice. */

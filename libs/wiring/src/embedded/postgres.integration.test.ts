@@ -115,6 +115,15 @@ describe('the embedded PostgreSQL', () => {
     expect(far.socketUrl).toBe(far.url);
     expect(await query(far.socketUrl, peer)).toEqual([{ address: '127.0.0.1' }]);
     await far.stop('immediate');
+
+    // As on a file system without sockets: the server can make none.
+    const odd = mkdtempSync(join(tmpdir(), 'n'.repeat(120)));
+    chmodSync(odd, 0o777);
+    const settings = { unix_socket_directories: odd };
+    const without = await startPostgres({ dataDir, throwAway: true, settings });
+    expect(without.socketUrl).toBe(without.url);
+    await without.stop('immediate');
+    rmSync(odd, { recursive: true });
   });
 
   it('recovers with all data after its launcher was killed, and stops what that one left behind', async () => {

@@ -53,7 +53,7 @@ export interface EmbeddedPostgres {
   readonly url: string;
   /**
    * The same by a socket in the data directory, for who may enter that: loopback TCP costs a statement of some kilobytes a tenth of its
-   * processor time. {@link url} where the path is too long for a socket.
+   * processor time. {@link url} where the path is too long for a socket, or its file system has none.
    */
   readonly socketUrl: string;
   readonly port: number;
@@ -138,11 +138,12 @@ export async function startPostgres(options: PostgresOptions): Promise<EmbeddedP
     log: join(dataDir, 'postgres.log'),
     record: join(dataDir, 'postgres.run.json'),
   };
-  await stopOrphan(place);
+  await stopOrphan(place, options.port ?? 0);
   const bin = join(postgresBinaries(), 'bin');
   const password = initialise(place, bin, options.throwAway === true);
   giveToServer(place.pgdata);
 
+  let withoutSockets: Readonly<Record<string, string>> | null = null;
   for (let attempt = 1; ; attempt++) {
     const wanted = options.port ?? 0;
     if (wanted !== 0 && !(await isPortFree(wanted))) {
@@ -151,8 +152,8 @@ export async function startPostgres(options: PostgresOptions): Promise<EmbeddedP
       );
     }
     const port = wanted === 0 ? await freePort() : wanted;
-    const child = launch(place, bin, port, options);
-    const server = watch(child, place, urlsOf(place, password, port), port);
+    const child = launch(place, bin, port, { ...options, settings: { ...options.settings, ...withoutSockets } });
+    const server = watch(child, place, urlsOf(place, password, port, withoutSockets === null), port);
     const ready = await becomesReady(server, place, options.signal);
     if (ready === 'ready') {
       options.signal?.addEventListener('abort', () => void server.stop('fast'), { once: true });
@@ -163,6 +164,11 @@ export async function startPostgres(options: PostgresOptions): Promise<EmbeddedP
     options.signal?.throwIfAborted();
     // Somebody took the port between our look and the server's: only then is trying again of any use.
     if (wanted === 0 && attempt < START_ATTEMPTS && /Address already in use/.test(tail)) continue;
+    // Some file systems have none.
+    if (withoutSockets === null && /could not create any Unix-domain sockets/.test(tail)) {
+      withoutSockets = { unix_socket_directories: '' };
+      continue;
+    }
     const what =
       ready === 'late'
         ? `was not ready within ${READY_TIMEOUT_MS / 1000} s`
@@ -179,7 +185,7 @@ interface Place {
 }
 
 /** Ends every server process over this data that no living launcher answers for. */
-async function stopOrphan(place: Place): Promise<void> {
+async function stopOrphan(place: Place, port: number): Promise<void> {
   const record = readRunRecord(place.record);
   if (record) {
     refuseWhenOwned(place.dataDir, record);
@@ -197,8 +203,9 @@ async function stopOrphan(place: Place): Promise<void> {
     });
   }
   removeRunRecord(place.record);
+  // Its own socket is replaced by the server: until then it refuses connections, which all take for a server that is away.
   for (const name of existsSync(place.pgdata) ? readdirSync(place.pgdata) : [])
-    if (name.startsWith(SOCKET_PREFIX)) rmSync(join(place.pgdata, name), { force: true });
+    if (name.startsWith(SOCKET_PREFIX) && name !== `${SOCKET_PREFIX}${port}`) rmSync(join(place.pgdata, name));
   // Nobody works in this folder now. If the number in the lock file lives, it is a stranger's, and the server would
   // refuse to start for ever because of it.
   if (postmaster !== undefined && process.platform === 'linux' && identityOf(postmaster)) {
@@ -308,10 +315,15 @@ function launch(place: Place, bin: string, port: number, options: PostgresOption
   }
 }
 
-function urlsOf({ pgdata }: Place, password: string, port: number): Pick<EmbeddedPostgres, 'url' | 'socketUrl'> {
+function urlsOf(
+  { pgdata }: Place,
+  password: string,
+  port: number,
+  hasSocket: boolean,
+): Pick<EmbeddedPostgres, 'url' | 'socketUrl'> {
   const url = `postgres://${USER}:${password}@127.0.0.1:${port}/${DATABASE}`;
   const isTooLong = Buffer.byteLength(join(pgdata, `${SOCKET_PREFIX}${port}`)) > SOCKET_PATH_BYTES_MAX;
-  return { url, socketUrl: isTooLong ? url : `${url}?host=${encodeURIComponent(pgdata)}` };
+  return { url, socketUrl: isTooLong || !hasSocket ? url : `${url}?host=${encodeURIComponent(pgdata)}` };
 }
 
 function watch(
