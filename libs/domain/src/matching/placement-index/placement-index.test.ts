@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from '@jest/globals';
 import { ISOLATIONS, type Ask, type Candidate } from '../ask.ts';
 import { CONSTRAINTS, obstacle, ROWS_UNACCEPTED_MAX, takesWork } from '../constraints.ts';
@@ -16,6 +18,13 @@ const REGIONS = ['eu', 'us', 'ap'];
 const MODELS = ['T4', 'A10', 'G2'];
 const POOLS = ['lab', 'chair'];
 const LOADS_S = [0.2, 5, 90];
+
+/** A node that is like no other, as its record is its own. */
+function serving(id: number, name: string): Candidate {
+  const rates = { embeddingToken: 10n, inputToken: 10n };
+  const model = { name, digest: 'sha256:x', engineClass: 'c', loaded: true, rowsPerSecond: 40, rates };
+  return candidate(`n${id}`, { models: [model], reputation: 0.9 + id / 10_000 });
+}
 
 /** A fleet with few kinds of machines, so that states are shared, and everything else by chance. */
 function randomNode(rng: Chance, id: number): Candidate {
@@ -208,6 +217,25 @@ describe('PlacementIndex', () => {
       expect(index.judged).toBeLessThanOrEqual(nodes.length);
     }
     expect(placed).toBeGreaterThan(asks / 4);
+  });
+
+  it('takes the memory that it says, however many models its nodes name', () => {
+    const nodes = Array.from({ length: 600 }, (_, id) => serving(id, `m${id % 300}`));
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    collect();
+    const before = process.memoryUsage().arrayBuffers;
+    const index = new PlacementIndex(nodes.length, economy);
+    for (const node of nodes) index.put(node);
+    for (let left = 3_600_000; left > 900_000; left /= 2)
+      for (let model = 0; model < 300; model += 1) {
+        const ask = askFor({ model: `m${model}`, deadlineInMs: left });
+        expect(index.best(index.classOf(ask))?.cost).toBe(bestByScan(economy, ask, nodes)?.cost);
+      }
+    collect();
+    const lives = process.memoryUsage().arrayBuffers - before;
+    expect(lives).toBeLessThan(1.1 * index.bytes);
+    expect(index.classes).toBeGreaterThan(300);
   });
 
   it('looks at no more states for a fleet a hundred times as large', () => {

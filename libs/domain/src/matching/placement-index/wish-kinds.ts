@@ -14,7 +14,10 @@ import { unitOf } from '../typical-unit.ts';
 import { kindKey } from './keys.ts';
 import { grown } from './node-table.ts';
 
-/** Kinds of wishes, and models, whose groups are kept judged: those that were asked for least recently make room. */
+/**
+ * Kinds of wishes, and models, whose groups are kept judged: those that were asked for least recently make room. Classes hold on to their
+ * kinds, and kinds to their figures, so who makes room is emptied; what it knew is asked anew.
+ */
 const KINDS_MAX = 256;
 const MODELS_MAX = 32;
 
@@ -35,7 +38,8 @@ const BY_TIME = 3;
  */
 export class WishKind {
   #standing = new Uint8Array(64);
-  readonly #figures: GroupFigures;
+  #isDropped = false;
+  #figures: GroupFigures;
   /** Groups whose constraints were asked. */
   judged = 0;
 
@@ -47,12 +51,24 @@ export class WishKind {
     return this.#standing.byteLength;
   }
 
+  /** Takes the figures that are kept now: its own may have made room. */
+  restOn(figures: GroupFigures): void {
+    this.#figures = figures;
+  }
+
+  drop(): void {
+    this.#isDropped = true;
+    this.#standing = new Uint8Array(0);
+  }
+
   /** What placing an ask of this kind on an offer costs, whatever is free; infinite where a constraint keeps it away. Undefined: that is to be asked anew. */
   cost(ask: Ask, urgency: Urgency, group: number, facts: Candidate): number | undefined {
+    if (this.#isDropped) return undefined;
     const standing = this.#standingOf(ask, group, facts);
     if (standing === BY_TIME) return undefined;
     if (standing === KEPT_AWAY || !OF_TIME.every(({ holds }) => holds(ask, facts))) return Number.POSITIVE_INFINITY;
-    return sumOf(termsOf(this.#figures.at(ask, group, facts), urgency));
+    const figures = this.#figures.at(ask, group, facts);
+    return figures && sumOf(termsOf(figures, urgency));
   }
 
   #standingOf(ask: Ask, group: number, facts: Candidate): number {
@@ -73,14 +89,21 @@ const FIGURES = 5;
 /** What the cost of a model rests on, offer by offer, for all kinds of wishes that are for it. */
 class GroupFigures {
   #values = new Float64Array(64 * FIGURES).fill(Number.NaN);
+  #isDropped = false;
   readonly #read = { price: 0, loadS: 0, evictS: 0, workS: 0, reputation: 0 };
 
   get bytes(): number {
     return this.#values.byteLength;
   }
 
-  /** Until it is asked again. */
-  at(ask: Ask, group: number, facts: Candidate): ModelFigures {
+  drop(): void {
+    this.#isDropped = true;
+    this.#values = new Float64Array(0);
+  }
+
+  /** Until it is asked again. Undefined: it has made room for another model's. */
+  at(ask: Ask, group: number, facts: Candidate): ModelFigures | undefined {
+    if (this.#isDropped) return undefined;
     const at = group * FIGURES;
     if (at >= this.#values.length) {
       const more = new Float64Array(Math.max(at + FIGURES, 2 * this.#values.length)).fill(Number.NaN);
@@ -121,12 +144,10 @@ export class WishKinds {
 
   of(ask: Ask): WishKind {
     const key = kindKey(ask);
-    const kind = this.#kinds.get(key) ?? new WishKind(this.#figuresFor(ask));
-    if (this.#kinds.size >= KINDS_MAX && !this.#kinds.has(key)) {
-      const [oldest] = this.#kinds.values();
-      this.#judgedBefore += oldest?.judged ?? 0;
-    }
-    keepNewest(this.#kinds, key, kind, KINDS_MAX);
+    const figures = this.#figuresFor(ask);
+    const kind = this.#kinds.get(key) ?? new WishKind(figures);
+    kind.restOn(figures);
+    this.#judgedBefore += keep(this.#kinds, key, kind, KINDS_MAX)?.judged ?? 0;
     return kind;
   }
 
@@ -134,7 +155,16 @@ export class WishKinds {
     // A unit of work that brings its own model is as large as what it asks of GPUs.
     const key = JSON.stringify(ask.model === null ? [ask.gpus, ask.gpuMilli] : [ask.model, ask.modelKind ?? null]);
     const figures = this.#figures.get(key) ?? new GroupFigures();
-    keepNewest(this.#figures, key, figures, MODELS_MAX);
+    keep(this.#figures, key, figures, MODELS_MAX);
     return figures;
   }
+}
+
+/** Keeps one as the newest, and empties the oldest where that makes room for it. */
+function keep<V extends { drop(): void }>(map: Map<string, V>, key: string, value: V, max: number): V | undefined {
+  const [oldest] = map.values();
+  const goes = map.size >= max && !map.has(key) ? oldest : undefined;
+  goes?.drop();
+  keepNewest(map, key, value, max);
+  return goes;
 }
