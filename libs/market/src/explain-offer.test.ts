@@ -86,13 +86,15 @@ describe('what a node gets and loses', () => {
     const [lent, idle] = [await explainOffer(ports, 'a', 'o'), await explainOffer(ports, 'b', 'another')];
     expect(lent?.kept).toEqual({ job: 'gang', nodes: ['a'], lent: ['a'], startsInS: 8, expiresInS: 38 });
     expect(lent?.lost[0]?.says).toContain(
-      'this one has other work for about 8 s, and is kept then, for 38 s more at most',
+      'at once; this one is: the batch begins in about 8 s, what the node does now is to be over by then, and in 38 s at the latest it is free for others',
     );
     expect(lent?.summary).toContain(
       'It is kept for gang that begins on several nodes in about 8 s, and has other work, which is to be over by then; in 38 s at the latest',
     );
     expect(idle?.kept).toMatchObject({ job: null, lent: [] });
-    expect(idle?.lost[0]?.says).toContain('this one is, which begins in about 8 s, for 38 s more at most');
+    expect(idle?.lost[0]?.says).toContain(
+      'at once; this one is: the batch begins in about 8 s, and in 38 s at the latest the node is free for others',
+    );
     expect(idle?.summary).toContain('kept for a batch that begins on several nodes in about 8 s, and stands idle;');
     expect(await explainOffer(ports, 'c', 'o')).not.toHaveProperty('kept');
   });

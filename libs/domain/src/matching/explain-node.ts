@@ -169,9 +169,9 @@ export function mustBe(constraint: Constraint, ask: Ask, node: Candidate): strin
 /** A node is kept from when its batch begins; until then it is lent to what is over by then, or stands idle. */
 function saysKept({ forMs, startsInMs = 0 }: KeptFor, isLent: boolean): string {
   const [startsInS, forS] = [Math.ceil(startsInMs / 1_000), Math.ceil(forMs / 1_000)];
-  const does = isLent ? `has other work for about ${startsInS} s, and is kept then` : 'is';
-  const begins = isLent || startsInS === 0 ? '' : `, which begins in about ${startsInS} s`;
-  return `; this one ${does}${begins}, for ${forS} s more at most`;
+  if (startsInS === 0) return `; this one is, and in ${forS} s at the latest it is free for others`;
+  const [lent, who] = isLent ? [' what the node does now is to be over by then,', 'it'] : ['', 'the node'];
+  return `; this one is: the batch begins in about ${startsInS} s,${lent} and in ${forS} s at the latest ${who} is free for others`;
 }
 
 /** Shares of the asked rates tried: a hundredth apart is as fine as anybody prices. */
