@@ -75,6 +75,18 @@ it('counts, and takes prices of, nodes that are here alone', async () => {
   expect(await model.json()).toMatchObject({ nodes_offering: 1, rates: { lowest: { inputToken: '1000000' } } });
 });
 
+it('lists a node as connected that is here, whichever process it is connected to', async () => {
+  const listed = async (): Promise<unknown> => {
+    const answer = await fetch(`${house.url}/market/v1/offers`, { headers: { authorization: `Bearer ${tenant.key}` } });
+    const { data } = (await answer.json()) as { data: { node: string; connected: boolean; free_slots: unknown }[] };
+    const [one] = data.filter(({ node }) => node === bait.node.id);
+    return [data.length, one?.connected, one?.free_slots];
+  };
+  expect(await listed()).toEqual([2, true, null]);
+  await away(HERE_MS + 1_000);
+  expect(await listed()).toEqual([2, false, null]);
+});
+
 it('says of a market whose nodes are still coming back that none is here, and goes by the ceiling', async () => {
   await house.database.query(`UPDATE node SET last_seen_at = now() - interval '3 days'`);
   await house.database.query('INSERT INTO shard (no, session) VALUES (0, 1)');

@@ -70,9 +70,10 @@ function reaching(command: Command): Command {
 
 async function connectedNodes(api: ReachedApi): Promise<readonly string[]> {
   const { data } = (await askMarket(api, '/market/v1/offers')) as {
-    data: readonly { readonly node: string; readonly connected: boolean }[];
+    data: readonly { readonly node: string; readonly free_slots: number | null }[];
   };
-  const connected = data.filter((offer) => offer.connected).map((offer) => offer.node);
+  // Only what the process that answers sees it can explain.
+  const connected = data.filter((offer) => offer.free_slots !== null).map((offer) => offer.node);
   if (connected.length === 0) throw new Error('No node is connected. Start one with "freehold node up".');
   return connected;
 }

@@ -57,6 +57,6 @@ function notConnected(id: string): ApiError {
     status: 404,
     type: 'invalid_request_error',
     code: 'node_not_found',
-    message: `No node with id '${printable(id, 64)}' is connected now: expected the peer id of one that is (GET /market/v1/offers lists them as "connected"), or start it.`,
+    message: `No node with id '${printable(id, 64)}' is connected now: expected the peer id of one that this process sees (GET /market/v1/offers gives its "free_slots"), or start it.`,
   });
 }

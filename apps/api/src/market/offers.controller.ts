@@ -1,5 +1,5 @@
 import { Controller, Get, Query } from '@nestjs/common';
-import { OfferBook, ProviderLink } from '@freehold/market';
+import { isHere, OfferBook, ProviderLink } from '@freehold/market';
 import type { Offer } from '@freehold/protocol';
 import { Needs } from '../accounts/needs.ts';
 
@@ -19,7 +19,7 @@ export class OffersController {
 
   @Get()
   async list(@Query('model') model: unknown): Promise<Record<string, unknown>> {
-    const connected = new Map(this.#link.nodes().map((node) => [node.id, node]));
+    const seen = new Map(this.#link.nodes().map((node) => [node.id, node]));
     const offers = (await this.#offers.offers()).filter((offer) => typeof model !== 'string' || serves(offer, model));
     const data = offers.slice(0, OFFERS_SHOWN_MAX).map((offer) => ({
       object: 'offer',
@@ -31,9 +31,10 @@ export class OffersController {
       memory_mib: offer.memoryMib,
       engines: offer.engines,
       expires_at: offer.expiresAt,
-      connected: connected.has(offer.node),
-      free_slots: connected.get(offer.node)?.freeSlots ?? null,
-      draining: connected.get(offer.node)?.draining ?? null,
+      // To this process, or to the scheduler of its shard; what follows is known of the former alone.
+      connected: seen.has(offer.node) || isHere(offer),
+      free_slots: seen.get(offer.node)?.freeSlots ?? null,
+      draining: seen.get(offer.node)?.draining ?? null,
     }));
     return { object: 'list', data, has_more: offers.length > OFFERS_SHOWN_MAX };
   }

@@ -23,6 +23,16 @@ describe('a request for a fine-tune', () => {
     });
   });
 
+  it('takes a week at most, said as a duration or as an instant', () => {
+    for (const deadline of ['168h', '1970-01-08T00:00:00Z'])
+      expect(parseFineTuningRequest({ ...least, metadata: { deadline } }, 0)).toMatchObject({
+        value: { deadlineInMs: 7 * 86_400_000 },
+      });
+    expect(parseFineTuningRequest({ ...least, metadata: { deadline: '2099-01-01T00:00:00Z' } }, 0)).toMatchObject({
+      problem: { message: expect.stringContaining('an ISO 8601 instant in the future and at most a week from now.') },
+    });
+  });
+
   it('takes hyperparameters from the method, and from the old place', () => {
     const hyperparameters = { n_epochs: 3, batch_size: 'auto', learning_rate_multiplier: 0.5 };
     const expected = { epochs: 3, batchSize: 'auto', learningRateMultiplier: 0.5 };
@@ -43,6 +53,8 @@ describe('a request for a fine-tune', () => {
     [{ ...least, seed: -1 }, 'seed'],
     [{ ...least, metadata: { nodes: '2' } }, 'metadata.nodes'],
     [{ ...least, metadata: { segment_steps: '0' } }, 'metadata.segment_steps'],
+    [{ ...least, metadata: { deadline: '169h' } }, 'metadata.deadline'],
+    [{ ...least, metadata: { deadline: '1970-01-08T00:00:01Z' } }, 'metadata.deadline'],
     [{ ...least, metadata: { evaluation_file: 'file-2' } }, 'metadata.evaluation_min'],
     [{ ...least, metadata: { evaluation_min: '0.5' } }, 'metadata.evaluation_file'],
     [{ ...least, metadata: { evaluation_file: 'file-2', evaluation_min: '80%' } }, 'metadata.evaluation_min'],

@@ -78,7 +78,7 @@ export function parseMarketTerms(
   if (deadline !== undefined && (deadlineInMs === null || deadlineInMs <= 0)) {
     return refused(
       'invalid_value',
-      `metadata.deadline '${deadline.slice(0, 40)}': expected a duration of at most a week, such as "90m", "12h" or "168h", or an ISO 8601 instant in the future.`,
+      `metadata.deadline '${deadline.slice(0, 40)}': expected a duration of at most a week, such as "90m", "12h" or "168h", or an ISO 8601 instant in the future and at most a week from now.`,
       'metadata.deadline',
     );
   }
@@ -163,8 +163,9 @@ export function waitsForNodes(metadata: Readonly<Record<string, string>>): boole
 
 const ISO_PATTERN = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})$/;
 
+/** Null when it is none, or more than a week from now. */
 function isoDeadlineInMs(text: string, nowMs: number): number | null {
   if (!ISO_PATTERN.test(text)) return null;
-  const at = Date.parse(text);
-  return Number.isNaN(at) ? null : at - nowMs;
+  const inMs = Date.parse(text) - nowMs;
+  return inMs <= WINDOW_MINUTES_MAX * MINUTE_MS ? inMs : null;
 }
