@@ -9,8 +9,8 @@ import { objectsOf } from './training/segment-works.ts';
 
 /** How long a node whose row, or whose audit, was proven wrong gets no work. */
 export const BENCH_MS = 24 * 3_600_000;
-/** How many different auditors are asked about one row before "unsure" stays unsure. */
-const OPINIONS_MAX = 3;
+/** How many different auditors are asked about one row before "unsure" stays unsure, in all runs of its verdict: a receipt names each. */
+export const OPINIONS_MAX = 3;
 const AUDIT_TIMEOUT_MS = 120_000;
 
 export interface AuditPorts extends CommittedPorts {
@@ -51,7 +51,10 @@ export async function auditRows(ports: AuditPorts, audit: Audit, signal: AbortSi
   const weigh = (rowNo: number) => weighRow(of(findings, rowNo), wanted(rowNo));
   let used: ReadonlySet<string> = new Set(findings.map((finding) => finding.auditor));
   for (let round = 0; round < OPINIONS_MAX; round += 1) {
-    const open = drawn.filter((rowNo) => weigh(rowNo).outcome === 'open');
+    // An earlier run may have asked already.
+    const open = drawn.filter(
+      (rowNo) => of(findings, rowNo).length < OPINIONS_MAX && weigh(rowNo).outcome === 'open',
+    );
     if (open.length === 0) break;
     const auditor = await ports.auditors.next(lease, used, needsJudge(open, findings, lease));
     if (auditor === null) break;

@@ -62,7 +62,7 @@ export class Round {
     for (let rowFrom = demand.nextRow; rowFrom < demand.rowCount;) {
       const found = this.#seat(ask, null) ?? this.#lent(ask, null, 1);
       if (found === null) return;
-      const rows = rowsFor(found.node, found.model, demand.rowCount - rowFrom, index.serving(found.task));
+      const rows = rowsFor(found.node, found.model, demand.rowCount - rowFrom, index.serving(found.task), ask.verify);
       const rowTo = rowFrom + Math.min(rows, found.rowsMax ?? rows);
       this.#take(ask.jobId, { taskId: null, epoch: 1, rowFrom, rowTo }, found);
       rowFrom = rowTo;
@@ -87,7 +87,7 @@ export class Round {
     this.#desk.begins(jobId, new Set(seats.map(({ node }) => node.nodeId)));
     let rowFrom = demand.nextRow;
     for (const [i, seat] of seats.entries()) {
-      const rowTo = rowFrom + memberRows(seat.node, seat.model, demand.rowCount - rowFrom, members - i);
+      const rowTo = rowFrom + memberRows(seat.node, seat.model, demand.rowCount - rowFrom, members - i, demand.ask.verify);
       this.#take(jobId, { taskId: null, epoch: 1, rowFrom, rowTo }, seat);
       rowFrom = rowTo;
     }

@@ -79,6 +79,13 @@ describe('rowsToAudit', () => {
     expect(rowsToAudit('strict', 500, { rowsKnown: 10_000 })).toBe(500);
     expect(rowsToAudit('off', 500, { rowsKnown: 0 })).toBe(0);
   });
+  it('draws no more of a large lease of a newcomer than tells, and never fewer than of who is known', () => {
+    for (const rows of [1, 64, 65, 200, 320, 512, 2_000]) {
+      const drawn = rowsToAudit('spot', rows, { rowsKnown: 0 });
+      expect(drawn).toBe(Math.min(rows, Math.max(64, Math.ceil(rows / 5))));
+      expect(drawn).toBeGreaterThanOrEqual(rowsToAudit('spot', rows, { rowsKnown: 30 }));
+    }
+  });
   it('falls to the floor and not below, at least one row per lease', () => {
     expect(auditRate(30)).toBeGreaterThan(0.15);
     expect(auditRate(10 ** 9)).toBe(AUDIT_RATE_FLOOR);

@@ -22,7 +22,7 @@ describe('rows by which a node is known', () => {
     const record = after(times(10_000, 100), () => false);
     expect(record).toEqual({ rowsAccepted: 1_000_000, rowsAudited: 0 });
     expect(knownRows(record)).toBe(0);
-    expect(rowsToAudit('spot', 100, { rowsKnown: knownRows(record) })).toBe(100);
+    expect(rowsToAudit('spot', 64, { rowsKnown: knownRows(record) })).toBe(64);
     expect(reputationOf({ ...record, rowsBad: 0, leasesLost: 0 })).toBe(0.9);
   });
 
