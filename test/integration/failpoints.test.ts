@@ -14,7 +14,7 @@ import { ledger } from '@freehold/domain';
 import {
   guardPayouts,
   issueVoucher,
-  resendVouchers,
+  VoucherPages,
   runLease,
   settleBook,
   syncChain,
@@ -243,7 +243,7 @@ async function workOn({ lease, link, ports }: Scene, life: Life): Promise<void> 
   const telling = { settlement, signer: guarded.signer, link: guarded.link };
   await issueVoucher(telling, lease.task);
   // A node that has nothing of what it confirmed.
-  await resendVouchers(telling, lease.nodeId, []);
+  await new VoucherPages(telling).begin(lease.nodeId, []);
 }
 
 /** Dies once at every point where nobody died yet, each time with a new lease; a second life finishes it, a third finds nothing to do. */

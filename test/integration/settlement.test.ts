@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { closeDevnetOrder, openDevnetOrder, tokenBalance } from '@freehold/chain';
 import { inclusionPath, isIncluded, ledger } from '@freehold/domain';
-import { fromHex, issueVoucher, resendVouchers, syncChain } from '@freehold/market';
+import { fromHex, issueVoucher, syncChain, VoucherPages, type KeptTotal, type PageLimits } from '@freehold/market';
 import { balanceOfAccount, PgChainHistory, type Database } from '@freehold/persistence';
 import { commitLeafHash } from '@freehold/protocol';
 import type { Hex } from 'viem';
@@ -26,6 +26,9 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
     for (let i = 0; i < 3; i += 1) nodes.push(await bench.world.node());
   }, 60_000);
   afterAll(() => bench.close());
+
+  const pages = (limits?: PageLimits): VoucherPages => new VoucherPages(bench.voucherPorts, limits);
+  const resendVouchers = (node: string, has?: readonly KeptTotal[]): Promise<number> => pages().begin(node, has);
 
   /** The promise of every step: what the book holds on chain is what the ledger says, to the unit. */
   const equal = async (): Promise<bigint> => {
@@ -64,7 +67,7 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
       await expect(issueVoucher(bench.voucherPorts, task)).resolves.toEqual({ issued: true, told: false });
     bench.link.isConnected = true;
     const node = nodes[0] ?? '';
-    await expect(resendVouchers(bench.voucherPorts, node)).resolves.toBe(4);
+    await expect(resendVouchers(node)).resolves.toBe(4);
     const sent = bench.link.told.splice(0).map(({ message }) => message);
     await issueVoucher(bench.voucherPorts, tasks[0] ?? '');
     expect(bench.link.told[0]?.message).toEqual(sent[0]);
@@ -83,9 +86,9 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
       );
     }
     await bench.settlement.markKept('somebody else', tasks[0] ?? '');
-    await expect(resendVouchers(bench.voucherPorts, node)).resolves.toBe(4);
+    await expect(resendVouchers(node)).resolves.toBe(4);
     for (const task of tasks) await bench.settlement.markKept(node, task);
-    await expect(resendVouchers(bench.voucherPorts, node)).resolves.toBe(0);
+    await expect(resendVouchers(node)).resolves.toBe(0);
   });
 
   it('sends again what a node has lost by its own word, oldest first, and what it has not', async () => {
@@ -102,7 +105,6 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
     ): Promise<string[]> => {
       bench.link.told.splice(0);
       await resendVouchers(
-        bench.voucherPorts,
         node,
         has.flatMap((one) => one ?? []),
       );
@@ -122,7 +124,46 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
     ).toEqual([]);
     expect(await sentAgain()).toEqual(all);
     for (const task of tasks) await bench.settlement.markKept(node, task);
-    await expect(resendVouchers(bench.voucherPorts, other)).resolves.toBe(0);
+    await expect(resendVouchers(other)).resolves.toBe(0);
+  });
+
+  it.each([
+    ['two vouchers', { vouchers: 2, bytes: 1e6 }, [2, 2, 0, 0]],
+    ['so many bytes, and never none', { vouchers: 256, bytes: 1 }, [1, 1, 1, 1]],
+    ['more than there are', { vouchers: 5, bytes: 1e6 }, [4, 0, 0, 0]],
+  ])(
+    'sends lost vouchers a page of %s at a time, each when the last of the page before is confirmed',
+    async (...args) => {
+      const [, limits, expected] = args;
+      const [node = ''] = nodes;
+      const sending = pages(limits);
+      bench.link.told.splice(0);
+      const sent: string[] = [];
+      const counts = [await sending.begin(node, [])];
+      for (let i = 0; i < expected.length; i += 1) {
+        const page = bench.link.told.splice(0).map(({ message }) => {
+          if (message.type !== 'accepted') throw new Error(`told ${message.type}`);
+          return { task: String(message.receipt['task']), total: String(message.voucher?.['total']) };
+        });
+        if (i > 0) counts.push(page.length);
+        sent.push(...page.map(({ total }) => total));
+        for (const { task } of page.slice(0, -1)) await sending.kept(node, task);
+        expect(bench.link.told).toEqual([]);
+        const last = page.at(-1);
+        if (last !== undefined) await sending.kept(node, last.task);
+      }
+      expect(counts).toEqual(expected);
+      expect(sent).toHaveLength(4);
+      expect(sent).toEqual([...sent].sort((a, b) => Number(a) - Number(b)));
+    },
+  );
+
+  it('takes lost vouchers back as many at a time as are asked for, and reads an epoch that no book can have', async () => {
+    const [node = ''] = nodes;
+    const beyond = [{ bookEpoch: '9'.repeat(78), total: '1' }];
+    expect(await bench.settlement.unkeep(node, beyond, 3)).toBe(3);
+    expect(await bench.settlement.unkeep(node, beyond, 3)).toBe(1);
+    for (const task of tasks) await bench.settlement.markKept(node, task);
   });
 
   it('posts the epoch after its end and pays nobody before the window has passed', async () => {
@@ -170,7 +211,7 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
 
   it('sends nothing twice, however often it is turned', async () => {
     // What is on the chain needs no voucher, whoever has lost it.
-    await expect(resendVouchers(bench.voucherPorts, nodes[0] ?? '', [])).resolves.toBe(0);
+    await expect(resendVouchers(nodes[0] ?? '', [])).resolves.toBe(0);
     const count = async (): Promise<number> =>
       (await bench.market.database.query('SELECT 1 FROM chain_transaction')).length;
     const before = await count();

@@ -52,9 +52,7 @@ export async function auditRows(ports: AuditPorts, audit: Audit, signal: AbortSi
   let used: ReadonlySet<string> = new Set(findings.map((finding) => finding.auditor));
   for (let round = 0; round < OPINIONS_MAX; round += 1) {
     // An earlier run may have asked already.
-    const open = drawn.filter(
-      (rowNo) => of(findings, rowNo).length < OPINIONS_MAX && weigh(rowNo).outcome === 'open',
-    );
+    const open = drawn.filter((rowNo) => of(findings, rowNo).length < OPINIONS_MAX && weigh(rowNo).outcome === 'open');
     if (open.length === 0) break;
     const auditor = await ports.auditors.next(lease, used, needsJudge(open, findings, lease));
     if (auditor === null) break;

@@ -1,7 +1,7 @@
 import { receiptClaim, receiptDigests, receiptHash, type CoordinatorMessage } from '@freehold/protocol';
 import { delegateVoucherMessage } from './delegate-voucher.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
-import type { AcceptanceForNode, KeptTotal, SettlementStore, VoucherClaim } from './ports/settlement-store.ts';
+import type { AcceptanceForNode, SettlementStore, VoucherClaim } from './ports/settlement-store.ts';
 import type { Signer } from './ports/signer.ts';
 
 export interface IssueVoucherPorts {
@@ -9,9 +9,6 @@ export interface IssueVoucherPorts {
   readonly signer: Signer;
   readonly link: ProviderLink;
 }
-
-/** Sent again at one hello; the rest follows at the next. */
-const RESENT_MAX = 256;
 
 export type Issued =
   { readonly issued: true; readonly told: boolean } | { readonly issued: false; readonly why: 'no-receipt' };
@@ -27,22 +24,6 @@ export async function issueVoucher(ports: IssueVoucherPorts, task: string): Prom
   return { issued: true, told: ports.link.tell(acceptance.nodeId, acceptedMessage({ ...acceptance, claim })) };
 }
 
-/**
- * Everything that the node has not confirmed, oldest first.
- *
- * @param totals What it says at a hello that it has: what it confirmed and has no more is sent again. Absent: it said nothing.
- */
-export async function resendVouchers(
-  ports: IssueVoucherPorts,
-  nodeId: string,
-  totals?: readonly KeptTotal[],
-): Promise<number> {
-  if (totals !== undefined) await ports.settlement.unkeep(nodeId, totals);
-  const unkept = await ports.settlement.unkept(nodeId, RESENT_MAX);
-  for (const acceptance of unkept) ports.link.tell(nodeId, acceptedMessage(acceptance));
-  return unkept.length;
-}
-
 async function signed(
   ports: IssueVoucherPorts,
   acceptance: AcceptanceForNode,
@@ -54,7 +35,8 @@ async function signed(
   return { ...claim, ...(await ports.settlement.saveSignature(acceptance.task, receipt, signature)) };
 }
 
-function acceptedMessage({ document, claim }: AcceptanceForNode): CoordinatorMessage {
+/** Not larger than a control frame: `accepted-message.test.ts`. */
+export function acceptedMessage({ document, claim }: AcceptanceForNode): CoordinatorMessage {
   const voucher =
     claim === null
       ? null

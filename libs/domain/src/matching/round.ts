@@ -87,7 +87,8 @@ export class Round {
     this.#desk.begins(jobId, new Set(seats.map(({ node }) => node.nodeId)));
     let rowFrom = demand.nextRow;
     for (const [i, seat] of seats.entries()) {
-      const rowTo = rowFrom + memberRows(seat.node, seat.model, demand.rowCount - rowFrom, members - i, demand.ask.verify);
+      const rowTo =
+        rowFrom + memberRows(seat.node, seat.model, demand.rowCount - rowFrom, members - i, demand.ask.verify);
       this.#take(jobId, { taskId: null, epoch: 1, rowFrom, rowTo }, seat);
       rowFrom = rowTo;
     }

@@ -29,6 +29,13 @@ export interface KeptTotal {
   readonly total: string;
 }
 
+/** Where a page of vouchers ended. */
+export interface UnkeptAfter {
+  readonly epoch: bigint;
+  readonly total: bigint;
+  readonly task: string;
+}
+
 export interface EpochAmounts {
   readonly epoch: bigint;
   readonly state: 'open' | 'closed' | 'posted' | 'final';
@@ -54,16 +61,16 @@ export abstract class SettlementStore {
     receipt: string,
     signature: string,
   ): Promise<{ readonly receipt: string; readonly signature: string }>;
-  /** Signed vouchers that the node has not confirmed, oldest first. */
-  abstract unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]>;
+  /** Signed vouchers that the node has not confirmed, oldest first: by epoch, total and task, in this order. */
+  abstract unkept(nodeId: string, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]>;
   abstract markKept(nodeId: string, task: string): Promise<void>;
   /**
    * What a node has by its own word, of the newest epochs that it knows. Whatever it confirmed beyond that it has lost, and counts as
    * not confirmed, as long as its epoch is not final: then the chain has it. Only vouchers to the address that the node is paid at.
    *
-   * @returns how many those are.
+   * @returns how many those are, of the oldest ones no more than the limit.
    */
-  abstract unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<number>;
+  abstract unkeep(nodeId: string, totals: readonly KeptTotal[], limit: number): Promise<number>;
 
   /** The epoch that work is accepted into; null before the book is known. */
   abstract openEpoch(book: string): Promise<bigint | null>;

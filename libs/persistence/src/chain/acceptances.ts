@@ -110,22 +110,31 @@ export async function markKept(database: Database, vouchers: readonly KeptVouche
 
 /**
  * A node says what it has, per epoch and not per book: of books of one coordinator that are in the same epoch the higher total counts
- * for both. What it says nothing of it has nothing of, unless it had no room to say it.
+ * for both. What it says nothing of it has nothing of, unless it had no room to say it. An epoch is any number
+ * that a node sends, and none of ours where it fits no bigint.
  */
-export async function unkeep(database: Database, nodeId: string, totals: readonly KeptTotal[]): Promise<number> {
+export async function unkeep(
+  database: Database,
+  nodeId: string,
+  totals: readonly KeptTotal[],
+  limit: number,
+): Promise<number> {
   const lost = await database.query(
     `WITH said AS (
-       SELECT epoch, max(total) AS total FROM unnest($2::bigint[], $3::numeric[]) AS said (epoch, total) GROUP BY epoch
-     ), held AS MATERIALIZED (
+       SELECT epoch, max(total) AS total FROM unnest($2::numeric[], $3::numeric[]) AS said (epoch, total) GROUP BY epoch
+     ), lost AS MATERIALIZED (
        SELECT v.task_id FROM node n CROSS JOIN chain_epoch e LEFT JOIN said ON said.epoch = e.epoch
        JOIN voucher v ON v.book = e.book AND v.book_epoch = e.epoch AND v.payee = n.payout
          AND v.net > 0 AND v.total > coalesce(said.total, 0)
        WHERE n.id = $1 AND v.node_id = n.id AND v.delivered_at IS NOT NULL AND e.state <> 'final'
-         AND (cardinality($2::bigint[]) < $4 OR e.epoch >= (SELECT min(epoch) FROM said))
-       ORDER BY v.task_id FOR NO KEY UPDATE OF v
+         AND (cardinality($2::numeric[]) < $4 OR e.epoch >= (SELECT min(epoch) FROM said))
+       ORDER BY v.book_epoch, v.total, v.task_id LIMIT $5
+     ), held AS MATERIALIZED (
+       SELECT v.task_id FROM voucher v JOIN lost USING (task_id)
+       WHERE v.delivered_at IS NOT NULL ORDER BY v.task_id FOR NO KEY UPDATE OF v
      )
      UPDATE voucher v SET delivered_at = NULL FROM held WHERE v.task_id = held.task_id RETURNING 1`,
-    [nodeId, totals.map(({ bookEpoch }) => bookEpoch), totals.map(({ total }) => total), HELLO_TOTALS_MAX],
+    [nodeId, totals.map(({ bookEpoch }) => bookEpoch), totals.map(({ total }) => total), HELLO_TOTALS_MAX, limit],
   );
   return lost.length;
 }

@@ -5,6 +5,7 @@ import {
   type Commit,
   type EpochAmounts,
   type KeptTotal,
+  type UnkeptAfter,
 } from '@freehold/market';
 import type { Database } from '../database.ts';
 import { Window } from '../window.ts';
@@ -55,11 +56,18 @@ export class PgSettlementStore extends SettlementStore {
     return this.#signed.add({ task, receipt, signature });
   }
 
-  override async unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]> {
+  override async unkept(nodeId: string, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]> {
     const rows = await this.#database.query<AcceptanceRow>(
       `${ACCEPTANCE} WHERE v.node_id = $1 AND v.delivered_at IS NULL AND v.signature IS NOT NULL
-       ORDER BY v.book_epoch, v.total LIMIT $2`,
-      [nodeId, limit],
+         AND ($3::bigint IS NULL OR (v.book_epoch, v.total, v.task_id) > ($3::bigint, $4::numeric, $5::uuid))
+       ORDER BY v.book_epoch, v.total, v.task_id LIMIT $2`,
+      [
+        nodeId,
+        limit,
+        after === undefined ? null : String(after.epoch),
+        String(after?.total ?? 0n),
+        after?.task ?? null,
+      ],
     );
     return rows.map(acceptanceOf);
   }
@@ -68,8 +76,8 @@ export class PgSettlementStore extends SettlementStore {
     return this.#kept.add({ nodeId, task });
   }
 
-  override unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<number> {
-    return unkeep(this.#database, nodeId, totals);
+  override unkeep(nodeId: string, totals: readonly KeptTotal[], limit: number): Promise<number> {
+    return unkeep(this.#database, nodeId, totals, limit);
   }
 
   override async openEpoch(book: string): Promise<bigint | null> {

@@ -8,7 +8,7 @@ import {
   LeaseDesk,
   reapLeases,
   relayOutbox,
-  resendVouchers,
+  VoucherPages,
   SEEN_EVERY_MS,
   settleBook,
   syncChain,
@@ -163,6 +163,7 @@ export class SimCoordinator {
   }
 
   #makeDesk(): LeaseDesk {
+    const pages = new VoucherPages(this.#voucherPorts);
     return new LeaseDesk({
       committed: () => undefined,
       ...this.#ports,
@@ -170,8 +171,8 @@ export class SimCoordinator {
       clock: { nowMs: () => this.#ground.time.nowMs },
       stallMs: STALL_MS,
       report: (what, error) => this.#report(what, error),
-      resendVouchers: async (nodeId, totals) => void (await resendVouchers(this.#voucherPorts, nodeId, totals)),
-      voucherKept: (nodeId, task) => this.#settlement.markKept(nodeId, task),
+      resendVouchers: async (nodeId, totals) => void (await pages.begin(nodeId, totals)),
+      voucherKept: (nodeId, task) => pages.kept(nodeId, task),
     });
   }
 

@@ -3,7 +3,6 @@ import {
   COMPARE_EVERY_MS,
   guardPayouts,
   issueVoucher,
-  resendVouchers,
   settleBook,
   syncChain,
   type ChainHead,
@@ -16,6 +15,7 @@ import {
   type Step,
   type SyncChainPorts,
   type KeptTotal,
+  VoucherPages,
 } from '@freehold/market';
 import {
   PgChainHistory,
@@ -60,6 +60,7 @@ class ChainSettlement implements Settlement {
   readonly #sync: SyncChainPorts;
   readonly #history: ChainHistory;
   readonly #settlement: SettlementStore;
+  readonly #pages: VoucherPages;
   readonly #sender: ChainSender;
   readonly #leadership: PgLeadership;
   readonly #gate: PgPayoutGate;
@@ -86,6 +87,7 @@ class ChainSettlement implements Settlement {
       sameChain: () => this.#meetChain(),
     };
     this.#settlement = guarded('SettlementStore', new PgSettlementStore(database, GROUP_MS));
+    this.#pages = new VoucherPages(this.#voucherPorts);
     const sender = new RpcChainSender({
       rpcUrl,
       chainId,
@@ -111,11 +113,11 @@ class ChainSettlement implements Settlement {
   }
 
   async resendVouchers(nodeId: string, totals?: readonly KeptTotal[]): Promise<void> {
-    await resendVouchers(this.#voucherPorts, nodeId, totals);
+    await this.#pages.begin(nodeId, totals);
   }
 
   voucherKept(nodeId: string, task: string): Promise<void> {
-    return this.#settlement.markKept(nodeId, task);
+    return this.#pages.kept(nodeId, task);
   }
 
   async followChain(): Promise<number> {

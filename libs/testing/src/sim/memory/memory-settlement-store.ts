@@ -8,10 +8,17 @@ import {
   type EpochAmounts,
   type KeptTotal,
   type PayoutState,
+  type UnkeptAfter,
 } from '@freehold/market';
 import { HELLO_TOTALS_MAX } from '@freehold/protocol';
 import type { MemoryDatabase } from './database.ts';
 import { balanceOf } from './ledger.ts';
+
+function byAge(a: UnkeptAfter, b: UnkeptAfter): number {
+  if (a.epoch !== b.epoch) return a.epoch < b.epoch ? -1 : 1;
+  if (a.total !== b.total) return a.total < b.total ? -1 : 1;
+  return a.task < b.task ? -1 : Number(a.task > b.task);
+}
 
 /** Vouchers and epochs in memory. */
 export class MemorySettlementStore extends SettlementStore {
@@ -54,9 +61,11 @@ export class MemorySettlementStore extends SettlementStore {
     });
   }
 
-  async unkept(nodeId: string, limit: number): Promise<readonly AcceptanceForNode[]> {
+  async unkept(nodeId: string, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]> {
     const open = this.#db.vouchers
       .where((voucher) => voucher.nodeId === nodeId && !voucher.isKept && voucher.signature !== null)
+      .filter((voucher) => after === undefined || byAge(voucher, after) > 0)
+      .sort(byAge)
       .slice(0, limit);
     const found: AcceptanceForNode[] = [];
     for (const { task } of open) {
@@ -71,7 +80,7 @@ export class MemorySettlementStore extends SettlementStore {
     if (voucher?.nodeId === nodeId && voucher.signature !== null) this.#db.vouchers.update(task, { isKept: true });
   }
 
-  async unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<number> {
+  async unkeep(nodeId: string, totals: readonly KeptTotal[], limit: number): Promise<number> {
     return this.#db.transaction(() => {
       const said = new Map<bigint, bigint>();
       for (const { bookEpoch, total } of totals) {
@@ -90,7 +99,10 @@ export class MemorySettlementStore extends SettlementStore {
           v.epoch >= oldest &&
           v.total > (said.get(v.epoch) ?? 0n),
       );
-      const open = lost.filter(({ epoch }) => this.#db.chainEpochs.get(String(epoch))?.state !== 'final');
+      const open = lost
+        .filter(({ epoch }) => this.#db.chainEpochs.get(String(epoch))?.state !== 'final')
+        .sort(byAge)
+        .slice(0, limit);
       for (const { task } of open) this.#db.vouchers.update(task, { isKept: false });
       return open.length;
     });
