@@ -406,6 +406,7 @@ CREATE TABLE lease (
   swept_at timestamp with time zone,
   progressed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
   yield_by timestamp with time zone,
+  asked_rows integer,
   CONSTRAINT lease_checkpoint_rows_check CHECK ((checkpoint_rows >= 0)),
   CONSTRAINT lease_nonce_check CHECK ((length(nonce) = 16)),
   CONSTRAINT lease_outcome_check CHECK ((outcome = ANY (ARRAY['accepted'::text, 'rejected'::text, 'refused'::text, 'yielded'::text, 'lost'::text, 'cancelled'::text, 'expired'::text]))),

@@ -33,23 +33,32 @@ export async function reapLeases(ports: ReapPorts): Promise<Reaped> {
     if (!aliveKeys.has(leaseKey(lease))) await dropIfStale(ports, nodeId, lease);
   }
   let lost = 0;
-  for (const dead of await ports.leases.expired(REAP_MAX, stallMs)) if (await takeBack(ports, dead, stallMs)) lost += 1;
+  for (const dead of await ports.leases.expired(REAP_MAX, stallMs)) if (await isLost(ports, dead, stallMs)) lost += 1;
   const jobsEnded = await ports.leases.expireJobs();
   const poisoned = await ports.leases.failPoison(ATTEMPTS_MAX);
   await ports.leases.heartbeatSelf();
   return { extended: alive.length, lost, jobsEnded, poisoned };
 }
 
-/** Who is silent hears nothing; who is there, and stalled or kept what it was asked for, is told why. */
-async function takeBack(ports: ReapPorts, dead: DeadLease, stallMs: number): Promise<boolean> {
-  const { nodeId, task, epoch } = dead;
+/**
+ * Takes it back. Who is silent hears nothing; who is there, and stalled or kept what it was asked for, is told why. Who signed rows
+ * after it was asked worked on it, over a slow line perhaps: the rest goes to another all the same, and nobody is blamed.
+ *
+ * @returns whether it was lost.
+ */
+async function isLost(ports: ReapPorts, dead: DeadLease, stallMs: number): Promise<boolean> {
+  const { nodeId, task, epoch, kept, stalled, signedSince } = dead;
   const lease = { task, epoch };
-  const given = await ports.leases.giveBack(lease, 'lose', reasonOf(dead, stallMs));
-  if (given.moved && (dead.kept || dead.stalled)) ports.drop(nodeId, lease, reasonOf(dead, stallMs));
-  return given.moved;
+  const event = kept && signedSince ? 'yield' : 'lose';
+  const why = reasonOf(dead, stallMs);
+  const given = await ports.leases.giveBack(lease, event, why);
+  if (given.moved && (kept || stalled)) ports.drop(nodeId, lease, why);
+  return given.moved && event === 'lose';
 }
 
-function reasonOf({ kept, stalled }: DeadLease, stallMs: number): string {
+function reasonOf({ kept, signedSince, stalled }: DeadLease, stallMs: number): string {
+  if (kept && signedSince)
+    return 'too late: the node was asked to hand back its last rows, and was still delivering them when its time was over';
   if (kept)
     return 'kept: the node was asked to hand back its last rows, and in its time did neither that nor finish them';
   if (stalled) return `stalled: the node was there and delivered no row for ${Math.round(stallMs / 1_000)} s`;
@@ -57,12 +66,13 @@ function reasonOf({ kept, stalled }: DeadLease, stallMs: number): string {
 }
 
 /**
- * A committed lease waits for its verdict and needs no extension; one that runs and was not extended is stalled, or was to be
- * handed back, and has what is left of its clock. Anything else that could not be extended is stale.
+ * A lease that its node committed waits for its verdict and needs no extension; one that runs and was not extended is stalled, or was
+ * to be handed back, and has what is left of its clock. Anything else that could not be extended is stale: also what was cut short by
+ * another scheduler's reaper, which could not tell the node.
  */
 async function dropIfStale(ports: ReapPorts, nodeId: string, lease: LeaseRef): Promise<void> {
   const view = await ports.leases.view(lease);
   const isItsOwn = view !== null && view.nodeId === nodeId && view.taskEpoch === lease.epoch;
-  const waits = isItsOwn && (view.state === 'delivered' ? view.committed : RUNNING.has(view.state));
+  const waits = isItsOwn && (view.state === 'delivered' ? view.committed && !view.cutShort : RUNNING.has(view.state));
   if (!waits) ports.drop(nodeId, lease, 'not yours any more');
 }

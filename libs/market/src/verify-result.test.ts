@@ -53,6 +53,7 @@ class House {
       drawRows: [0],
       alive: false,
       asked: false,
+      cutShort: false,
       ...drawn,
     };
   }

@@ -73,7 +73,8 @@ export class MarketWorld extends LeaseWorld {
   /** Makes a lease's clock run out, as silence does. */
   override async silence(lease: LeaseRef): Promise<void> {
     await this.database.query(
-      `UPDATE lease SET lease_until = clock_timestamp() - interval '1 second' WHERE task_id = $1 AND epoch = $2`,
+      `UPDATE lease SET lease_until = now() - interval '1 second', yield_by = yield_by - (lease_until - (now() - interval '1 second'))
+       WHERE task_id = $1 AND epoch = $2`,
       [lease.task, lease.epoch],
     );
   }

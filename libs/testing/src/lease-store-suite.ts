@@ -182,18 +182,19 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         expect(dead).toHaveLength(2);
         expect(dead).toEqual(
           expect.arrayContaining([
-            { ...ref(stalled), nodeId: node, stalled: true, kept: false },
-            { ...ref(young), nodeId: node, stalled: false, kept: false },
+            { ...ref(stalled), nodeId: node, stalled: true, kept: false, signedSince: false },
+            { ...ref(young), nodeId: node, stalled: false, kept: false, signedSince: false },
           ]),
         );
       });
 
       it('that its node was asked for is extended and resumed until then, and dies by its clock; its rows so far stay', async () => {
-        const [node, job] = [await world.node(), await world.batch(30)];
-        const [kept, asked, done] = [
+        const [node, job] = [await world.node(), await world.batch(40)];
+        const [kept, asked, done, left] = [
           await world.lease(job, node, 0, 10),
           await world.lease(job, node, 10, 20),
           await world.lease(job, node, 20, 30),
+          await world.lease(job, node, 30, 40),
         ];
         expect((await store.view(kept))?.asked).toBe(false);
         for (const lease of [kept, done]) expect(await store.yieldWithin(lease, 0)).toEqual({ moved: true });
@@ -214,17 +215,22 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         await world.deliver(done);
         expect(await store.yieldWithin(done, 0)).toEqual(fenced);
         expect(await store.resume(node, claims, LEASE_MS)).toEqual([ref(asked), ref(done)]);
-        for (const lease of [kept, asked]) await world.silence(lease);
+        // Its node was heard for the last time when this was said, a lease before its time was over.
+        await store.yieldWithin(left, LEASE_MS);
+        for (const lease of [kept, asked, left]) await world.silence(lease);
         const dead = (await store.expired(100)).filter(({ nodeId }) => nodeId === node);
-        expect(dead).toHaveLength(2);
+        expect(dead).toHaveLength(3);
         expect(dead).toEqual(
           expect.arrayContaining([
-            { ...ref(kept), nodeId: node, stalled: false, kept: true },
-            { ...ref(asked), nodeId: node, stalled: false, kept: false },
+            { ...ref(kept), nodeId: node, stalled: false, kept: true, signedSince: true },
+            { ...ref(asked), nodeId: node, stalled: false, kept: false, signedSince: false },
+            { ...ref(left), nodeId: node, stalled: false, kept: false, signedSince: false },
           ]),
         );
         const why = 'kept: it did not hand it back';
+        expect((await store.view(kept))?.cutShort).toBe(false);
         expect(await store.giveBack(kept, 'lose', why)).toEqual({ moved: true, keptRows: 4, requeuedRows: 6 });
+        expect([(await store.view(kept))?.cutShort, (await store.view(done))?.cutShort]).toEqual([true, false]);
         // Another reaper comes too late to take what is kept, and so does the stream that the late rows ended.
         expect(await store.giveBack(kept, 'lose', why)).toEqual(fenced);
         expect(await store.view(kept)).toMatchObject({ state: 'delivered', committed: true, rowFrom: 0, rowTo: 4 });

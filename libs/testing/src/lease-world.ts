@@ -37,7 +37,7 @@ export abstract class LeaseWorld {
   abstract end(jobId: string, how: 'expire' | 'cancel'): Promise<void>;
   /** State, charge, counters and the state of every row, to be compared between stores. */
   abstract jobFacts(jobId: string): Promise<Record<string, unknown>>;
-  /** Makes a lease's clock run out, as silence does. */
+  /** Makes a lease's clock run out, as silence does: until then the time that its node has to hand it back passes as well. */
   abstract silence(lease: LeaseRef): Promise<void>;
   /** Takes a lease's last progress so far back, as if its node had only heartbeated since. */
   abstract stall(lease: LeaseRef, forMs: number): Promise<void>;

@@ -1,6 +1,7 @@
 import { expect, it } from '@jest/globals';
 import { reapLeases } from '@freehold/market';
 import { leaseKey, STALL_MS, type LeaseRef } from '@freehold/protocol';
+import { LEASE_MS } from './lease-world.ts';
 import { MemoryLeaseWorld } from './sim/memory/memory-lease-world.ts';
 
 it('a node that heartbeats and delivers nothing loses its lease, hears why, and the job says why; rows it gave stay', async () => {
@@ -33,10 +34,10 @@ it('a node that heartbeats and delivers nothing loses its lease, hears why, and 
   );
   const record = (await world.store.nodeRecords([node])).get(node);
   expect(record).toMatchObject({ leasesLost: 2, benchedForMs: 0 });
-  // What is not its own any more is dropped plainly.
+  // What is not its own any more is dropped plainly, for as long as the node names it.
   told.length = 0;
   await tick();
-  expect(told).toEqual([`${idle.task}: not yours any more`]);
+  expect(told.sort()).toEqual([`${idle.task}: not yours any more`, `${half.task}: not yours any more`].sort());
 });
 
 it('a node that keeps what it was asked to hand back loses it in the same way, at its clock and not before', async () => {
@@ -64,4 +65,49 @@ it('a node that keeps what it was asked to hand back loses it in the same way, a
   const [open] = await world.store.demandOf([job], 5);
   expect(open?.queued).toMatchObject([{ rowFrom: 4, rowTo: 10, attempts: 1, lastNode: node }]);
   expect((await world.store.nodeRecords([node])).get(node)).toMatchObject({ leasesLost: 1, benchedForMs: 0 });
+});
+
+it('a node that signs rows after it was asked, and does not end in its time, is not blamed for what goes to another', async () => {
+  const world = new MemoryLeaseWorld();
+  const [node, job] = [await world.node(), await world.batch(10)];
+  const lease = await world.lease(job, node, 0, 10);
+  await world.store.checkpoint(lease, world.rows(lease, 0, 4), world.at(lease, 4));
+  await world.store.yieldWithin(lease, 0);
+  await world.store.checkpoint(lease, world.rows(lease, 4, 6), world.at(lease, 6));
+  await world.silence(lease);
+  const told: string[] = [];
+  const drop = (_node: string, _lease: LeaseRef, why: string) => told.push(why);
+  expect(await reapLeases({ leases: world.store, held: () => [], drop })).toMatchObject({ lost: 0 });
+  expect(told).toEqual([
+    'too late: the node was asked to hand back its last rows, and was still delivering them when its time was over',
+  ]);
+  const [open] = await world.store.demandOf([job], 5);
+  expect(open?.queued).toMatchObject([{ rowFrom: 6, rowTo: 10, attempts: 0, lastNode: node }]);
+  expect((await world.store.nodeRecords([node])).get(node)).toMatchObject({ leasesLost: 0 });
+});
+
+it('a node that died after it was asked was silent, and kept nothing', async () => {
+  const world = new MemoryLeaseWorld();
+  const [node, job] = [await world.node(), await world.batch(10)];
+  const lease = await world.lease(job, node, 0, 10);
+  await world.store.yieldWithin(lease, LEASE_MS);
+  await world.silence(lease);
+  expect(await reapLeases({ leases: world.store, held: () => [], drop: () => undefined })).toMatchObject({ lost: 1 });
+  const [moved] = world.db.taskEvents.where(({ task, to }) => task === lease.task && to === 'queued');
+  expect(moved?.why).toBe('the node was silent for longer than the lease');
+});
+
+it('a node whose lease another scheduler took back is told by its own, and works on for nobody no longer', async () => {
+  const world = new MemoryLeaseWorld();
+  const [node, job] = [await world.node(), await world.batch(20)];
+  const [cut, whole] = [await world.lease(job, node, 0, 10), await world.lease(job, node, 10, 20)];
+  await world.store.checkpoint(cut, world.rows(cut, 0, 4), world.at(cut, 4));
+  await world.deliver(whole);
+  await world.silence(cut);
+  await reapLeases({ leases: world.store, held: () => [], drop: () => undefined });
+  const told: string[] = [];
+  const drop = (_node: string, lease: LeaseRef, why: string) => told.push(`${lease.task}: ${why}`);
+  const held = () => [cut, whole].map((lease) => ({ nodeId: node, lease }));
+  await reapLeases({ leases: world.store, held, drop });
+  expect(told).toEqual([`${cut.task}: not yours any more`]);
 });

@@ -181,6 +181,8 @@ export interface LeaseView extends GrantedLease, Whereabouts {
   readonly alive: boolean;
   /** Its node was asked to hand it back: {@link LeaseStore.yieldWithin}. */
   readonly asked: boolean;
+  /** It was committed for its node, at its last checkpoint, when it was handed or taken back: what comes later is nobody's. */
+  readonly cutShort: boolean;
 }
 
 export interface AuditFinding {
@@ -227,8 +229,10 @@ export interface DeadLease extends LeaseRef {
   readonly nodeId: string;
   /** Its node was there and delivered nothing for too long; else it died of silence. */
   readonly stalled: boolean;
-  /** Its node was asked to hand it back, and did not in its time. */
+  /** Its node was asked to hand it back, was there until its time was over, and did not. */
   readonly kept: boolean;
+  /** Its node was asked to hand it back, and signed more rows since. */
+  readonly signedSince: boolean;
 }
 
 export type Remembered =

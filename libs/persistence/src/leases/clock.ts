@@ -1,5 +1,5 @@
 import type { DeadLease } from '@freehold/market';
-import { STALL_MS } from '@freehold/protocol';
+import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
 
 /** The coordinator ticks every second or two: a silence as long as a lease means that it was dead, stopped, or without a database. */
@@ -9,7 +9,10 @@ const GRACE_MS = 30_000;
 /** The key in `coordinator` under which the last tick is kept. */
 const ALIVE = 'alive';
 
-/** Leases whose clock ran out. None while the coordinator itself was silent: then it was not the nodes' fault. */
+/**
+ * Leases whose clock ran out; kept are those that were extended until half a lease before their term, because their nodes were there. None
+ * while the coordinator itself was silent: then it was not the nodes' fault.
+ */
 export async function expired(sql: Sql, limit: number, stallMs = STALL_MS): Promise<readonly DeadLease[]> {
   const [self] = await sql.query<{ away: boolean }>(
     `SELECT updated_at < clock_timestamp() - $2 * interval '1 millisecond' AS away FROM coordinator WHERE key = $1`,
@@ -19,10 +22,11 @@ export async function expired(sql: Sql, limit: number, stallMs = STALL_MS): Prom
   return sql.query<DeadLease>(
     `SELECT task_id AS task, epoch, node_id AS "nodeId",
        progressed_at <= clock_timestamp() - $2 * interval '1 millisecond' AS stalled,
-       coalesce(yield_by <= clock_timestamp(), false) AS kept FROM lease
+       coalesce(yield_by <= clock_timestamp() AND lease_until >= yield_by + $3 * interval '1 millisecond', false) AS kept,
+       coalesce(checkpoint_rows > asked_rows, false) AS "signedSince" FROM lease
      WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until < clock_timestamp()
      ORDER BY lease_until LIMIT $1`,
-    [limit, stallMs],
+    [limit, stallMs, LEASE_MS / 2],
   );
 }
 

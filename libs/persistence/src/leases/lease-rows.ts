@@ -56,6 +56,7 @@ export interface ViewRow extends GrantedRow {
   readonly draw_rows: number[] | null;
   readonly alive: boolean;
   readonly asked: boolean;
+  readonly cut_short: boolean;
 }
 
 export function leaseView(row: ViewRow): LeaseView {
@@ -80,6 +81,7 @@ export function leaseView(row: ViewRow): LeaseView {
     drawRows: row.draw_rows,
     alive: row.alive,
     asked: row.asked,
+    cutShort: row.cut_short,
   };
 }
 

@@ -33,7 +33,8 @@ export async function views(sql: Sql, leases: readonly LeaseRef[]): Promise<read
   const rows = await sql.query<ViewRow>(
     `SELECT ${GRANTED_COLUMNS}, t.org_id, t.state, t.epoch AS task_epoch, job.verify, job.kind, job.adapter, job.region, job.pool_id, job.metadata, node.payout, node.address, l.road,
        l.checkpoint_rows, l.checkpoint_root, l.checkpoint_signature, l.committed_at IS NOT NULL AS committed,
-       l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive, l.yield_by IS NOT NULL AS asked
+       l.draw_height, l.draw_seed, l.draw_rows, ${HELD} AND l.lease_until > clock_timestamp() AS alive, l.yield_by IS NOT NULL AS asked,
+       l.committed_at IS NOT NULL AND l.why IS NOT NULL AS cut_short
      FROM ${ASKED} JOIN lease l USING (task_id, epoch)
      JOIN task t ON t.id = l.task_id JOIN job ON job.id = l.job_id JOIN node ON node.id = l.node_id`,
     refs(leases),
@@ -172,7 +173,8 @@ export async function resume(
 /** Asked twice, or by two schedulers, a node has the time that it was given first. */
 export async function yieldWithin(sql: Sql, lease: LeaseRef, withinMs: number): Promise<Moved> {
   const [moved] = await sql.query(
-    `UPDATE lease l SET yield_by = coalesce(l.yield_by, clock_timestamp() + $3 * interval '1 millisecond') FROM task t
+    `UPDATE lease l SET yield_by = coalesce(l.yield_by, clock_timestamp() + $3 * interval '1 millisecond'),
+       asked_rows = CASE WHEN l.yield_by IS NULL THEN l.checkpoint_rows ELSE l.asked_rows END FROM task t
      WHERE l.task_id = $1 AND l.epoch = $2 AND t.id = l.task_id AND ${HELD} RETURNING 1`,
     [lease.task, lease.epoch, withinMs],
   );

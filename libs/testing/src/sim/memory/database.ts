@@ -111,6 +111,8 @@ export interface LeaseRow {
   readonly progressedMs: number;
   /** Until when it is extended, where its node was asked to hand it back. */
   readonly yieldByMs: number | null;
+  /** How many rows were signed when it was asked. */
+  readonly askedRows: number | null;
   readonly checkpointRows: number;
   readonly checkpointRoot: string | null;
   readonly checkpointSignature: string | null;

@@ -1,6 +1,6 @@
 import { coveredBy, isJobFinal, ledger, UNCOVERED, type Amount } from '@freehold/domain';
 import type { DeadLease } from '@freehold/market';
-import { leaseKey, STALL_MS } from '@freehold/protocol';
+import { LEASE_MS, leaseKey, STALL_MS } from '@freehold/protocol';
 import { failQueued } from './acceptance.ts';
 import type { JobRow, MemoryDatabase } from './database.ts';
 import { commitAtCheckpoint } from './give-back.ts';
@@ -111,9 +111,10 @@ export function expired(db: MemoryDatabase, limit: number, stallMs = STALL_MS): 
     .where(({ outcome, committed, leaseUntilMs }) => outcome === null && !committed && leaseUntilMs < db.nowMs)
     .sort((a, b) => a.leaseUntilMs - b.leaseUntilMs)
     .slice(0, limit)
-    .map(({ task, epoch, nodeId, progressedMs, yieldByMs }) => {
-      const kept = yieldByMs !== null && yieldByMs <= db.nowMs;
-      return { task, epoch, nodeId, stalled: progressedMs <= db.nowMs - stallMs, kept };
+    .map(({ task, epoch, nodeId, progressedMs, leaseUntilMs, yieldByMs, checkpointRows, askedRows }) => {
+      const kept = yieldByMs !== null && yieldByMs <= db.nowMs && leaseUntilMs >= yieldByMs + LEASE_MS / 2;
+      const signedSince = askedRows !== null && checkpointRows > askedRows;
+      return { task, epoch, nodeId, stalled: progressedMs <= db.nowMs - stallMs, kept, signedSince };
     });
 }
 

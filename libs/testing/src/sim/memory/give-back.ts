@@ -34,6 +34,7 @@ export function grant(db: MemoryDatabase, wishes: readonly LeaseWish[], leaseMs:
       leaseUntilMs: db.nowMs + leaseMs,
       progressedMs: db.nowMs,
       yieldByMs: null,
+      askedRows: null,
       checkpointRows: 0,
       checkpointRoot: null,
       checkpointSignature: null,

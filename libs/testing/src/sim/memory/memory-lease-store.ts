@@ -217,6 +217,7 @@ export class MemoryLeaseStore extends LeaseStore {
       taskEpoch: task.epoch,
       alive: heldLease(this.#db, ref) !== null && lease.leaseUntilMs > this.#db.nowMs,
       asked: lease.yieldByMs !== null,
+      cutShort: committed && lease.why !== null,
     };
   }
 
@@ -274,7 +275,10 @@ export class MemoryLeaseStore extends LeaseStore {
       const held = heldLease(this.#db, ref);
       if (held === null) return fenced(this.#db, ref);
       const yieldByMs = held.lease.yieldByMs ?? this.#db.nowMs + withinMs;
-      this.#db.leases.update(leaseKey(ref), { yieldByMs });
+      this.#db.leases.update(leaseKey(ref), {
+        yieldByMs,
+        askedRows: held.lease.askedRows ?? held.lease.checkpointRows,
+      });
       return { moved: true };
     });
   }

@@ -28,7 +28,12 @@ export class MemoryLeaseWorld extends LeaseWorld {
     return Promise.resolve(id);
   }
   override async silence(lease: LeaseRef): Promise<void> {
-    this.db.leases.update(leaseKey(lease), { leaseUntilMs: this.db.nowMs - 1_000 });
+    const { leaseUntilMs, yieldByMs } = this.db.leases.must(leaseKey(lease));
+    const passedMs = leaseUntilMs - (this.db.nowMs - 1_000);
+    this.db.leases.update(leaseKey(lease), {
+      leaseUntilMs: leaseUntilMs - passedMs,
+      yieldByMs: yieldByMs === null ? null : yieldByMs - passedMs,
+    });
     await Promise.resolve();
   }
   override async stall(lease: LeaseRef, forMs: number): Promise<void> {
