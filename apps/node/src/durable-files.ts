@@ -39,11 +39,17 @@ export async function readIfThere(path: string): Promise<string | null> {
   }
 }
 
-/** Size and last change; null when there is no such file. */
-export async function statIfThere(path: string): Promise<{ readonly size: number; readonly changedMs: number } | null> {
+export interface FileFacts {
+  readonly size: number;
+  readonly changedMs: number;
+  readonly isFolder: boolean;
+}
+
+/** Null when there is no such file. */
+export async function statIfThere(path: string): Promise<FileFacts | null> {
   try {
-    const { size, mtimeMs } = await stat(path);
-    return { size, changedMs: mtimeMs };
+    const found = await stat(path);
+    return { size: found.size, changedMs: found.mtimeMs, isFolder: found.isDirectory() };
   } catch (error) {
     if (isMissing(error)) return null;
     throw error;

@@ -163,16 +163,20 @@ export class LeaseJournal {
   }
 
   /**
-   * {@link keepResults} of a lease whose head is damaged, for whoever rebuilds the batch: its folder says which lease it was.
-   * Returns whether there were any.
+   * {@link keepResults} of a lease that cannot be opened, for whoever rebuilds the batch: its folder says which lease it was.
+   * Returns which of its files is damaged, or null where there is nothing to keep.
    */
-  static async salvage(folder: string, root: string): Promise<boolean> {
+  static async salvage(folder: string, root: string): Promise<string | null> {
     const results = await statIfThere(join(folder, 'results.jsonl'));
-    if (results === null || results.size === 0) return false;
+    if (results === null || results.size === 0) return null;
+    const inputs = await statIfThere(join(folder, 'inputs.jsonl'));
     const head = join(folder, 'lease.json');
-    if ((await statIfThere(head)) !== null) await rename(head, `${head}.damaged`);
+    let damaged = head;
+    if (results.isFolder) damaged = join(folder, 'results.jsonl');
+    else if (inputs?.isFolder === true) damaged = join(folder, 'inputs.jsonl');
+    else if ((await statIfThere(head)) !== null) await rename(head, `${head}.damaged`);
     await keepFolder(folder, root);
-    return true;
+    return damaged;
   }
 
   /** Payloads are the requester's: they go as soon as nobody can ask for them again. */
@@ -184,7 +188,8 @@ export class LeaseJournal {
 
 /** The results of a kept lease, in row order; null when there are none. */
 export async function keptResults(folder: string): Promise<readonly WorkOutput[] | null> {
-  if ((await statIfThere(join(folder, 'results.jsonl'))) === null) return null;
+  const results = await statIfThere(join(folder, 'results.jsonl'));
+  if (results === null || results.isFolder) return null;
   const lines = await wholeLines(join(folder, 'results.jsonl'), ResultLine, (line, at) => line.index === at);
   return lines.map(({ value }) => value.output);
 }
@@ -227,7 +232,7 @@ function isLease(found: Dirent): boolean {
 }
 
 async function keepFolder(folder: string, root: string): Promise<void> {
-  await rm(join(folder, 'inputs.jsonl'), { force: true });
+  await rm(join(folder, 'inputs.jsonl'), { recursive: true, force: true });
   const kept = join(root, basename(folder));
   await rm(kept, { recursive: true, force: true });
   await rename(folder, kept);

@@ -100,10 +100,22 @@ it.each([
   ['EACCES', /Let the user that the node runs as read it/],
   ['EMFILE', /limit of open files/],
   ['EIO', /Look at the disk/],
+  ['EISDIR', /A folder has its place/],
 ])('says what to do about %s', (code, todo) => {
   const error = new UnreadableFileError('/data/unsigned.json', Object.assign(new Error(`${code}: no`), { code }));
   expect(error.message).toMatch(todo);
   expect(error.message).toContain(`/data/unsigned.json cannot be read (${code}: no)`);
+});
+
+it.each([
+  ['ENOSPC', /Make room/],
+  ['EDQUOT', /Make room/],
+  ['EROFS', /takes no writes: .*mount it/],
+])('does not take a disk that takes nothing (%s) for one that cannot be read', (code, todo) => {
+  const error = new UnreadableFileError('/data/leases', Object.assign(new Error(`${code}: no`), { code }));
+  expect(error.message).toMatch(todo);
+  expect(error.message).toContain(`/data/leases cannot be written (${code}: no)`);
+  expect(error.message).not.toContain('fsck');
 });
 
 it('counts no settled promise as open again because settled.json could not be read for once', async () => {
@@ -218,6 +230,24 @@ describe('what guards money', () => {
     ]);
     expect(totals(receipts)).toEqual(['30']);
   });
+
+  it.each(['a file that cannot be read', 'a folder'])(
+    'refuses a receipt where %s has its place, with what to do',
+    async (what) => {
+      const receipts = await Receipts.open(dataDir, log);
+      const path = join(dataDir, 'receipts', `${task(1)}.json`);
+      if (what === 'a folder') mkdirSync(path);
+      else symlinkSync(basename(path), path);
+      const advice: unknown = expect.stringMatching(what === 'a folder' ? /move that away/ : /Look at the disk/);
+      await expect(receipts.keep(await accepted(1), terms)).resolves.toEqual([
+        { kept: false, code: 'RECEIPT_UNREADABLE', message: advice },
+      ]);
+      rmSync(path, { recursive: true });
+      await expect(receipts.keep(await accepted(1), terms)).resolves.toEqual([
+        { kept: true, task: task(1), fresh: true },
+      ]);
+    },
+  );
 
   it('keeps a voucher aside whose receipt was damaged on the disk, instead of failing at it', async () => {
     const receipts = await Receipts.open(dataDir, log);

@@ -9,26 +9,34 @@ export class DamagedFileError extends Error {
   override readonly name = 'DamagedFileError';
 }
 
-/** A file could not be read, which says nothing about what is in it: it stays where it is, and counts for no more and no less. */
+/** A file could not be read, or put where it belongs, which says nothing about what is in it: it stays where it is, and counts for no more and no less. */
 export class UnreadableFileError extends Error {
   override readonly name = 'UnreadableFileError';
 
   constructor(path: string, cause: unknown) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const advice = ADVICE[code ?? ''] ?? 'Look at the disk it is on (dmesg, fsck), and start again.';
-    super(`${path} cannot be read (${message}). Nothing says that it is damaged: leave it where it is. ${advice}`, {
+    const done = TAKES_NOTHING.has(code ?? '') ? 'written' : 'read';
+    super(`${path} cannot be ${done} (${message}). Nothing says that it is damaged: leave it where it is. ${advice}`, {
       cause,
     });
   }
 }
 
-const OWNERSHIP = 'Let the user that the node runs as read it, and the folders above it.';
+const OWNERSHIP = 'Let the user that the node runs as read it and write to it, and search the folders above it.';
 const OPEN_FILES = 'Raise the limit of open files (ulimit -n), or end what holds so many.';
+const ROOM = 'Make room on the disk it is on (df shows how much there is), and start again.';
+/** Of a disk that can be read: whoever reads meets these where something is moved or cut off on the way. */
+const TAKES_NOTHING = new Set(['ENOSPC', 'EDQUOT', 'EROFS']);
 const ADVICE: Readonly<Record<string, string>> = {
   EACCES: OWNERSHIP,
   EPERM: OWNERSHIP,
   EMFILE: OPEN_FILES,
   ENFILE: OPEN_FILES,
+  ENOSPC: ROOM,
+  EDQUOT: ROOM,
+  EISDIR: 'A folder has its place: look what is in it, and move that away.',
+  EROFS: 'The disk it is on takes no writes: see why (dmesg), mount it so that it does, and start again.',
 };
 
 /**
@@ -65,7 +73,7 @@ export async function readGuarded<T>(path: string, schema: z.ZodType<T>, remedy:
 }
 
 /**
- * What a start reads of the disk: when that fails, it says nothing of what is there, and the start ends with what to do. Null when a folder
+ * What a start reads of the disk, and moves or cuts off there: when that fails, it says nothing of what is there, and the start ends with what to do. Null when a folder
  * has the place of a file.
  *
  * @param path What is said to be unreadable where the error does not say it itself.

@@ -1,7 +1,19 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, expect, it } from '@jest/globals';
 import { Coordinators } from './coordinators.ts';
+import { UnreadableFileError } from './kept-json.ts';
 import { keptResults, LeaseJournal } from './journal.ts';
 import { HEAD } from './lease-head.fixture.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
@@ -79,4 +91,52 @@ it.each([
   utimesSync(folder, atS, atS);
   await start();
   expect([readdirSync(join(dataDir, 'leases')), readdirSync(join(dataDir, 'results'))]).toEqual([[], []]);
+});
+
+it.each(['inputs.jsonl', 'results.jsonl'])('names %s where a folder has its place, and goes on', async (name) => {
+  const journal = await LeaseJournal.create(join(dataDir, 'leases'), HEAD);
+  await journal.addResults([
+    { index: 0, leaf: new Uint8Array(32), output: { kind: 'failed', code: 'c', message: 'm' } },
+  ]);
+  await journal.close();
+  const file = join(dataDir, 'leases', KEY, name);
+  rmSync(file);
+  mkdirSync(file);
+  await start();
+  const kept = join(dataDir, 'results', KEY);
+  expect(logs).toMatchObject([{ event: 'file-damaged', detail: { file, aside: kept } }]);
+  expect(readdirSync(kept).sort()).toEqual(['lease.json', 'results.jsonl']);
+  expect((await keptResults(kept))?.length).toBe(name === 'inputs.jsonl' ? 1 : undefined);
+});
+
+/** As a user who may not read everything: its own here, whoever runs the test. */
+async function asUser(work: () => Promise<void>): Promise<void> {
+  if (process.geteuid?.() !== 0) return await work();
+  const nobody = 65_534;
+  for (const path of [dataDir, ...readdirSync(dataDir, { recursive: true }).map((name) => join(dataDir, String(name)))])
+    chownSync(path, nobody, nobody);
+  process.seteuid?.(nobody);
+  try {
+    await work();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
+
+it('ends the start with what to do where its leases can be listed and not looked at, or not be moved', async () => {
+  await damagedLease(2);
+  mkdirSync(join(dataDir, 'results'));
+  for (const [name, mode] of [
+    ['leases', 0o600],
+    ['results', 0o500],
+  ] as const) {
+    await asUser(async () => {
+      chmodSync(join(dataDir, name), mode);
+      await expect(start()).rejects.toThrow(UnreadableFileError);
+      await expect(start()).rejects.toThrow(/EACCES.* Let the user/);
+      chmodSync(join(dataDir, name), 0o700);
+    });
+  }
+  await start();
+  expect(readdirSync(join(dataDir, 'results'))).toEqual([KEY]);
 });

@@ -70,8 +70,8 @@ export class LeasesInHand {
     for (const file of (await readable(folder, async () => await straysIn(folder))) ?? [])
       hooks.log('lease-stray', { file, then: 'it is no lease, and left alone' });
     const leases = new LeasesInHand(folder, results, seats, coordinators, hooks);
-    for (const { folder: lease, changedMs } of await leaseFolders(folder))
-      await leases.#restore(lease, nowMs - changedMs);
+    for (const { folder: lease, changedMs } of (await readable(folder, async () => await leaseFolders(folder))) ?? [])
+      await readable(lease, async () => await leases.#restore(lease, nowMs - changedMs));
     return leases;
   }
 
@@ -206,9 +206,11 @@ export class LeasesInHand {
 
   async #restore(folder: string, ageMs: number): Promise<void> {
     const restored = await LeaseJournal.open(folder);
-    if (restored === null && ageMs <= FORGOTTEN_AFTER_MS && (await LeaseJournal.salvage(folder, this.#results)))
+    const mayKeep = restored === null && ageMs <= FORGOTTEN_AFTER_MS;
+    const damaged = mayKeep ? await LeaseJournal.salvage(folder, this.#results) : null;
+    if (damaged !== null)
       return this.#hooks.log('file-damaged', {
-        file: join(folder, 'lease.json'),
+        file: damaged,
         aside: join(this.#results, basename(folder)),
         then: 'the lease is not gone on with; its results are kept for a day',
       });

@@ -14,7 +14,7 @@ import {
   type LeaseRef,
 } from '@freehold/protocol';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
-import { readable, readGuarded, type DamageLog } from './kept-json.ts';
+import { readable, readGuarded, UnreadableFileError, type DamageLog } from './kept-json.ts';
 import { readSettled } from './settled-file.ts';
 
 /** Commitments that wait for their verdict at one time; of more, some are written twice. */
@@ -225,7 +225,12 @@ export class Receipts {
       ...accepted,
       ...digests(accepted),
     });
-    const before = await readIfThere(path);
+    let before: string | null;
+    try {
+      before = await readIfThere(path);
+    } catch (error) {
+      return { kept: false, code: 'RECEIPT_UNREADABLE', message: new UnreadableFileError(path, error).message };
+    }
     if (before === null && accepted.voucher === null && !terms.isKnown)
       return { kept: false, code: 'RECEIPT_UNKNOWN', message: 'This node knows of no such task, and no voucher came.' };
     const known = before === null ? null : keptIn(before);
