@@ -22,6 +22,11 @@ const INPUT_BYTES_MAX = 64 * 1_048_576;
 const UNWRITTEN_ROWS_MAX = 128;
 /** Results in memory that were not sent yet; what does not fit is read back from the journal. */
 const UNSENT_ROWS_MAX = 256;
+/**
+ * Who yields sends what is done for so long, then signs what has gone out and gives the rest up: half of what a coordinator gives at least,
+ * and over a line of usual speed far more than there is.
+ */
+const YIELD_SEND_MS = 15_000;
 
 export interface LeaseSurroundings {
   readonly engine: Engine;
@@ -60,6 +65,7 @@ export class LeaseRun {
   readonly #unsent = new Map<number, WorkOutput>();
   #state: RunState = 'running';
   #failure: { readonly code: string; readonly message: string; readonly retryable: boolean } | null = null;
+  #yieldedMs = Number.POSITIVE_INFINITY;
   #received = 0;
   #next = 0;
   #inFlight = 0;
@@ -165,10 +171,11 @@ export class LeaseRun {
     }
   }
 
-  /** Hands back what is not done: rows under way are given up, finished ones stay valid under a last checkpoint. */
+  /** Hands back what is not done: rows under way are given up, finished ones that can be sent stay valid under a last checkpoint. */
   yield(): void {
     if (this.#state !== 'running') return;
     this.#state = 'yielding';
+    this.#yieldedMs = performance.now();
     this.#stop.abort();
     this.#changes.raise();
   }
@@ -241,13 +248,18 @@ export class LeaseRun {
       this.#signedRows = sent;
       signedMs = performance.now();
     };
+    const beganMs = signedMs;
+    // Who was without a line when it was asked has its time from when it is back.
+    const isOver = (): boolean => performance.now() - Math.max(this.#yieldedMs, beganMs) >= YIELD_SEND_MS;
+    const isToSend = (): boolean => this.done > sent && !isOver();
+    const hasLastWord = (): boolean => !isToSend() && this.#hasLastWord(sent);
     const wake = setInterval(() => this.#changes.raise(), CHECKPOINT_MS / 4);
     try {
       for (;;) {
         const isDue = (): boolean => sent > signed && performance.now() - signedMs >= CHECKPOINT_MS;
-        await this.#changes.until(() => this.#call !== call || this.done > sent || isDue() || this.#hasLastWord(sent));
+        await this.#changes.until(() => this.#call !== call || isToSend() || isDue() || hasLastWord());
         if (this.#call !== call) return;
-        while (sent < this.done && sent - signed < this.#checkpointRows) {
+        while (isToSend() && sent - signed < this.#checkpointRows && !isDue()) {
           const output = this.#unsent.get(sent) ?? (await this.#journal.result(sent));
           if (output.kind === 'segment') await this.#around.bring(call.peer, output.checkpoint);
           await call.send({ type: 'result', index: sent, output });
@@ -261,7 +273,7 @@ export class LeaseRun {
           return;
         }
         if (sent - signed >= this.#checkpointRows || isDue()) await checkpoint(false);
-        if (!this.#hasLastWord(sent)) continue;
+        if (!hasLastWord()) continue;
         if (sent > signed) await checkpoint(false);
         await this.#lastWord(call);
         return;
@@ -272,7 +284,7 @@ export class LeaseRun {
   }
 
   #hasLastWord(sent: number): boolean {
-    if (sent < this.done || this.#inFlight > 0 || this.#isFlushing) return false;
+    if (this.#inFlight > 0 || this.#isFlushing) return false;
     return sent === this.head.rows || this.#state === 'yielding' || this.#failure !== null;
   }
 
