@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from '@jest/globals';
@@ -219,12 +220,9 @@ describe('PlacementIndex', () => {
     expect(placed).toBeGreaterThan(asks / 4);
   });
 
-  it('takes the memory that it says, however many models its nodes name', () => {
+  it('takes the memory that it says, however many models its nodes name', async () => {
     const nodes = Array.from({ length: 600 }, (_, id) => serving(id, `m${id % 300}`));
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as () => void;
-    collect();
-    const before = process.memoryUsage().arrayBuffers;
+    const before = await bytesOfArrays();
     const index = new PlacementIndex(nodes.length, economy);
     for (const node of nodes) index.put(node);
     for (let left = 3_600_000; left > 900_000; left /= 2)
@@ -232,9 +230,7 @@ describe('PlacementIndex', () => {
         const ask = askFor({ model: `m${model}`, deadlineInMs: left });
         expect(index.best(index.classOf(ask))?.cost).toBe(bestByScan(economy, ask, nodes)?.cost);
       }
-    collect();
-    const lives = process.memoryUsage().arrayBuffers - before;
-    expect(lives).toBeLessThan(1.1 * index.bytes);
+    expect((await bytesOfArrays()) - before).toBeLessThan(1.1 * index.bytes);
     expect(index.classes).toBeGreaterThan(300);
   });
 
@@ -352,4 +348,17 @@ function taken(node: Candidate, ask: Ask, gpus: readonly number[]): Candidate {
     cpuFreeMilli: node.cpuFreeMilli - ask.cpuMilli,
     memoryFreeMib: node.memoryFreeMib - ask.memoryMib,
   };
+}
+
+/** What arrays hold once nothing more goes: a collection is done with them some time after it was asked for. */
+async function bytesOfArrays(): Promise<number> {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 10; round += 1) {
+    await setImmediate();
+    collect();
+    least = Math.min(least, process.memoryUsage().arrayBuffers);
+  }
+  return least;
 }
