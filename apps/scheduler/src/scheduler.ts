@@ -253,7 +253,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
         held: () => held,
         drop: (nodeId, lease, why) => desk.drop(nodeId, lease, why),
       });
-      desk.takeUpCut(held);
+      desk.takeUpCut(held, reaped.run);
       this.#auditors.look();
       if (reaped.lost > 0 || reaped.poisoned > 0)
         this.log.info({ lost: reaped.lost, poisoned: reaped.poisoned }, 'leases taken back');

@@ -123,7 +123,7 @@ describe('a scheduler that does not hold the shard of a node', () => {
   it('remembers it, and leaves its leases to the one that does', async () => {
     const { desk, given, run } = deskOfTwo(false);
     expect(await desk.hello(HELLO, [KEPT], [])).toEqual([{ task: 'kept', epoch: 1 }]);
-    desk.takeUpCut([{ nodeId: 'n', lease: KEPT, committed: false }]);
+    desk.takeUpCut([{ nodeId: 'n', lease: KEPT }], [KEPT]);
     await desk.close();
     expect({ given, run: desk.running, asked: run }).toEqual({ given: [], run: 0, asked: ['kept'] });
   });

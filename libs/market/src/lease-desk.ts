@@ -276,22 +276,27 @@ export class LeaseDesk implements LinkEvents {
     return isTold;
   }
 
-  /** Runs a lease of a connected node again whose stream was cut while the control stream stayed. */
-  takeUpCut(held: readonly { readonly nodeId: string; readonly lease: LeaseRef; readonly committed: boolean }[]): void {
-    for (const { nodeId, lease, committed } of held) {
-      if (!this.#placement.owns(nodeId)) continue;
-      if (committed || this.#running.has(leaseKey(lease)) || this.#isResting(nodeId)) continue;
+  /**
+   * Runs leases of connected nodes again that nobody drives any more: a stream was cut while the control stream stayed, or another scheduler
+   * died. By the database: a node may have committed to one that is gone.
+   *
+   * @param held What nodes say they hold. @param run Those of them that run by the database.
+   */
+  takeUpCut(held: readonly { readonly nodeId: string; readonly lease: LeaseRef }[], run: readonly LeaseRef[]): void {
+    const running = new Set(run.map(leaseKey));
+    for (const { nodeId, lease } of held) {
+      if (!running.has(leaseKey(lease)) || !this.#placement.owns(nodeId)) continue;
+      if (this.#running.has(leaseKey(lease)) || this.#isResting(nodeId)) continue;
       void this.#takeUp(nodeId, [lease]);
     }
   }
 
   /** Every lease that a connected node named in its last heartbeat, for one UPDATE. */
-  held(): { nodeId: string; lease: LeaseRef; committed: boolean }[] {
+  held(): { nodeId: string; lease: LeaseRef }[] {
     return this.#link.nodes().flatMap((node) =>
       node.leases.map((lease) => ({
         nodeId: node.id,
         lease: { task: lease.task, epoch: lease.epoch },
-        committed: lease.committed,
       })),
     );
   }

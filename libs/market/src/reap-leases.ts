@@ -15,6 +15,8 @@ export interface ReapPorts {
 
 export interface Reaped {
   readonly extended: number;
+  /** Those that were: by the database they run, whatever their nodes say of them. */
+  readonly run: readonly LeaseRef[];
   readonly lost: number;
   readonly jobsEnded: readonly string[];
   readonly poisoned: number;
@@ -37,7 +39,7 @@ export async function reapLeases(ports: ReapPorts): Promise<Reaped> {
   const jobsEnded = await ports.leases.expireJobs();
   const poisoned = await ports.leases.failPoison(ATTEMPTS_MAX);
   await ports.leases.heartbeatSelf();
-  return { extended: alive.length, lost, jobsEnded, poisoned };
+  return { extended: alive.length, run: alive, lost, jobsEnded, poisoned };
 }
 
 /**

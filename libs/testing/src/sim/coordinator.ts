@@ -186,13 +186,13 @@ export class SimCoordinator {
     every(TICKS.relay, 'relaying the outbox', () => relayOutbox({ outbox: this.#outbox, queue: this.#queue }, 1_000));
     every(TICKS.reap, 'reaping leases', async () => {
       const held = desk.held();
-      await reapLeases({
+      const { run } = await reapLeases({
         leases: this.#leases,
         held: () => held,
         stallMs: STALL_MS,
         drop: (nodeId, lease, why) => desk.drop(nodeId, lease, why),
       });
-      desk.takeUpCut(held);
+      desk.takeUpCut(held, run);
       this.#auditors.look();
       desk.wake();
     });
