@@ -5,6 +5,7 @@ import { NODES_AT_ONCE } from './in-slices.ts';
 import type { NodeRecord, OpenDemand } from './ports/lease-store.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 import type { Standstill } from './ports/standstills.ts';
+import { turnsDuring } from './turns.fixture.ts';
 
 const RECORD = {
   ...{ payout: 'p', rowsAccepted: 0, rowsAudited: 0, rowsBad: 0, leasesLost: 0, benchedForMs: 0, benchedWhy: null },
@@ -102,15 +103,9 @@ describe('what a node gets and loses', () => {
   it('lets others have the process after every job, and after every few nodes', async () => {
     const nodes = Object.fromEntries(Array.from({ length: 3 * NODES_AT_ONCE }, (_, n) => [`n${n}`, 10 + n]));
     const open = Array.from({ length: 40 }, (_, n) => job(`job-${n}`, { rateCaps: { inputToken: BigInt(9_000 + n) } }));
-    let turns = 0;
-    let isOver = false;
-    const count = (): void => {
-      turns += 1;
-      if (!isOver) setImmediate(count);
-    };
-    setImmediate(count);
-    expect(await explainOffer(portsOf(nodes, open), 'n0', 'o')).toMatchObject({ considered: 40, won: 40 });
-    isOver = true;
+    const turns = await turnsDuring(async () =>
+      expect(await explainOffer(portsOf(nodes, open), 'n0', 'o')).toMatchObject({ considered: 40, won: 40 }),
+    );
     expect(turns).toBeGreaterThanOrEqual(40 + 2);
   });
 });

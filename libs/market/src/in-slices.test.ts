@@ -1,19 +1,6 @@
 import { expect, it } from '@jest/globals';
 import { inSlices } from './in-slices.ts';
-
-/** Turns that others have while something is done. */
-async function turnsDuring(work: () => Promise<unknown>): Promise<number> {
-  let turns = 0;
-  let isOver = false;
-  const count = (): void => {
-    turns += 1;
-    if (!isOver) setImmediate(count);
-  };
-  setImmediate(count);
-  await work();
-  isOver = true;
-  return turns;
-}
+import { turnsDuring } from './turns.fixture.ts';
 
 function takeMs(ms: number): number {
   const from = performance.now();

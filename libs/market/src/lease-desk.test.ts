@@ -129,6 +129,16 @@ describe('a scheduler that does not hold the shard of a node', () => {
   });
 });
 
+describe('a lease that nobody drives any more', () => {
+  it('is taken up while it runs by the database, though its node says that it has committed to it, and not otherwise', async () => {
+    const { desk, run } = deskOfTwo();
+    const held = [KEPT, OTHER].map((lease) => ({ nodeId: 'n', lease, committed: true }));
+    desk.takeUpCut(held, [KEPT]);
+    await desk.close();
+    expect(run).toEqual(['kept']);
+  });
+});
+
 describe('a heartbeat of a node that has no leases', () => {
   it.each([
     ['asks for a placement while rows wait for one', [waiting], 1],
