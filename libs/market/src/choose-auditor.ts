@@ -83,15 +83,11 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     for (const node of ports.link.nodes()) seen.set(node.id, { node, atMs });
     for (const [id, known] of seen) if (atMs - known.atMs > AUDITOR_RETURN_MS) seen.delete(id);
   };
-  const silentUntil = new Map<string, number>();
-  const mutes = new Mutes(ports.clock);
-  const isSilent = ({ id }: Auditing): boolean => (silentUntil.get(id) ?? 0) > ports.clock.nowMs();
+  const silence = new Silence(ports.clock);
   const unanswered = (nodeId: string): void => {
     // Whoever went away has its reasons: its leases tell.
     if (!ports.link.nodes().some(({ id }) => id === nodeId)) return;
-    for (const [id, untilMs] of silentUntil) if (untilMs <= ports.clock.nowMs()) silentUntil.delete(id);
-    silentUntil.set(nodeId, ports.clock.nowMs() + AUDIT_REST_MS);
-    mutes.unanswered(nodeId);
+    silence.unanswered(nodeId);
     ports.unanswered(nodeId);
   };
   const mayComeBack = async (lease: LeaseView, here: ReadonlySet<string>): Promise<boolean> => {
@@ -115,7 +111,7 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
         auditingModel(node, lease) !== undefined,
     );
     const benched = await ports.benched(able.map((node) => node.id));
-    return able.filter((node) => !benched.has(node.id) && !mutes.has(node.id));
+    return able.filter((node) => !benched.has(node.id) && !silence.isMute(node.id));
   };
   const ownFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<Auditor | null> => {
     if (used.has(OWN_ENGINE)) return null;
@@ -132,7 +128,7 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
         .map((node) => ({
           node,
           order:
-            (isSilent(node) ? 16 : 0) +
+            (silence.rests(node.id) ? 16 : 0) +
             (replaysSamples(node, lease) ? 0 : 8) +
             (classOf(node, lease) === lease.engineClass ? 0 : 4) +
             (node.freeSlots > 0 ? 0 : 2) +
@@ -140,8 +136,10 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
         }))
         .sort((a, b) => a.order - b.order);
       const first = nodes[0]?.node;
-      const other = first === undefined || isSilent(first) ? await ownFor(lease, used) : null;
-      return other ?? (first === undefined ? null : nodeAuditor(ports.link, first, lease, unanswered, mutes.answered));
+      const other = first === undefined || silence.rests(first.id) ? await ownFor(lease, used) : null;
+      return (
+        other ?? (first === undefined ? null : nodeAuditor(ports.link, first, lease, unanswered, silence.answered))
+      );
     },
     async anyFor(lease) {
       const here = new Set(ports.link.nodes().map(({ id }) => id));
@@ -153,9 +151,10 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
   };
 }
 
-/** Who answers no audit at all. */
-class Mutes {
+/** Who did not answer a moment ago, and who answers no audit at all. */
+class Silence {
   readonly #clock: MonotonicClock;
+  readonly #restUntil = new Map<string, number>();
   /** Nodes whose last audits are all unanswered. */
   readonly #silent = new Map<string, { audits: number; readonly fromMs: number; lastMs: number }>();
 
@@ -165,6 +164,8 @@ class Mutes {
 
   unanswered(nodeId: string): void {
     const nowMs = this.#clock.nowMs();
+    for (const [id, untilMs] of this.#restUntil) if (untilMs <= nowMs) this.#restUntil.delete(id);
+    this.#restUntil.set(nodeId, nowMs + AUDIT_REST_MS);
     for (const [id, { lastMs }] of this.#silent) if (nowMs - lastMs > MUTE_MS) this.#silent.delete(id);
     const known = this.#silent.get(nodeId) ?? { audits: 0, fromMs: nowMs, lastMs: nowMs };
     this.#silent.set(nodeId, { ...known, audits: known.audits + 1, lastMs: nowMs });
@@ -174,7 +175,13 @@ class Mutes {
     this.#silent.delete(nodeId);
   };
 
-  has(nodeId: string): boolean {
+  /** It is asked after everybody else. */
+  rests(nodeId: string): boolean {
+    return (this.#restUntil.get(nodeId) ?? 0) > this.#clock.nowMs();
+  }
+
+  /** It is not asked. */
+  isMute(nodeId: string): boolean {
     const known = this.#silent.get(nodeId);
     if (known === undefined || known.audits < MUTE_AUDITS_MIN || known.lastMs - known.fromMs < MUTE_AFTER_MS)
       return false;

@@ -150,9 +150,7 @@ export async function quoteJob(
   const here = able(model.offered.filter(({ offer }) => isHere(offer)));
   const posted = here.map(({ rates }) => rates);
   const lists = posted.length > 0 ? posted : model.ceiling === null ? standing : [model.ceiling];
-  const byCost = [...lists].sort((a, b) => (holdFor(work.worst, a) < holdFor(work.worst, b) ? -1 : 1));
-  const lowest = byCost[0];
-  const highest = byCost.at(-1);
+  const ends = endsOf(lists, work.worst);
   const counted = countedAt(work.counted, standing, model.ceiling);
   const intended = { model: model.name, rows: work.rows, counted, deadlineInMs, priority, ...serve };
   const outlook = await ports.queue.outlook(orgId, intended);
@@ -165,11 +163,8 @@ export async function quoteJob(
     refusedRows: work.refusedRows,
     nodesOffering: nodesOf(here),
     nodesAway: nodesOf(able(model.away).filter(({ offer }) => mayReturn(offer, deadlineInMs))),
-    posted: posted.length === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
-    expected:
-      lowest === undefined || highest === undefined
-        ? null
-        : { low: holdFor(work.low, lowest), high: holdFor(work.high, highest) },
+    posted: posted.length === 0 ? null : ends,
+    expected: ends === null ? null : { low: holdFor(work.low, ends.lowest), high: holdFor(work.high, ends.highest) },
     outlook: { ...outlook, ...(gang === null || gang.live >= gang.asked ? {} : { finish: null, onTime: null }) },
     gang,
     likely: { low: work.low, high: work.high },
@@ -177,6 +172,13 @@ export async function quoteJob(
     smallestCap: smallestOf(work.worst, standing.length > 0 ? standing : lists),
     auditors: verifiableBy(check, offers.filter(isHere), ports.holdsModel).auditors,
   };
+}
+
+/** The price lists under which the work costs least and most. Null: there are none. */
+function endsOf(lists: readonly Rates[], worst: Usage): Quote['posted'] {
+  const byCost = [...lists].sort((a, b) => (holdFor(worst, a) < holdFor(worst, b) ? -1 : 1));
+  const [lowest, highest] = [byCost[0], byCost.at(-1)];
+  return lowest === undefined || highest === undefined ? null : { lowest, highest };
 }
 
 function nodesOf(offered: readonly OfferedModel[]): number {
