@@ -13,7 +13,7 @@ CREATE TABLE row_block (
 DO $$ DECLARE odd text; BEGIN
   SELECT job_id INTO odd FROM job_row GROUP BY job_id HAVING count(*) <> max(row_no) + 1 LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'the rows of job % have gaps: run the doctor of the version before, and mend or delete them first', odd;
+    RAISE EXCEPTION 'the rows of job % have gaps: records of it were lost. docs/operating/upgrading.md says under "Rows that were lost" what to do', odd;
   END IF;
 END $$;
 INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths)

@@ -562,7 +562,10 @@ CREATE TABLE row_block (
   input_lengths integer[] NOT NULL,
   CONSTRAINT row_block_check CHECK ((cardinality(input_offsets) = cardinality(custom_ids))),
   CONSTRAINT row_block_check1 CHECK ((cardinality(input_lengths) = cardinality(custom_ids))),
+  CONSTRAINT row_block_custom_ids_are_bounded CHECK ((length(array_to_string(custom_ids, ''::text)) <= (512 * cardinality(custom_ids)))),
   CONSTRAINT row_block_custom_ids_check CHECK ((((cardinality(custom_ids) >= 1) AND (cardinality(custom_ids) <= 64)) AND (array_position(custom_ids, NULL::text) IS NULL) AND (array_position(custom_ids, ''::text) IS NULL))),
+  CONSTRAINT row_block_input_lengths_are_some CHECK (((0 <= ALL (input_lengths)) AND (array_position(input_lengths, NULL::integer) IS NULL))),
+  CONSTRAINT row_block_input_offsets_are_some CHECK (((0 <= ALL (input_offsets)) AND (array_position(input_offsets, NULL::bigint) IS NULL))),
   CONSTRAINT row_block_pkey PRIMARY KEY (job_id, row_from),
   CONSTRAINT row_block_row_from_check CHECK ((row_from >= 0))
 );

@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { temporaryDatabase, testPostgres, type TestPostgres } from '@freehold/wiring/embedded';
 import { openDatabase } from './database.ts';
+import { runDoctor } from './doctor/doctor.ts';
 import { migrationFiles } from './migrations.ts';
 
 let server: TestPostgres;
@@ -28,9 +30,6 @@ it('rows of a batch that was under way stand in blocks after the upgrade, and sa
   const at = files.findIndex(({ file }) => file.endsWith('-row-blocks.sql'));
   for (const { sql } of files.slice(0, at)) await database.query(sql);
   await database.query(ROWS);
-  await database.query(`UPDATE job_row SET row_no = 150 WHERE row_no = 149`);
-  await expect(database.query(files[at]?.sql ?? '')).rejects.toThrow('the rows of job batch_before have gaps');
-  await database.query(`UPDATE job_row SET row_no = 149 WHERE row_no = 150`);
   const rows = await database.query(SHOWN);
   await database.query(files[at]?.sql ?? '');
   expect(await database.query(SHOWN)).toEqual(rows);
@@ -47,3 +46,53 @@ it('rows of a batch that was under way stand in blocks after the upgrade, and sa
   await database.close();
   await empty.drop();
 }, 30_000);
+
+it('rows with gaps are refused whole, and go through once they are filled as the documentation says', async () => {
+  const empty = await temporaryDatabase(server.url);
+  const database = await openDatabase({ url: empty.url });
+  const files = migrationFiles();
+  const at = files.findIndex(({ file }) => file.endsWith('-row-blocks.sql'));
+  for (const { sql } of files.slice(0, at)) await database.query(sql);
+  await database.query(ROWS);
+  await database.query('DELETE FROM job_row WHERE row_no IN (63, 100)');
+  await expect(database.query(files[at]?.sql ?? '')).rejects.toThrow('the rows of job batch_before have gaps');
+  await database.query(sqlUnder('Rows that were lost'));
+  for (const { sql } of files.slice(at)) await database.query(sql);
+  expect(await database.query(`SELECT row_no, custom_id FROM job_row WHERE state = 'failed' ORDER BY row_no`)).toEqual([
+    { row_no: 63, custom_id: 'lost-63' },
+    { row_no: 100, custom_id: 'lost-100' },
+    { row_no: 149, custom_id: 'row "149", {é}' },
+  ]);
+  const { violations } = await runDoctor(database);
+  expect(violations.filter(({ check }) => /^row-(without|counters)/.test(check))).toEqual([]);
+  await database.close();
+  await empty.drop();
+}, 30_000);
+
+it('a block says of each of its rows where its line lies, and its names are bounded', async () => {
+  const empty = await temporaryDatabase(server.url);
+  const database = await openDatabase({ url: empty.url });
+  for (const { sql } of migrationFiles()) await database.query(sql);
+  await database.query(`
+    INSERT INTO org (id, name) VALUES ('org_narrow', 'a');
+    INSERT INTO job (id, org_id, kind, state, endpoint, deadline) VALUES ('batch_narrow', 'org_narrow', 'batch', 'validating', '/v1/embeddings', now())`);
+  const block = async (offsets: string, lengths: string, second = 'b'): Promise<unknown> =>
+    await database.query(
+      `INSERT INTO row_block (job_id, row_from, custom_ids, input_offsets, input_lengths) VALUES ('batch_narrow', 0, ARRAY['a', $3], $1, $2)`,
+      [offsets, lengths, second],
+    );
+  await expect(block('{0,-1}', '{1,1}')).rejects.toThrow('row_block_input_offsets_are_some');
+  await expect(block('{0,NULL}', '{1,1}')).rejects.toThrow('row_block_input_offsets_are_some');
+  await expect(block('{0,1}', '{1,-1}')).rejects.toThrow('row_block_input_lengths_are_some');
+  await expect(block('{0,1}', '{NULL,1}')).rejects.toThrow('row_block_input_lengths_are_some');
+  await expect(block('{0,1}', '{1,1}', 'x'.repeat(1_024))).rejects.toThrow('row_block_custom_ids_are_bounded');
+  await block('{0,1}', '{1,1}', 'x'.repeat(512));
+  await database.close();
+  await empty.drop();
+}, 30_000);
+
+/** The SQL that the documentation of upgrades gives under a heading. */
+function sqlUnder(heading: string): string {
+  const text = readFileSync(new URL('../../../docs/operating/upgrading.md', import.meta.url), 'utf8');
+  return /```sql\n(.*?)```/s.exec(text.slice(text.indexOf(`**${heading}.**`)))?.[1] ?? '';
+}

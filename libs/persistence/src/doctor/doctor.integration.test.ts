@@ -258,6 +258,19 @@ const DAMAGE: Record<
 /** Checks that watch over several things: the ways to break the others of them. */
 const FURTHER_DAMAGE: readonly (readonly [check: string, what: RegExp, damage: (tx: Sql) => Promise<unknown>])[] = [
   [
+    'row-without-one-end',
+    /^row \d+ of job .* has an end, and was never asked for/,
+    (tx) =>
+      tx.query(`INSERT INTO row_end (job_id, row_no, state) SELECT id, row_count, 'expired' FROM job WHERE id = $1`, [
+        lived.open,
+      ]),
+  ],
+  [
+    'row-without-one-end',
+    /has (\d+) rows from 1 to \d+ where \1 were asked for/,
+    (tx) => tx.query('UPDATE row_block SET row_from = row_from + 1 WHERE job_id = $1', [lived.open]),
+  ],
+  [
     'refers-to-nothing',
     /^task .* is of job batch_nobodys/,
     (tx) => tx.query(`UPDATE task SET job_id = 'batch_nobodys' WHERE id = $1`, [task()]),

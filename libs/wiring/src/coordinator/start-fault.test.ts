@@ -8,6 +8,7 @@ const coded = (code: string, message = 'no'): Error => Object.assign(new Error(m
 describe('what a coordinator process says when it cannot start', () => {
   it.each([
     ['nothing that listens', coded('ECONNREFUSED'), /nothing listens at db\.example:5433/],
+    ['one that takes no more connections', coded('EAGAIN'), /EAGAIN/],
     ['a wrong password', coded('28P01'), /refused the user or its password/],
     ['no such database', coded('3D000'), /no database 'market'.*createdb/],
     ['an empty one', coded('42P01', 'relation "job" does not exist'), /holds no Freehold schema.*npm start/],

@@ -47,6 +47,13 @@ async function startAndHear(children: Children, spec: ChildSpec): Promise<{ line
   });
 }
 
+/** Null where this kernel knows of none. */
+function sessionNiceness(pid: number | 'self'): number | null {
+  const path = `/proc/${pid}/autogroup`;
+  if (!existsSync(path)) return null;
+  return Number(/nice (-?\d+)/.exec(readFileSync(path, 'utf8'))?.[1]);
+}
+
 describe('the children of a launcher', () => {
   it('are recorded while they live, write their log, and are stopped last started first', async () => {
     const children = await Children.open(dataDir);
@@ -77,6 +84,22 @@ describe('the children of a launcher', () => {
     await nice.exited;
     expect(lines).toEqual(Array(2).fill(`${own + 3} ${own + 3}`));
     expect(await startAndHear(children, script('plain', born))).toMatchObject({ line: `${own} ${own}` });
+    await children.close();
+  });
+
+  it('gives way to other sessions too, where the kernel shares processors among sessions', async () => {
+    const children = await Children.open(dataDir);
+    // Several at once: who is not root may say it once in a tenth of a second.
+    const starting = ['a', 'b', 'c'].map(async (name) => {
+      const { pid } = await startAndHear(children, { ...script(name, `console.log('up'); ${FOREVER}`), niceness: 3 });
+      return pid;
+    });
+    const pids = await Promise.all(starting);
+    const own = sessionNiceness('self');
+    const wanted = own === null ? null : 3;
+    for (let looks = 0; looks < 50 && pids.some((pid) => sessionNiceness(pid) !== wanted); looks += 1) await sleep(100);
+    expect(pids.map(sessionNiceness)).toEqual([wanted, wanted, wanted]);
+    expect(sessionNiceness('self')).toBe(own);
     await children.close();
   });
 

@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, realpathSync, rmSync, statSync } from 'node:fs';
-import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { beNice } from './be-nice.ts';
 import { emptyLargeLog, isDiskFull, LOG_BYTES_MAX, LOG_LOOK_MS, note, putLargeLogAside } from './child-log.ts';
 import { identityOf, isAlive, type ProcessIdentity, signalProcess, stopProcess } from './process-identity.ts';
 import { listRunRecords, readRunRecord, refuseWhenOwned, removeRunRecord, self, writeRunRecord } from './run-record.ts';
@@ -258,7 +258,7 @@ class Child implements RunningChild {
   }
 
   async #spawn(): Promise<ChildExit> {
-    const { command = process.execPath, args, cwd, env, ipc, onLine, onMessage } = this.#spec;
+    const { command = process.execPath, args, cwd, env, niceness, ipc, onLine, onMessage } = this.#spec;
     const log = openSync(this.logFile, 'a', 0o600);
     note(log, `--- ${new Date().toISOString()} ${[command, ...args].join(' ')}`);
     const stdio: StdioOptions = ['ignore', onLine ? 'pipe' : log, log, ...(ipc === true ? (['ipc'] as const) : [])];
@@ -269,7 +269,7 @@ class Child implements RunningChild {
       env: environment,
       ...(cwd === undefined ? {} : { cwd }),
     });
-    beNice(child, this.#spec.niceness);
+    if (child.pid !== undefined && niceness !== undefined) void beNice(child.pid, niceness);
     this.#process = child;
     this.#identity = child.pid === undefined ? undefined : identityOf(child.pid);
     if (this.#identity) {
@@ -367,14 +367,4 @@ export function endWithParent(stop: () => void): void {
 function outOfSpace(error: unknown, attempt: number): ChildExit {
   if (attempt > 0 && isDiskFull(error)) return { code: COULD_NOT_START, signal: null };
   throw error;
-}
-
-/** A wish: a child that has ended already, or a system without priorities, runs (or not) all the same. */
-function beNice({ pid }: ChildProcess, niceness: number | undefined): void {
-  if (pid === undefined || niceness === undefined) return;
-  try {
-    setPriority(pid, niceness);
-  } catch {
-    // It runs like any other.
-  }
 }
