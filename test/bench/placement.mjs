@@ -34,7 +34,7 @@ const TARGET = { ratioPerCpuSecond: 10, graphileRatio: 3 };
 export async function run({ args = [], json = false } = {}) {
   const { values } = parseArgs({
     args: [...args],
-    options: { rounds: { type: 'string', default: '5' }, tasks: { type: 'string', default: '20000' } },
+    options: { rounds: { type: 'string', default: '5' }, tasks: { type: 'string', default: '40000' } },
   });
   const [rounds, tasks] = [Number(values.rounds), Number(values.tasks)];
   if (![rounds, tasks].every((n) => Number.isInteger(n) && n >= 1))
