@@ -63,7 +63,8 @@ export function explainPast(
     const known = lost.get(why.reason);
     if (known === undefined) lost.set(why.reason, { ...why, jobs: 1 });
     else known.jobs += 1;
-    const price = priceOf(node, work);
+    // What it turned away its price had won.
+    const price = work.refused === null ? priceOf(node, work) : null;
     if (price !== null && (best === null || price.percentOfAsked > best.percentOfAsked)) best = price;
   }
   const past = {

@@ -90,4 +90,11 @@ describe('the price that would have won one', () => {
   ])('is not forgotten beside a batch that no price would have won: it comes %s', (_, works) => {
     expect(explainPast(own, works, hour).priceThatWouldHaveWon).toMatchObject({ percentOfAsked: 75 });
   });
+
+  it('is none for what it was given and turned away: its price had won that', () => {
+    const turnedAway = { ...paid(40n), refused: { leases: 1, why: 'it was full' } };
+    const why = explainPast(own, [turnedAway], hour);
+    expect(why).toMatchObject({ priceThatWouldHaveWon: null, lost: [{ reason: 'refused', jobs: 1 }] });
+    expect(why.summary).not.toContain('of its rates');
+  });
 });
