@@ -2,7 +2,7 @@ import type { Ask, Candidate, ServedModel } from './ask.ts';
 import type { Demand } from './demand.ts';
 import { slotClassKey, type LoadedModels } from './loaded-models.ts';
 import { freeMemoryMib } from './model-memory.ts';
-import { TASK_TARGET_MS } from './task-size.ts';
+import { TASK_TARGET_MS, taskRowsMax } from './task-size.ts';
 import { coarseSeconds, evictSeconds, loadGainSeconds, type ModelDemand } from './warmth.ts';
 
 /** The batch road's requests are tasks, cut to the same time on every node. */
@@ -80,8 +80,8 @@ export class ModelDemands {
     this.#lines.set(ask.model, lines);
     const line = lines.get(key) ?? { ask, slots: this.#loaded.slotsFor(ask, key), waiting: 0 };
     lines.set(key, line);
-    line.waiting +=
-      isRun === true ? 1 : queued.length + Math.ceil(Math.max(0, rowCount - nextRow) / offered.rowsPerTask);
+    const rowsPerTask = Math.min(offered.rowsPerTask, taskRowsMax(ask.verify));
+    line.waiting += isRun === true ? 1 : queued.length + Math.ceil(Math.max(0, rowCount - nextRow) / rowsPerTask);
   }
 
   #demand(model: string, waiting: number, slots: number, isLoading: boolean): ModelDemand | undefined {

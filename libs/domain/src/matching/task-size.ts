@@ -10,6 +10,11 @@ export const NEWCOMER_ROWS = 16;
 export const TASK_ROWS_MAX = 512;
 /** Where every row is drawn: 128 rows, each with all the opinions that are asked for, make a receipt that a control frame holds. */
 export const TASK_ROWS_STRICT_MAX = 128;
+/** Rows of a task at most. */
+export function taskRowsMax(verify: VerifyLevel): number {
+  return verify === 'strict' ? TASK_ROWS_STRICT_MAX : TASK_ROWS_MAX;
+}
+
 /** A lease costs a receipt, a voucher and an audit whatever its rows: towards the end of a job none has fewer than this. */
 const SHARE_ROWS_MIN = 8;
 const MS_PER_SECOND = 1_000;
@@ -38,8 +43,7 @@ export function rowsFor(
   const measured = measuredRows(node, model, TASK_TARGET_MS);
   const share = Math.max(SHARE_ROWS_MIN, Math.ceil(left / Math.max(1, nodesServing)));
   const own = measured === null ? NEWCOMER_ROWS : Math.round(measured);
-  const most = verify === 'strict' ? TASK_ROWS_STRICT_MAX : TASK_ROWS_MAX;
-  return Math.min(left, own, share, most, ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
+  return Math.min(left, own, share, taskRowsMax(verify), ROWS_UNACCEPTED_MAX - node.rowsUnaccepted);
 }
 
 /** Rows of one member of a gang, of which so many have none yet: as {@link rowsFor}, and of few rows an even share, so that each has one. */

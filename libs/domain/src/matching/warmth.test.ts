@@ -235,6 +235,20 @@ describe('placement where models have to be loaded', () => {
     expect(demands.for(job('hot').ask)).toMatchObject({ slots: 22, waiting: 201 });
   });
 
+  it('counts what waits in tasks as they are cut: where every row is verified, fewer rows make one', () => {
+    const fast = node('fast', ['hot'], { rowsAccepted: 100 });
+    const nodes = [
+      { ...fast, models: fast.models.map((one) => ({ ...one, rowsPerSecond: 100 })) },
+      node('cold', ['rare']),
+    ];
+    const waiting = (verify: 'spot' | 'strict'): number | undefined => {
+      const { ask } = job('hot');
+      const { demands } = decide(nodes, [job('hot', { rowCount: 5_120, ask: { ...ask, verify } })], wanted);
+      return demands.for(ask)?.waiting;
+    };
+    expect([waiting('spot'), waiting('strict')]).toEqual([10, 40]);
+  });
+
   it('counts a node once for a model, however often it is named, and as it stands now', () => {
     const loaded = new LoadedModels();
     const one = node('a', ['hot', 'rare']);
