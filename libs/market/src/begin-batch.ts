@@ -45,7 +45,7 @@ export async function beginBatch(
     return true;
   });
   await reading.read(once(bytes));
-  const planned = reading.faults.length > 0 ? null : reading.plan();
+  const planned = reading.faults.length > 0 ? null : await reading.plan();
   if (planned === null || !planned.ok) return null;
   const { plan } = planned;
   const job = { ...batch, kind: 'batch', plan, windowMs } as const;

@@ -7,7 +7,7 @@ import {
   type Circumstances,
   type Explanation,
 } from '@freehold/domain';
-import { inSlices, pauseOver } from './in-slices.ts';
+import { inSlices, inSteps, pauseOver } from './in-slices.ts';
 import { maxCostFor, type Priced } from './max-cost.ts';
 
 /**
@@ -27,5 +27,5 @@ export async function explainInSlices(
   // Nothing is proposed where enough of them fit.
   const fitting = standings.filter(({ first }) => first === null).length;
   const priced = fitting >= (circumstances.members ?? 1) ? undefined : await price();
-  return explainStandings(ask, standings, { ...circumstances, maxCostFor: priced && maxCostFor(priced) });
+  return inSteps(explainStandings(ask, standings, { ...circumstances, maxCostFor: priced && maxCostFor(priced) }));
 }

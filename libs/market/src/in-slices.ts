@@ -1,3 +1,5 @@
+import { LOOKS_PER_STEP, type Steps } from '@freehold/domain';
+
 /** Nodes looked at between two pauses: some milliseconds, so that the chats which this process carries meanwhile are not held up. */
 export const NODES_AT_ONCE = 512;
 
@@ -56,4 +58,15 @@ export async function inSlices<T, R>(
     all.push(each(item));
   }
   return all;
+}
+
+/** What is done in steps, with a pause after every few of them. */
+export async function inSteps<T>(steps: Steps<T>, atOnce: number = NODES_AT_ONCE / LOOKS_PER_STEP): Promise<T> {
+  const slices = new Slices();
+  for (let taken = 1; ; taken += 1) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (taken % atOnce === 0) await slices.rest();
+    else await slices.breathe();
+  }
 }

@@ -70,6 +70,7 @@ export * from './batch-ids.ts';
 export * from './submit-batch.ts';
 export * from './begin-batch.ts';
 export * from './kept-offers.ts';
+export { inSlices } from './in-slices.ts';
 export * from './cancel-batch.ts';
 export * from './read-batch.ts';
 export * from './validate-batch.ts';

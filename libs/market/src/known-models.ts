@@ -1,8 +1,8 @@
-import { unitsFromJson, type NodeNeeds, type Rates } from '@freehold/domain';
+import { atOnce, eachInSteps, unitsFromJson, type NodeNeeds, type Rates, type Steps } from '@freehold/domain';
 import type { Catalogue, CatalogueModel, Offer, OfferModel } from '@freehold/protocol';
 import { isHere, mayReturn, type StandingOffer } from './ports/offer-book.ts';
 import { trainerModel } from './training/trainer-model.ts';
-import { offersMeeting } from './unmet-need.ts';
+import { meetsNeeds } from './unmet-need.ts';
 
 /** A model by name: what the catalogue says of it, and who offers it now. */
 export interface KnownModel {
@@ -17,10 +17,14 @@ export interface KnownModel {
   readonly ceiling: Rates | null;
 }
 
-export interface OfferedModel {
+/** What a node asks for a model. */
+export interface PriceList {
   readonly offer: StandingOffer;
-  readonly model: ServedOffer;
   readonly rates: Rates;
+}
+
+export interface OfferedModel extends PriceList {
+  readonly model: ServedOffer;
 }
 
 /** A model that answers requests; trainers answer none. */
@@ -37,8 +41,17 @@ export function knownModels(catalogue: Catalogue, offers: readonly StandingOffer
 }
 
 export function knownModel(name: string, catalogue: Catalogue, offers: readonly StandingOffer[]): KnownModel | null {
+  return atOnce(knowingModel(name, catalogue, offers));
+}
+
+/** For who looks at thousands of offers, and does other things between them. */
+export function* knowingModel(
+  name: string,
+  catalogue: Catalogue,
+  offers: readonly StandingOffer[],
+): Steps<KnownModel | null> {
   const listed = catalogue.models.find((model) => model.name === name) ?? null;
-  const standing = offers.flatMap((offer) =>
+  const named = yield* eachInSteps(offers, (offer) =>
     offer.engines.flatMap((engine) =>
       engine.models
         .filter(serves)
@@ -46,6 +59,7 @@ export function knownModel(name: string, catalogue: Catalogue, offers: readonly 
         .map((model) => ({ offer, model, rates: unitsFromJson(model.rates) })),
     ),
   );
+  const standing = named.flat();
   const here = standing.filter(({ offer }) => isHere(offer));
   const away = here.length === standing.length ? [] : standing.filter(({ offer }) => !isHere(offer));
   const offered = here.length === 0 && listed === null ? away : here;
@@ -58,7 +72,7 @@ export function knownModel(name: string, catalogue: Catalogue, offers: readonly 
     listed,
     offered,
     away,
-    contextTokens: listed?.contextTokens ?? Math.max(...offered.map(({ model }) => model.contextTokens)),
+    contextTokens: listed?.contextTokens ?? offered.reduce((most, { model }) => Math.max(most, model.contextTokens), 0),
     ceiling: listed === null ? null : unitsFromJson(listed.ceilings),
   };
 }
@@ -69,16 +83,20 @@ export function offersInTime({ offered, away }: KnownModel, windowMs: number): r
   return [...offered.map(({ offer }) => offer).filter(isHere), ...returning];
 }
 
-/** The price lists of those who may do what is asked of their nodes. */
-export function postedFor({ offered }: KnownModel, region: string | null, needs: NodeNeeds): readonly Rates[] {
-  const meeting = new Set(
-    offersMeeting(
-      offered.map(({ offer }) => offer),
-      region,
-      needs,
-    ),
-  );
-  return onePerNode(offered.filter(({ offer }) => meeting.has(offer)));
+/**
+ * The price lists of those who may do what is asked of their nodes: what others ask is no price for it. Where none may, all of them: the
+ * job is refused, or waits, and its cap has to be of some price.
+ */
+export function* postedAmong(
+  lists: readonly PriceList[],
+  region: string | null,
+  needs: NodeNeeds,
+): Steps<readonly Rates[]> {
+  const meets = meetsNeeds(region, needs);
+  const meeting = yield* eachInSteps(lists, (list) => (meets(list.offer) ? [list] : []));
+  const may = meeting.flat();
+  yield;
+  return onePerNode(may.length > 0 ? may : lists);
 }
 
 /** A node's cheapest list. Each has one voice in what is usual: an offer may name a model in many engines, at as many prices. */
@@ -98,12 +116,16 @@ export function trainersOf(base: string, offers: readonly StandingOffer[]): read
   return offers.filter(({ engines }) => engines.some(({ models }) => models.some((model) => model.name === name)));
 }
 
-/** What training a base costs: the rates of those who are here and offer it, and the ceiling of the catalogue; without either, the rates of who is away. */
+/**
+ * What training a base costs: the price lists of those who are here and offer it, wherever they stand, and the ceiling of the catalogue;
+ * without either, the lists of who is away. As of a model that is served, who is here comes first: nobody who left is a price in a
+ * region where nobody stands.
+ */
 export function knownTrainer(
   base: string,
   catalogue: Catalogue,
   offers: readonly StandingOffer[],
-): { readonly posted: readonly Rates[]; readonly ceiling: Rates | null } {
+): { readonly lists: readonly PriceList[]; readonly ceiling: Rates | null } {
   const name = trainerModel(base);
   const lists = offers.flatMap((offer) =>
     offer.engines.flatMap((engine) =>
@@ -114,6 +136,8 @@ export function knownTrainer(
   );
   const listed = catalogue.models.find((model) => model.name === base)?.trainingCeiling;
   const here = lists.filter(({ offer }) => isHere(offer));
-  const posted = onePerNode(here.length === 0 && listed === undefined ? lists : here);
-  return { posted, ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) } };
+  return {
+    lists: here.length === 0 && listed === undefined ? lists : here,
+    ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) },
+  };
 }

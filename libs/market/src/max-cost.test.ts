@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { ANY_NODE, type Ask } from '@freehold/domain';
+import { ANY_NODE, atOnce, type Ask } from '@freehold/domain';
 import type { Offer } from '@freehold/protocol';
 import { maxCostFor, pricedAsTraining, pricedJob, type Priced } from './max-cost.ts';
 import type { JobView } from './ports/job-store.ts';
@@ -42,13 +42,13 @@ describe('what a job would have to be allowed to cost', () => {
     const known = await priced(LINE);
     if (known === undefined) throw new Error('not priced');
     const rates = { inputToken: 3_000_000n, outputToken: 90_000_000n };
-    const cost = maxCostFor(known)(anywhere, rates) ?? '';
+    const cost = atOnce(maxCostFor(known)(anywhere, rates)) ?? '';
     const units = BigInt(Math.round(Number(cost) * 1e6));
-    expect(maxCostFor({ ...known, maxCost: units })(anywhere, rates)).toBeUndefined();
-    expect(maxCostFor({ ...known, maxCost: units - 1n })(anywhere, rates)).toBe(cost);
+    expect(atOnce(maxCostFor({ ...known, maxCost: units })(anywhere, rates))).toBeUndefined();
+    expect(atOnce(maxCostFor({ ...known, maxCost: units - 1n })(anywhere, rates))).toBe(cost);
     // Where all are as dear, it is what is usual there.
-    expect(maxCostFor({ ...known, maxCost: null })({ ...anywhere, regions: ['us'] }, rates)).toBeUndefined();
-    expect(maxCostFor({ ...known, ceiling: { inputToken: 1n, outputToken: 1n } })(anywhere, rates)).toBeNull();
+    expect(atOnce(maxCostFor({ ...known, maxCost: null })({ ...anywhere, regions: ['us'] }, rates))).toBeUndefined();
+    expect(atOnce(maxCostFor({ ...known, ceiling: { inputToken: 1n, outputToken: 1n } })(anywhere, rates))).toBeNull();
   });
 
   it('is not known of a file that is gone, broken, or not read in a moment', async () => {
@@ -68,7 +68,18 @@ describe('what a job would have to be allowed to cost', () => {
       { trainingToken: 1n },
       null,
     );
-    expect(posted('eu', ANY_NODE)).toEqual([{ trainingToken: 10n }]);
-    expect(posted(null, ANY_NODE)).toHaveLength(2);
+    expect(atOnce(posted('eu', ANY_NODE))).toEqual([{ trainingToken: 10n }]);
+    expect(atOnce(posted(null, ANY_NODE))).toHaveLength(2);
+  });
+
+  it('is, of training, by nobody who left, while anybody trains here, wherever that is', () => {
+    const price = (offers: readonly Offer[]): readonly unknown[] => {
+      const usage = { trainingToken: 1n };
+      return atOnce(pricedAsTraining('base', { catalogue: CATALOGUE, offers }, usage, null).posted('eu', ANY_NODE));
+    };
+    const gone = { ...offer('gone', 'eu', 'trainer/base', { trainingToken: '900000' }), awayMs: 1e9 };
+    const here = offer('here', 'us', 'trainer/base', { trainingToken: '700' });
+    expect(price([gone, here])).toEqual([{ trainingToken: 700n }]);
+    expect(price([gone])).toEqual([{ trainingToken: 900_000n }]);
   });
 });

@@ -15,14 +15,14 @@ export async function namedModel(
   fineTunes: Pick<FineTuneStore, 'model'>,
   orgId: string,
   name: string,
-  known: (name: string) => KnownModel | null,
+  known: (name: string) => Promise<KnownModel | null>,
 ): Promise<NamedModel | null> {
   if (!name.startsWith(TUNED_PREFIX)) {
-    const model = known(name);
+    const model = await known(name);
     return model === null ? null : { model, tuned: null };
   }
   const own = await fineTunes.model(orgId, name);
-  const base = own === null ? null : known(own.base);
+  const base = own === null ? null : await known(own.base);
   if (own === null || base === null) return null;
   const offered = base.offered.filter(({ model }) => model.caps.lora);
   return { model: { ...base, offered }, tuned: { name: own.name, adapter: own.adapter } };

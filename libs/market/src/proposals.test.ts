@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import {
+  atOnce,
   capFor,
   chance,
   CONSTRAINTS,
@@ -118,7 +119,7 @@ function explained(request: Written, market: Market, isIdle: boolean): { why: Ex
   const model = knownModel('m', market.catalogue, market.offers);
   if (model === null) return null;
   const priced = pricedAs(model, market.worst, terms.maxCost);
-  const cap = capFor(market.worst, terms.maxCost, priced.posted(terms.region, terms.needs), model.ceiling);
+  const cap = capFor(market.worst, terms.maxCost, atOnce(priced.posted(terms.region, terms.needs)), model.ceiling);
   if (!cap.ok) return null;
   const tuned = request.model === 'm' ? null : TUNED;
   const job = { id: 'j', kind: 'batch', endpoint: ENDPOINT, region: terms.region, verify: 'spot', metadata } as const;

@@ -1,13 +1,4 @@
-import {
-  addUsage,
-  capFor,
-  countedAt,
-  holdFor,
-  mostOfOneHolder,
-  type Amount,
-  type Rates,
-  type Usage,
-} from '@freehold/domain';
+import { addUsage, holdFor, mostOfOneHolder, pricesOf, type Rates, type Usage } from '@freehold/domain';
 import {
   formatMoney,
   invalidRequest,
@@ -18,10 +9,11 @@ import {
   type Work,
 } from '@freehold/protocol';
 import { inputLines } from './input-lines.ts';
-import { knownModel, offersInTime, postedFor, type OfferedModel } from './known-models.ts';
-import { pricedAs } from './max-cost.ts';
+import { inSlices, inSteps } from './in-slices.ts';
+import { knowingModel, offersInTime, type KnownModel, type OfferedModel } from './known-models.ts';
+import { pricedAs, pricesFor } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
-import { mayServe } from './may-serve.ts';
+import { mayServe, type ServeTerms } from './may-serve.ts';
 import { memoryListed } from './model-facts.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
@@ -32,7 +24,7 @@ import type { Shards } from './ports/shards.ts';
 import type { QueueDesk, QueueOutlook } from './queue-desk.ts';
 import { refuseImpossible, type RefuseImpossiblePorts } from './refuse-impossible.ts';
 import { tooFewRows } from './too-few-rows.ts';
-import { notVerifiable, verifiableBy, type HoldsModel } from './verifiable-by.ts';
+import { notVerifiable, verifyingBy, type HoldsModel } from './verifiable-by.ts';
 
 /** Bytes per token of ordinary English under common tokenizers lie in this range; with bytes as tokens it is 1. */
 const BYTES_PER_TOKEN = { few: 2n, usual: 3n, many: 5n } as const;
@@ -114,7 +106,7 @@ export async function quoteJob(
 ): Promise<Quote | null> {
   const offers = await ports.offers.offers();
   const find = (of: string): Promise<NamedModel | null> =>
-    namedModel(ports.fineTunes, orgId, of, (known) => knownModel(known, ports.catalogue, offers));
+    namedModel(ports.fineTunes, orgId, of, (known) => inSteps(knowingModel(known, ports.catalogue, offers)));
   const measured = subject.by === 'file' ? await measureFile(ports, subject.fileId, find) : null;
   const name = subject.by === 'file' ? measured?.model : subject.model;
   const named = name === undefined ? null : await find(name);
@@ -122,13 +114,14 @@ export async function quoteJob(
   const { model } = named;
   const { region, priority, needs } = terms;
   const check = { level: terms.verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) };
-  const verifiable = verifiableBy(check, offersInTime(model, deadlineInMs), ports.holdsModel);
+  const verifiable = await inSteps(verifyingBy(check, offersInTime(model, deadlineInMs), ports.holdsModel));
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
   const few = tooFewRows(metadata, work.rows);
   if (few !== null) throw invalidRequest(few.code, few.message, few.param);
-  const standing = postedFor(model, region, needs);
-  const cap = capFor(work.worst, terms.maxCost, standing, model.ceiling);
+  const priced = pricedAs(model, work.worst, terms.maxCost);
+  const prices = await inSteps(pricesFor(priced, region, needs));
+  const cap = prices.cap(terms.maxCost);
   if (!cap.ok && cap.why === 'cap-too-low')
     throw invalidRequest(
       'cap_too_low',
@@ -139,19 +132,15 @@ export async function quoteJob(
     const endpoint = model.kind === 'chat' ? '/v1/chat/completions' : '/v1/embeddings';
     const plan = { model: model.name, tuned: named.tuned, rateCaps: cap.rateCaps };
     const job = { kind: 'batch', endpoint, region, verify: terms.verify, metadata, plan } as const;
-    const priced = pricedAs(model, work.worst, terms.maxCost);
     await refuseImpossible(ports, offers, { ...job, windowMs: deadlineInMs, completionWindow, priced });
   }
   const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter: named.tuned !== null, needs };
-  // Nobody's record is looked at: of a node that has run the model the quote may know no more than what it offers.
-  const known = { reputation: 1, hasRun: false, listed: memoryListed(ports.catalogue) };
-  const able = (of: readonly OfferedModel[]): readonly OfferedModel[] =>
-    of.filter(({ offer, model: offered }) => mayServe(serve, offer, offered, known));
-  const here = able(model.offered.filter(({ offer }) => isHere(offer)));
-  const posted = here.map(({ rates }) => rates);
-  const lists = posted.length > 0 ? posted : model.ceiling === null ? standing : [model.ceiling];
-  const ends = endsOf(lists, work.worst);
-  const counted = countedAt(work.counted, standing, model.ceiling);
+  const { here, away } = await whoMay(ports, model, serve, deadlineInMs);
+  const rates = here.map((one) => one.rates);
+  const posted = (await inSteps(pricesOf(work.worst, rates, null))).ends;
+  const atCeiling = model.ceiling === null ? null : { lowest: model.ceiling, highest: model.ceiling };
+  const ends = posted ?? atCeiling ?? prices.ends;
+  const { counted } = await inSteps(pricesFor({ ...priced, worst: work.counted }, region, needs));
   const intended = { model: model.name, rows: work.rows, counted, deadlineInMs, priority, ...serve };
   const outlook = await ports.queue.outlook(orgId, intended);
   const gang = terms.gang === null ? null : { asked: terms.gang, live: await liveAtOnce(ports, outlook) };
@@ -162,23 +151,34 @@ export async function quoteJob(
     rows: work.rows,
     refusedRows: work.refusedRows,
     nodesOffering: nodesOf(here),
-    nodesAway: nodesOf(able(model.away).filter(({ offer }) => mayReturn(offer, deadlineInMs))),
-    posted: posted.length === 0 ? null : ends,
+    nodesAway: nodesOf(away),
+    posted,
     expected: ends === null ? null : { low: holdFor(work.low, ends.lowest), high: holdFor(work.high, ends.highest) },
     outlook: { ...outlook, ...(gang === null || gang.live >= gang.asked ? {} : { finish: null, onTime: null }) },
     gang,
     likely: { low: work.low, high: work.high },
     cap: cap.ok ? cap.cap : null,
-    smallestCap: smallestOf(work.worst, standing.length > 0 ? standing : lists),
-    auditors: verifiableBy(check, offers.filter(isHere), ports.holdsModel).auditors,
+    smallestCap: prices.least,
+    auditors: (await inSteps(verifyingBy(check, offers.filter(isHere), ports.holdsModel))).auditors,
   };
 }
 
-/** The price lists under which the work costs least and most. Null: there are none. */
-function endsOf(lists: readonly Rates[], worst: Usage): Quote['posted'] {
-  const byCost = [...lists].sort((a, b) => (holdFor(worst, a) < holdFor(worst, b) ? -1 : 1));
-  const [lowest, highest] = [byCost[0], byCost.at(-1)];
-  return lowest === undefined || highest === undefined ? null : { lowest, highest };
+/** Nobody's record is looked at: of a node that has run the model the quote may know no more than what it offers. */
+async function whoMay(
+  { catalogue }: Pick<QuoteJobPorts, 'catalogue'>,
+  model: KnownModel,
+  serve: ServeTerms,
+  withinMs: number,
+): Promise<{ readonly here: readonly OfferedModel[]; readonly away: readonly OfferedModel[] }> {
+  const known = { reputation: 1, hasRun: false, listed: memoryListed(catalogue) };
+  const able = async (of: readonly OfferedModel[]): Promise<readonly OfferedModel[]> => {
+    const may = await inSlices(of, (one) => mayServe(serve, one.offer, one.model, known));
+    return of.filter((_, at) => may[at] === true);
+  };
+  return {
+    here: await able(model.offered.filter(({ offer }) => isHere(offer))),
+    away: await able(model.away.filter(({ offer }) => mayReturn(offer, withinMs))),
+  };
 }
 
 function nodesOf(offered: readonly OfferedModel[]): number {
@@ -191,12 +191,6 @@ async function liveAtOnce(
   { pace }: QueueOutlook,
 ): Promise<number> {
   return mostOfOneHolder(pace.nodeIds, await shards.held(), shardCount);
-}
-
-/** Lists that cost nothing are a pool's. */
-function smallestOf(worst: Usage, lists: readonly Rates[]): Amount | null {
-  const costs = lists.map((rates) => holdFor(worst, rates)).filter((cost) => cost > 0n);
-  return costs.length === 0 ? null : costs.reduce((a, b) => (a < b ? a : b));
 }
 
 async function measureFile(

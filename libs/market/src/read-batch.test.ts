@@ -70,7 +70,7 @@ it('takes as usual prices only those of nodes that may run it, one of each node'
         yield Buffer.from(LINE);
       })(),
     );
-    const plan = reading.plan();
+    const plan = await reading.plan();
     return [
       plan,
       plan.ok &&

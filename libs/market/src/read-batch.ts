@@ -1,4 +1,4 @@
-import { addUsage, capFor, countedAt, SharedBeginning, type Usage } from '@freehold/domain';
+import { addUsage, SharedBeginning, type Usage } from '@freehold/domain';
 import {
   BATCH_ROWS_MAX,
   formatMoney,
@@ -13,8 +13,9 @@ import {
   type Catalogue,
 } from '@freehold/protocol';
 import { inputLines, type InputLine } from './input-lines.ts';
-import { knownModel, offersInTime, postedFor, type KnownModel } from './known-models.ts';
-import { pricedAs, type Priced } from './max-cost.ts';
+import { inSteps } from './in-slices.ts';
+import { knowingModel, offersInTime, type KnownModel } from './known-models.ts';
+import { pricedAs, pricesFor, type Priced } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
@@ -22,7 +23,7 @@ import type { BatchFault, JobView, NewRow, StartPlan } from './ports/job-store.t
 import type { StandingOffer } from './ports/offer-book.ts';
 import { promptParts } from './prompt-prefixes.ts';
 import { tooFewRows } from './too-few-rows.ts';
-import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from './verifiable-by.ts';
+import { NOT_VERIFIABLE, verifyingBy, type HoldsModel } from './verifiable-by.ts';
 
 /** A requester mends a hundred lines, or the program that wrote them. */
 export const FAULTS_MAX = 100;
@@ -96,26 +97,28 @@ export class BatchReading {
   }
 
   /** What the batch starts with, where its lines have no fault. */
-  plan(): Planned {
-    const { worst, rows } = this;
+  async plan(): Promise<Planned> {
+    const { rows } = this;
     const { metadata, verify, region, windowMs } = this.#batch;
     const model = this.named?.model;
     if (model === undefined) throw new Error('a batch without a fault names a model');
     const few = tooFewRows(metadata, rows);
     if (few !== null) return { ok: false, fault: few };
-    const verifiable = verifiableBy(
-      { level: verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) },
-      offersInTime(model, windowMs),
-      this.#ports.holdsModel,
+    const verifiable = await inSteps(
+      verifyingBy(
+        { level: verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) },
+        offersInTime(model, windowMs),
+        this.#ports.holdsModel,
+      ),
     );
     if (!verifiable.possible) return refused(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
     const maxCost = parseMoney(metadata['max_cost'] ?? '');
-    const posted = postedFor(model, region, nodeNeedsOf(metadata));
-    const cap = capFor(worst, maxCost, posted, model.ceiling);
+    const prices = await inSteps(pricesFor(this.priced(), region, nodeNeedsOf(metadata)));
+    const cap = prices.cap(maxCost);
     if (cap.ok) {
       const { name } = model;
       const { cap: amount, rateCaps } = cap;
-      const counted = countedAt(worst, posted, model.ceiling);
+      const { counted } = prices;
       const tuned = this.named?.tuned ?? null;
       const promptBlocks = this.#beginning.blocks(NO_SALT, [this.#batch.orgId, name, tuned?.adapter ?? '']);
       return { ok: true, plan: { model: name, tuned, rowCount: rows, cap: amount, rateCaps, counted, promptBlocks } };
@@ -183,7 +186,9 @@ export class BatchReading {
   async #find(name: string): Promise<void> {
     const { fineTunes, catalogue } = this.#ports;
     this.#modelName = name;
-    this.named = await namedModel(fineTunes, this.#batch.orgId, name, (of) => knownModel(of, catalogue, this.#offers));
+    this.named = await namedModel(fineTunes, this.#batch.orgId, name, (of) =>
+      inSteps(knowingModel(of, catalogue, this.#offers)),
+    );
   }
 
   #isServed(row: BatchLine, line: number): boolean {

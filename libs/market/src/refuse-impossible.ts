@@ -1,14 +1,24 @@
-import { couldRun, idleNode, NODES_WISH, WISHES, type Ask, type Candidate, type Explanation } from '@freehold/domain';
+import {
+  askExplained,
+  couldRun,
+  idleNode,
+  LOOKS_PER_STEP,
+  NODES_WISH,
+  WISHES,
+  type Ask,
+  type Candidate,
+  type Explanation,
+} from '@freehold/domain';
 import { gangOf, invalidRequest, waitsForNodes, type Catalogue, type Offer } from '@freehold/protocol';
 import { askOfJob, windowOf } from './ask-of.ts';
 import { candidateOf } from './candidate-of.ts';
 import { explainInSlices } from './explain-in-slices.ts';
-import { inSlices, NODES_AT_ONCE, pause } from './in-slices.ts';
+import { inSlices, NODES_AT_ONCE, Slices } from './in-slices.ts';
 import type { Priced } from './max-cost.ts';
 import { memoryListed, type MemoryListed } from './model-facts.ts';
 import type { BatchFault, JobView, StartPlan } from './ports/job-store.ts';
 import type { LeaseStore, NodeRecord } from './ports/lease-store.ts';
-import { mayReturn, type StandingOffer } from './ports/offer-book.ts';
+import { isCut, mayReturn, type StandingOffer } from './ports/offer-book.ts';
 import type { ProviderLink } from './ports/provider-link.ts';
 
 export interface RefuseImpossiblePorts {
@@ -36,7 +46,7 @@ const CHANGES_TOLD_MAX = 3;
 /**
  * Why a job would wait for its whole window in vain: no node that is here, or was within that window's length, could ever run a row of it,
  * be it idle, or fewer than it begins on at once. Null where they could, where the requester means to wait for nodes to come, and while no
- * node is there at all: an empty market is no answer. A machine that starts anew, or is lent at night, makes no job impossible; one that
+ * node is there at all, or so many that not all were looked at: neither is an answer. A machine that starts anew, or is lent at night, makes no job impossible; one that
  * has been away for longer than the job would wait keeps none waiting, and is named.
  */
 export async function whyImpossible(
@@ -44,27 +54,31 @@ export async function whyImpossible(
   offers: readonly StandingOffer[],
   job: PlannedJob,
 ): Promise<Omit<BatchFault, 'line'> | null> {
-  if ((await isPossible(ports.catalogue, offers, job)) || ports.link.nodes().length === 0) return null;
+  if (isCut(offers) || (await isPossible(ports.catalogue, offers, job)) || ports.link.nodes().length === 0) return null;
   const ask = askOfPlanned(job);
   const records = await ports.leases.nodeRecords(offers.map(({ node }) => node));
   const listed = memoryListed(ports.catalogue);
   const members = membersOf(job);
-  const explained = async (of: readonly StandingOffer[]): Promise<Explanation> => {
-    const candidates = await inSlices(of, (offer) =>
-      idleNode(candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer))),
-    );
-    return explainInSlices(ask, candidates, { members, windowMs: windowOf(job) }, async () => job.priced);
-  };
-  const idle = await explained(offers.filter((offer) => mayReturn(offer, job.windowMs)));
+  const candidateBehind = (offer: StandingOffer): Candidate =>
+    candidateOfOffer(listed, offer, records.get(offer.node) ?? newcomer(offer));
+  const here = offers.filter((offer) => mayReturn(offer, job.windowMs));
+  const candidates = await inSlices(here, (offer) => idleNode(candidateBehind(offer)));
+  const circumstances = { members, windowMs: windowOf(job) };
+  const idle = await explainInSlices(ask, candidates, circumstances, async () => job.priced);
   if (idle.fitting >= members) return null;
   const gone = offers.filter((offer) => !mayReturn(offer, job.windowMs));
-  return faultOf(idle, goneFor(gone, (await explained(gone)).fitting));
+  const asked = askExplained(ask, circumstances);
+  const could = await inSlices(gone, (offer) => names(offer, asked.model) && couldRun(asked, candidateBehind(offer)));
+  return faultOf(idle, goneFor(gone.filter((_, at) => could[at] === true)));
 }
 
 /** Who could, and left; the offers stand for weeks. */
-function goneFor(gone: readonly StandingOffer[], fitting: number): string | null {
-  if (fitting === 0) return null;
-  const hours = Math.floor(Math.min(...gone.map(({ awayMs = 0 }) => awayMs)) / 3_600_000);
+function goneFor(able: readonly StandingOffer[]): string | null {
+  const [first] = able;
+  if (first === undefined) return null;
+  const fitting = able.length;
+  const awayMs = able.reduce((least, { awayMs: ms = 0 }) => Math.min(least, ms), first.awayMs ?? 0);
+  const hours = Math.floor(awayMs / 3_600_000);
   const since = hours < 1 ? 'less than an hour' : hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
   const who = fitting === 1 ? 'One more offered what it asks, and is' : `${fitting} more offered what it asks, and are`;
   return `${who} away for longer than it would wait: of such nodes the last was here ${since} ago.`;
@@ -95,9 +109,11 @@ export async function isPossible(
   const ask = askOfPlanned(job);
   if (ask.reputationFloor > 0) return false;
   const listed = memoryListed(catalogue);
+  const slices = new Slices();
   let missing = membersOf(job);
   for (const [at, offer] of offers.entries()) {
-    if (at > 0 && at % NODES_AT_ONCE === 0) await pause();
+    if (at > 0 && at % NODES_AT_ONCE === 0) await slices.rest();
+    else if (at % LOOKS_PER_STEP === 0) await slices.breathe();
     if (names(offer, ask.model) && couldRun(ask, candidateOfOffer(listed, offer, newcomer(offer)))) missing -= 1;
     if (missing === 0) return true;
   }

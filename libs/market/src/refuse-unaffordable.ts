@@ -1,25 +1,20 @@
-import { addUsage, capFor, countedAt, type Amount, type NodeNeeds, type Rates, type Usage } from '@freehold/domain';
+import type { Amount, NodeNeeds, Rates } from '@freehold/domain';
 import {
   formatMoney,
   insufficientBalance,
   invalidRequest,
-  LINE_BYTES_MAX,
-  parseBatchLine,
-  worstUsage,
   type BatchEndpoint,
   type Catalogue,
 } from '@freehold/protocol';
-import { inputLines } from './input-lines.ts';
-import { knownModel, postedFor, type KnownModel } from './known-models.ts';
+import { inSteps } from './in-slices.ts';
+import { knowingModel } from './known-models.ts';
+import { lookInto } from './look-into.ts';
+import { pricedAs, pricesFor } from './max-cost.ts';
 import type { AccountStore } from './ports/account-store.ts';
 import { namedModel } from './named-model.ts';
 import type { FineTuneStore } from './ports/fine-tune-store.ts';
-import { fileObject } from './ports/file-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
-
-/** So much of a file is read while its submitter waits: some thousand rows in about 50 ms. Of a longer one it is a lower bound. */
-const READ_BYTES_MAX = 2 * 1_048_576;
 
 export interface RefuseUnaffordablePorts {
   readonly accounts: AccountStore;
@@ -72,7 +67,7 @@ export async function refuseUnaffordable(
   let wearsAdapter = false;
   const seen = await lookInto(ports.objects, intended, async (name) => {
     const named = await namedModel(ports.fineTunes, intended.orgId, name, (of) =>
-      knownModel(of, ports.catalogue, offers),
+      inSteps(knowingModel(of, ports.catalogue, offers)),
     );
     wearsAdapter = named !== null && named.tuned !== null;
     return named?.model ?? null;
@@ -80,9 +75,10 @@ export async function refuseUnaffordable(
   if (seen === null) return null;
   const { model, worst, rowsRead, rows } = seen;
   const isWhole = rows === rowsRead;
-  const posted = postedFor(model, intended.region, intended.needs);
-  const cap = capFor(worst, intended.maxCost, posted, model.ceiling);
-  const countedRead = countedAt(worst, posted, model.ceiling);
+  const priced = pricedAs(model, worst, intended.maxCost);
+  const prices = await inSteps(pricesFor(priced, intended.region, intended.needs));
+  const cap = prices.cap(intended.maxCost);
+  const countedRead = prices.counted;
   const counted = countedRead === null ? null : (countedRead * BigInt(rows)) / BigInt(rowsRead);
   const work = { model: model.name, rows, isWhole, counted, wearsAdapter };
   if (!cap.ok && cap.why === 'no-price') return { ...work, rateCaps: null };
@@ -95,41 +91,4 @@ export async function refuseUnaffordable(
     );
   if (cap.cap > balance) throw insufficientBalance(cap.cap, balance, formatMoney);
   return { ...work, rateCaps: cap.rateCaps };
-}
-
-interface Seen {
-  readonly model: KnownModel;
-  readonly worst: Usage;
-  readonly rowsRead: number;
-  readonly rows: number;
-}
-
-/** The worst case of the rows at the file's start; null when anything about them is not as it should be. */
-export async function lookInto(
-  objects: Pick<ObjectStore, 'size' | 'read'>,
-  { fileId, endpoint }: Pick<Intended, 'fileId' | 'endpoint'>,
-  modelNamed: (name: string) => Promise<KnownModel | null>,
-): Promise<Seen | null> {
-  const size = await objects.size(fileObject(fileId));
-  if (size === null || size === 0) return null;
-  const isWhole = size <= READ_BYTES_MAX;
-  const bytes = Math.min(size, READ_BYTES_MAX);
-  let name: string | null = null;
-  let model: KnownModel | null = null;
-  let worst: Usage = {};
-  let rows = 0;
-  for await (const line of inputLines(objects.read(fileObject(fileId), { from: 0, to: bytes }), LINE_BYTES_MAX)) {
-    // The last line of a part is a part of a line.
-    if (!isWhole && line.offset + line.length >= bytes) break;
-    const row = line.text === null ? null : parseBatchLine(line.text, endpoint);
-    if (row === null || !row.ok) return null;
-    if (name === null) {
-      name = row.value.model;
-      model = await modelNamed(name);
-    }
-    if (model === null || row.value.model !== name || model.kind !== row.value.work.kind) return null;
-    worst = addUsage(worst, worstUsage(row.value.work, model.contextTokens));
-    rows += 1;
-  }
-  return model === null ? null : { model, worst, rowsRead: rows, rows: Math.ceil((rows * size) / bytes) };
 }

@@ -6,32 +6,31 @@ const UNMET = ['gpu-model', 'gpu-count', 'gpu-share', 'vram', 'isolation', 'repu
 export type UnmetNeed = (typeof UNMET)[number];
 
 const NOTHING_ELSE: Ask = { ...ANYWHERE, jobId: '', model: null, verify: 'off', rateCaps: {}, deadlineInMs: 0 };
+const OF_NODE = UNMET.map((name) => ({ name, holds: CONSTRAINTS.find((one) => one.name === name)?.holds }));
+
+type OfferedNode = Pick<Offer, 'node' | 'gpus' | 'isolation'>;
 
 /** The first of what is asked of a node itself that it does not meet: by the constraints of the placement, for who has no snapshot. */
-export function unmetNeed(
-  needs: NodeNeeds,
-  offer: Pick<Offer, 'node' | 'gpus' | 'isolation'>,
-  reputation: number,
-): UnmetNeed | null {
-  const ask = { ...NOTHING_ELSE, ...needs };
-  const { node: nodeId, isolation } = offer;
-  const node = { ...EMPTY_NODE, nodeId, gpus: gpusOf(offer), isolation, reputation };
-  const failing = CONSTRAINTS.filter((constraint) => !constraint.holds(ask, node)).map(({ name }) => name);
-  return UNMET.find((name) => failing.includes(name)) ?? null;
+export function unmetNeed(needs: NodeNeeds, offer: OfferedNode, reputation: number): UnmetNeed | null {
+  return needsUnmet(needs)(offer, reputation);
 }
 
-/**
- * The offers that a job may use, as far as they say themselves: what others ask is no price for it. Where none may, all of them:
- * the job is refused, or waits, and its cap has to be of some price.
- */
-export function offersMeeting<T extends Pick<Offer, 'node' | 'gpus' | 'isolation' | 'region'>>(
-  offers: readonly T[],
+/** The same of many nodes. */
+export function needsUnmet(needs: NodeNeeds): (offer: OfferedNode, reputation: number) => UnmetNeed | null {
+  const ask = { ...NOTHING_ELSE, ...needs };
+  return (offer, reputation) => {
+    const { node: nodeId, isolation } = offer;
+    const node = { ...EMPTY_NODE, nodeId, gpus: gpusOf(offer), isolation, reputation };
+    return OF_NODE.find(({ holds }) => holds?.(ask, node) === false)?.name ?? null;
+  };
+}
+
+/** Whether a job may use an offer, as far as it says so itself: nobody's record is looked at. */
+export function meetsNeeds(
   region: string | null,
   needs: NodeNeeds,
-): readonly T[] {
+): (offer: OfferedNode & Pick<Offer, 'region'>) => boolean {
   const best = 1;
-  const meeting = offers.filter(
-    (offer) => isInRegion(region, offer.region) && (needs === ANY_NODE || unmetNeed(needs, offer, best) === null),
-  );
-  return meeting.length > 0 ? meeting : offers;
+  const unmet = needs === ANY_NODE ? () => null : needsUnmet(needs);
+  return (offer) => isInRegion(region, offer.region) && unmet(offer, best) === null;
 }

@@ -61,7 +61,7 @@ async function start(
 ): Promise<Validated> {
   const { jobs } = ports;
   const { id: jobId } = job;
-  const planned = reading.plan();
+  const planned = await reading.plan();
   if (!planned.ok) return failed(jobs, jobId, [{ ...planned.fault, line: null }]);
   const { plan } = planned;
   const impossible = await whyImpossible(ports, offers, { ...job, plan, priced: reading.priced() });

@@ -1,21 +1,32 @@
-import { verifiability, type Stand, type Verifiability, type VerifyLevel } from '@freehold/domain';
+import {
+  atOnce,
+  eachInSteps,
+  verifiability,
+  type Stand,
+  type Steps,
+  type Verifiability,
+  type VerifyLevel,
+} from '@freehold/domain';
 import { ApiError, type Offer, type OfferModel } from '@freehold/protocol';
 import { mayHold, type Whereabouts } from './may-hold.ts';
 
 /** Whether the coordinator's own engine holds a model within its memory limit. */
 export type HoldsModel = (model: string) => boolean;
 
+type VerifyAsk = Whereabouts & { readonly level: VerifyLevel; readonly model: string };
+
 /**
  * Who could check work on `model` at this level, among those who may see its rows. Weights of another digest are another model: the
  * best-served digest counts.
  */
-export function verifiableBy(
-  ask: Whereabouts & { readonly level: VerifyLevel; readonly model: string },
-  offers: readonly Offer[],
-  holds: HoldsModel,
-): Verifiability {
+export function verifiableBy(ask: VerifyAsk, offers: readonly Offer[], holds: HoldsModel): Verifiability {
+  return atOnce(verifyingBy(ask, offers, holds));
+}
+
+/** For who looks at thousands of offers, and does other things between them. */
+export function* verifyingBy(ask: VerifyAsk, offers: readonly Offer[], holds: HoldsModel): Steps<Verifiability> {
   const stands = new Map<string, Stand[]>();
-  for (const offer of offers) {
+  yield* eachInSteps(offers, (offer) => {
     const works = mayHold(ask, offer);
     for (const model of offer.engines.flatMap((engine) => engine.models)) {
       if (model.name !== ask.model) continue;
@@ -24,7 +35,7 @@ export function verifiableBy(
       if (before === undefined) stands.set(model.digest, [stand]);
       else before.push(stand);
     }
-  }
+  });
   const own = holds(ask.model);
   const judged = [...stands.values()].map((of) => verifiability(ask.level, ask.model, of, own));
   return (

@@ -4,8 +4,10 @@ import {
   explainJob,
   ExplainTurns,
   JobStore,
+  KeptOffers,
   LeaseStore,
   memoryListed,
+  MonotonicClock,
   ObjectStore,
   OfferBook,
   pricedJob,
@@ -34,7 +36,7 @@ export class JobsController {
   readonly #standstills: Standstills;
   readonly #turns: ExplainTurns;
   readonly #objects: ObjectStore;
-  readonly #offers: OfferBook;
+  readonly #offers: KeptOffers;
   readonly #settings: ApiSettings;
   readonly #listed: MemoryListed;
 
@@ -46,6 +48,7 @@ export class JobsController {
     turns: ExplainTurns,
     objects: ObjectStore,
     offers: OfferBook,
+    clock: MonotonicClock,
     @Inject(API_SETTINGS) settings: ApiSettings,
   ) {
     this.#jobs = jobs;
@@ -54,7 +57,7 @@ export class JobsController {
     this.#standstills = standstills;
     this.#turns = turns;
     this.#objects = objects;
-    this.#offers = offers;
+    this.#offers = new KeptOffers(offers, clock);
     this.#settings = settings;
     this.#listed = memoryListed(settings.catalogue);
   }

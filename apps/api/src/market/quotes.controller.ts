@@ -225,7 +225,8 @@ function gangBody({ gang }: Quote): Record<string, unknown> | null {
   return { asked, live, ...(live < asked ? { summary: missing } : {}) };
 }
 
-const NOBODY_HERE = "the catalogue's ceiling, or what nodes that are away asked (none that may run it is here),";
+const NOBODY_HERE =
+  "the catalogue's ceiling, or what nodes ask that are away or may not run it (none that may run it is here),";
 
 interface Interval {
   readonly low: bigint;

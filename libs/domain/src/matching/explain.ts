@@ -1,3 +1,4 @@
+import { atOnce, eachInSteps, type Steps } from '../steps.ts';
 import { UNIT_KINDS, unitsToJson, type Rates, type UnitKind } from '../units/units.ts';
 import { inClass, type Ask, type Candidate } from './ask.ts';
 import { CONSTRAINTS, obstacle, ratesFor, type Constraint } from './constraints.ts';
@@ -59,7 +60,7 @@ export function explainPlacement(
   circumstances: Circumstances = {},
 ): Explanation {
   const ask = askExplained(of, circumstances);
-  return explainStandings(ask, candidates.map(standingTo(ask)), circumstances);
+  return atOnce(explainStandings(ask, candidates.map(standingTo(ask)), circumstances));
 }
 
 /** What is asked of a node, as the placement takes it. */
@@ -68,17 +69,17 @@ export function askExplained(of: Ask, { members = 1 }: Circumstances): Ask {
 }
 
 /** For who looks at thousands of nodes, and does other things between them. @param ask As {@link askExplained} has it. */
-export function explainStandings(
+export function* explainStandings(
   ask: Ask,
   standings: readonly NodeStanding[],
   { warmWait, members = 1, ...bounds }: Circumstances = {},
-): Explanation {
+): Steps<Explanation> {
   const counts = new Map<string, Eliminated>();
   let fitting = 0;
-  for (const { node, first } of standings) {
+  yield* eachInSteps(standings, ({ node, first }) => {
     if (first === null) fitting += 1;
     else note(counts, first, ask, node);
-  }
+  });
   const eliminated = CONSTRAINTS.flatMap((constraint) => {
     const counted = counts.get(constraint.name);
     if (counted === undefined) return [];
@@ -87,7 +88,9 @@ export function explainStandings(
     const end = endsInMs === null ? {} : { endsInS: Math.ceil(endsInMs / 1_000) };
     return [{ constraint: constraint.name, requirement, nodes: nodes.length, ...end }];
   });
-  const relaxations = relaxationsOf(ask, standings, members, bounds);
+  yield;
+  const relaxations = yield* relaxationsOf(ask, standings, members, bounds);
+  yield;
   const isWarmWait = warmWait !== undefined && fitting === 0 && counts.has('warm-wait');
   return {
     nodes: standings.length,
@@ -102,27 +105,32 @@ export function explainStandings(
   };
 }
 
-function relaxationsOf(
+function* relaxationsOf(
   ask: Ask,
   standings: readonly NodeStanding[],
   most: number,
   bounds: Bounds,
-): Explanation['relaxations'] {
-  return relaxationsAmong(standings, most).flatMap(({ constraints, ways, members }) => {
+): Steps<Explanation['relaxations']> {
+  const told: Explanation['relaxations'][number][] = [];
+  for (const { constraints, waysIn, members } of relaxationsAmong(standings, most)) {
+    yield;
+    const ways = waysIn();
+    yield;
     const nodes = cheapestOf(ways, members).map(({ node }) => node);
     const less = nodes.reduce(askingLess, ask);
     const rates = nodes.map((node) => ratesFor(less, node)).reduce(highestOf);
     const isFewer = members < most;
     const relaxed = { constraints, less, rates, members: isFewer ? members : undefined };
-    const proposal = proposalOf(ask, relaxed, bounds);
-    if (proposal === null) return [];
-    return {
+    const proposal = yield* proposalOf(ask, relaxed, bounds);
+    if (proposal === null) continue;
+    told.push({
       ...proposal,
       constraints: [...(isFewer ? [NODES] : []), ...constraints.map(({ name }) => name)],
       nodes: ways.length,
       inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
-    };
-  });
+    });
+  }
+  return told;
 }
 
 interface Eliminated {

@@ -1,3 +1,4 @@
+import type { Steps } from '../steps.ts';
 import type { Rates } from '../units/units.ts';
 import type { Ask } from './ask.ts';
 import type { Constraint } from './constraints.ts';
@@ -5,9 +6,9 @@ import { NODES_WISH, WINDOW, WISHES } from './wishes.ts';
 
 /**
  * The `metadata.max_cost` with which a request that asks for `less` may be done at `rates`; undefined: as it is, null: with none. Who
- * explains knows neither what the job may count nor what others post.
+ * explains knows neither what the job may count nor what others post; who knows looks at thousands of price lists.
  */
-export type MaxCostFor = (less: Ask, rates: Rates) => string | null | undefined;
+export type MaxCostFor = (less: Ask, rates: Rates) => Steps<string | null | undefined>;
 
 /** What of a request bounds what it may be told to ask for. */
 export interface Bounds {
@@ -36,7 +37,11 @@ export interface Relaxed {
 }
 
 /** Null where no request can say it. */
-export function proposalOf(ask: Ask, { constraints, less, rates, members }: Relaxed, bounds: Bounds): Proposal | null {
+export function* proposalOf(
+  ask: Ask,
+  { constraints, less, rates, members }: Relaxed,
+  bounds: Bounds,
+): Steps<Proposal | null> {
   const set = new Map<string, string | null>();
   if (members !== undefined) set.set(NODES_WISH, members === 1 ? null : String(members));
   const wishes = constraints.filter(({ lifted }) => lifted === 'by-asking-less');
@@ -53,7 +58,8 @@ export function proposalOf(ask: Ask, { constraints, less, rates, members }: Rela
   const isDearer = wishes.some(({ name }) => name === 'price');
   if (isDearer && bounds.maxCostFor === undefined) return null;
   // Who may be somewhere else pays what is usual there.
-  const maxCost = set.size > 0 || isDearer ? bounds.maxCostFor?.(less, rates) : undefined;
+  const asksPrice = set.size > 0 || isDearer;
+  const maxCost = asksPrice && bounds.maxCostFor !== undefined ? yield* bounds.maxCostFor(less, rates) : undefined;
   if (maxCost === null) return null;
   if (maxCost !== undefined) set.set(PRICE_WISH, maxCost);
   const waits = constraints.filter(({ lifted }) => lifted === 'by-waiting');

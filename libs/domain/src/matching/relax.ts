@@ -16,8 +16,8 @@ const UNIONS_MAX = 2_048;
 /** Constraints that, lifted together, would place the work; without any one of them it would stay where it is. */
 export interface Relaxation {
   readonly constraints: readonly Constraint[];
-  /** Nodes that fit then, each with the model by which it does. */
-  readonly ways: readonly Way[];
+  /** Nodes that fit then, each with the model by which it does: a look at all nodes, which not everybody takes. */
+  readonly waysIn: () => readonly Way[];
   /** Begins on so many at once: as was asked, or fewer where that is a part of the change. */
   readonly members: number;
 }
@@ -64,7 +64,7 @@ export function relaxationsAmong(standings: readonly NodeStanding[], members: nu
     .slice(0, RELAXATIONS_MAX)
     .map(({ set, members: on }) => ({
       constraints: CONSTRAINTS.filter((_, bit) => (set & (1 << bit)) !== 0),
-      ways: waysBy(alike, set),
+      waysIn: () => waysBy(alike, set),
       members: on,
     }));
 }

@@ -1,4 +1,4 @@
-import { capFor, holdFor, SEGMENTS_PER_LEASE_MAX, segmentsToAudit, type Rates } from '@freehold/domain';
+import { holdFor, SEGMENTS_PER_LEASE_MAX, segmentsToAudit, type Cap, type Rates } from '@freehold/domain';
 import {
   ApiError,
   FINE_TUNE_ENDPOINT,
@@ -9,7 +9,8 @@ import {
   type FineTuningRequest,
 } from '@freehold/protocol';
 import { trainersOf } from '../known-models.ts';
-import { pricedAsTraining } from '../max-cost.ts';
+import { inSteps } from '../in-slices.ts';
+import { pricedAsTraining, pricesFor } from '../max-cost.ts';
 import { whereaboutsOf } from '../may-hold.ts';
 import { fileObject, type FileStore } from '../ports/file-store.ts';
 import type { ObjectStore } from '../ports/object-store.ts';
@@ -17,7 +18,8 @@ import { isHere, mayReturn, type OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
 import { refuseImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
-import { notVerifiable, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
+import { notVerifiable, verifyingBy, type HoldsModel } from '../verifiable-by.ts';
+import { meetsNeeds } from '../unmet-need.ts';
 import { planFor, plannedTokens, type DecidedPlan, type PlanFacts } from './plan-for.ts';
 import { readExamples } from './read-examples.ts';
 import { askedOf, refuseUnfitFiles, unknownBase } from './submit-fine-tune.ts';
@@ -43,7 +45,7 @@ export interface FineTuneQuote {
   /** Segments that are run again, when no lease is cut. */
   readonly segmentsAudited: number;
   readonly trainingTokens: bigint;
-  /** Nodes that are here. */
+  /** Nodes that are here, and may do what is asked. */
   readonly nodesOffering: number;
   /** Others that offered it, and may be here again before it has to be over. */
   readonly nodesAway: number;
@@ -79,14 +81,15 @@ export async function quoteFineTune(
   const where = whereaboutsOf({ region: request.terms.region, metadata: request.metadata, poolId: null });
   const check = { level: request.terms.verify, model: name, ...where };
   const inTime = offers.filter((offer) => mayReturn(offer, request.deadlineInMs));
-  const verifiable = verifiableBy(check, inTime, ports.holdsModel);
+  const verifiable = await inSteps(verifyingBy(check, inTime, ports.holdsModel));
   if (!verifiable.possible) throw notVerifiable(verifiable);
   const { decided, counted } = await countedPlan(ports, request, base, signal);
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
   const priced = pricedAsTraining(base.model, { catalogue: ports.catalogue, offers }, usage, request.terms.maxCost);
   const { ceiling } = priced;
-  const posted = priced.posted(request.terms.region, request.terms.needs);
-  const cap = capFor(usage, request.terms.maxCost, posted, ceiling);
+  const { region, needs } = request.terms;
+  const prices = await inSteps(pricesFor(priced, region, needs));
+  const cap = prices.cap(request.terms.maxCost);
   if (!cap.ok) throw noCap(cap, base.model, request);
   const { metadata, terms, deadlineInMs: windowMs } = request;
   const work = { model: name, tuned: null, rateCaps: cap.rateCaps };
@@ -98,11 +101,10 @@ export async function quoteFineTune(
     metadata,
   } as const;
   await refuseImpossible(ports, offers, { ...job, plan: work, windowMs, priced });
-  const lists = posted.length > 0 ? posted : ceiling === null ? [] : [ceiling];
-  const trainers = trainersOf(base.model, inTime);
-  const nodesOffering = trainers.filter(isHere).length;
-  const byCost = [...lists].sort((a, b) => (holdFor(usage, a) < holdFor(usage, b) ? -1 : 1));
-  const [lowest, highest] = [byCost[0], byCost.at(-1)];
+  const trainers = trainersOf(base.model, inTime).filter(meetsNeeds(region, needs));
+  const here = trainers.filter(isHere);
+  const atCeiling = ceiling === null ? null : { lowest: ceiling, highest: ceiling };
+  const ends = here.length > 0 ? prices.ends : (atCeiling ?? prices.ends);
   const segments = segmentsOf(decided.plan);
   return {
     base: base.model,
@@ -114,16 +116,13 @@ export async function quoteFineTune(
     segments,
     segmentsAudited: auditedOf(segments, request),
     trainingTokens: usage.trainingToken,
-    nodesOffering,
-    nodesAway: trainers.length - nodesOffering,
-    posted: nodesOffering === 0 || lowest === undefined || highest === undefined ? null : { lowest, highest },
-    expected:
-      lowest === undefined || highest === undefined
-        ? null
-        : { low: holdFor(usage, lowest), high: holdFor(usage, highest) },
+    nodesOffering: here.length,
+    nodesAway: trainers.length - here.length,
+    posted: here.length === 0 ? null : ends,
+    expected: ends === null ? null : { low: holdFor(usage, ends.lowest), high: holdFor(usage, ends.highest) },
     cap: cap.cap,
-    smallestCap: lowest === undefined ? null : holdFor(usage, lowest),
-    auditors: verifiableBy(check, offers.filter(isHere), ports.holdsModel).auditors,
+    smallestCap: ends === null ? null : holdFor(usage, ends.lowest),
+    auditors: (await inSteps(verifyingBy(check, offers.filter(isHere), ports.holdsModel))).auditors,
   };
 }
 
@@ -166,11 +165,7 @@ function inLine(code: string, message: string, line: number | null): ApiError {
   return invalidRequest(code, `${line === null ? '' : `Line ${line}: `}${message}`, 'training_file');
 }
 
-function noCap(
-  cap: Extract<ReturnType<typeof capFor>, { readonly ok: false }>,
-  base: string,
-  { terms }: FineTuningRequest,
-): ApiError {
+function noCap(cap: Extract<Cap, { readonly ok: false }>, base: string, { terms }: FineTuningRequest): ApiError {
   if (cap.why === 'no-price')
     return invalidRequest(
       'no_price',

@@ -1,4 +1,3 @@
-import { capFor } from '@freehold/domain';
 import {
   segmentsOf,
   formatMoney,
@@ -7,7 +6,8 @@ import {
   parseMoney,
   type Catalogue,
 } from '@freehold/protocol';
-import { pricedAsTraining } from '../max-cost.ts';
+import { inSteps } from '../in-slices.ts';
+import { pricedAsTraining, pricesFor } from '../max-cost.ts';
 import { whereaboutsOf } from '../may-hold.ts';
 import { blobName } from '../object-desk.ts';
 import type { Blobs } from '../ports/blobs.ts';
@@ -19,7 +19,7 @@ import { mayReturn, type OfferBook } from '../ports/offer-book.ts';
 import { TrainerError, type PlannedTraining } from '../ports/trainer.ts';
 import type { TrainableBase, TrainableBases } from '../ports/trainable-bases.ts';
 import { whyImpossible, type RefuseImpossiblePorts } from '../refuse-impossible.ts';
-import { NOT_VERIFIABLE, verifiableBy, type HoldsModel } from '../verifiable-by.ts';
+import { NOT_VERIFIABLE, verifyingBy, type HoldsModel } from '../verifiable-by.ts';
 import { planFor, plannedTokens, type DecidedPlan } from './plan-for.ts';
 import { readExamples } from './read-examples.ts';
 import { trainerModel } from './trainer-model.ts';
@@ -146,15 +146,15 @@ async function start(
   const offers = await ports.offers.offers();
   const maxCost = parseMoney(tune.job.metadata['max_cost'] ?? '');
   const priced = pricedAsTraining(tune.asked.base, { catalogue: ports.catalogue, offers }, usage, maxCost);
-  const posted = priced.posted(tune.job.region, nodeNeedsOf(tune.job.metadata));
-  const cap = capFor(usage, maxCost, posted, priced.ceiling);
+  const prices = await inSteps(pricesFor(priced, tune.job.region, nodeNeedsOf(tune.job.metadata)));
+  const cap = prices.cap(maxCost);
   const failWith = (code: string, message: string, param: string | null): Promise<'failed' | 'not-validating'> =>
     fail(ports, tune, [{ code, message, param, line: null }]);
   const { verify: level } = tune.job;
   const asked = { level, model: trainerModel(tune.asked.base), ...whereaboutsOf(tune.job) };
   const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
   const inTime = offers.filter((offer) => mayReturn(offer, windowMs));
-  const verifiable = verifiableBy(asked, inTime, ports.holdsModel);
+  const verifiable = await inSteps(verifyingBy(asked, inTime, ports.holdsModel));
   if (!verifiable.possible) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
   if (!cap.ok && cap.why === 'no-price')
     return failWith(

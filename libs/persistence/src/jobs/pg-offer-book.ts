@@ -1,8 +1,6 @@
-import { HERE_MS, OfferBook, type StandingOffer } from '@freehold/market';
+import { HERE_MS, inSlices, OfferBook, OFFERS_READ_MAX, type StandingOffer } from '@freehold/market';
 import { Offer } from '@freehold/protocol';
 import type { Database } from '../database.ts';
-
-const OFFERS_MAX = 5_000;
 
 interface OfferRow {
   readonly offer: unknown;
@@ -18,13 +16,14 @@ export class PgOfferBook extends OfferBook {
   }
 
   async offers(): Promise<readonly StandingOffer[]> {
-    const rows = await this.#database.query<OfferRow>(OFFERS, [OFFERS_MAX, HERE_MS]);
+    const rows = await this.#database.query<OfferRow>(OFFERS, [OFFERS_READ_MAX, HERE_MS]);
     // Offers were checked when they came; one of an older version is left out rather than believed.
-    return rows.flatMap(({ offer, away_ms: awayMs }) => {
+    const offers = await inSlices(rows, ({ offer, away_ms: awayMs }) => {
       const parsed = Offer.safeParse(offer);
       if (!parsed.success) return [];
       return [awayMs === null ? parsed.data : { ...parsed.data, awayMs }];
     });
+    return offers.flat();
   }
 }
 
