@@ -254,13 +254,14 @@ export class TestMarket {
     payee: string,
     money: { charge: bigint; fee: bigint; cumulative: bigint; total: bigint },
     about: Readonly<Record<string, unknown>> = {},
+    order = 0,
   ) {
     const receipt = { v: 1, task, epoch: 1, ...about, charge: String(money.charge), fee: String(money.fee) };
     const claim = {
       book: `0x${'b0'.repeat(32)}`,
       epoch: 3n,
       payee,
-      order: 0n,
+      order: BigInt(order),
       orderParams: `0x${'00'.repeat(8)}`,
       cumulative: money.cumulative,
       total: money.total,
@@ -273,7 +274,7 @@ export class TestMarket {
       voucher: {
         ...voucher,
         epoch: 3,
-        order: 0,
+        order,
         cumulative: String(money.cumulative),
         total: String(money.total),
         signature,

@@ -4,7 +4,6 @@ import { z } from 'zod';
 import type { SignatureCheck } from '@freehold/market';
 import {
   Address,
-  AmountText,
   canonicalHash,
   HELLO_TOTALS_MAX,
   leaseKey,
@@ -16,6 +15,7 @@ import {
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
 import { readable, readGuarded, UnreadableFileError, type DamageLog } from './kept-json.ts';
 import { readSettled } from './settled-file.ts';
+import { advanced, Amount, Heads, isBehind, riseFault, VoucherView, type Voucher } from './voucher-heads.ts';
 
 /** Commitments that wait for their verdict at one time; of more, some are written twice. */
 const COMMITTED_MAX = 4_096;
@@ -24,33 +24,14 @@ const EARLY_MAX = 1_024;
 /** Vouchers that were no good, kept aside as evidence: of a coordinator that sends more of them, these many say enough. */
 const REFUSED_MAX = 10_000;
 
-const Amount = z.union([AmountText, z.int().min(0).transform(String)]);
 const ReceiptView = z.looseObject({ task: z.string(), epoch: z.int(), charge: Amount, fee: Amount });
-/** DelegateVoucher as it comes: amounts as decimal strings, and the delegate's signature over it. */
-const VoucherView = z.looseObject({
-  book: z.string(),
-  epoch: Amount,
-  payee: z.string(),
-  order: z.union([z.int(), z.string()]).transform(String),
-  cumulative: Amount,
-  total: Amount,
-  signature: z.string(),
-});
-type Voucher = z.infer<typeof VoucherView>;
-
-const Heads = z.record(
-  z.string(),
-  z.object({
-    coordinator: z.string(),
-    bookEpoch: AmountText,
-    total: AmountText,
-    orders: z.record(z.string(), AmountText),
-  }),
-);
-type Heads = z.infer<typeof Heads>;
 
 /** Of a kept receipt's file, what the totals follow from. */
-const KeptView = z.looseObject({ coordinator: z.string(), voucher: VoucherView.nullable() });
+const KeptView = z.looseObject({
+  coordinator: z.string(),
+  receipt: z.looseObject({ charge: Amount.catch('0'), fee: Amount.catch('0') }),
+  voucher: VoucherView.nullable(),
+});
 
 const REMEDY =
   'It holds the last total that each epoch was promised. Restore it from your copy, or move it away: then the next start makes it again from the files in receipts/.';
@@ -89,8 +70,8 @@ export type Kept =
 
 /**
  * What the node can prove and cash, as files: `receipts/<task>.json`. A voucher counts only when it rises over the last one
- * by exactly what the receipt pays (charge − fee), in the order and in all: a coordinator that loses count, or tries to, is
- * told no, and the last good voucher stays.
+ * by exactly what the receipt pays (charge − fee), in the order and in all, or is older than what is here and covered by it: a
+ * coordinator that loses count, or tries to, is told no, and the last good voucher stays.
  */
 export class Receipts {
   readonly #dataDir: string;
@@ -123,7 +104,7 @@ export class Receipts {
   static async open(dataDir: string, log: DamageLog): Promise<Receipts> {
     for (const name of ['receipts', 'receipts-refused', 'commits'])
       await mkdir(join(dataDir, name), { recursive: true, mode: FOLDER_MODE });
-    const heads = (await readGuarded(headsPath(dataDir), Heads, REMEDY)) ?? (await headsOfReceipts(dataDir, log));
+    const heads = await headsIn(dataDir, log);
     const refused = await filesIn(join(dataDir, 'receipts-refused'));
     return new Receipts(dataDir, heads, (await filesIn(join(dataDir, 'receipts'))).length, refused.length, log);
   }
@@ -236,25 +217,32 @@ export class Receipts {
     const known = before === null ? null : keptIn(before);
     if (before !== null && (accepted.voucher === null || isSame(known?.voucher, accepted.voucher))) {
       // Killed between the two writes, the node has the voucher and not the total that it rises to.
-      if (known?.voucher && isBehind(this.#heads, known.voucher)) await this.#advance(known.voucher, known.coordinator);
+      if (known?.voucher && isBehind(this.#heads, known.voucher))
+        await this.#advance(known.voucher, netOf(known.receipt), known.coordinator);
       return { kept: true, task, fresh: false };
     }
-    if (accepted.voucher !== null) {
-      const fault = await this.#voucherFault(receipt.data, accepted.receipt, accepted.voucher, terms);
-      if (fault !== null) return await this.#refuse(task, accepted, terms, fault);
+    if (accepted.voucher === null) await writeDurably(path, text);
+    else {
+      const judged = await this.#judge(receipt.data, accepted.receipt, accepted.voucher, terms, {
+        hasVoucher: known !== null && known.voucher !== null,
+        isDamaged: before !== null && known === null,
+      });
+      if ('code' in judged) return await this.#refuse(task, accepted, terms, judged);
+      await writeDurably(path, text);
+      await this.#advance(judged.voucher, judged.net, terms.coordinator);
     }
-    await writeDurably(path, text);
-    if (accepted.voucher !== null) await this.#advance(VoucherView.parse(accepted.voucher), terms.coordinator);
     if (before === null) this.count += 1;
     return { kept: true, task, fresh: true };
   }
 
-  async #voucherFault(
+  /** @returns what is wrong with a voucher, or what of it is to be added to the totals. */
+  async #judge(
     receipt: z.infer<typeof ReceiptView>,
     document: Record<string, unknown>,
     raw: Record<string, unknown>,
     terms: Terms,
-  ): Promise<{ code: string; message: string } | null> {
+    file: { readonly hasVoucher: boolean; readonly isDamaged: boolean },
+  ): Promise<{ code: string; message: string } | { voucher: Voucher; net: bigint }> {
     const parsed = VoucherView.safeParse(raw);
     if (!parsed.success)
       return {
@@ -267,20 +255,18 @@ export class Receipts {
         code: 'VOUCHER_PAYEE',
         message: `The voucher pays ${voucher.payee}; this node is paid at ${terms.payout}.`,
       };
-    const net = BigInt(receipt.charge) - BigInt(receipt.fee);
-    const head = this.#heads[headKey(voucher)];
-    const total = BigInt(head?.total ?? '0');
-    const cumulative = BigInt(head?.orders[voucher.order] ?? '0');
-    const rises = terms.ownPayout
-      ? BigInt(voucher.total) === total + net && BigInt(voucher.cumulative) === cumulative + net
-      : BigInt(voucher.total) >= total + net && BigInt(voucher.cumulative) >= cumulative + net;
-    if (!rises) {
-      const code = BigInt(voucher.total) > total + net ? 'VOUCHER_AHEAD' : 'VOUCHER_RISE';
+    const net = netOf(receipt);
+    if (net < 0n)
       return {
-        code,
-        message: `${net} was earned: expected total ${total + net} and ${cumulative + net} of order ${voucher.order}; the voucher says ${voucher.total} and ${voucher.cumulative}.`,
+        code: 'RECEIPT_MALFORMED',
+        message: `The receipt takes a fee of ${receipt.fee} from a charge of ${receipt.charge}.`,
       };
-    }
+    // What was good when it was written, and is damaged now, is in the totals already.
+    const isCounted = file.isDamaged && !isBehind(this.#heads, voucher);
+    // An old one must not take the place of a better one.
+    const mayBeOld = !file.hasVoucher;
+    const fault = isCounted ? null : riseFault(this.#heads, voucher, net, { ownPayout: terms.ownPayout, mayBeOld });
+    if (fault !== null) return fault;
     const signer = await terms.signatures.recover('DelegateVoucher', voucherMessage(voucher), voucher.signature);
     if (signer?.toLowerCase() !== terms.delegate)
       return {
@@ -292,7 +278,7 @@ export class Receipts {
         code: 'VOUCHER_RECEIPT',
         message: 'The voucher countersigns another receipt than the one it came with.',
       };
-    return null;
+    return { voucher, net: isCounted ? 0n : net };
   }
 
   /** What was refused is kept aside, because it may be evidence. One that is ahead of its predecessor waits for it. */
@@ -315,8 +301,8 @@ export class Receipts {
     if (isNew) this.#refusedCount += 1;
   }
 
-  async #advance(voucher: Voucher, coordinator: string): Promise<void> {
-    this.#heads = advanced(this.#heads, voucher, coordinator);
+  async #advance(voucher: Voucher, net: bigint, coordinator: string): Promise<void> {
+    this.#heads = advanced(this.#heads, voucher, net, coordinator);
     await writeDurably(this.#headsPath, JSON.stringify(this.#heads));
   }
 }
@@ -327,8 +313,27 @@ async function filesIn(folder: string): Promise<string[]> {
   return ((await readable(folder, async () => await readdir(folder))) ?? []).filter((name) => name.endsWith('.json'));
 }
 
+async function headsIn(dataDir: string, log: DamageLog): Promise<Heads> {
+  const heads = await readGuarded(headsPath(dataDir), Heads, REMEDY);
+  if (heads !== null && Object.values(heads).every(({ earned }) => earned !== undefined)) return heads;
+  const { heads: addedUp, receipts } = await headsOfReceipts(dataDir, log);
+  if (heads === null && receipts === 0) return addedUp;
+  // An older node did not add up what its receipts come to; the totals stand as they are.
+  const none = { total: '0', orders: {} };
+  const standing = Object.entries(heads ?? {}).map(
+    ([key, head]) => [key, { ...head, earned: addedUp[key]?.earned ?? none }] as const,
+  );
+  const made = heads === null ? addedUp : Object.fromEntries(standing);
+  await writeDurably(headsPath(dataDir), JSON.stringify(made));
+  if (heads === null) log('vouchers-added-up', { receipts, epochs: Object.keys(made).length });
+  return made;
+}
+
 /** Where the totals are lost, the receipts say them again: every voucher was checked before it was kept. */
-async function headsOfReceipts(dataDir: string, log: DamageLog): Promise<Heads> {
+async function headsOfReceipts(
+  dataDir: string,
+  log: DamageLog,
+): Promise<{ readonly heads: Heads; readonly receipts: number }> {
   const folder = join(dataDir, 'receipts');
   const names = await filesIn(folder);
   let heads: Heads = {};
@@ -336,13 +341,9 @@ async function headsOfReceipts(dataDir: string, log: DamageLog): Promise<Heads> 
     const path = join(folder, name);
     const known = keptIn((await readable(path, async () => await readIfThere(path))) ?? '');
     if (known === null) log('file-damaged', { file: path, then: 'it counts for nothing; restore it from your copy' });
-    else if (known.voucher !== null && isBehind(heads, known.voucher))
-      heads = advanced(heads, known.voucher, known.coordinator);
+    else if (known.voucher !== null) heads = advanced(heads, known.voucher, netOf(known.receipt), known.coordinator);
   }
-  if (names.length === 0) return heads;
-  await writeDurably(headsPath(dataDir), JSON.stringify(heads));
-  log('vouchers-added-up', { receipts: names.length, epochs: Object.keys(heads).length });
-  return heads;
+  return { heads, receipts: names.length };
 }
 
 /** What a receipt's file says; null when it is damaged. */
@@ -360,9 +361,6 @@ function missing(total: string, settled = '0'): bigint {
   return open > 0n ? open : 0n;
 }
 
-const headKey = (voucher: { readonly book: string; readonly epoch: string }): string =>
-  `${voucher.book}/${voucher.epoch}`;
-
 /** Beside the receipt: with these, whoever looks later can say which field was changed. */
 function digests({ receipt, voucher }: Accepted): Record<string, unknown> {
   return voucher === null ? {} : { digests: receiptDigests(receipt, receiptClaim(voucher)) };
@@ -379,30 +377,8 @@ function isSame(kept: Voucher | null | undefined, voucher: Record<string, unknow
   return kept?.signature !== undefined && kept.signature === voucher['signature'];
 }
 
-/** Whether the totals do not have all that this voucher says. */
-function isBehind(heads: Heads, voucher: Voucher): boolean {
-  const head = heads[headKey(voucher)];
-  return (
-    BigInt(voucher.total) > BigInt(head?.total ?? '0') ||
-    BigInt(voucher.cumulative) > BigInt(head?.orders[voucher.order] ?? '0')
-  );
-}
-
-/** The totals with those of this voucher, where they are higher: receipts are not read in the order in which they came. */
-function advanced(heads: Heads, voucher: Voucher, coordinator: string): Heads {
-  const key = headKey(voucher);
-  const head = heads[key];
-  const total = higher(voucher.total, head?.total);
-  const cumulative = higher(voucher.cumulative, head?.orders[voucher.order]);
-  return {
-    ...heads,
-    [key]: { coordinator, bookEpoch: voucher.epoch, total, orders: { ...head?.orders, [voucher.order]: cumulative } },
-  };
-}
-
-function higher(amount: string, other = '0'): string {
-  return BigInt(amount) > BigInt(other) ? amount : other;
-}
+const netOf = ({ charge, fee }: { readonly charge: string; readonly fee: string }): bigint =>
+  BigInt(charge) - BigInt(fee);
 
 /** The signed fields, with numbers as EIP-712 wants them. Unknown fields are left as they came. */
 function voucherMessage(voucher: Voucher): Record<string, unknown> {
