@@ -1,7 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { closeDevnetOrder, openDevnetOrder, tokenBalance } from '@freehold/chain';
 import { inclusionPath, isIncluded, ledger } from '@freehold/domain';
-import { fromHex, issueVoucher, syncChain, VoucherPages, type KeptTotal, type PageLimits } from '@freehold/market';
+import {
+  fromHex,
+  issueVoucher,
+  syncChain,
+  VoucherPages,
+  type KeptTotal,
+  type PageLimits,
+  type UnkeptAfter,
+  type VouchersOf,
+} from '@freehold/market';
 import { balanceOfAccount, PgChainHistory, type Database } from '@freehold/persistence';
 import { commitLeafHash } from '@freehold/protocol';
 import type { Hex } from 'viem';
@@ -27,7 +36,9 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
   }, 60_000);
   afterAll(() => bench.close());
 
-  const pages = (limits?: PageLimits): VoucherPages => new VoucherPages(bench.voucherPorts, limits);
+  const clock = { nowMs: () => 0 };
+  const pages = (limits?: PageLimits): VoucherPages => new VoucherPages({ ...bench.voucherPorts, clock }, limits);
+  const of = (nodeId: string): VouchersOf => ({ nodeId, delegate: bench.sender.address });
   const resendVouchers = (node: string, has?: readonly KeptTotal[]): Promise<number> => pages().begin(node, has);
 
   /** The promise of every step: what the book holds on chain is what the ledger says, to the unit. */
@@ -161,8 +172,29 @@ describe('money from a requester’s wallet to the providers’ and back', () =>
   it('takes lost vouchers back as many at a time as are asked for, and reads an epoch that no book can have', async () => {
     const [node = ''] = nodes;
     const beyond = [{ bookEpoch: '9'.repeat(78), total: '1' }];
-    expect(await bench.settlement.unkeep(node, beyond, 3)).toBe(3);
-    expect(await bench.settlement.unkeep(node, beyond, 3)).toBe(1);
+    const lost = async (after?: UnkeptAfter): Promise<UnkeptAfter | null> =>
+      bench.settlement.unkeep(of(node), beyond, 3, after);
+    const third = await lost();
+    const unkept = await bench.settlement.unkept(of(node), 10);
+    expect(unkept).toHaveLength(3);
+    expect(third).toEqual({ task: unkept[2]?.task, epoch: 0n, total: unkept[2]?.claim?.total });
+    // What was confirmed meanwhile is not looked at again: only what comes after.
+    for (const task of tasks) await bench.settlement.markKept(node, task);
+    expect(await lost(third ?? undefined)).toBeNull();
+    const [last, ...more] = await bench.settlement.unkept(of(node), 10);
+    expect(more).toEqual([]);
+    expect(last?.claim?.total).toBeGreaterThan(third?.total ?? 0n);
+    for (const task of tasks) await bench.settlement.markKept(node, task);
+  });
+
+  it('leaves vouchers alone that another delegate signed: after a rotation a node says nothing of them to us', async () => {
+    const [node = ''] = nodes;
+    const other = { nodeId: node, delegate: `0x${'ab'.repeat(20)}` };
+    expect(await bench.settlement.unkeep(other, [], 3)).toBeNull();
+    expect(await bench.settlement.unkept(of(node), 10)).toEqual([]);
+    await bench.settlement.unkeep(of(node), [], 10);
+    expect(await bench.settlement.unkept(of(node), 10)).toHaveLength(4);
+    expect(await bench.settlement.unkept(other, 10)).toEqual([]);
     for (const task of tasks) await bench.settlement.markKept(node, task);
   });
 

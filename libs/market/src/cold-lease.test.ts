@@ -76,6 +76,7 @@ class World {
       leases,
       link: { nodes: () => nodes, changes: () => ({ mark: 0, nodes: null }), runLease, tell: () => true },
       committed: () => undefined,
+      resendVouchers: async () => undefined,
       objects: {
         readPieces: async (_name: string, places: readonly unknown[]) => places.map(() => new Uint8Array()),
         append: async () => undefined,

@@ -102,7 +102,7 @@ export * from './ledger-of-chain.ts';
 export * from './sync-chain.ts';
 export * from './delegate-voucher.ts';
 export { issueVoucher, type Issued, type IssueVoucherPorts } from './issue-voucher.ts';
-export { VoucherPages, type PageLimits } from './voucher-pages.ts';
+export { PAGE_MS, VoucherPages, type PageLimits, type VoucherPagesPorts } from './voucher-pages.ts';
 export * from './settlement-step.ts';
 export * from './settle-book.ts';
 export * from './close-epoch.ts';

@@ -119,6 +119,38 @@ describe('what a scheduler says of who is here', () => {
   });
 });
 
+describe('vouchers that a node has no more', () => {
+  const node = { id: 'n', draining: false, leases: [] } as unknown as ConnectedNode; // what is looked at
+  const turns = async (): Promise<void> => {
+    for (let i = 0; i < 10; i += 1) await new Promise(setImmediate);
+  };
+
+  it('are sent by the scheduler that has its shard, and by no other one that it says hello to', async () => {
+    const { desk, told } = deskOfTwo(false);
+    await desk.hello(HELLO, [], []);
+    await turns();
+    expect(told).toEqual([]);
+    await desk.close();
+  });
+
+  it('are sent from their beginning at a hello, and not whenever a lease is taken up', async () => {
+    const { desk, told } = deskOfTwo();
+    desk.takeUpCut([{ nodeId: 'n', lease: OTHER }], [OTHER]);
+    await turns();
+    expect(told).toEqual([]);
+    await desk.close();
+  });
+
+  it('are sent on by who takes over its shard', async () => {
+    const { desk, told } = deskOfTwo(false, [], undefined, [node]);
+    desk.hold([{ no: 0, epoch: 2 }], 1);
+    desk.hold([{ no: 0, epoch: 2 }], 1);
+    await turns();
+    expect(told).toEqual(['vouchers over undefined']);
+    await desk.close();
+  });
+});
+
 describe('a scheduler that does not hold the shard of a node', () => {
   it('remembers it, and leaves its leases to the one that does', async () => {
     const { desk, given, run } = deskOfTwo(false);

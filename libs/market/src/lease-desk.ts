@@ -115,8 +115,21 @@ export class LeaseDesk implements LinkEvents {
 
   /** The shards whose nodes this desk serves from now on. Leases of the others run on under another desk. */
   hold(shards: readonly HeldShard[], count: number): void {
+    const isOurs = this.#placement.owns;
+    const before = new Set(this.#link.nodes().flatMap(({ id }) => (isOurs(id) ? [id] : [])));
     this.#placement.hold(shards, count);
-    this.#running.abortAll((nodeId) => !this.#placement.owns(nodeId));
+    this.#running.abortAll((nodeId) => !isOurs(nodeId));
+    const taken = this.#link.nodes().filter(({ id }) => isOurs(id) && !before.has(id));
+    void this.#resendTo(taken.map(({ id }) => id));
+  }
+
+  /** Nodes whose shard came to us: who sent them their vouchers is gone. One by one, because a shard has thousands. */
+  async #resendTo(nodeIds: readonly string[]): Promise<void> {
+    try {
+      for (const nodeId of nodeIds) await this.#ports.resendVouchers(nodeId);
+    } catch (error) {
+      this.#ports.report('sending vouchers again to the nodes of a new shard', error);
+    }
   }
 
   async hello(
@@ -128,7 +141,7 @@ export class LeaseDesk implements LinkEvents {
     const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS, this.#ports.stallMs ?? STALL_MS);
     if (this.#placement.owns(node.offer.node)) await this.#takeBackMissing(node.offer.node, held);
     // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
-    void this.#takeUp(node.offer.node, resumed, totals);
+    void this.#arrived(node.offer.node, resumed, totals);
     return resumed;
   }
 
@@ -154,7 +167,18 @@ export class LeaseDesk implements LinkEvents {
     }
   }
 
-  async #takeUp(nodeId: string, resumed: readonly LeaseRef[], totals?: readonly KeptTotal[]): Promise<void> {
+  /** Of the processes that a node says hello to, the one that has its shard sends what it lost: each voucher once. */
+  async #arrived(nodeId: string, resumed: readonly LeaseRef[], totals: readonly KeptTotal[]): Promise<void> {
+    await this.#takeUp(nodeId, resumed);
+    if (!this.#placement.owns(nodeId)) return;
+    try {
+      await this.#ports.resendVouchers(nodeId, totals);
+    } catch (error) {
+      this.#ports.report('sending vouchers again to a returning node', error);
+    }
+  }
+
+  async #takeUp(nodeId: string, resumed: readonly LeaseRef[]): Promise<void> {
     try {
       for (const ref of resumed) {
         const view = await this.#leases.view(ref);
@@ -163,7 +187,6 @@ export class LeaseDesk implements LinkEvents {
         // Who was away when it was asked never heard it: by a lost line, or because the scheduler that asked is gone.
         if (view.asked) this.#askToYield(view, STRAGGLED);
       }
-      await this.#ports.resendVouchers(nodeId, totals);
       this.wake();
     } catch (error) {
       this.#ports.report('taking up the leases of a returning node', error);

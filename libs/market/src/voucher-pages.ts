@@ -1,5 +1,6 @@
 import { acceptedMessage, type IssueVoucherPorts } from './issue-voucher.ts';
-import type { KeptTotal, UnkeptAfter } from './ports/settlement-store.ts';
+import type { KeptTotal, UnkeptAfter, VouchersOf } from './ports/settlement-store.ts';
+import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** What is on its way to one node at a time: a quarter of what its control stream may hold unsent before it is cut. */
 export interface PageLimits {
@@ -7,20 +8,36 @@ export interface PageLimits {
   readonly bytes: number;
 }
 const PAGE: PageLimits = { vouchers: 256, bytes: 1_048_576 };
+/** Any of the last ones of a page, one of so many, calls for the next: a node may have its reasons to refuse the very last. */
+const END_SHARE = 1 / 16;
+/** Where none of those came in this time, whatever the node confirms next calls for the next page. */
+export const PAGE_MS = 30_000;
 /** Nodes that are in the middle of their vouchers; of more, the first ones get the rest at their next hello. */
 const NODES_MAX = 5_000;
 /** Lost vouchers that are taken back in one statement, and statements at one hello. */
 const UNKEPT_AT_ONCE = 1_024;
 const UNKEEPS_MAX = 64;
 
-/** Sends a node what it has not confirmed, oldest first, a page at a time: the next one when it has confirmed the last of a page. */
-export class VoucherPages {
-  readonly #ports: IssueVoucherPorts;
-  readonly #limits: PageLimits;
-  /** The last voucher of a page that more come after, by node. */
-  readonly #last = new Map<string, UnkeptAfter>();
+export interface VoucherPagesPorts extends IssueVoucherPorts {
+  readonly clock: MonotonicClock;
+}
 
-  constructor(ports: IssueVoucherPorts, limits: PageLimits = PAGE) {
+/** A page that more come after. */
+interface Page {
+  readonly last: UnkeptAfter;
+  /** Its last tasks. */
+  readonly end: ReadonlySet<string>;
+  readonly sentMs: number;
+}
+
+/** Sends a node what it has not confirmed, oldest first, a page at a time: the next one when it has come to the end of a page. */
+export class VoucherPages {
+  readonly #ports: VoucherPagesPorts;
+  readonly #limits: PageLimits;
+  /** By node. */
+  readonly #pages = new Map<string, Page>();
+
+  constructor(ports: VoucherPagesPorts, limits: PageLimits = PAGE) {
     this.#ports = ports;
     this.#limits = limits;
   }
@@ -39,37 +56,53 @@ export class VoucherPages {
   /** A node says that it has stored a voucher. Only its own are its to confirm. */
   async kept(nodeId: string, task: string): Promise<void> {
     await this.#ports.settlement.markKept(nodeId, task);
-    const last = this.#last.get(nodeId);
-    if (last?.task === task) await this.#send(nodeId, last);
+    const page = this.#pages.get(nodeId);
+    if (page === undefined) return;
+    const isLate = this.#ports.clock.nowMs() - page.sentMs >= PAGE_MS;
+    if (isLate || page.end.has(task)) await this.#send(nodeId, page.last);
   }
 
   async #unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<void> {
-    for (let i = 0; i < UNKEEPS_MAX; i += 1)
-      if ((await this.#ports.settlement.unkeep(nodeId, totals, UNKEPT_AT_ONCE)) < UNKEPT_AT_ONCE) return;
+    let after: UnkeptAfter | null = null;
+    for (let i = 0; i < UNKEEPS_MAX; i += 1) {
+      after = await this.#ports.settlement.unkeep(this.#of(nodeId), totals, UNKEPT_AT_ONCE, after ?? undefined);
+      if (after === null) return;
+    }
   }
 
   async #send(nodeId: string, after?: UnkeptAfter): Promise<number> {
-    this.#last.delete(nodeId);
+    this.#pages.delete(nodeId);
     const { settlement, link } = this.#ports;
-    const unkept = await settlement.unkept(nodeId, this.#limits.vouchers, after);
+    const unkept = await settlement.unkept(this.#of(nodeId), this.#limits.vouchers, after);
     let [sent, bytes] = [0, 0];
     for (const acceptance of unkept) {
       const message = acceptedMessage(acceptance);
       bytes += Buffer.byteLength(JSON.stringify(message));
       if (sent > 0 && bytes > this.#limits.bytes) break;
-      link.tell(nodeId, message);
+      // It has gone: it gets them at its next hello.
+      if (!link.tell(nodeId, message)) return sent;
       sent += 1;
     }
     const last = unkept[sent - 1];
     const isAll = sent === unkept.length && sent < this.#limits.vouchers;
-    if (!isAll && last?.claim !== undefined && last.claim !== null)
-      this.#remember(nodeId, { task: last.task, epoch: last.claim.epoch, total: last.claim.total });
+    if (isAll || last?.claim === undefined || last.claim === null) return sent;
+    const end = unkept.slice(0, sent).slice(-Math.ceil(sent * END_SHARE));
+    this.#remember(nodeId, {
+      last: { task: last.task, epoch: last.claim.epoch, total: last.claim.total },
+      end: new Set(end.map(({ task }) => task)),
+      sentMs: this.#ports.clock.nowMs(),
+    });
     return sent;
   }
 
-  #remember(nodeId: string, last: UnkeptAfter): void {
-    const [oldest] = this.#last.keys();
-    if (oldest !== undefined && this.#last.size >= NODES_MAX) this.#last.delete(oldest);
-    this.#last.set(nodeId, last);
+  /** A node takes a voucher from the delegate that it talks to: what another one signed, in another book, is not ours to send. */
+  #of(nodeId: string): VouchersOf {
+    return { nodeId, delegate: this.#ports.signer.address };
+  }
+
+  #remember(nodeId: string, page: Page): void {
+    const [oldest] = this.#pages.keys();
+    if (oldest !== undefined && this.#pages.size >= NODES_MAX) this.#pages.delete(oldest);
+    this.#pages.set(nodeId, page);
   }
 }

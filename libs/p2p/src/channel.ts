@@ -81,7 +81,12 @@ export class Channel<In, Out> {
   }
 
   async send(message: Out): Promise<void> {
-    await this.frames.write(ENCODER.encode(JSON.stringify(message)));
+    await this.frames.write(Channel.encode(message));
+  }
+
+  /** For who has to know before sending whether it fits a frame. */
+  static encode(message: unknown): Uint8Array {
+    return ENCODER.encode(JSON.stringify(message));
   }
 
   /** Size of a message on the wire, without sending it. */

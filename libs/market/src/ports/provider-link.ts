@@ -144,7 +144,7 @@ export abstract class ProviderLink {
     rows: readonly { rowNo: number; work: Work; committed: WorkOutput }[],
     signal: AbortSignal,
   ): Promise<{ scores: readonly RowScore[] } | Extract<AuditFromNode, { type: 'refused' | 'error' }>>;
-  /** False when the node is not connected to this process. */
+  /** False when it is not sent: the node is not connected to this process, does not know the word, or it is too large for a frame. */
   abstract tell(nodeId: string, message: CoordinatorMessage): boolean;
   abstract close(): Promise<void>;
 }

@@ -29,6 +29,13 @@ export interface KeptTotal {
   readonly total: string;
 }
 
+/** Whose vouchers. */
+export interface VouchersOf {
+  readonly nodeId: string;
+  /** Who signs for the books that they are of; those of other books are no business of ours. */
+  readonly delegate: string;
+}
+
 /** Where a page of vouchers ended. */
 export interface UnkeptAfter {
   readonly epoch: bigint;
@@ -62,15 +69,22 @@ export abstract class SettlementStore {
     signature: string,
   ): Promise<{ readonly receipt: string; readonly signature: string }>;
   /** Signed vouchers that the node has not confirmed, oldest first: by epoch, total and task, in this order. */
-  abstract unkept(nodeId: string, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]>;
+  abstract unkept(of: VouchersOf, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]>;
   abstract markKept(nodeId: string, task: string): Promise<void>;
   /**
    * What a node has by its own word, of the newest epochs that it knows. Whatever it confirmed beyond that it has lost, and counts as
    * not confirmed, as long as its epoch is not final: then the chain has it. Only vouchers to the address that the node is paid at.
    *
-   * @returns how many those are, of the oldest ones no more than the limit.
+   * Of the oldest ones no more than the limit, beginning after the last one of an earlier call.
+   *
+   * @returns the last one, where there may be more.
    */
-  abstract unkeep(nodeId: string, totals: readonly KeptTotal[], limit: number): Promise<number>;
+  abstract unkeep(
+    of: VouchersOf,
+    totals: readonly KeptTotal[],
+    limit: number,
+    after?: UnkeptAfter,
+  ): Promise<UnkeptAfter | null>;
 
   /** The epoch that work is accepted into; null before the book is known. */
   abstract openEpoch(book: string): Promise<bigint | null>;

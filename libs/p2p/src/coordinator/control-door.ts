@@ -170,7 +170,8 @@ export class ControlDoor {
     for (;;) {
       const message = await session.control.receive(limits.silenceMs);
       if (message === null) return;
-      if (!rate.admits(performance.now()))
+      const isDue = message.type === 'kept' && session.due.answered(message.task);
+      if (!isDue && !rate.admits(performance.now()))
         throw new ChannelError(
           'TOO_MANY_MESSAGES',
           `More than ${limits.controlPerSecond} control messages a second came.`,

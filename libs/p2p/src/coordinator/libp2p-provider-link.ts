@@ -14,6 +14,7 @@ import {
 } from '@freehold/market';
 import {
   ABOUT_PROTOCOL,
+  CONTROL_FRAME_BYTES_MAX,
   CONTROL_PROTOCOL,
   COORDINATOR_PROCESSES_MAX,
   LEASE_MS,
@@ -25,6 +26,7 @@ import {
   type LeaseRef,
   type Work,
 } from '@freehold/protocol';
+import { Channel } from '../channel.ts';
 import { createHost } from '../host.ts';
 import { identityOf } from '../identity.ts';
 import { ControlDoor, type Household } from './control-door.ts';
@@ -145,14 +147,22 @@ export class Libp2pProviderLink extends ProviderLink {
       session.connection.abort(new Error('the node does not read its control stream'));
       return false;
     }
-    session.control.send(message).catch((error: unknown) => {
+    const frame = Channel.encode(message);
+    const failed = (error: unknown): void =>
       this.#note({
         event: 'failed',
         peer: nodeId,
         code: 'TELL',
         message: error instanceof Error ? error.message : String(error),
       });
-    });
+    if (frame.length > CONTROL_FRAME_BYTES_MAX) {
+      failed(
+        `A message of kind ${message.type} has ${frame.length} bytes, and a control frame ${CONTROL_FRAME_BYTES_MAX} at most: it is not sent.`,
+      );
+      return false;
+    }
+    if (message.type === 'accepted') session.due.told(String(message.receipt['task']));
+    session.control.frames.write(frame).catch(failed);
     return true;
   }
 

@@ -10,6 +10,7 @@ export interface LinkLimits {
   readonly silenceMs: number;
   readonly frameMs: number;
   readonly writeMs: number;
+  /** Of messages on a control stream; the answers to vouchers that we told do not count. */
   readonly controlPerSecond: number;
   readonly controlBurst: number;
   /** Control streams that one peer may open: a reconnecting node needs few. */

@@ -3,6 +3,7 @@ import type { ConnectedNode } from '@freehold/market';
 import type { CoordinatorMessage, HeldLease, NodeMessage, Offer } from '@freehold/protocol';
 import type { Channel } from '../channel.ts';
 import type { ChatStreams } from './chat-streams.ts';
+import { DueAnswers } from './due-answers.ts';
 
 export type ControlChannel = Channel<NodeMessage, CoordinatorMessage>;
 
@@ -15,6 +16,7 @@ export class NodeSession {
   readonly connection: Connection;
   readonly control: ControlChannel;
   readonly chats: ChatStreams;
+  readonly due = new DueAnswers();
   offer: Offer;
   freeSlots = 0;
   busyChats = 0;

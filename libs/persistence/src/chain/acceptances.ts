@@ -1,4 +1,4 @@
-import type { AcceptanceForNode, KeptTotal } from '@freehold/market';
+import type { AcceptanceForNode, KeptTotal, UnkeptAfter, VouchersOf } from '@freehold/market';
 import { HELLO_TOTALS_MAX } from '@freehold/protocol';
 import type { Database } from '../database.ts';
 import { bytesOfHex, hexOf } from './bytes.ts';
@@ -115,28 +115,51 @@ export async function markKept(database: Database, vouchers: readonly KeptVouche
  */
 export async function unkeep(
   database: Database,
-  nodeId: string,
+  { nodeId, delegate }: VouchersOf,
   totals: readonly KeptTotal[],
   limit: number,
-): Promise<number> {
-  const lost = await database.query(
+  after?: UnkeptAfter,
+): Promise<UnkeptAfter | null> {
+  // Epoch by epoch in the order of the totals' index: however many there are, no more are looked at than are taken.
+  const [row] = await database.query<{ taken: number; epoch: string; total: string; task: string }>(
     `WITH said AS (
        SELECT epoch, max(total) AS total FROM unnest($2::numeric[], $3::numeric[]) AS said (epoch, total) GROUP BY epoch
      ), lost AS MATERIALIZED (
-       SELECT v.task_id FROM node n CROSS JOIN chain_epoch e LEFT JOIN said ON said.epoch = e.epoch
-       JOIN voucher v ON v.book = e.book AND v.book_epoch = e.epoch AND v.payee = n.payout
-         AND v.net > 0 AND v.total > coalesce(said.total, 0)
-       WHERE n.id = $1 AND v.node_id = n.id AND v.delivered_at IS NOT NULL AND e.state <> 'final'
+       SELECT of_epoch.* FROM node n CROSS JOIN chain_epoch e JOIN chain_book b ON b.book = e.book AND b.delegate = $6
+         LEFT JOIN said ON said.epoch = e.epoch
+         CROSS JOIN LATERAL (
+           SELECT v.book_epoch, v.total, v.task_id FROM voucher v
+           WHERE v.book = e.book AND v.book_epoch = e.epoch AND v.payee = n.payout AND v.net > 0
+             AND v.total > coalesce(said.total, 0) AND v.total >= CASE WHEN e.epoch = $7::bigint THEN $8::numeric ELSE 0 END
+             AND ($7::bigint IS NULL OR (v.book_epoch, v.total, v.task_id) > ($7::bigint, $8::numeric, $9::uuid))
+             AND v.node_id = n.id AND v.delivered_at IS NOT NULL
+           ORDER BY v.total LIMIT $5
+         ) of_epoch
+       WHERE n.id = $1 AND e.state <> 'final' AND ($7::bigint IS NULL OR e.epoch >= $7::bigint)
          AND (cardinality($2::numeric[]) < $4 OR e.epoch >= (SELECT min(epoch) FROM said))
-       ORDER BY v.book_epoch, v.total, v.task_id LIMIT $5
+       ORDER BY of_epoch.book_epoch, of_epoch.total, of_epoch.task_id LIMIT $5
      ), held AS MATERIALIZED (
        SELECT v.task_id FROM voucher v JOIN lost USING (task_id)
        WHERE v.delivered_at IS NOT NULL ORDER BY v.task_id FOR NO KEY UPDATE OF v
+     ), unkept AS (
+       UPDATE voucher v SET delivered_at = NULL FROM held WHERE v.task_id = held.task_id
      )
-     UPDATE voucher v SET delivered_at = NULL FROM held WHERE v.task_id = held.task_id RETURNING 1`,
-    [nodeId, totals.map(({ bookEpoch }) => bookEpoch), totals.map(({ total }) => total), HELLO_TOTALS_MAX, limit],
+     SELECT (count(*) OVER ())::int AS taken, book_epoch AS epoch, total, task_id AS task
+     FROM lost ORDER BY book_epoch DESC, total DESC, task_id DESC LIMIT 1`,
+    [
+      nodeId,
+      totals.map(({ bookEpoch }) => bookEpoch),
+      totals.map(({ total }) => total),
+      HELLO_TOTALS_MAX,
+      limit,
+      delegate,
+      after === undefined ? null : String(after.epoch),
+      String(after?.total ?? 0n),
+      after?.task ?? null,
+    ],
   );
-  return lost.length;
+  if (row === undefined || row.taken < limit) return null;
+  return { epoch: BigInt(row.epoch), total: BigInt(row.total), task: row.task };
 }
 
 export function acceptanceOf(row: AcceptanceRow): AcceptanceForNode {

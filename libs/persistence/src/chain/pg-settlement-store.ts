@@ -6,6 +6,7 @@ import {
   type EpochAmounts,
   type KeptTotal,
   type UnkeptAfter,
+  type VouchersOf,
 } from '@freehold/market';
 import type { Database } from '../database.ts';
 import { Window } from '../window.ts';
@@ -56,17 +57,19 @@ export class PgSettlementStore extends SettlementStore {
     return this.#signed.add({ task, receipt, signature });
   }
 
-  override async unkept(nodeId: string, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]> {
+  override async unkept(of: VouchersOf, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]> {
     const rows = await this.#database.query<AcceptanceRow>(
       `${ACCEPTANCE} WHERE v.node_id = $1 AND v.delivered_at IS NULL AND v.signature IS NOT NULL
+         AND v.book IN (SELECT book FROM chain_book WHERE delegate = $6)
          AND ($3::bigint IS NULL OR (v.book_epoch, v.total, v.task_id) > ($3::bigint, $4::numeric, $5::uuid))
        ORDER BY v.book_epoch, v.total, v.task_id LIMIT $2`,
       [
-        nodeId,
+        of.nodeId,
         limit,
         after === undefined ? null : String(after.epoch),
         String(after?.total ?? 0n),
         after?.task ?? null,
+        of.delegate,
       ],
     );
     return rows.map(acceptanceOf);
@@ -76,8 +79,13 @@ export class PgSettlementStore extends SettlementStore {
     return this.#kept.add({ nodeId, task });
   }
 
-  override unkeep(nodeId: string, totals: readonly KeptTotal[], limit: number): Promise<number> {
-    return unkeep(this.#database, nodeId, totals, limit);
+  override unkeep(
+    of: VouchersOf,
+    totals: readonly KeptTotal[],
+    limit: number,
+    after?: UnkeptAfter,
+  ): Promise<UnkeptAfter | null> {
+    return unkeep(this.#database, of, totals, limit, after);
   }
 
   override async openEpoch(book: string): Promise<bigint | null> {

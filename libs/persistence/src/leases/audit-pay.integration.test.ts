@@ -183,7 +183,9 @@ describe('vouchers of one window', () => {
     const before = counted.statements;
     await Promise.all([sharing.markKept(node, a), sharing.markKept('another node', b)]);
     expect(counted.statements - before).toBe(1);
-    expect((await sharing.unkept(node, 10)).map(({ task }) => task)).toEqual([b]);
+    expect(
+      (await sharing.unkept({ nodeId: node, delegate: `0x${'e5'.repeat(20)}` }, 10)).map(({ task }) => task),
+    ).toEqual([b]);
   });
 
   it('are signed though one among them is none, and only that one fails', async () => {

@@ -163,7 +163,8 @@ export class SimCoordinator {
   }
 
   #makeDesk(): LeaseDesk {
-    const pages = new VoucherPages(this.#voucherPorts);
+    const clock = { nowMs: () => this.#ground.time.nowMs };
+    const pages = new VoucherPages({ ...this.#voucherPorts, clock });
     return new LeaseDesk({
       committed: () => undefined,
       ...this.#ports,

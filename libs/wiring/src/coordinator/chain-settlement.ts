@@ -87,7 +87,7 @@ class ChainSettlement implements Settlement {
       sameChain: () => this.#meetChain(),
     };
     this.#settlement = guarded('SettlementStore', new PgSettlementStore(database, GROUP_MS));
-    this.#pages = new VoucherPages(this.#voucherPorts);
+    this.#pages = new VoucherPages({ ...this.#voucherPorts, clock: { nowMs: () => performance.now() } });
     const sender = new RpcChainSender({
       rpcUrl,
       chainId,

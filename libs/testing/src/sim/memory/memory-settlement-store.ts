@@ -9,9 +9,10 @@ import {
   type KeptTotal,
   type PayoutState,
   type UnkeptAfter,
+  type VouchersOf,
 } from '@freehold/market';
 import { HELLO_TOTALS_MAX } from '@freehold/protocol';
-import type { MemoryDatabase } from './database.ts';
+import type { MemoryDatabase, VoucherRow } from './database.ts';
 import { balanceOf } from './ledger.ts';
 
 function byAge(a: UnkeptAfter, b: UnkeptAfter): number {
@@ -61,9 +62,9 @@ export class MemorySettlementStore extends SettlementStore {
     });
   }
 
-  async unkept(nodeId: string, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]> {
-    const open = this.#db.vouchers
-      .where((voucher) => voucher.nodeId === nodeId && !voucher.isKept && voucher.signature !== null)
+  async unkept(of: VouchersOf, limit: number, after?: UnkeptAfter): Promise<readonly AcceptanceForNode[]> {
+    const open = this.#vouchersOf(of)
+      .filter((voucher) => !voucher.isKept && voucher.signature !== null)
       .filter((voucher) => after === undefined || byAge(voucher, after) > 0)
       .sort(byAge)
       .slice(0, limit);
@@ -80,7 +81,18 @@ export class MemorySettlementStore extends SettlementStore {
     if (voucher?.nodeId === nodeId && voucher.signature !== null) this.#db.vouchers.update(task, { isKept: true });
   }
 
-  async unkeep(nodeId: string, totals: readonly KeptTotal[], limit: number): Promise<number> {
+  #vouchersOf({ nodeId, delegate }: VouchersOf): readonly VoucherRow[] {
+    return this.#db.vouchers.where(
+      (voucher) => voucher.nodeId === nodeId && this.#db.chainBooks.get(voucher.book)?.delegate === delegate,
+    );
+  }
+
+  async unkeep(
+    of: VouchersOf,
+    totals: readonly KeptTotal[],
+    limit: number,
+    after?: UnkeptAfter,
+  ): Promise<UnkeptAfter | null> {
     return this.#db.transaction(() => {
       const said = new Map<bigint, bigint>();
       for (const { bookEpoch, total } of totals) {
@@ -89,10 +101,10 @@ export class MemorySettlementStore extends SettlementStore {
       }
       const oldest =
         totals.length < HELLO_TOTALS_MAX ? -1n : ([...said.keys()].sort((a, b) => (a < b ? -1 : 1))[0] ?? -1n);
-      const payout = this.#db.nodes.get(nodeId)?.payout;
-      const lost = this.#db.vouchers.where(
+      const payout = this.#db.nodes.get(of.nodeId)?.payout;
+      const lost = this.#vouchersOf(of).filter(
         (v) =>
-          v.nodeId === nodeId &&
+          (after === undefined || byAge(v, after) > 0) &&
           v.isKept &&
           v.payee === payout &&
           v.net > 0n &&
@@ -104,7 +116,7 @@ export class MemorySettlementStore extends SettlementStore {
         .sort(byAge)
         .slice(0, limit);
       for (const { task } of open) this.#db.vouchers.update(task, { isKept: false });
-      return open.length;
+      return open.length < limit ? null : (open.at(-1) ?? null);
     });
   }
 
