@@ -91,6 +91,7 @@ export class RunningStream {
       const by = this.#by();
       if (event.type === 'delta') {
         if (event.text === '') continue;
+        this.#try?.spoke();
         text += event.text;
         yield { type: 'delta', by, text: event.text };
         // A failure shows where it is waited for.
@@ -99,8 +100,9 @@ export class RunningStream {
       }
       const { output } = event;
       if (output.kind === 'chat' && !output.text.startsWith(text))
-        throw this.#failed('forged_answer', 'The node committed to another text than it sent.');
+        throw this.#forged('The node committed to another text than it sent.');
       await this.#commit(event);
+      this.#try?.answered();
       if (output.kind === 'chat') this.#keepPrefix(output.text);
       const rest = output.kind === 'chat' ? output.text.slice(text.length) : '';
       if (rest !== '' && text !== '') yield { type: 'delta', by, text: rest };
@@ -162,7 +164,6 @@ export class RunningStream {
         this.#next = null;
         if (next === undefined || next.done === true)
           throw new StreamRefused('ENDED', 'The node ended the stream without an answer.', mayMove);
-        this.#try?.answered();
         return next.value;
       } catch (error) {
         // Of a request that was given up early nobody knows whether it would have been answered. What a node calls the requester's fault
@@ -198,7 +199,7 @@ export class RunningStream {
     const { output, root, signature } = event;
     const leafHash = rowLeafHash(this.#lease.task, 0, this.#request.work, output);
     const fault = rowFault(this.#request.work, output) ?? (await this.#commitmentFault(event, leafHash));
-    if (fault !== null) throw this.#failed('forged_answer', `The node's answer does not hold: ${fault}.`);
+    if (fault !== null) throw this.#forged(`The node's answer does not hold: ${fault}.`);
     const piece = new TextEncoder().encode(JSON.stringify(output));
     const [drawHeight] = await Promise.all([
       this.#height(),
@@ -304,6 +305,12 @@ export class RunningStream {
 
   #by(): RanBy {
     return { digest: this.#candidate?.digest ?? '', engineClass: this.#candidate?.engineClass ?? '' };
+  }
+
+  /** As good as none: it is asked after all others for a while. */
+  #forged(message: string): ApiError {
+    this.#try?.ended(true);
+    return this.#failed('forged_answer', message);
   }
 
   #failed(code: string, message: string, cause?: unknown): ApiError {

@@ -49,7 +49,7 @@ describe('a node that owes a first word', () => {
     expect(isResting()).toBe(false);
     nowMs = FIRST_WORD_MS;
     expect(isResting()).toBe(true);
-    slow.answered();
+    slow.spoke();
     expect(isResting()).toBe(false);
     slow.ended(false);
     expect(isResting()).toBe(false);

@@ -11,14 +11,20 @@ const NODES_MAX = 8_192;
 
 /** One request that a node was asked for. */
 export interface StreamTry {
-  /** Its first word came. */
+  /** Its first word came: some of the answer, not a frame with nothing in it. */
+  readonly spoke: () => void;
+  /** Its whole answer came, and holds. */
   readonly answered: () => void;
-  /** It is over. @param isRefused The node gave nothing; who was given up before its first word, after a while, refused as well. */
+  /**
+   * It is over.
+   *
+   * @param isRefused The node gave nothing, or what does not hold; who was given up before its first word, after a while, refused as well.
+   */
   readonly ended: (isRefused: boolean) => void;
 }
 
 interface Tried {
-  /** Refusals since it answered last. */
+  /** Refusals since its last whole answer: a first word alone costs it nothing. */
   refusals: number;
   untilMs: number;
   /** When those were asked that owe their first word. */
@@ -43,6 +49,7 @@ export class StreamTries {
     const owed = { sinceMs: this.#clock.nowMs() };
     tried.owed.add(owed);
     return {
+      spoke: () => void tried.owed.delete(owed),
       answered: () => {
         tried.owed.delete(owed);
         tried.refusals = 0;

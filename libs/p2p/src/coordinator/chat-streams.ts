@@ -170,7 +170,8 @@ export class ChatStreams {
         case 'error':
           throw new StreamRefused(frame.code, frame.message, frame.retryable && !said);
         case 'delta':
-          said = true;
+          // Nothing of it has left for the requester: another node may still start over.
+          if (frame.text !== '') said = true;
           yield { type: 'delta', text: frame.text, tokens: frame.tokens };
           break;
         case 'done':
