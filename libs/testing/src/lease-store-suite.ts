@@ -231,6 +231,8 @@ export function leaseStoreSuite(name: string, makeWorld: () => LeaseWorld): void
         expect((await store.view(kept))?.cutShort).toBe(false);
         expect(await store.giveBack(kept, 'lose', why)).toEqual({ moved: true, keptRows: 4, requeuedRows: 6 });
         expect([(await store.view(kept))?.cutShort, (await store.view(done))?.cutShort]).toEqual([true, false]);
+        // A node that comes back with it has nothing more to do of it; what it has committed to itself waits for the verdict.
+        expect(await store.resume(node, [kept, done].map(claim), LEASE_MS)).toEqual([ref(done)]);
         // Another reaper comes too late to take what is kept, and so does the stream that the late rows ended.
         expect(await store.giveBack(kept, 'lose', why)).toEqual(fenced);
         expect(await store.view(kept)).toMatchObject({ state: 'delivered', committed: true, rowFrom: 0, rowTo: 4 });

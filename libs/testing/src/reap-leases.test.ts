@@ -97,6 +97,26 @@ it('a node that died after it was asked was silent, and kept nothing', async () 
   expect(moved?.why).toBe('the node was silent for longer than the lease');
 });
 
+it('a node that died in an outage of the coordinator after it was asked was silent, and one that kept it kept it', async () => {
+  const world = new MemoryLeaseWorld();
+  const [node, job] = [await world.node(), await world.batch(20)];
+  const [silent, kept] = [await world.lease(job, node, 0, 10), await world.lease(job, node, 10, 20)];
+  const { nowMs } = world.db;
+  // Heard a second before the last tick, a minute ago; one term came later, the other was over.
+  world.db.facts.put('alive', { value: 'true', atMs: nowMs - 60_000 });
+  const heard = { leaseUntilMs: nowMs - 51_000, askedRows: 0 };
+  world.db.leases.update(leaseKey(silent), { ...heard, yieldByMs: nowMs - 45_000 });
+  world.db.leases.update(leaseKey(kept), { ...heard, yieldByMs: nowMs - 60_000 });
+  const tick = () => reapLeases({ leases: world.store, held: () => [], drop: () => undefined });
+  expect(await tick()).toMatchObject({ lost: 0 });
+  for (const lease of [silent, kept]) await world.silence(lease);
+  expect(await tick()).toMatchObject({ lost: 2 });
+  const why = ({ task }: LeaseRef): string | null | undefined =>
+    world.db.taskEvents.where((event) => event.task === task && event.to === 'queued')[0]?.why;
+  expect(why(silent)).toBe('the node was silent for longer than the lease');
+  expect(why(kept)).toMatch(/^kept: /);
+});
+
 it('a node whose lease another scheduler took back is told by its own, and works on for nobody no longer', async () => {
   const world = new MemoryLeaseWorld();
   const [node, job] = [await world.node(), await world.batch(20)];

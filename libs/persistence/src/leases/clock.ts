@@ -32,7 +32,8 @@ export async function expired(sql: Sql, limit: number, stallMs = STALL_MS): Prom
 
 /**
  * Everything that was alive at the last tick gets the outage back, and `graceMs` from now at least to come back in. A coordinator
- * that starts again and again adds nothing to what a dead node has left: one grace after its last start the lease is over.
+ * that starts again and again adds nothing to what a dead node has left: one grace after its last start the lease is over. The term
+ * of who was asked for its rows moves as the lease's clock does, grace and all: by how far they are apart it is told who was there.
  * Once per outage: the statement itself is the next tick.
  */
 export async function forgiveOutage(sql: Sql, graceMs: number): Promise<{ outageMs: number; extended: number }> {
@@ -43,7 +44,7 @@ export async function forgiveOutage(sql: Sql, graceMs: number): Promise<{ outage
        UPDATE coordinator SET updated_at = clock_timestamp() WHERE key = $1
      ), extended AS (
        UPDATE lease SET lease_until = greatest(lease_until + outage, clock_timestamp() + grace), progressed_at = progressed_at + outage,
-         yield_by = yield_by + outage
+         yield_by = yield_by + (greatest(lease_until + outage, clock_timestamp() + grace) - lease_until)
        FROM last, (SELECT $2 * interval '1 millisecond' AS grace) AS given
        WHERE ended_at IS NULL AND committed_at IS NULL AND lease_until >= last.updated_at
        RETURNING 1

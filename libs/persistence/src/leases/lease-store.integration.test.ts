@@ -267,6 +267,34 @@ describe('a lease', () => {
     await market.database.query(`DELETE FROM coordinator WHERE key = 'alive'`);
   });
 
+  it('is told after an outage as before it: who was there until its term kept it, and who died before was silent', async () => {
+    const [node, job] = [await world.node(), await world.batch(20)];
+    const [silent, kept] = [await world.lease(job, node, 0, 10), await world.lease(job, node, 10, 20)];
+    await store.heartbeatSelf();
+    // Both were heard a second before the coordinator went; the terms were a quarter of a minute away, and over.
+    await market.database.query(
+      `UPDATE coordinator SET updated_at = clock_timestamp() - interval '60 s' WHERE key = 'alive'`,
+    );
+    const askedAt = (lease: GrantedLease, secondsAgo: number): Promise<unknown> =>
+      market.database.query(
+        `UPDATE lease SET lease_until = clock_timestamp() - interval '51 s', asked_rows = 0,
+           yield_by = clock_timestamp() - $2 * interval '1 s' WHERE task_id = $1`,
+        [lease.task, secondsAgo],
+      );
+    await askedAt(silent, 45);
+    await askedAt(kept, 60);
+    expect((await store.forgiveOutage(30_000)).extended).toBeGreaterThanOrEqual(2);
+    for (const lease of [silent, kept]) await world.silence(lease);
+    const dead = (await store.expired(100)).filter(({ nodeId }) => nodeId === node);
+    expect(new Map(dead.map((one) => [one.task, one.kept]))).toEqual(
+      new Map([
+        [silent.task, false],
+        [kept.task, true],
+      ]),
+    );
+    await market.database.query(`DELETE FROM coordinator WHERE key = 'alive'`);
+  });
+
   it('is over one grace after the last start of a coordinator that starts again and again', async () => {
     const lease = await world.lease(await world.batch(10), await world.node(), 0, 10);
     await store.heartbeatSelf();

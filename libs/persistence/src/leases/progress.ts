@@ -143,7 +143,10 @@ export async function extend(
   );
 }
 
-/** The nonce proves that the lease was really given to who presents it. Delivered leases stay the node's until their verdict. */
+/**
+ * The nonce proves that the lease was really given to who presents it. Delivered leases stay the node's until their verdict; of one that
+ * was cut short at its last checkpoint the node has nothing more to do.
+ */
 export async function resume(
   sql: Sql,
   nodeId: string,
@@ -157,7 +160,7 @@ export async function resume(
      FROM unnest($2::uuid[], $3::int[], $4::bytea[]) AS claim (task_id, epoch, nonce), task t
      WHERE l.task_id = claim.task_id AND l.epoch = claim.epoch AND l.node_id = $1 AND l.nonce = claim.nonce
        AND t.id = l.task_id AND t.epoch = l.epoch AND l.ended_at IS NULL AND t.state IN ('leased', 'running', 'delivered')
-       AND (l.committed_at IS NOT NULL OR (l.progressed_at > clock_timestamp() - $6 * interval '1 millisecond' AND ${MAY_STAY}))
+       AND ((l.committed_at IS NOT NULL AND l.why IS NULL) OR (l.committed_at IS NULL AND l.progressed_at > clock_timestamp() - $6 * interval '1 millisecond' AND ${MAY_STAY}))
      RETURNING l.task_id AS task, l.epoch`,
     [
       nodeId,

@@ -127,11 +127,11 @@ export function forgiveOutage(
   const outageMs = db.nowMs - self.atMs;
   const alive = db.leases.where((l) => l.outcome === null && !l.committed && l.leaseUntilMs >= self.atMs);
   for (const lease of alive) {
-    const until = lease.leaseUntilMs + outageMs;
+    const leaseUntilMs = Math.max(lease.leaseUntilMs + outageMs, db.nowMs + graceMs);
     db.leases.update(leaseKey(lease), {
-      leaseUntilMs: Math.max(until, db.nowMs + graceMs),
+      leaseUntilMs,
       progressedMs: lease.progressedMs + outageMs,
-      yieldByMs: lease.yieldByMs === null ? null : lease.yieldByMs + outageMs,
+      yieldByMs: lease.yieldByMs === null ? null : lease.yieldByMs + leaseUntilMs - lease.leaseUntilMs,
     });
   }
   heartbeatSelf(db);

@@ -256,7 +256,7 @@ export class MemoryLeaseStore extends LeaseStore {
         const task = this.#db.tasks.get(claim.task);
         const isOurs = lease?.nodeId === nodeId && lease.nonce === claim.nonce && lease.outcome === null;
         const isCurrent = task?.epoch === claim.epoch && ['leased', 'running', 'delivered'].includes(task.state);
-        const isLate = lease !== undefined && !lease.committed && this.#mayNotStay(lease, stallMs);
+        const isLate = lease !== undefined && (lease.committed ? lease.why !== null : this.#mayNotStay(lease, stallMs));
         return isOurs && isCurrent && !isLate ? [this.#extended(lease, leaseMs)] : [];
       }),
     );
