@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { render } from './why.ts';
+import { explainable, render } from './why.ts';
 
 describe('freehold why', () => {
   it('says for each requirement how many it leaves out, the least changes that would do, and what is waited for', () => {
@@ -68,6 +68,20 @@ describe('freehold why', () => {
     expect(render({ summary: 'No node is connected.', ...nothing })).toBe('No node is connected.');
     expect(render({ summary: 'A.', ...nothing, past })).toBe(
       'A.\nIn the 2 minutes since it came: No batch of its models was over.',
+    );
+  });
+});
+
+describe('freehold node why without a node', () => {
+  it('explains those that the process which answers sees, and says who else is here', () => {
+    const seen = { node: 'a', connected: true, free_slots: 2 };
+    const elsewhere = { node: 'b', connected: true, free_slots: null };
+    const away = { node: 'c', connected: false, free_slots: null };
+    expect(explainable({ data: [seen, away], has_more: false })).toEqual({ nodes: ['a'], others: null });
+    const { nodes, others } = explainable({ data: [seen, elsewhere, away], has_more: true });
+    expect(nodes).toEqual(['a']);
+    expect(others).toMatch(
+      /^1 more are here, and connected to other processes of the market: .*--url.* for b\. The market lists 3 /,
     );
   });
 });

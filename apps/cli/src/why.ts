@@ -6,6 +6,7 @@ import { HOME } from './doctor.ts';
 
 /** Regions, models and units are nodes' own words: they neither command the terminal that shows them nor fill it. */
 const LINE_CHARS_MAX = 4_096;
+const OTHERS_NAMED_MAX = 5;
 
 interface Options {
   readonly data: string;
@@ -18,7 +19,11 @@ interface Options {
 interface Why {
   readonly summary: string;
   readonly eliminated?: readonly { readonly requirement: string; readonly nodes: number; readonly endsInS?: number }[];
-  readonly relaxations?: readonly { readonly changes: readonly string[]; readonly nodes: number }[];
+  readonly relaxations?: readonly {
+    readonly changes: readonly string[];
+    readonly nodes: number;
+    readonly isPriced?: boolean;
+  }[];
   readonly cheapestOffer?: { readonly rates: Readonly<Record<string, string>>; readonly withinCap: boolean } | null;
   readonly warmWait?: { readonly model: string; readonly expectedS: number; readonly expiresInS: number };
   readonly lost?: readonly { readonly says: string; readonly jobs: number }[];
@@ -43,7 +48,11 @@ export function addWhy(program: Command): void {
 
 /** `freehold node why`: it asks the market, so it is not one of the node process's own words. */
 export function addNodeWhy(node: Command): void {
-  reaching(node.command('why').argument('[node]', 'its peer id; every connected node without it'))
+  reaching(
+    node
+      .command('why')
+      .argument('[node]', 'its peer id; without it every node that is connected to the API that answers'),
+  )
     .description(
       'Which jobs whose rows wait now a node gets and loses, by reason, and the price that would win one; and why batches of the last hour went to others.',
     )
@@ -53,7 +62,9 @@ export function addNodeWhy(node: Command): void {
     )
     .action(async (id: string | undefined, options: Options) => {
       const api = reachApi(resolve(options.data), options);
-      for (const one of id === undefined ? await connectedNodes(api) : [id]) {
+      const { nodes, others } = id === undefined ? await connectedNodes(api) : { nodes: [id], others: null };
+      if (others !== null) process.stderr.write(`${others}\n`);
+      for (const one of nodes) {
         if (id === undefined && !options.json) process.stdout.write(`${one}\n`);
         print(options, await askMarket(api, `/market/v1/nodes/${encodeURIComponent(one)}/explain`));
       }
@@ -68,14 +79,37 @@ function reaching(command: Command): Command {
     .option('--json', 'one JSON line', false);
 }
 
-async function connectedNodes(api: ReachedApi): Promise<readonly string[]> {
-  const { data } = (await askMarket(api, '/market/v1/offers')) as {
-    data: readonly { readonly node: string; readonly free_slots: number | null }[];
-  };
-  // Only what the process that answers sees it can explain.
-  const connected = data.filter((offer) => offer.free_slots !== null).map((offer) => offer.node);
-  if (connected.length === 0) throw new Error('No node is connected. Start one with "freehold node up".');
-  return connected;
+/** Offers as the market lists them. */
+interface Listed {
+  readonly data: readonly { readonly node: string; readonly connected: boolean; readonly free_slots: number | null }[];
+  readonly has_more: boolean;
+}
+
+/** Only what the process that answers sees it can explain. */
+export function explainable({ data, has_more: hasMore }: Listed): {
+  readonly nodes: readonly string[];
+  /** What is to be said of others that are here; null: there are none. */
+  readonly others: string | null;
+} {
+  const nodes = data.filter((offer) => offer.free_slots !== null).map((offer) => offer.node);
+  const elsewhere = data.filter((offer) => offer.connected && offer.free_slots === null).map((offer) => offer.node);
+  const said = [
+    ...(elsewhere.length === 0
+      ? []
+      : [
+          `${elsewhere.length} more are here, and connected to other processes of the market: ask the API of one of those (--url) for ${elsewhere.slice(0, OTHERS_NAMED_MAX).join(', ')}${elsewhere.length > OTHERS_NAMED_MAX ? ', …' : ''}.`,
+        ]),
+    ...(hasMore
+      ? [`The market lists ${data.length} of its offers: name a node to hear of one that is not among them.`]
+      : []),
+  ];
+  return { nodes, others: said.length === 0 ? null : said.join(' ') };
+}
+
+async function connectedNodes(api: ReachedApi): Promise<ReturnType<typeof explainable>> {
+  const found = explainable((await askMarket(api, '/market/v1/offers')) as unknown as Listed);
+  if (found.nodes.length > 0) return found;
+  throw new Error(found.others ?? 'No node is connected. Start one with "freehold node up".');
 }
 
 function print(options: Options, answer: unknown): void {
@@ -98,7 +132,10 @@ export function render(why: Why): string {
     ),
     ...(cheapestOffer ? [`  cheapest that would fit: ${rates(cheapestOffer.rates)}`] : []),
     ...(priceThatWouldDo ? [`  what those ask that price alone keeps away: ${rates(priceThatWouldDo)}`] : []),
-    ...(why.relaxations ?? []).map((one) => `  ${one.nodes} would fit: ${one.changes.join(', and ')}`),
+    ...(why.relaxations ?? []).map((one) => {
+      const asFar = one.isPriced === false ? ', if what it may cost still does' : '';
+      return `  ${one.nodes} would fit${asFar}: ${one.changes.join(', and ')}`;
+    }),
     ...(warmWait
       ? [
           `  waits about ${Math.ceil(warmWait.expectedS)} s for a slot where ${warmWait.model} is loaded; in ${Math.ceil(warmWait.expiresInS)} s at the latest it is loaded elsewhere`,
