@@ -353,6 +353,7 @@ CASE
     WHEN ((kind = 'batch'::text) AND ((metadata ->> 'nodes'::text) ~ '^([2-9]|[1-5][0-9]|6[0-4])$'::text)) THEN ((metadata ->> 'nodes'::text))::smallint
     ELSE NULL::smallint
 END) STORED,
+  worst jsonb,
   CONSTRAINT job_adapter_check CHECK ((adapter ~ '^[0-9a-f]{64}$'::text)),
   CONSTRAINT job_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES api_key(id),
   CONSTRAINT job_cap_check CHECK ((cap >= (0)::numeric)),
@@ -376,7 +377,8 @@ END) STORED,
   CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY['validating'::text, 'failed'::text, 'in_progress'::text, 'finalizing'::text, 'completed'::text, 'expired'::text, 'cancelling'::text, 'cancelled'::text]))),
   CONSTRAINT job_trust_check CHECK ((trust = ANY (ARRAY['self-custody'::text, 'operator-credits'::text]))),
   CONSTRAINT job_tuned_model_fkey FOREIGN KEY (tuned_model) REFERENCES fine_tuned_model(name),
-  CONSTRAINT job_verify_check CHECK ((verify = ANY (ARRAY['off'::text, 'spot'::text, 'quorum'::text, 'strict'::text])))
+  CONSTRAINT job_verify_check CHECK ((verify = ANY (ARRAY['off'::text, 'spot'::text, 'quorum'::text, 'strict'::text]))),
+  CONSTRAINT job_worst_check CHECK ((jsonb_typeof(worst) = 'object'::text))
 );
 
 CREATE TABLE lease (
@@ -759,7 +761,7 @@ CREATE VIEW job_row AS
 
 -- functions
 
-CREATE OR REPLACE FUNCTION public.begin_batch(of_job text, of_org text, of_key text, of_endpoint text, of_file text, of_window text, of_metadata jsonb, of_verify text, of_region text, deadline_in_ms double precision, of_priority integer, of_model text, of_tuned text, of_adapter text, of_cap numeric, of_rate_caps jsonb, of_expected_s double precision, of_counted numeric, of_prompt_blocks text[], custom_ids text[], input_offsets bigint[], input_lengths integer[], identity_key text, identity_route text, identity_hash bytea, replay_within_ms double precision, OUT outcome text, OUT earlier text, OUT made job)
+CREATE OR REPLACE FUNCTION public.begin_batch(of_job text, of_org text, of_key text, of_endpoint text, of_file text, of_window text, of_metadata jsonb, of_verify text, of_region text, deadline_in_ms double precision, of_priority integer, of_model text, of_tuned text, of_adapter text, of_cap numeric, of_rate_caps jsonb, of_expected_s double precision, of_counted numeric, of_prompt_blocks text[], of_worst jsonb, custom_ids text[], input_offsets bigint[], input_lengths integer[], identity_key text, identity_route text, identity_hash bytea, replay_within_ms double precision, OUT outcome text, OUT earlier text, OUT made job)
  RETURNS record
  LANGUAGE plpgsql
 AS $function$
@@ -794,11 +796,11 @@ BEGIN
     RETURN;
   END;
   INSERT INTO job (id, org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, completion_window,
-    metadata, verify, region, trust, cap, rate_caps, row_count, deadline, priority, expected_s, counted, prompt_blocks,
+    metadata, verify, region, trust, cap, rate_caps, row_count, deadline, priority, expected_s, counted, prompt_blocks, worst,
     in_progress_at)
   SELECT of_job, org.id, of_key, 'batch', 'in_progress', of_endpoint, of_model, of_tuned, of_adapter, of_file, of_window,
     of_metadata, of_verify, of_region, org.trust, of_cap, of_rate_caps, cardinality(custom_ids),
-    clock_timestamp() + deadline_in_ms * interval '1 millisecond', of_priority, of_expected_s, of_counted, of_prompt_blocks,
+    clock_timestamp() + deadline_in_ms * interval '1 millisecond', of_priority, of_expected_s, of_counted, of_prompt_blocks, of_worst,
     clock_timestamp()
   FROM org WHERE org.id = of_org
   RETURNING * INTO STRICT made;

@@ -232,6 +232,7 @@ it('starts no batch that has a custom_id twice', async () => {
       cap: 3n,
       rateCaps: {},
       counted: null,
+      worst: { embeddingToken: 1n },
       promptBlocks: [],
     });
   await expect(start()).rejects.toThrow('3 rows stored under 2 custom_ids');
@@ -259,7 +260,7 @@ it('starts no batch that has a custom_id twice', async () => {
       priority: 0,
       deadlineInMs: 60_000,
       expectedS: null,
-      plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {}, counted: null, promptBlocks: [] },
+      plan: { model: 'm', tuned: null, rowCount: 3, cap: 3n, rateCaps: {}, counted: null, worst: {}, promptBlocks: [] },
       rows: ids.map((customId, n) => ({ rowNo: n, customId, offset: n, length: 1 })),
     };
     return jobs.beginBatch(batch, null);

@@ -104,6 +104,7 @@ function asFiled(job: JobView): JobView {
     cap: null,
     rateCaps: {},
     counted: null,
+    worst: null,
     rowCount: 0,
     enteredAtMs: { validating: job.createdAtMs },
   };

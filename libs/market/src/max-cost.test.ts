@@ -11,7 +11,7 @@ const LINE = JSON.stringify({
   url: '/v1/chat/completions',
   body: { model: 'm', messages: [{ role: 'user', content: 'hello' }], max_tokens: 10 },
 });
-const anywhere = { regions: [], ...ANY_NODE } as unknown as Ask; // what of an ask a price depends on
+const anywhere = { regions: [], capabilities: [], ...ANY_NODE } as unknown as Ask; // what of an ask a price depends on
 
 function offer(node: string, region: string, name: string, rates: Readonly<Record<string, string>>): Offer {
   const kind = name === 'm' ? 'chat' : 'fine-tune';
@@ -27,7 +27,7 @@ describe('what a job would have to be allowed to cost', () => {
   ];
   const job = {
     ...{ kind: 'batch', endpoint: '/v1/chat/completions', model: 'm', inputFileId: 'file-1' },
-    metadata: { max_cost: '0.0002' },
+    ...{ tuned: null, worst: null, metadata: { max_cost: '0.0002' } },
   } as unknown as JobView; // what is priced
   const priced = (file: string): Promise<Priced | undefined> => {
     const bytes = Buffer.from(file);
@@ -57,6 +57,43 @@ describe('what a job would have to be allowed to cost', () => {
     expect(await priced(`${LINE}\n`.repeat(20_000))).toBeUndefined();
   });
 
+  const kept = (of: Partial<JobView>, book: readonly Offer[] = offers): Promise<Priced | undefined> => {
+    const gone = { size: () => Promise.resolve(null), read: () => Promise.reject(new Error('it was read')) as never };
+    const ports = { objects: gone, offers: { offers: () => Promise.resolve(book) }, catalogue: CATALOGUE };
+    return pricedJob(ports, { ...job, ...of });
+  };
+
+  it('is known without the file by what the job was read to count as when it began', async () => {
+    const worst = { inputToken: 9_000_000n, outputToken: 1_000n };
+    expect(await kept({ worst })).toMatchObject({ worst, maxCost: 200n, ceiling: null });
+    expect(await kept({ worst, model: 'nobodys' })).toBeUndefined();
+  });
+
+  it('is, of a fine-tune that answers, by the prices of those who take adapters', async () => {
+    const [cheap] = offers;
+    if (cheap === undefined) throw new Error('no offer');
+    const takes = structuredClone(cheap);
+    const rates = { inputToken: '7', outputToken: '7' };
+    for (const { models } of takes.engines)
+      for (const one of models) Object.assign(one, { rates, caps: { lora: true } });
+    const tuned = { name: 'ft:m:mine', adapter: 'a' };
+    const known = await kept({ tuned, worst: { inputToken: 1n } }, [...offers, takes]);
+    if (known === undefined) throw new Error('not priced');
+    expect(atOnce(known.posted(null, ANY_NODE, true))).toEqual([{ inputToken: 7n, outputToken: 7n }]);
+    // Without the fine-tune others may do it as well.
+    expect(atOnce(known.posted(null, ANY_NODE, false))).toHaveLength(2);
+  });
+
+  it('is, of a job that trains, by what it trains on', async () => {
+    const trainers = [offer('a', 'eu', 'trainer/base', { trainingToken: '10' })];
+    const worst = { trainingToken: 5n };
+    const known = await kept({ kind: 'fine-tune', model: 'trainer/base', worst }, trainers);
+    if (known === undefined) throw new Error('not priced');
+    expect(known.worst).toEqual(worst);
+    expect(atOnce(known.posted(null, ANY_NODE, false))).toEqual([{ trainingToken: 10n }]);
+    expect(await kept({ kind: 'fine-tune', model: 'trainer/base' }, trainers)).toBeUndefined();
+  });
+
   it('is, of training, by the prices of those who may do it', () => {
     const trainers = [
       offer('a', 'eu', 'trainer/base', { trainingToken: '10' }),
@@ -68,14 +105,16 @@ describe('what a job would have to be allowed to cost', () => {
       { trainingToken: 1n },
       null,
     );
-    expect(atOnce(posted('eu', ANY_NODE))).toEqual([{ trainingToken: 10n }]);
-    expect(atOnce(posted(null, ANY_NODE))).toHaveLength(2);
+    expect(atOnce(posted('eu', ANY_NODE, false))).toEqual([{ trainingToken: 10n }]);
+    expect(atOnce(posted(null, ANY_NODE, false))).toHaveLength(2);
   });
 
   it('is, of training, by nobody who left, while anybody trains here, wherever that is', () => {
     const price = (offers: readonly Offer[]): readonly unknown[] => {
       const usage = { trainingToken: 1n };
-      return atOnce(pricedAsTraining('base', { catalogue: CATALOGUE, offers }, usage, null).posted('eu', ANY_NODE));
+      return atOnce(
+        pricedAsTraining('base', { catalogue: CATALOGUE, offers }, usage, null).posted('eu', ANY_NODE, false),
+      );
     };
     const gone = { ...offer('gone', 'eu', 'trainer/base', { trainingToken: '900000' }), awayMs: 1e9 };
     const here = offer('here', 'us', 'trainer/base', { trainingToken: '700' });

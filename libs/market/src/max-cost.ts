@@ -15,9 +15,11 @@ import { formatMoney, parseMoney, type BatchEndpoint, type Catalogue } from '@fr
 import { inSteps } from './in-slices.ts';
 import { knowingModel, knownTrainer, postedAmong, type KnownModel } from './known-models.ts';
 import { lookInto } from './look-into.ts';
+import { wearingAdapters } from './named-model.ts';
 import type { JobView } from './ports/job-store.ts';
 import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook, StandingOffer } from './ports/offer-book.ts';
+import { baseOfTrainer } from './training/trainer-model.ts';
 
 /** Costs tried above the least that would cover the rates asked for: a dearer list that mixes its rates otherwise may come in between. */
 const TRIES_MAX = 16;
@@ -28,14 +30,15 @@ export interface Priced {
   /** As it is asked for now. */
   readonly maxCost: Amount | null;
   readonly ceiling: Rates | null;
-  /** The price lists of those who may do what is asked of their nodes. */
-  readonly posted: (region: string | null, needs: NodeNeeds) => Steps<readonly Rates[]>;
+  /** The price lists of those who may do what is asked of their nodes, and wear an adapter where a fine-tune answers. */
+  readonly posted: (region: string | null, needs: NodeNeeds, wearsAdapter: boolean) => Steps<readonly Rates[]>;
 }
 
 /** What rows that are known to the last one are priced by. */
 export function pricedAs(model: KnownModel, worst: Usage, maxCost: Amount | null): Priced {
-  const { ceiling, offered } = model;
-  return { worst, maxCost, ceiling, posted: (region, needs) => postedAmong(offered, region, needs) };
+  const posted: Priced['posted'] = (region, needs, wearsAdapter) =>
+    postedAmong((wearsAdapter ? wearingAdapters(model) : model).offered, region, needs);
+  return { worst, maxCost, ceiling: model.ceiling, posted };
 }
 
 /** The same of training a base. */
@@ -54,8 +57,9 @@ export function* pricesFor(
   { worst, ceiling, posted }: Priced,
   region: string | null,
   needs: NodeNeeds,
+  wearsAdapter = false,
 ): Steps<JobPrices> {
-  return yield* pricesOf(worst, yield* posted(region, needs), ceiling);
+  return yield* pricesOf(worst, yield* posted(region, needs, wearsAdapter), ceiling);
 }
 
 /**
@@ -67,8 +71,9 @@ export function maxCostFor(priced: Priced): MaxCostFor {
   const known = new Map<string, JobPrices>();
   return function* (less, rates) {
     const region = less.regions.length === 0 ? null : less.regions.join(',');
-    const key = JSON.stringify([region, ...NEEDS.map((need) => less[need])]);
-    const prices = known.get(key) ?? (yield* pricesFor(priced, region, less));
+    const wearsAdapter = less.capabilities.includes('lora');
+    const key = JSON.stringify([region, wearsAdapter, ...NEEDS.map((need) => less[need])]);
+    const prices = known.get(key) ?? (yield* pricesFor(priced, region, less, wearsAdapter));
     known.set(key, prices);
     const admits = (cost: Amount | null): boolean => {
       const cap = prices.cap(cost);
@@ -90,15 +95,33 @@ export interface PriceJobPorts {
   readonly catalogue: Catalogue;
 }
 
-/** What a batch that was taken is priced by, from its file; undefined where that is not read through in a moment, or not there any more. */
-export async function pricedJob(
-  { objects, offers, catalogue }: PriceJobPorts,
-  { kind, endpoint, model: name, inputFileId, metadata }: JobView,
-): Promise<Priced | undefined> {
-  if (kind !== 'batch' || inputFileId === null || name === null) return undefined;
-  const model = await inSteps(knowingModel(name, catalogue, await offers.offers()));
-  const of = { fileId: inputFileId, endpoint: endpoint as BatchEndpoint };
-  const seen = model === null ? null : await lookInto(objects, of, () => Promise.resolve(model));
-  if (model === null || seen === null || seen.rows !== seen.rowsRead) return undefined;
-  return pricedAs(model, seen.worst, parseMoney(metadata['max_cost'] ?? ''));
+/**
+ * What a job that was taken is priced by: what it was read to count as when it began. One that began when nobody wrote that down is looked
+ * into; undefined where that is not read through in a moment, or not there any more.
+ */
+export async function pricedJob(ports: PriceJobPorts, job: JobView): Promise<Priced | undefined> {
+  const { catalogue } = ports;
+  const maxCost = parseMoney(job.metadata['max_cost'] ?? '');
+  if (job.model === null || (job.kind !== 'batch' && job.kind !== 'fine-tune')) return undefined;
+  const offers = await ports.offers.offers();
+  if (job.kind === 'fine-tune') {
+    const base = baseOfTrainer(job.model);
+    if (base === null || job.worst === null) return undefined;
+    return pricedAsTraining(base, { catalogue, offers }, job.worst, maxCost);
+  }
+  const model = await inSteps(knowingModel(job.model, catalogue, offers));
+  if (model === null) return undefined;
+  const worst = job.worst ?? (await worstInFile(ports.objects, job, model));
+  return worst === null ? undefined : pricedAs(model, worst, maxCost);
+}
+
+async function worstInFile(
+  objects: PriceJobPorts['objects'],
+  { inputFileId: fileId, endpoint }: JobView,
+  model: KnownModel,
+): Promise<Usage | null> {
+  if (fileId === null) return null;
+  const of = { fileId, endpoint: endpoint as BatchEndpoint };
+  const seen = await lookInto(objects, of, () => Promise.resolve(model));
+  return seen === null || seen.rows !== seen.rowsRead ? null : seen.worst;
 }

@@ -7,6 +7,8 @@ export const TUNED_PREFIX = 'ft:';
 /** What answers under a name: a model that is served here, and the adapter that makes it the requester's own. */
 export interface NamedModel {
   readonly model: KnownModel;
+  /** Whoever offers it, also those who take no adapters: who gives up the fine-tune may use them. */
+  readonly base: KnownModel;
   readonly tuned: Pick<FineTunedModel, 'name' | 'adapter'> | null;
 }
 
@@ -19,11 +21,15 @@ export async function namedModel(
 ): Promise<NamedModel | null> {
   if (!name.startsWith(TUNED_PREFIX)) {
     const model = await known(name);
-    return model === null ? null : { model, tuned: null };
+    return model === null ? null : { model, base: model, tuned: null };
   }
   const own = await fineTunes.model(orgId, name);
   const base = own === null ? null : await known(own.base);
   if (own === null || base === null) return null;
-  const offered = base.offered.filter(({ model }) => model.caps.lora);
-  return { model: { ...base, offered }, tuned: { name: own.name, adapter: own.adapter } };
+  return { model: wearingAdapters(base), base, tuned: { name: own.name, adapter: own.adapter } };
+}
+
+/** A base as those offer it who take adapters. */
+export function wearingAdapters(base: KnownModel): KnownModel {
+  return { ...base, offered: base.offered.filter(({ model }) => model.caps.lora) };
 }

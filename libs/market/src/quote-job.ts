@@ -119,8 +119,9 @@ export async function quoteJob(
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
   const few = tooFewRows(metadata, work.rows);
   if (few !== null) throw invalidRequest(few.code, few.message, few.param);
-  const priced = pricedAs(model, work.worst, terms.maxCost);
-  const prices = await inSteps(pricesFor(priced, region, needs));
+  const priced = pricedAs(named.base, work.worst, terms.maxCost);
+  const wearsAdapter = named.tuned !== null;
+  const prices = await inSteps(pricesFor(priced, region, needs, wearsAdapter));
   const cap = prices.cap(terms.maxCost);
   if (!cap.ok && cap.why === 'cap-too-low')
     throw invalidRequest(
@@ -134,13 +135,13 @@ export async function quoteJob(
     const job = { kind: 'batch', endpoint, region, verify: terms.verify, metadata, plan } as const;
     await refuseImpossible(ports, offers, { ...job, windowMs: deadlineInMs, completionWindow, priced });
   }
-  const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter: named.tuned !== null, needs };
+  const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter, needs };
   const { here, away } = await whoMay(ports, model, serve, deadlineInMs);
   const rates = here.map((one) => one.rates);
   const posted = (await inSteps(pricesOf(work.worst, rates, null))).ends;
   const atCeiling = model.ceiling === null ? null : { lowest: model.ceiling, highest: model.ceiling };
   const ends = posted ?? atCeiling ?? prices.ends;
-  const { counted } = await inSteps(pricesFor({ ...priced, worst: work.counted }, region, needs));
+  const { counted } = await inSteps(pricesFor({ ...priced, worst: work.counted }, region, needs, wearsAdapter));
   const intended = { model: model.name, rows: work.rows, counted, deadlineInMs, priority, ...serve };
   const outlook = await ports.queue.outlook(orgId, intended);
   const gang = terms.gang === null ? null : { asked: terms.gang, live: await liveAtOnce(ports, outlook) };

@@ -98,7 +98,7 @@ export class BatchReading {
 
   /** What the batch starts with, where its lines have no fault. */
   async plan(): Promise<Planned> {
-    const { rows } = this;
+    const { rows, worst } = this;
     const { metadata, verify, region, windowMs } = this.#batch;
     const model = this.named?.model;
     if (model === undefined) throw new Error('a batch without a fault names a model');
@@ -113,7 +113,7 @@ export class BatchReading {
     );
     if (!verifiable.possible) return refused(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
     const maxCost = parseMoney(metadata['max_cost'] ?? '');
-    const prices = await inSteps(pricesFor(this.priced(), region, nodeNeedsOf(metadata)));
+    const prices = await inSteps(pricesFor(this.priced(), region, nodeNeedsOf(metadata), this.named?.tuned !== null));
     const cap = prices.cap(maxCost);
     if (cap.ok) {
       const { name } = model;
@@ -121,7 +121,10 @@ export class BatchReading {
       const { counted } = prices;
       const tuned = this.named?.tuned ?? null;
       const promptBlocks = this.#beginning.blocks(NO_SALT, [this.#batch.orgId, name, tuned?.adapter ?? '']);
-      return { ok: true, plan: { model: name, tuned, rowCount: rows, cap: amount, rateCaps, counted, promptBlocks } };
+      return {
+        ok: true,
+        plan: { model: name, tuned, rowCount: rows, cap: amount, rateCaps, counted, worst, promptBlocks },
+      };
     }
     if (cap.why === 'no-price')
       return refused(
@@ -139,7 +142,7 @@ export class BatchReading {
   /** What its rows are priced by, where its lines have no fault. */
   priced(): Priced {
     if (this.named === null) throw new Error('a batch without a fault names a model');
-    return pricedAs(this.named.model, this.worst, parseMoney(this.#batch.metadata['max_cost'] ?? ''));
+    return pricedAs(this.named.base, this.worst, parseMoney(this.#batch.metadata['max_cost'] ?? ''));
   }
 
   fault(code: string, message: string, param: string | null, line: number | null): void {

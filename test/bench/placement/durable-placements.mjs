@@ -198,6 +198,7 @@ async function accept({ jobs }, rows) {
     cap: BigInt(rows),
     rateCaps,
     counted: BigInt(rows),
+    worst: { embeddingToken: BigInt(rows) },
     promptBlocks: [],
   };
   const started = await jobs.start(jobId, plan);

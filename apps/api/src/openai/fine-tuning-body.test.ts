@@ -43,6 +43,7 @@ function tuneIn(
       charged: 0n,
       rateCaps: {},
       counted: null,
+      worst: null,
       usage: null,
       rowCount: isPlanned ? 10 : 0,
       rowsSucceeded: 0,

@@ -388,7 +388,11 @@ describe('explainPlacement', () => {
     expect(explanation.summary).toContain('What would place it');
     // Who does not know what the job counts proposes no price, and what the others ask is still said.
     const unpriced = explainPlacement(ask({ regions: ['eu'] }), fleet);
-    expect(unpriced.relaxations.map(({ constraints }) => constraints)).toEqual([['region']]);
+    expect(unpriced.relaxations.map(({ constraints, isPriced }) => [constraints, isPriced])).toEqual([
+      [['region'], false],
+    ]);
+    expect(unpriced.summary).toContain('What would place it, if what it may cost still does: ask with');
+    expect(explanation.relaxations.map(({ isPriced }) => isPriced)).toEqual([true, true]);
     expect(unpriced.priceThatWouldDo).toEqual({ embeddingToken: '400' });
   });
 

@@ -34,8 +34,10 @@ export interface Explanation {
   readonly relaxations: readonly {
     readonly constraints: readonly string[];
     readonly changes: readonly string[];
-    /** What to change in the request, by parameter; null: leave it out. Taken together they are acceptable, and place it. */
+    /** What to change in the request, by parameter; null: leave it out. Taken together they are acceptable, and place it: see `isPriced`. */
     readonly set: Readonly<Record<string, string | null>>;
+    /** False where nobody knows what the job may cost then: its price cap may keep these nodes away still. */
+    readonly isPriced: boolean;
     readonly nodes: number;
     /** False where only time helps. */
     readonly inYourHands: boolean;
@@ -101,7 +103,7 @@ export function* explainStandings(
     relaxations,
     ...(isWarmWait ? { warmWait } : {}),
     ...(members === 1 ? {} : { members }),
-    summary: summarise(standings.length, fitting, members, eliminated, relaxations[0]?.changes ?? []),
+    summary: summarise(standings.length, fitting, members, eliminated, relaxations[0]),
   };
 }
 
@@ -126,6 +128,7 @@ function* relaxationsOf(
     told.push({
       ...proposal,
       constraints: [...(isFewer ? [NODES] : []), ...constraints.map(({ name }) => name)],
+      isPriced: bounds.maxCostFor !== undefined || Object.keys(proposal.set).length === 0,
       nodes: ways.length,
       inYourHands: constraints.every(({ lifted }) => lifted === 'by-asking-less'),
     });
@@ -222,7 +225,7 @@ function summarise(
   fitting: number,
   members: number,
   eliminated: Explanation['eliminated'],
-  changes: readonly string[],
+  first: Explanation['relaxations'][number] | undefined,
 ): string {
   if (nodes === 0) return 'No node is connected.';
   if (fitting >= members) return `${fitting} of ${nodes} nodes fit.`;
@@ -232,7 +235,8 @@ function summarise(
       return `${some} left out because a node must be one that ${requirement}${end}`;
     })
     .join('; ');
-  const help = changes.length === 0 ? '' : ` What would place it: ${changes.join(', and ')}.`;
+  const asFar = first?.isPriced === false ? ', if what it may cost still does' : '';
+  const help = first === undefined ? '' : ` What would place it${asFar}: ${first.changes.join(', and ')}.`;
   if (members === 1) return `None of ${nodes} nodes fits: ${left}.${help}`;
   const others = left === '' ? '' : `: ${left}`;
   return `It waits for ${members} nodes at once, and ${fitting} of ${nodes} fit${others}.${help}`;

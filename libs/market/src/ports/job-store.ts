@@ -36,6 +36,8 @@ export interface JobView {
   readonly rateCaps: Rates;
   /** The most that its rows can count as, at prices posted as it began; null: before that, or of a fine-tune. */
   readonly counted: Amount | null;
+  /** What its rows, or its training, can count as at most; null: before it began, and of one that began when nobody wrote that down. */
+  readonly worst: Usage | null;
   /** What its accepted rows were counted as, once a batch is over; null before. */
   readonly usage: Usage | null;
   readonly rowCount: number;
@@ -79,6 +81,8 @@ export interface StartPlan {
   readonly rateCaps: Rates;
   /** See {@link JobView.counted}. */
   readonly counted: Amount | null;
+  /** See {@link JobView.worst}. */
+  readonly worst: Usage;
   /** Names of the blocks that all its prompts begin with. */
   readonly promptBlocks: readonly string[];
 }

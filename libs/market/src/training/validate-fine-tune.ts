@@ -176,6 +176,7 @@ async function start(
     cap: cap.cap,
     rateCaps: cap.rateCaps,
     counted: null,
+    worst: usage,
     promptBlocks: [],
   };
   const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs, priced });

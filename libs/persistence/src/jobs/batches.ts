@@ -225,7 +225,7 @@ export async function startBatch(database: Database, jobId: string, plan: StartP
       if (refused !== null) return { started: false, ...refused };
       await tx.query(
         `UPDATE job SET state = 'in_progress', model = $2, row_count = $3, cap = $4, rate_caps = $5, in_progress_at = clock_timestamp(),
-           tuned_model = $6, adapter = $7, counted = $8, prompt_blocks = $9
+           tuned_model = $6, adapter = $7, counted = $8, prompt_blocks = $9, worst = $10
          WHERE id = $1`,
         [
           jobId,
@@ -237,6 +237,7 @@ export async function startBatch(database: Database, jobId: string, plan: StartP
           plan.tuned?.adapter ?? null,
           plan.counted === null ? null : String(plan.counted),
           plan.promptBlocks,
+          JSON.stringify(unitsToJson(plan.worst)),
         ],
       );
       await fileWork(tx, [{ topic: 'place', ids: { job: jobId } }]);

@@ -13,8 +13,8 @@ interface BegunRow extends Omit<JobRecord, 'usage'> {
 
 const BEGIN = `
 SELECT begun.outcome, begun.earlier, (begun.made).*,
-  CASE WHEN $27 AND begun.outcome = 'made' THEN pg_notify('${CHANNEL}', 'place') END AS told
-FROM begin_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26) AS begun`;
+  CASE WHEN $28 AND begun.outcome = 'made' THEN pg_notify('${CHANNEL}', 'place') END AS told
+FROM begin_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27) AS begun`;
 
 /**
  * One statement and one commit. Not shared with others': it waits for nobody's, and what is refused is refused alone.
@@ -48,6 +48,7 @@ export async function beginBatch(
     batch.expectedS,
     plan.counted === null ? null : String(plan.counted),
     plan.promptBlocks,
+    JSON.stringify(unitsToJson(plan.worst)),
     rows.map(({ customId }) => customId),
     rows.map(({ offset }) => offset),
     rows.map(({ length }) => length),

@@ -25,6 +25,7 @@ export interface JobRecord {
   readonly charged: string;
   readonly rate_caps: Record<string, string>;
   readonly counted: string | null;
+  readonly worst: Record<string, string> | null;
   readonly usage: Record<string, string> | null;
   readonly row_count: number;
   readonly rows_succeeded: number;
@@ -43,8 +44,8 @@ export interface JobRecord {
 }
 
 export const JOB_COLUMNS = `id, org_id, api_key_id, kind, state, endpoint, model, tuned_model, adapter, input_file_id, output_file_id, error_file_id,
-  completion_window, metadata, verify, region, pool_id, trust, cap, charged, rate_caps, counted, row_count, rows_succeeded, rows_failed,
-  rows_ended, errors, deadline, created_at, in_progress_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at, cancelled_at,
+  completion_window, metadata, verify, region, pool_id, trust, cap, charged, rate_caps, counted, worst, row_count, rows_succeeded,
+  rows_failed, rows_ended, errors, deadline, created_at, in_progress_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at, cancelled_at,
   CASE WHEN job.kind = 'batch' AND job.state IN ('completed', 'expired', 'cancelled') THEN (
     SELECT coalesce(jsonb_object_agg(kind, units), '{}') FROM (
       SELECT used.key AS kind, sum(used.value::numeric)::text AS units
@@ -74,6 +75,7 @@ export function jobView(row: JobRecord): JobView {
     charged: BigInt(row.charged),
     rateCaps: unitsFromJson(row.rate_caps),
     counted: row.counted === null ? null : BigInt(row.counted),
+    worst: row.worst === null ? null : unitsFromJson(row.worst),
     usage: row.usage === null ? null : unitsFromJson(row.usage),
     rowCount: row.row_count,
     rowsSucceeded: row.rows_succeeded,

@@ -54,6 +54,7 @@ export interface JobRow {
   readonly charged: Amount;
   readonly rateCaps: Rates;
   readonly counted: Amount | null;
+  readonly worst: Usage | null;
   readonly rowCount: number;
   readonly nextRow: number;
   readonly rowsSucceeded: number;

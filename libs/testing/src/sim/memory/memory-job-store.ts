@@ -80,6 +80,7 @@ export class MemoryJobStore extends JobStore {
       charged: 0n,
       rateCaps: {},
       counted: null,
+      worst: null,
       faults: null,
       deadlineMs: this.#db.nowMs + batch.deadlineInMs,
       createdMs: this.#db.nowMs,

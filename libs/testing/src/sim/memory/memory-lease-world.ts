@@ -95,7 +95,7 @@ function batchInProgress(
   db.jobs.insert(id, {
     ...{ id, orgId, keyId: 'key', state: 'in_progress', endpoint: '/v1/embeddings', model: 'm', tuned: null },
     ...{ inputFileId: `file-${id}`, outputFileId: null, errorFileId: null, completionWindow: '24h', metadata },
-    ...{ verify: 'spot', region: null, priority: 0, trust, cap, charged: 0n, rateCaps: {}, counted: null },
+    ...{ verify: 'spot', region: null, priority: 0, trust, cap, charged: 0n, rateCaps: {}, counted: null, worst: null },
     ...{ rowCount, nextRow: 0, rowsSucceeded: 0, rowsFailed: 0, rowsEnded: 0, faults: null },
     ...{ deadlineMs: db.nowMs + 3_600_000, createdMs: db.nowMs, cancellingMs: null, enteredMs: {} },
   });
