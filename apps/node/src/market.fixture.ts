@@ -216,9 +216,9 @@ export class TestMarket {
   }
 
   /** Gone and back under the same name and address, as after a restart. */
-  async reopen(): Promise<void> {
+  async reopen(limits: Partial<LinkLimits> = {}): Promise<void> {
     await this.link.close();
-    await this.open();
+    await this.open(limits);
   }
 
   get addresses(): readonly string[] {

@@ -114,6 +114,25 @@ describe('a node in a market', () => {
     expect(market.events.vouchers[1]).toEqual([{ bookEpoch: '3', total: '29' }]);
   });
 
+  it('is not cut off for confirming at once what waited for a voucher since an earlier session', async () => {
+    await start();
+    const count = 130;
+    const nth = async (n: number) =>
+      await acceptance(`00000000-0000-4000-8000-${String(n).padStart(12, '0')}`, {
+        ...{ charge: 10n, fee: 0n, cumulative: BigInt(10 * n), total: BigInt(10 * n) },
+      });
+    for (let n = 2; n <= count; n += 1) market.link.tell(peerId, await nth(n));
+    await eventually('all wait', () => logs.filter(({ event }) => event === 'voucher-refused').length === count - 1);
+    await market.reopen({ controlBurst: 110 });
+    await eventually('the node comes back', () => market.link.nodes().length === 1);
+    market.link.tell(peerId, await nth(1));
+    await eventually(
+      'all are confirmed',
+      () => market.events.kepts.length === count || market.link.nodes().length === 0,
+    );
+    expect([market.link.nodes().length, new Set(market.events.kepts).size]).toEqual([1, count]);
+  });
+
   it('refuses a voucher that somebody else signed', async () => {
     await start();
     const forged = await acceptance('33333333-0000-4000-8000-000000000000', {

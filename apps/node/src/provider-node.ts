@@ -14,6 +14,7 @@ import {
   type RowsCall,
   type Welcome,
 } from '@freehold/wiring/node';
+import { confirmKept } from './confirm-kept.ts';
 import { Coordinators, type Coordinator, type Signing } from './coordinators.ts';
 import type { LeaseRun } from './lease-run.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
@@ -279,8 +280,8 @@ export class ProviderNode implements NodeDuties {
         const outcomes = await this.#verdicts.accepted(coordinator, news);
         // Before it says so: whoever hears of a kept voucher may send the next lease in the same breath.
         await this.#look();
-        for (const outcome of outcomes)
-          if (outcome.kept) await this.#link.tell(peer, { type: 'kept', task: outcome.task });
+        const kept = outcomes.flatMap((outcome) => (outcome.kept ? [outcome.task] : []));
+        await confirmKept(kept, (task) => this.#link.tell(peer, { type: 'kept', task }));
       }
     }
   }
