@@ -251,6 +251,45 @@ describe('room for work that begins on several nodes at once', () => {
   });
 });
 
+describe('a lease that is late', () => {
+  it('keeps no decision waiting while the row of its lease is locked, and is waited for at the end', async () => {
+    const world = new World(2 * FIRST_ROWS);
+    world.connect('a');
+    world.connect('b');
+    await world.wakes();
+    await world.writes(0);
+    await world.placement.settled();
+    for (const lease of world.granted.filter(({ nodeId }) => nodeId === 'b')) {
+      world.placement.progressed(lease, NEWCOMER_ROWS);
+      world.nowMs += 1_000;
+      world.placement.progressed(lease, 0);
+      world.placement.ended(lease);
+    }
+    world.finishAll();
+    world.movedNodes = ['a', 'b'];
+    for (let batch = 1; (await world.wakes()) !== undefined; batch += 1) {
+      await world.writes(batch);
+      await world.placement.settled();
+    }
+    world.nowMs += HOUR_MS / 2;
+    const before = world.batches.length;
+    let unlock = (): void => undefined;
+    world.yields = () => new Promise((resolve) => (unlock = () => resolve({ moved: true })));
+    world.waits('beside', {});
+    expect((await world.wakes())?.map(({ jobId }) => jobId)).toEqual(['beside']);
+    expect(world.toYield).toContain('j');
+    await world.writes(before);
+    let isOver = false;
+    const settled = world.placement.settled().then(() => (isOver = true));
+    await turns();
+    expect(isOver).toBe(false);
+    world.yields = () => Promise.resolve({ moved: true });
+    unlock();
+    await settled;
+    expect(world.reports).toEqual([]);
+  });
+});
+
 const rowsOf = ({ rowFrom, rowTo, nodeId }: LeaseWish | GrantedLease): string => `${rowFrom}–${rowTo} ${nodeId}`;
 
 /** A job, its nodes, and a database that answers when the test says so. */
@@ -259,6 +298,8 @@ class World {
   readonly granted: GrantedLease[] = [];
   readonly reports: string[] = [];
   readonly toYield: string[] = [];
+  /** Of what is written about who was asked to yield. */
+  yields = (): Promise<{ moved: true }> => Promise.resolve({ moved: true });
   /** Jobs whose demand was asked for, question by question. */
   readonly asked: (readonly string[])[] = [];
   readonly placement: TaskPlacement;
@@ -302,7 +343,7 @@ class World {
         },
         nodeRecords: (ids) => Promise.resolve(new Map(ids.map((id) => [id, this.#record(id)]))),
         grant: (wishes) => this.#grant(wishes),
-        yieldWithin: () => Promise.resolve({ moved: true }),
+        yieldWithin: () => this.yields(),
       },
       link: { nodes: () => [...this.#nodes], changes: () => ({ mark: 0, nodes: null }) },
       entropy: { bytes: (length) => new Uint8Array(length).fill((this.#drawn += 1)) },

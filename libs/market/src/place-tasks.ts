@@ -202,9 +202,12 @@ export class TaskPlacement {
     this.#tookIn(filed);
     if (!needsNodes()) return;
     if (!isBeside) await this.#fleet.refresh(this.owns);
-    await this.#stragglers.relieve(
-      (jobId) => this.#demand.isOpen(jobId),
-      () => this.#unkept(),
+    this.#beside(
+      'asking for late leases',
+      this.#stragglers.relieve(
+        (jobId) => this.#demand.isOpen(jobId),
+        () => this.#unkept(),
+      ),
     );
     if (this.#demand.size === 0) return;
     const batch = this.#decided(underWay);
@@ -217,6 +220,14 @@ export class TaskPlacement {
       if (this.#decideAgain) this.wake();
     });
     this.#commits.add(commit);
+  }
+
+  /** What no decision waits for. */
+  #beside(what: string, work: Promise<void>): void {
+    const done = work
+      .catch((error: unknown) => this.#ports.report(what, error))
+      .finally(() => this.#commits.delete(done));
+    this.#commits.add(done);
   }
 
   /**

@@ -95,6 +95,28 @@ describe('a lease of a job’s last rows', () => {
     expect(await lookAt(20 * STRAGGLER_MS)).toHaveLength(2);
   });
 
+  it('is asked for beside others at once: none waits for what is written of another, or ends meanwhile and is asked in vain', async () => {
+    free = ['free', 'other', 'third'].map((id) => node(id));
+    for (const [i, task] of ['second', 'third'].entries())
+      stragglers.began(lease('job', { task, nodeId: 'slow', rowFrom: (i + 1) * ROWS }), ending('job'));
+    let unlock = (): void => undefined;
+    const locked = new Promise<void>((resolve) => (unlock = resolve));
+    write = () => locked;
+    const written = lookAt(2 * STRAGGLER_MS);
+    expect(asked).toHaveLength(3);
+    for (const task of ['last', 'second', 'third']) stragglers.ended({ task, epoch: 1 });
+    unlock();
+    await written;
+    // None of them is waited for any more, and none counts as asked and deaf.
+    write = async () => undefined;
+    for (let i = 0; i < 8; i += 1) {
+      doneElsewhere(`job-${i}`, SECOND_MS);
+      stragglers.began(lease(`job-${i}`, { task: `late-${i}`, nodeId: `slow-${i}` }), ending(`job-${i}`));
+    }
+    free = Array.from({ length: 8 }, (_, i) => node(`free-${i}`));
+    expect(await lookAt(4 * STRAGGLER_MS)).toHaveLength(11);
+  });
+
   it('is left to finish where rows of the job last as long elsewhere, or nobody knows how long they last', async () => {
     doneElsewhere('long', 60 * SECOND_MS);
     for (const jobId of ['long', 'alone'])

@@ -59,7 +59,7 @@ interface JobPace {
   /** Rows done under ended leases, and how long they took, by node. */
   readonly byNode: Map<string, { rows: number; ms: number }>;
   /** Rows that were handed on: once each, so that rows which are long wherever they run are not passed around. */
-  readonly handedOn: { readonly from: number; readonly to: number }[];
+  handedOn: { readonly from: number; readonly to: number }[];
 }
 
 /**
@@ -116,7 +116,8 @@ export class Stragglers {
   }
 
   /**
-   * Asks the nodes of late leases, at most one for each free place.
+   * Asks the nodes of late leases, at most one for each free place: at once, so that what it was told of nodes and leases is still so.
+   * What is written of it after that may wait for rows that others hold: no decision needs it.
    *
    * @param isOpen Whether rows of the job wait for a lease.
    */
@@ -124,25 +125,44 @@ export class Stragglers {
     const nowMs = this.#ports.clock.nowMs();
     if (nowMs - this.#lookedAtMs < LOOK_EVERY_MS) return;
     this.#lookedAtMs = nowMs;
+    const asked = this.#ask(nowMs, isOpen, nodes);
+    const ends = await Promise.allSettled(asked.map((late) => this.#write(late)));
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  #ask(nowMs: number, isOpen: (jobId: string) => boolean, nodes: () => Iterable<Candidate>): Late[] {
     const pending = [...this.#asked.values()].filter(({ atMs }) => nowMs - atMs < DEAF_MS);
     const late = pending.length < ASKED_MAX ? this.#late(nowMs, isOpen) : [];
-    if (late.length === 0) return;
+    if (late.length === 0) return [];
     const free = firstOf(FREE_MAX, nodes(), ({ leasesActive }) => leasesActive < LEASES_AHEAD);
     const promised = new Map<string, number>();
     for (const { forNode } of pending) promised.set(forNode, (promised.get(forNode) ?? 0) + 1);
-    let room = ASKED_MAX - pending.length;
-    for (const { lease, ask, withinMs } of late) {
-      if (room <= 0) return;
+    const asked: Late[] = [];
+    for (const one of late) {
+      if (pending.length + asked.length >= ASKED_MAX) break;
+      const { lease, ask } = one;
       const seat = free.find(
         (node) => node.nodeId !== lease.nodeId && canBeginNow(ask, node, promised.get(node.nodeId) ?? 0),
       );
       if (seat === undefined || !this.#ports.askToYield(lease, STRAGGLED)) continue;
-      await this.#ports.leases.yieldWithin(lease, withinMs);
-      room -= 1;
       promised.set(seat.nodeId, (promised.get(seat.nodeId) ?? 0) + 1);
-      // It may have been handed back while that was written.
-      if (this.#running.has(leaseKey(lease))) this.#asked.set(leaseKey(lease), { atMs: nowMs, forNode: seat.nodeId });
+      this.#asked.set(leaseKey(lease), { atMs: nowMs, forNode: seat.nodeId });
       this.#paceOf(lease.jobId).handedOn.push({ from: lease.rowFrom, to: lease.rowTo });
+      asked.push(one);
+    }
+    return asked;
+  }
+
+  /** Without it nothing holds the node to its word: the lease is asked for again. */
+  async #write({ lease, withinMs }: Late): Promise<void> {
+    try {
+      await this.#ports.leases.yieldWithin(lease, withinMs);
+    } catch (error) {
+      this.#asked.delete(leaseKey(lease));
+      const pace = this.#paceOf(lease.jobId);
+      pace.handedOn = pace.handedOn.filter(({ from }) => from !== lease.rowFrom);
+      throw error;
     }
   }
 
@@ -181,7 +201,10 @@ export class Stragglers {
   }
 
   #paceOf(jobId: string): JobPace {
-    const known = this.#jobs.get(jobId) ?? { byNode: new Map<string, { rows: number; ms: number }>(), handedOn: [] };
+    const known: JobPace = this.#jobs.get(jobId) ?? {
+      byNode: new Map<string, { rows: number; ms: number }>(),
+      handedOn: [],
+    };
     this.#jobs.delete(jobId);
     this.#jobs.set(jobId, known);
     const oldest = this.#jobs.keys().next();
