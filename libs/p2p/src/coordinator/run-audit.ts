@@ -8,7 +8,7 @@ import {
   type Work,
   type WorkOutput,
 } from '@freehold/protocol';
-import { Channel } from '../channel.ts';
+import { Channel, faultOf } from '../channel.ts';
 import { FrameStream } from '../frames.ts';
 import type { LinkLimits } from './limits.ts';
 
@@ -30,6 +30,7 @@ export async function runAudit(
   limits: LinkLimits,
 ): Promise<AuditAnswer> {
   let frames: FrameStream | null = null;
+  let unsent = false;
   const onAbort = (): void => frames?.abort(new Error('the audit was given up'));
   signal.addEventListener('abort', onAbort, { once: true });
   try {
@@ -40,19 +41,23 @@ export async function runAudit(
     frames = new FrameStream(stream, {
       frameBytesMax: ROW_FRAME_BYTES_MAX,
       frameMs: limits.frameMs,
-      writeMs: limits.writeMs,
+      // It reads a row when it has scored the one before.
+      writeMs: limits.auditRowMs,
     });
     const channel = new Channel<AuditFromNode, AuditFromCoordinator>(frames, AuditFromNode);
     await channel.send({ type: 'audit', ...request, rows: rows.length });
-    const sending = sendRows(channel, rows);
+    // What cannot be sent is not waited for; nobody else hears of it, and an error that nobody hears of ends the process.
+    const sending = sendRows(channel, rows).catch((error: unknown) => {
+      unsent = faultOf(error) === 'FRAME_TOO_LARGE';
+      channel.frames.abort(error instanceof Error ? error : new Error(String(error)));
+    });
     const answer = await collect(channel, rows, limits);
     if ('scores' in answer) await sending;
-    else sending.catch(() => undefined);
     return answer;
   } catch (error) {
     return {
       type: 'error',
-      code: 'AUDIT_CUT',
+      code: unsent ? 'AUDIT_UNSENT' : 'AUDIT_CUT',
       message: (error instanceof Error ? error.message : String(error)).slice(0, 512),
     };
   } finally {
