@@ -85,6 +85,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   #held = '';
   #isStandstillShown = false;
   readonly #auditors: Auditors;
+  readonly #verdicts: Verdicts;
 
   constructor(
     @Inject(COORDINATOR_CONFIG) private readonly config: CoordinatorConfig,
@@ -107,6 +108,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     private readonly log: Log,
   ) {
     this.#auditors = this.#makeAuditors();
+    this.#verdicts = this.#makeVerdicts();
   }
 
   async onApplicationBootstrap(): Promise<void> {
@@ -120,9 +122,8 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     await this.useCases.detectQueueLoss();
     await this.#takeBatches(desk);
     await this.#consume('place', async (message) => placeFor(desk, message));
-    const verdicts = this.#makeVerdicts();
     await this.#take('verify', (message, signal) =>
-      verdicts.reach({ task: id(message, 'task'), epoch: Number(message.ids['epoch']) }, signal),
+      this.#verdicts.reach({ task: id(message, 'task'), epoch: Number(message.ids['epoch']) }, signal),
     );
     await this.#take('finalize', (message, signal) => this.useCases.finalize(id(message, 'job'), signal));
     await this.#consume('settle', async (message) => {
@@ -335,6 +336,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   async onApplicationShutdown(): Promise<void> {
     await Promise.all(this.#tickers.map((ticker) => ticker.close()));
     await Promise.all(this.#consumers.map((consumer) => consumer.close()));
+    await this.#verdicts.close();
     await this.#desk?.close();
     await this.shards.close();
     await this.link.close();

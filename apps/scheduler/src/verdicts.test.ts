@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import type { Verified } from '@freehold/market';
-import { Verdicts, type VerdictParts } from './verdicts.ts';
+import { LONG_MAX, Verdicts, WAITING_MAX, type VerdictParts } from './verdicts.ts';
 
 const PASSED: Verified = { done: true, outcome: 'accepted', settle: '7' };
 const unending = new AbortController().signal;
@@ -91,6 +91,82 @@ describe('a verdict that waits for auditors', () => {
     bench.nowMs = 20_000;
     await expect(reached).rejects.toThrow('No verdict about a yet: no auditor answered');
     expect(new Set(bench.said)).toEqual(new Set(['verify a']));
+  });
+
+  it('has as long for them as ever when its block came late', async () => {
+    let height = 0;
+    const bench: Bench = new Bench(async (...asked) =>
+      height === 0 ? { done: false, why: 'no block', retryInMs: 1, block: 1n } : waits(...asked),
+    );
+    const reached = bench.verdicts.reach(ref('a'), unending);
+    await bench.until(() => bench.looks > 0);
+    [height, bench.nowMs] = [1, 30_000];
+    await bench.until(() => bench.said.length >= 4);
+    bench.nowMs = 50_000;
+    await expect(reached).rejects.toThrow('No verdict about a yet: no auditor answered');
+  });
+
+  it('leaves its hand at once where enough others wait: those who can be looked at need hands', async () => {
+    const bench = new Bench(async ({ task }) =>
+      task === 'fast' ? PASSED : { done: false, why: 'no auditor answered', retryInMs: 600_000 },
+    );
+    const ends = new AbortController();
+    const waiting = Array.from({ length: WAITING_MAX }, (_, i) => bench.verdicts.reach(ref(`slow-${i}`), ends.signal));
+    await bench.until(() => bench.said.length === WAITING_MAX);
+    await expect(bench.verdicts.reach(ref('slow'), unending)).rejects.toThrow('no auditor answered');
+    await bench.verdicts.reach(ref('fast'), unending);
+    ends.abort(new Error('enough'));
+    expect(await Promise.allSettled(waiting)).toMatchObject(waiting.map(() => ({ status: 'rejected' })));
+    await expect(bench.verdicts.reach(ref('fast'), unending)).resolves.toBeUndefined();
+  });
+});
+
+describe('an audit that takes longer than its lease has a hand', () => {
+  /** Audits that last until the test ends them. */
+  const slow = (): { bench: Bench; ends: (verified: Verified) => void; given: string[] } => {
+    let ends = (_verified: Verified): void => undefined;
+    const ended = new Promise<Verified>((resolve) => (ends = resolve));
+    const given: string[] = [];
+    const verify: VerdictParts['verify'] = ({ task }, signal) =>
+      new Promise((resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          given.push(task);
+          reject(new Error('given up'));
+        });
+        void ended.then(resolve);
+      });
+    return { bench: new Bench(verify, { waitMs: 5 }), ends, given };
+  };
+  const goesOn = 'its audit goes on';
+
+  it('goes on by itself, and who asks for its lease again waits for the same one', async () => {
+    const { bench, ends } = slow();
+    await expect(bench.verdicts.reach(ref('a'), unending)).rejects.toThrow(goesOn);
+    await expect(bench.verdicts.reach(ref('a'), unending)).rejects.toThrow(goesOn);
+    ends(PASSED);
+    await bench.until(() => bench.said.includes('done 7'));
+    expect(bench.said).toEqual(['verify a', 'passed', 'voucher a', 'done 7']);
+  });
+
+  it('is one of a few: others are given up, and begun again, those that end within their time go through', async () => {
+    const { bench, given } = slow();
+    const all = Array.from({ length: LONG_MAX + 1 }, (_, i) => bench.verdicts.reach(ref(`${i}`), unending));
+    const ended = await Promise.allSettled(all);
+    expect(ended).toMatchObject(all.map(() => ({ status: 'rejected' })));
+    expect(given).toHaveLength(1);
+  });
+
+  it('ends with its process, and is reported when it breaks', async () => {
+    const { bench, given } = slow();
+    await expect(bench.verdicts.reach(ref('a'), unending)).rejects.toThrow(goesOn);
+    await bench.verdicts.close();
+    expect(given).toEqual(['a']);
+    let breaks = (_error: Error): void => undefined;
+    const broken = new Bench(() => new Promise((_resolve, reject) => (breaks = reject)), { waitMs: 5 });
+    await expect(broken.verdicts.reach(ref('b'), unending)).rejects.toThrow(goesOn);
+    breaks(new Error('no database'));
+    await broken.until(() => broken.said.length === 2);
+    expect(broken.said).toEqual(['verify b', 'report b: Error: no database']);
   });
 });
 
