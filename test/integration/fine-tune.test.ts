@@ -60,6 +60,7 @@ beforeAll(async () => {
     kind,
     sameClass: true,
     exact: true,
+    answer: (work) => work(),
     score: (lease, rows) =>
       Promise.all(
         rows.map((row) => {

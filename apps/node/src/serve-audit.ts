@@ -1,9 +1,7 @@
 import { EngineError } from '@freehold/market';
+import { AUDIT_SLOT_WAIT_MS } from '@freehold/protocol';
 import type { AuditCall } from '@freehold/wiring/node';
 import type { Seat } from './seats.ts';
-
-/** An audit may wait for a slot for as long as a few rows take; its asker has other auditors. */
-const AUDIT_WAIT_MS = 10_000;
 
 /** Runs committed rows again, one slot at a time, and says how they compare. */
 export async function serveAudit(call: AuditCall, seat: Seat | null, draining: boolean): Promise<void> {
@@ -24,12 +22,12 @@ export async function serveAudit(call: AuditCall, seat: Seat | null, draining: b
     });
   }
   for await (const row of call.rows) {
-    const release = await seat.slots.takeRow(AUDIT_WAIT_MS, signal);
+    const release = await seat.slots.takeRow(AUDIT_SLOT_WAIT_MS, signal);
     if (release === null)
       return await call.send({
         type: 'error',
         code: 'NODE_BUSY',
-        message: `No slot came free within ${AUDIT_WAIT_MS} ms.`,
+        message: `No slot came free within ${AUDIT_SLOT_WAIT_MS} ms.`,
       });
     try {
       await call.send({

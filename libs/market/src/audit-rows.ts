@@ -1,6 +1,7 @@
 import { AUDITORS_NEEDED, isInDoubt, isTested, secondLook, weighRow } from '@freehold/domain';
 import type { RowScore } from '@freehold/protocol';
-import type { Auditor, Auditors } from './choose-auditor.ts';
+import type { Auditor } from './auditor.ts';
+import type { Auditors } from './choose-auditor.ts';
 import { committedRows, type CommittedPorts, type CommittedRow } from './committed-rows.ts';
 import { judgeRow } from './judge-row.ts';
 import type { AuditFinding, DeliveredRow, LeaseView, WrongAuditor } from './ports/lease-store.ts';
@@ -11,7 +12,6 @@ import { objectsOf } from './training/segment-works.ts';
 export const BENCH_MS = 24 * 3_600_000;
 /** How many different auditors are asked about one row before "unsure" stays unsure, in all runs of its verdict: a receipt names each. */
 export const OPINIONS_MAX = 3;
-const AUDIT_TIMEOUT_MS = 120_000;
 
 export interface AuditPorts extends CommittedPorts {
   readonly auditors: Auditors;
@@ -57,7 +57,7 @@ export async function auditRows(ports: AuditPorts, audit: Audit, signal: AbortSi
     const auditor = await ports.auditors.next(lease, used, needsJudge(open, findings, lease));
     if (auditor === null) break;
     used = new Set([...used, auditor.id]);
-    const fresh = await askTested(ports, auditor, audit, open, signal);
+    const fresh = await auditor.answer(() => askTested(ports, auditor, audit, open, signal), signal);
     if (fresh === null) continue;
     if ('lied' in fresh) {
       await ports.leases.benchAuditors([{ nodeId: auditor.id, why: fresh.lied }], BENCH_MS);
@@ -66,6 +66,8 @@ export async function auditRows(ports: AuditPorts, audit: Audit, signal: AbortSi
     await ports.leases.saveFindings(lease, fresh);
     findings.push(...fresh);
   }
+  // Whom it was not waited for may have more to say.
+  signal.throwIfAborted();
   const unheard = drawn.some((rowNo) => of(findings, rowNo).length === 0);
   // Nobody can audit this model: the receipt says so with `audited: 0`. Somebody can but did not answer: ask again.
   if (unheard && (await ports.auditors.anyFor(lease))) return null;
@@ -160,8 +162,7 @@ async function askAuditor(
   signal: AbortSignal,
 ): Promise<AuditFinding[] | null> {
   for (const { work, committed } of rows) ports.training?.desk.lend(auditor.id, objectsOf(work, committed));
-  const deadline = AbortSignal.any([signal, AbortSignal.timeout(AUDIT_TIMEOUT_MS)]);
-  const scores = await auditor.score(lease, rows, deadline);
+  const scores = await auditor.score(lease, rows, signal);
   if (scores === null) return null;
   return rows.flatMap((row) => {
     const score = scores.find((candidate) => candidate.rowNo === row.rowNo);

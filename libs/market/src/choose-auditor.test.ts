@@ -1,40 +1,9 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import {
-  AUDIT_REST_MS,
-  AUDITOR_RETURN_MS,
-  chooseAuditors,
-  MUTE_AFTER_MS,
-  MUTE_MS,
-  type AuditRow,
-  type Auditors,
-} from './choose-auditor.ts';
-import type { RowScore } from '@freehold/protocol';
+import { auditorsOver, LEASE, node } from './auditors.fixture.ts';
+import { AUDITOR_RETURN_MS, type Auditors } from './choose-auditor.ts';
 import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
-import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
-
-const LEASE = {
-  nodeId: 'accused',
-  address: '0xa',
-  payout: '0xa',
-  digest: 'd',
-  engineClass: 'c',
-  adapter: null,
-  region: null,
-  isolation: 'none',
-  poolId: null,
-} as LeaseView;
-
-function node(id: string, engineClass: string, seed: boolean, lora = false): ConnectedNode {
-  const models = [{ digest: 'd', kind: 'chat', caps: { promptLogprobs: true, seed, lora } }];
-  const where = { region: 'eu', isolation: 'none', pools: [] };
-  const offer = {
-    payout: `0x${id}`,
-    ...where,
-    engines: [{ class: engineClass, models }],
-  } as unknown as ConnectedNode['offer']; // all that is looked at
-  return { id, address: `0x${id}`, offer, freeSlots: 1, busyChats: 0, draining: false, leases: [], lastHeardMs: 0 };
-}
+import type { ConnectedNode } from './ports/provider-link.ts';
 
 it('an auditor that can replay sampled rows comes first, one of the same class second, one without a seed last', async () => {
   const nodes = [node('seedless', 'c', false), node('other', 'd', true), node('same', 'c', true)];
@@ -91,22 +60,6 @@ describe('rows that may not be everywhere', () => {
     expect(await auditors.anyFor(lease)).toBe(true);
   });
 });
-
-type Ports = Parameters<typeof chooseAuditors>[0];
-
-/** Auditors among these nodes; of the rest a test names what it is about. */
-function auditorsOver(nodes: () => readonly ConnectedNode[], about: Partial<Ports> = {}): Auditors {
-  return chooseAuditors({
-    link: { nodes } as unknown as ProviderLink, // whoever chooses looks at nothing else of it
-    localEngine: () => Promise.resolve(null),
-    benched: () => Promise.resolve(new Set()),
-    chance: () => 0,
-    clock: { nowMs: () => 0 },
-    offers: { offers: () => Promise.resolve([]) },
-    unanswered: () => undefined,
-    ...about,
-  });
-}
 
 async function inTurn(nodes: readonly ConnectedNode[], lease: LeaseView): Promise<string[]> {
   const auditors = auditorsOver(() => nodes);
@@ -214,93 +167,4 @@ it('who is right is asked of the own engine first, once; where it lacks the mode
   expect((await own.next(LEASE, new Set(['coordinator']), true))?.id).toBe('other');
   expect((await own.next(LEASE, new Set()))?.id).toBe('other');
   expect((await auditorsWith(null).next(LEASE, new Set(), true))?.id).toBe('other');
-});
-
-describe('an auditor that was asked and gave no whole answer', () => {
-  let nowMs = 0;
-  const rows = [1, 2].map((rowNo) => ({ rowNo }) as AuditRow);
-  const engine = { describe: () => Promise.resolve({ models: [] }) } as unknown as Engine; // only described here
-  const [best, other] = [node('best', 'c', true), node('other', 'd', false)];
-
-  /** Auditors among which `best` answers like this. */
-  function over(nodes: ConnectedNode[], answer: () => unknown, own: Engine | null = null) {
-    const told: string[] = [];
-    const auditors = auditorsOver(() => nodes, {
-      // A node answers; nothing else of the link is looked at.
-      link: { nodes: () => nodes, audit: () => Promise.resolve(answer()) } as unknown as ProviderLink, // whoever audits needs no more
-      localEngine: () => Promise.resolve(own === null ? null : { engine: own, engineClass: 'c' }),
-      clock: { nowMs: () => nowMs },
-      unanswered: (nodeId) => void told.push(nodeId),
-    });
-    const ask = async (): Promise<readonly RowScore[] | null> =>
-      (await auditors.next(LEASE, new Set()))?.score(LEASE, rows, new AbortController().signal) ?? null;
-    return { auditors, told, ask };
-  }
-  const half = (): unknown => ({ scores: [{ rowNo: 1 }] });
-  const next = async (auditors: Auditors): Promise<string | undefined> => (await auditors.next(LEASE, new Set()))?.id;
-
-  beforeEach(() => {
-    nowMs = 0;
-  });
-
-  it.each([
-    ['refused', () => ({ type: 'refused', code: 'BUSY', message: '' })],
-    ['answered only some of the rows', half],
-  ])('%s: it is told on, and asked after everybody else for a while', async (_how, answer) => {
-    const { auditors, told, ask } = over([best, other], answer);
-    expect(await next(auditors)).toBe('best');
-    expect(await ask()).toBeNull();
-    expect(told).toEqual(['best']);
-    expect(await next(auditors)).toBe('other');
-    nowMs = AUDIT_REST_MS;
-    expect(await next(auditors)).toBe('best');
-  });
-
-  it('is asked after the own engine too, and again where there is nobody else', async () => {
-    const { auditors, ask } = over([best], half, engine);
-    await ask();
-    expect(await next(auditors)).toBe('coordinator');
-    const alone = over([best], half);
-    await alone.ask();
-    expect(await next(alone.auditors)).toBe('best');
-  });
-
-  it('and none for minutes, is waited for by nobody: alone it would keep all that it could see from its verdict', async () => {
-    const { auditors, ask } = over([best], half);
-    for (let asked = 0; asked < 5; asked += 1) {
-      nowMs = (asked * (MUTE_AFTER_MS - 1)) / 4;
-      await ask();
-    }
-    expect(await auditors.anyFor(LEASE)).toBe(true);
-    nowMs = MUTE_AFTER_MS;
-    await ask();
-    expect(await next(auditors)).toBeUndefined();
-    expect(await auditors.anyFor(LEASE)).toBe(false);
-    nowMs += MUTE_MS;
-    expect(await next(auditors)).toBe('best');
-  });
-
-  it('but answers now and then, stays an auditor', async () => {
-    let isWhole = false;
-    const { auditors, ask } = over([best], () => ({
-      scores: rows.slice(isWhole ? 0 : 1).map(({ rowNo }) => ({ rowNo })),
-    }));
-    for (let asked = 0; asked < 18; asked += 1) {
-      nowMs = asked * 60_000;
-      isWhole = asked === 8;
-      await ask();
-    }
-    nowMs += AUDIT_REST_MS;
-    expect(await next(auditors)).toBe('best');
-  });
-
-  it('went away meanwhile: nothing is held against it', async () => {
-    const nodes = [best];
-    const { told, ask } = over(nodes, () => {
-      nodes.pop();
-      return { type: 'error', code: 'AUDIT_CUT', message: '' };
-    });
-    expect(await ask()).toBeNull();
-    expect(told).toEqual([]);
-  });
 });

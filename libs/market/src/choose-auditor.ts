@@ -1,29 +1,14 @@
-import type { OfferModel, RowScore, Work, WorkOutput } from '@freehold/protocol';
+import type { OfferModel } from '@freehold/protocol';
+import { AuditPlaces } from './audit-places.ts';
+import { type auditLimitMs, nodeAuditor, OWN_ENGINE, ownAuditor, type Auditor } from './auditor.ts';
 import type { Engine } from './ports/engine.ts';
 import type { LeaseView } from './ports/lease-store.ts';
 import type { OfferBook } from './ports/offer-book.ts';
 import type { ConnectedNode, ProviderLink } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 import { mayHold } from './may-hold.ts';
+import { Silence } from './silence.ts';
 import { runsRowsAgain } from './verifiable-by.ts';
-
-export interface AuditRow {
-  readonly rowNo: number;
-  readonly work: Work;
-  readonly committed: WorkOutput;
-}
-
-/** Somebody who can run a committed row again. */
-export interface Auditor {
-  readonly id: string;
-  readonly kind: 'node' | 'coordinator';
-  /** Inside one engine class thresholds are tight. */
-  readonly sameClass: boolean;
-  /** Its engine gives the same bits as any other of its class. */
-  readonly exact: boolean;
-  /** Null when it refused, broke or was silent: not a verdict about anybody. */
-  score(lease: LeaseView, rows: readonly AuditRow[], signal: AbortSignal): Promise<readonly RowScore[] | null>;
-}
 
 export interface Auditors {
   /** The best auditor not in `used`, or null. With `ownFirst` the coordinator's own engine is asked before nodes, where it has the model. */
@@ -46,21 +31,12 @@ export interface ChooseAuditorPorts {
   readonly offers: OfferBook;
   /** Told of a node that was asked, is there, and gave no whole answer. */
   readonly unanswered: (nodeId: string) => void;
+  /** {@link auditLimitMs}, where it is not another. */
+  readonly limitMs?: typeof auditLimitMs;
 }
 
 /** A node that was here so recently is on its way back rather than gone. */
 export const AUDITOR_RETURN_MS = 15_000;
-
-/** Who was asked, is there and gave no whole answer is asked after everybody else for so long, and gets no new work: it has no time. */
-export const AUDIT_REST_MS = 15_000;
-
-/** Who left every audit of so long a time unanswered, and no fewer than so many, is nobody's auditor: no verdict waits for it. */
-export const MUTE_AFTER_MS = 600_000;
-const MUTE_AUDITS_MIN = 5;
-/** For so long. */
-export const MUTE_MS = 3_600_000;
-
-export const OWN_ENGINE = 'coordinator';
 
 /**
  * The first that exists: another operator's node whose engine can replay a sampled row, then one that cannot; of these, the same
@@ -68,47 +44,23 @@ export const OWN_ENGINE = 'coordinator';
  * payout address; nor an operator of whom a connected node was used already. And nobody outside of where the job's rows may be: its
  * region, its pool and its isolation are its requester's word on who sees them, whatever they are looked at for.
  *
- * Who is there and answers nothing for minutes is not asked for an hour: where it is the only one, work that it could see would wait for
- * it to its deadline, unpaid.
+ * Who answers nothing for minutes is not asked for an hour, nor is its return waited for: where it is the only one, work that it could see
+ * would wait for it to its deadline, unpaid. Who has no slot, or is slow, is no such: others could make it so. Who drains has gone.
  *
  * That nobody can audit is said only by a process that can see: not while no node is connected to it, not right after its start
  * while known auditors come back to it, and not while an auditor's line is down for a moment. Else every restart would let unseen
  * work through.
  */
 export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
-  const startedMs = ports.clock.nowMs();
-  const seen = new Map<string, { readonly node: Auditing; readonly atMs: number }>();
-  const look = (): void => {
-    const atMs = ports.clock.nowMs();
-    for (const node of ports.link.nodes()) seen.set(node.id, { node, atMs });
-    for (const [id, known] of seen) if (atMs - known.atMs > AUDITOR_RETURN_MS) seen.delete(id);
-  };
+  const returning = new Returning(ports);
   const silence = new Silence(ports.clock);
-  const unanswered = (nodeId: string): void => {
-    // Whoever went away has its reasons: its leases tell.
-    if (!ports.link.nodes().some(({ id }) => id === nodeId)) return;
-    silence.unanswered(nodeId);
-    ports.unanswered(nodeId);
-  };
-  const mayComeBack = async (lease: LeaseView, here: ReadonlySet<string>): Promise<boolean> => {
-    look();
-    // Who is here and was not chosen is benched: nobody waits for that.
-    const able = (node: Auditing): boolean =>
-      !here.has(node.id) && mayLook(node, lease) && auditingModel(node, lease) !== undefined;
-    if (here.size === 0 || [...seen.values()].some(({ node }) => able(node))) return true;
-    if (ports.clock.nowMs() - startedMs > AUDITOR_RETURN_MS) return false;
-    const posted = await ports.offers.offers();
-    return posted.some((offer) => able({ id: offer.node, address: offer.address, offer }));
-  };
+  const places = new AuditPlaces(ports.clock);
   const nodesFor = async (lease: LeaseView, used: ReadonlySet<string>): Promise<ConnectedNode[]> => {
     const nodes = ports.link.nodes();
     // Two nodes of one operator are one opinion: alone they could neither make a quorum nor prove a bad row.
     const heard = nodes.filter(({ id }) => used.has(id));
     const able = nodes.filter(
-      (node) =>
-        mayLook(node, lease) &&
-        !heard.some((other) => isSameOperator(node, other)) &&
-        auditingModel(node, lease) !== undefined,
+      (node) => !node.draining && isAble(node, lease) && !heard.some((other) => isSameOperator(node, other)),
     );
     const benched = await ports.benched(able.map((node) => node.id));
     return able.filter((node) => !benched.has(node.id) && !silence.isMute(node.id));
@@ -120,81 +72,109 @@ export function chooseAuditors(ports: ChooseAuditorPorts): Auditors {
     const described = (await own.engine.describe()).models.find((model) => model.digest === lease.digest);
     return ownAuditor(own.engine, own.engineClass === lease.engineClass, described?.caps.seed ?? false);
   };
+  const order = (node: ConnectedNode, lease: LeaseView): number =>
+    (silence.rests(node.id) ? 16 : 0) +
+    (replaysSamples(node, lease) ? 0 : 8) +
+    (classOf(node, lease) === lease.engineClass ? 0 : 4) +
+    (node.freeSlots > 0 && !places.isFull(node.id, slotsFor(node, lease)) ? 0 : 2) +
+    ports.chance();
   return {
     async next(lease, used, ownFirst = false) {
       const own = ownFirst ? await ownFor(lease, used) : null;
       if (own !== null) return own;
       const nodes = (await nodesFor(lease, used))
-        .map((node) => ({
-          node,
-          order:
-            (silence.rests(node.id) ? 16 : 0) +
-            (replaysSamples(node, lease) ? 0 : 8) +
-            (classOf(node, lease) === lease.engineClass ? 0 : 4) +
-            (node.freeSlots > 0 ? 0 : 2) +
-            ports.chance(),
-        }))
+        .map((node) => ({ node, order: order(node, lease) }))
         .sort((a, b) => a.order - b.order);
       const first = nodes[0]?.node;
       const other = first === undefined || silence.rests(first.id) ? await ownFor(lease, used) : null;
-      return (
-        other ?? (first === undefined ? null : nodeAuditor(ports.link, first, lease, unanswered, silence.answered))
-      );
+      return other ?? (first === undefined ? null : auditorAt(ports, first, lease, silence, places));
     },
     async anyFor(lease) {
-      const here = new Set(ports.link.nodes().map(({ id }) => id));
       if ((await nodesFor(lease, new Set())).length > 0) return true;
       if ((await ports.localEngine(lease.model, lease.digest)) !== null) return true;
-      return mayComeBack(lease, here);
+      return returning.mayCome(lease, silence);
     },
-    look,
+    look() {
+      returning.look();
+      places.look();
+    },
   };
 }
 
-/** Who did not answer a moment ago, and who answers no audit at all. */
-class Silence {
-  readonly #clock: MonotonicClock;
-  readonly #restUntil = new Map<string, number>();
-  /** Nodes whose last audits are all unanswered. */
-  readonly #silent = new Map<string, { audits: number; readonly fromMs: number; lastMs: number }>();
+/** Who was here a moment ago. */
+class Returning {
+  readonly #ports: ChooseAuditorPorts;
+  readonly #startedMs: number;
+  readonly #seen = new Map<string, { readonly node: Auditing; readonly atMs: number }>();
 
-  constructor(clock: MonotonicClock) {
-    this.#clock = clock;
+  constructor(ports: ChooseAuditorPorts) {
+    this.#ports = ports;
+    this.#startedMs = ports.clock.nowMs();
   }
 
-  unanswered(nodeId: string): void {
-    const nowMs = this.#clock.nowMs();
-    for (const [id, untilMs] of this.#restUntil) if (untilMs <= nowMs) this.#restUntil.delete(id);
-    this.#restUntil.set(nodeId, nowMs + AUDIT_REST_MS);
-    for (const [id, { lastMs }] of this.#silent) if (nowMs - lastMs > MUTE_MS) this.#silent.delete(id);
-    const known = this.#silent.get(nodeId) ?? { audits: 0, fromMs: nowMs, lastMs: nowMs };
-    this.#silent.set(nodeId, { ...known, audits: known.audits + 1, lastMs: nowMs });
+  look(): void {
+    const atMs = this.#ports.clock.nowMs();
+    for (const node of this.#ports.link.nodes()) if (!node.draining) this.#seen.set(node.id, { node, atMs });
+    for (const [id, known] of this.#seen) if (atMs - known.atMs > AUDITOR_RETURN_MS) this.#seen.delete(id);
   }
 
-  readonly answered = (nodeId: string): void => {
-    this.#silent.delete(nodeId);
-  };
-
-  /** It is asked after everybody else. */
-  rests(nodeId: string): boolean {
-    return (this.#restUntil.get(nodeId) ?? 0) > this.#clock.nowMs();
+  /** Whether an auditor of this lease is on its way back. Who is waited for again and again is silent like one that does not answer. */
+  async mayCome(lease: LeaseView, silence: Silence): Promise<boolean> {
+    const { link, clock, offers } = this.#ports;
+    this.look();
+    const nodes = link.nodes();
+    // Where nobody is here it is our own line.
+    if (nodes.length === 0) return true;
+    // Who is here and was not chosen is benched or mute: nobody waits for that.
+    const here = new Set(nodes.filter(({ draining }) => !draining).map(({ id }) => id));
+    const able = (node: Auditing): boolean => !here.has(node.id) && isAble(node, lease) && !silence.isMute(node.id);
+    const awaited = [...this.#seen.values()].filter(({ node }) => able(node));
+    for (const { node } of awaited) silence.missed(node.id);
+    if (awaited.length > 0) return true;
+    if (clock.nowMs() - this.#startedMs > AUDITOR_RETURN_MS) return false;
+    const posted = await offers.offers();
+    return posted.some((offer) => able({ id: offer.node, address: offer.address, offer }));
   }
+}
 
-  /** It is not asked. */
-  isMute(nodeId: string): boolean {
-    const known = this.#silent.get(nodeId);
-    if (known === undefined || known.audits < MUTE_AUDITS_MIN || known.lastMs - known.fromMs < MUTE_AFTER_MS)
-      return false;
-    if (this.#clock.nowMs() - known.lastMs < MUTE_MS) return true;
-    this.#silent.delete(nodeId);
-    return false;
-  }
+function auditorAt(
+  { link, unanswered, limitMs }: ChooseAuditorPorts,
+  node: ConnectedNode,
+  lease: LeaseView,
+  silence: Silence,
+  places: AuditPlaces,
+): Auditor {
+  const exact = auditingModel(node, lease)?.models.some((m) => m.digest === lease.digest && m.caps.seed) ?? false;
+  return nodeAuditor(
+    {
+      link,
+      ...(limitMs === undefined ? {} : { limitMs }),
+      unanswered(nodeId, how) {
+        silence.unanswered(nodeId);
+        // Also of who went away in the middle: else the way out of every audit would be to hang up.
+        if (how === 'silent') silence.missed(nodeId);
+        // What it misses of work while it is away, its leases tell.
+        if (link.nodes().some(({ id }) => id === nodeId)) unanswered(nodeId);
+      },
+      async answer(work, signal) {
+        if (!(await places.take(node.id, slotsFor(node, lease), signal))) return null;
+        try {
+          const answer = await work();
+          if (answer !== null) silence.answered(node.id);
+          return answer;
+        } finally {
+          places.leave(node.id);
+        }
+      },
+    },
+    { id: node.id, sameClass: classOf(node, lease) === lease.engineClass, exact },
+  );
 }
 
 type Auditing = Pick<ConnectedNode, 'id' | 'address' | 'offer'>;
 
-function mayLook(node: Auditing, lease: LeaseView): boolean {
-  return isIndependent(node, lease) && mayHold(lease, node.offer);
+function isAble(node: Auditing, lease: LeaseView): boolean {
+  return isIndependent(node, lease) && mayHold(lease, node.offer) && auditingModel(node, lease) !== undefined;
 }
 
 function isIndependent(node: Auditing, lease: LeaseView): boolean {
@@ -221,49 +201,12 @@ function replaysSamples(node: ConnectedNode, lease: LeaseView): boolean {
   return models.some((model) => model.digest === lease.digest && (model.kind !== 'chat' || model.caps.seed));
 }
 
+/** Rows of the lease's model that it runs at once. */
+function slotsFor(node: ConnectedNode, lease: LeaseView): number {
+  const models = auditingModel(node, lease)?.models ?? [];
+  return models.find(({ digest }) => digest === lease.digest)?.slots ?? 1;
+}
+
 function classOf(node: ConnectedNode, lease: LeaseView): string | undefined {
   return auditingModel(node, lease)?.class;
-}
-
-function nodeAuditor(
-  link: ProviderLink,
-  node: ConnectedNode,
-  lease: LeaseView,
-  unanswered: (nodeId: string) => void,
-  answered: (nodeId: string) => void,
-): Auditor {
-  return {
-    id: node.id,
-    kind: 'node',
-    sameClass: classOf(node, lease) === lease.engineClass,
-    exact: auditingModel(node, lease)?.models.some((m) => m.digest === lease.digest && m.caps.seed) ?? false,
-    async score(audited, rows, signal) {
-      // The id says nothing about whose work it is, so that an auditor cannot favour its friends.
-      const reply = await link.audit(
-        node.id,
-        { id: `audit-${node.id.slice(-6)}-${rows.length}`, model: audited.model, digest: audited.digest },
-        rows,
-        signal,
-      );
-      const scores = 'scores' in reply ? reply.scores : [];
-      // All of it or nothing: an auditor that was heard is not asked again, and what it left out would wait for others for ever.
-      const isWhole = rows.every(({ rowNo }) => scores.some((score) => score.rowNo === rowNo));
-      (isWhole ? answered : unanswered)(node.id);
-      return isWhole ? scores : null;
-    },
-  };
-}
-
-function ownAuditor(engine: Engine, sameClass: boolean, exact: boolean): Auditor {
-  return {
-    id: OWN_ENGINE,
-    kind: 'coordinator',
-    sameClass,
-    exact,
-    async score(lease, rows, signal) {
-      const scores: RowScore[] = [];
-      for (const row of rows) scores.push(await engine.score(lease.model, row.rowNo, row.work, row.committed, signal));
-      return scores;
-    },
-  };
 }

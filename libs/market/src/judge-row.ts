@@ -1,6 +1,6 @@
 import { judgeSegment, judgeText, judgeVector, type Judgement } from '@freehold/domain';
 import type { RowScore, Work, WorkOutput } from '@freehold/protocol';
-import type { Auditor } from './choose-auditor.ts';
+import type { Auditor } from './auditor.ts';
 
 /** What an auditor's score says about one committed row. */
 export function judgeRow(

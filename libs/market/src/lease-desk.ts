@@ -1,7 +1,7 @@
 import { LEASES_AHEAD } from '@freehold/domain';
 import { type HeldLease, leaseKey, type LeaseRef, type SignedOffer } from '@freehold/protocol';
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
-import { AUDIT_REST_MS } from './choose-auditor.ts';
+import { AUDIT_REST_MS } from './silence.ts';
 import type { GrantedLease, LeaseStore, SeenNode } from './ports/lease-store.ts';
 import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import type { VerifyLevel } from '@freehold/domain';
 import type { RowScore, Work, WorkOutput } from '@freehold/protocol';
-import type { Auditor, Auditors } from './choose-auditor.ts';
+import type { Auditor } from './auditor.ts';
+import type { Auditors } from './choose-auditor.ts';
 import type { Acceptance, AuditFinding, LeaseView } from './ports/lease-store.ts';
 import { verifyResult, type VerifyPorts } from './verify-result.ts';
 
@@ -16,6 +17,8 @@ class House {
   readonly asked: string[] = [];
   readonly #found: AuditFinding[] = [];
   auditors: string[];
+  /** What each of them says of the row. */
+  score: (id: string) => readonly RowScore[] | null = () => [GOOD as unknown as RowScore]; // of a score only its verdict is read
   readonly #lease: LeaseView;
 
   constructor(verify: VerifyLevel, auditors: string[], drawn: Partial<LeaseView> = {}) {
@@ -68,6 +71,7 @@ class House {
       delivered: async () => delivered,
       findings: async () => this.#told('findings', [...this.#found]),
       saveFindings: async (_: unknown, found: AuditFinding[]) => void this.#found.push(...found),
+      reject: async () => this.#told('reject', { moved: true, voided: [] }),
       inputs: async () => ({
         inputFile: 'f',
         endpoint: '/v1/embeddings',
@@ -103,7 +107,8 @@ class House {
       kind: 'node',
       sameClass: true,
       exact: false,
-      score: async () => [GOOD as unknown as RowScore], // of a score only its verdict is read
+      answer: (work) => work(),
+      score: async () => this.score(id),
     });
     return {
       next: async (_lease, used) => {
@@ -115,12 +120,8 @@ class House {
     };
   }
 
-  async verify(): Promise<boolean> {
-    const verified = await verifyResult(
-      this.ports(),
-      { task: this.#lease.task, epoch: 1 },
-      new AbortController().signal,
-    );
+  async verify(signal = new AbortController().signal): Promise<boolean> {
+    const verified = await verifyResult(this.ports(), { task: this.#lease.task, epoch: 1 }, signal);
     return verified.done;
   }
 }
@@ -161,5 +162,17 @@ describe('verification', () => {
     const house = new House('spot', ['b']);
     await house.verify();
     expect(house.accepted).toMatchObject([{ audited: 1, due: 1n }]);
+  });
+
+  it('that is given up comes to nothing: nobody knows what those who were not waited for would have said', async () => {
+    const house = new House('spot', ['b', 'c']);
+    const given = new AbortController();
+    house.score = (id) => {
+      if (id === 'b') return [{ ...GOOD, cosine: 0.1 } as unknown as RowScore]; // of a score only its verdict is read
+      given.abort(new Error('given up'));
+      return null;
+    };
+    await expect(house.verify(given.signal)).rejects.toThrow('given up');
+    expect(house.asked).toEqual(['record', 'findings']);
   });
 });

@@ -1,4 +1,4 @@
-import { HEARTBEAT_MS, ROW_MS_MAX } from '@freehold/protocol';
+import { AUDIT_SILENCE_MS, HEARTBEAT_MS, ROW_MS_MAX } from '@freehold/protocol';
 import { COORDINATOR_HOST_LIMITS, type HostLimits } from '../host.ts';
 
 /** Every wait and every size at the coordinator's end. Tests shorten the waits; operators widen the sizes. */
@@ -37,6 +37,7 @@ export interface LinkLimits {
   readonly firstDeltaMs: number;
   readonly deltaMs: number;
   readonly answerBytesMax: number;
+  /** Between two scores of an audit. */
   readonly auditRowMs: number;
   /** An offer that is valid for longer is refused: a price must not be held for ever by an old signature. */
   readonly offerAgeSMax: number;
@@ -67,7 +68,7 @@ export const LINK_LIMITS: LinkLimits = {
   firstDeltaMs: 60_000,
   deltaMs: 60_000,
   answerBytesMax: 4 * 1_048_576,
-  auditRowMs: ROW_MS_MAX,
+  auditRowMs: AUDIT_SILENCE_MS,
   offerAgeSMax: 31 * 86_400,
   peersRememberedMax: 20_000,
 };

@@ -19,6 +19,10 @@ export const HEARTBEAT_MS = 2_000;
 export const LEASE_MS = 10_000;
 /** Between two frames of a lease: longer than the longest row (or segment) an engine may take, the loading of its model included. */
 export const ROW_MS_MAX = 150_000;
+/** An auditor waits so long for a slot before each row that it runs again; then it says that it is busy. */
+export const AUDIT_SLOT_WAIT_MS = 10_000;
+/** From an audit, or a score, to the next score: who needs longer is taken for silent, and no honest node does. */
+export const AUDIT_SILENCE_MS = AUDIT_SLOT_WAIT_MS + ROW_MS_MAX;
 /**
  * A lease whose node is there and delivers nothing is its own no longer than this. Six of the longest rows: the loading of a
  * model, a row behind another lease's on the same slot (twice as long), and a stream that broke and began again fit in it.
