@@ -33,11 +33,14 @@ const serves = (model: OfferModel): model is ServedOffer => model.kind !== 'fine
 
 /** Everything that can be asked for: listed, offered, or both. Sorted by name. */
 export function knownModels(catalogue: Catalogue, offers: readonly StandingOffer[]): KnownModel[] {
-  const names = new Set([
-    ...catalogue.models.map((m) => m.name),
-    ...offers.flatMap((o) => o.engines.flatMap((e) => e.models.filter(serves).map((m) => m.name))),
-  ]);
-  return [...names].sort().flatMap((name) => knownModel(name, catalogue, offers) ?? []);
+  const by = new Map<string, Set<StandingOffer>>(catalogue.models.map(({ name }) => [name, new Set()]));
+  for (const offer of offers)
+    for (const { name } of offer.engines.flatMap(({ models }) => models.filter(serves))) {
+      const naming = by.get(name);
+      if (naming === undefined) by.set(name, new Set([offer]));
+      else naming.add(offer);
+    }
+  return [...by.keys()].sort().flatMap((name) => knownModel(name, catalogue, [...(by.get(name) ?? [])]) ?? []);
 }
 
 export function knownModel(name: string, catalogue: Catalogue, offers: readonly StandingOffer[]): KnownModel | null {
