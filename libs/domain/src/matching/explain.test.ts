@@ -396,6 +396,19 @@ describe('explainPlacement', () => {
     expect(unpriced.priceThatWouldDo).toEqual({ embeddingToken: '400' });
   });
 
+  it('says to ask for the same again where its cap would be higher now', () => {
+    const [relaxation] = explainPlacement(ask(), [node('dear', {}, 400n)], {
+      // oxlint-disable-next-line require-yield -- it is known at once
+      maxCostFor: function* () {
+        return undefined;
+      },
+    }).relaxations;
+    expect(relaxation).toMatchObject({
+      set: {},
+      changes: ['ask for the same again: its price cap would follow what is posted now'],
+    });
+  });
+
   it('offers no relaxation where nobody serves the model, and none where a node fits', () => {
     expect(explainPlacement(ask({ model: 'other' }), [node('a')]).relaxations).toEqual([]);
     expect(explainPlacement(ask(), [node('a'), node('b', { region: 'us' })]).relaxations).toEqual([]);

@@ -63,13 +63,16 @@ export function* proposalOf(
   if (maxCost === null) return null;
   if (maxCost !== undefined) set.set(PRICE_WISH, maxCost);
   const waits = constraints.filter(({ lifted }) => lifted === 'by-waiting');
+  const asks = isDearer && set.size === 0 ? [AS_IT_IS] : [...set].map(saysChange);
   return {
     set: Object.fromEntries(set),
-    changes: [...[...set].map(saysChange), ...waits.map(({ says }) => `wait until a node is one that ${says(ask)}`)],
+    changes: [...asks, ...waits.map(({ says }) => `wait until a node is one that ${says(ask)}`)],
   };
 }
 
 const PRICE_WISH = 'metadata.max_cost';
+/** What is usual has risen since its cap was taken of it. */
+const AS_IT_IS = 'ask for the same again: its price cap would follow what is posted now';
 
 function saysChange([param, value]: readonly [string, string | null]): string {
   return value === null ? `ask without ${param}` : `ask with ${param} ${JSON.stringify(value)}`;
