@@ -3,7 +3,7 @@ import { type HeldLease, leaseKey, type LeaseRef, type SignedOffer } from '@free
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import { AUDIT_REST_MS } from './silence.ts';
 import type { GrantedLease, LeaseStore, SeenNode } from './ports/lease-store.ts';
-import { OfferRefused, type LinkEvents, type ProviderLink } from './ports/provider-link.ts';
+import { OfferRefused, type LinkEvents, type ProviderLink, type RowsEnd } from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
 import { STRAGGLED } from './stragglers.ts';
@@ -33,7 +33,7 @@ export const LEASES_RUNNING_MAX = NODES_MAX * LEASES_AHEAD;
 /** A process that takes no more leases says so this often while rows wait. */
 const FULL_SAID_EVERY_MS = 60_000;
 
-export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'whyYielded'> {
+export interface LeaseDeskPorts extends Omit<RunLeasePorts, 'onRows' | 'onSigned' | 'whyYielded'> {
   readonly entropy: Entropy;
   readonly clock: MonotonicClock;
   /** Called with what went wrong in the background; never with payloads. */
@@ -204,7 +204,8 @@ export class LeaseDesk implements LinkEvents {
 
   async yield(nodeId: string, lease: LeaseRef): Promise<void> {
     this.#rest(nodeId);
-    await this.#leases.giveBack(lease, 'yield', 'the owner wanted the slot', nodeId);
+    const given = await this.#leases.giveBack(lease, 'yield', 'the owner wanted the slot', nodeId);
+    if (given.moved) this.#placement.ended(lease, { end: 'yielded' });
     this.wake();
   }
 
@@ -246,41 +247,42 @@ export class LeaseDesk implements LinkEvents {
     const key = leaseKey(lease);
     if (this.#closed || this.#running.has(key)) return;
     const signal = this.#running.begin(key, lease.nodeId);
-    void this.#drive(lease, signal).then((isCommitted) => {
+    this.#placement.resumed(lease);
+    void this.#drive(lease, signal).then((end) => {
       this.#running.ended(key);
       this.#askedToYield.delete(key);
-      this.#placement.ended(lease);
+      this.#placement.ended(lease, { end });
       this.#placement.touch(lease.nodeId);
       // What does not end with a commitment may bring rows back.
-      if (!isCommitted) return this.wake();
+      if (end !== 'committed') return this.wake();
       this.nudge();
       this.#ports.committed();
     });
   }
 
-  /** @returns whether its node has committed to all of its rows. Throws nothing. */
-  async #drive(lease: GrantedLease, signal: AbortSignal): Promise<boolean> {
+  /** @returns how its stream ended. Throws nothing. */
+  async #drive(lease: GrantedLease, signal: AbortSignal): Promise<RowsEnd['end']> {
     try {
       const measure = this.#speeds.lease(lease.nodeId, lease.digest);
       const load = this.#loads.lease(lease.nodeId, lease.digest, this.#ports.clock.nowMs(), this.#isLoad(lease));
       const onRows = (rows: number): void => {
         measure(rows, this.#ports.clock.nowMs());
         load.rows(rows, this.#ports.clock.nowMs());
-        this.#placement.progressed(lease, rows);
       };
+      const onSigned = (rows: number): void => this.#placement.signed(lease, rows);
       const whyYielded = (): string | null => this.#askedToYield.get(leaseKey(lease)) ?? null;
-      const end = await runLease({ ...this.#ports, onRows, whyYielded }, lease, signal);
+      const end = await runLease({ ...this.#ports, onRows, onSigned, whyYielded }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
       else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
       const speed = this.#speeds.rowsPerSecond(lease.nodeId, lease.digest);
       load.ended(speed);
       if (speed !== undefined) await this.#leases.rememberSpeed(lease.nodeId, lease.digest, speed);
-      return end.end === 'committed';
+      return end.end;
     } catch (error) {
       // The lease stays as it is: its node presents it again, or its clock runs out.
       this.#rest(lease.nodeId);
       this.#ports.report(`running lease ${lease.task}.${lease.epoch}`, error);
-      return false;
+      return 'cut';
     }
   }
 
@@ -295,7 +297,8 @@ export class LeaseDesk implements LinkEvents {
   #askToYield(granted: GrantedLease, why: string): boolean {
     const { task, epoch, nodeId } = granted;
     const isTold = this.#link.tell(nodeId, { type: 'yield', lease: { task, epoch }, why });
-    if (isTold) this.#askedToYield.set(leaseKey(granted), why);
+    // What nobody streams now is asked for again when it is streamed.
+    if (isTold && this.#running.has(leaseKey(granted))) this.#askedToYield.set(leaseKey(granted), why);
     return isTold;
   }
 
@@ -333,6 +336,7 @@ export class LeaseDesk implements LinkEvents {
 
   /** Stops a lease that is no longer wanted. */
   drop(nodeId: string, lease: LeaseRef, why: string): void {
+    this.#placement.lost(lease);
     this.#running.abort(leaseKey(lease));
     this.#link.tell(nodeId, { type: 'drop', lease, why });
   }

@@ -214,7 +214,7 @@ describe('work that begins on several nodes at once', () => {
     // One node stands free, and is kept.
     world.waits('beside', { orgId: 'z' });
     expect(await world.wakes()).toBeUndefined();
-    for (const lease of world.granted) world.placement.ended(lease);
+    for (const lease of world.granted) world.placement.ended(lease, { end: 'committed' });
     world.finishAll();
     world.movedNodes = ['a'];
     const firsts = (wishes: readonly LeaseWish[] = []): string[] =>
@@ -260,10 +260,10 @@ describe('a lease that is late', () => {
     await world.writes(0);
     await world.placement.settled();
     for (const lease of world.granted.filter(({ nodeId }) => nodeId === 'b')) {
-      world.placement.progressed(lease, NEWCOMER_ROWS);
+      world.placement.signed(lease, NEWCOMER_ROWS);
       world.nowMs += 1_000;
-      world.placement.progressed(lease, 0);
-      world.placement.ended(lease);
+      world.placement.signed(lease, 0);
+      world.placement.ended(lease, { end: 'committed' });
     }
     world.finishAll();
     world.movedNodes = ['a', 'b'];

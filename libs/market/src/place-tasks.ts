@@ -21,7 +21,7 @@ import { KeptWarmth } from './kept-warmth.ts';
 import type { MarketFacts } from './model-facts.ts';
 import { PromptPrefixes } from './prompt-prefixes.ts';
 import type { GrantedLease, LeaseStore, LeaseWish, OpenDemand } from './ports/lease-store.ts';
-import type { ProviderLink } from './ports/provider-link.ts';
+import type { ProviderLink, RowsEnd } from './ports/provider-link.ts';
 import type { HeldShard } from './ports/shards.ts';
 import type { Standstill } from './ports/standstills.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
@@ -131,16 +131,26 @@ export class TaskPlacement {
     this.#fleet.touch(nodeId);
   }
 
-  /** A lease that was granted here is over. */
-  ended(lease: LeaseRef): void {
+  /** The stream of a lease that was granted here is over. */
+  ended(lease: LeaseRef, end: Pick<RowsEnd, 'end'>): void {
     this.#room.ended(lease);
-    this.#stragglers.ended(lease);
+    this.#stragglers.ended(lease, end);
     this.#ends.ended(lease);
   }
 
-  /** So many more rows of a lease that was granted here have come. */
-  progressed(lease: LeaseRef, rows: number): void {
-    this.#stragglers.progressed(lease, rows);
+  /** A lease runs again whose stream broke. */
+  resumed(lease: LeaseRef): void {
+    this.#stragglers.resumed(lease);
+  }
+
+  /** A lease was taken back. @returns whether its node kept it, though it was asked for it. */
+  lost(lease: LeaseRef): boolean {
+    return this.#stragglers.lost(lease);
+  }
+
+  /** So many more rows of a lease that was granted here are signed for. */
+  signed(lease: LeaseRef, rows: number): void {
+    this.#stragglers.signed(lease, rows);
   }
 
   /** Something happened to a job. */

@@ -36,6 +36,8 @@ export interface RunLeasePorts {
   readonly training?: TrainingPorts;
   /** Told how many rows became durable, to measure the node. */
   readonly onRows?: (rows: number) => void;
+  /** Told how many more rows its node signed for. */
+  readonly onSigned?: (rows: number) => void;
   /** Why its node yields, when it was asked to; null: because its owner wanted to. */
   readonly whyYielded?: () => string | null;
 }
@@ -212,6 +214,7 @@ class LeaseDelivery implements RowSink {
     const drawHeight = checkpoint.last ? await this.#ports.blocks.height() : null;
     const moved = await this.#ports.leases.checkpoint(this.#lease, this.#pending, { ...checkpoint, drawHeight });
     if (!moved.moved) return false;
+    this.#ports.onSigned?.(this.#pending.length);
     this.#pending = [];
     await this.#training?.signed(checkpoint.n);
     if (drawHeight !== null) await countersign(this.#ports, this.#lease, checkpoint.root, drawHeight);

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
+  ATTEMPTS_MAX,
   LEASES_AHEAD,
   STRAGGLER_MS,
   STRAGGLER_TIMES,
@@ -8,10 +9,11 @@ import {
   type Demand,
 } from '@freehold/domain';
 import { demand, HOUR_MS, lease, MODEL, node, ROWS } from './running-leases.fixture.ts';
-import { STRAGGLED, Stragglers } from './stragglers.ts';
+import { KEPT_MAX, STRAGGLED, Stragglers } from './stragglers.ts';
 
 const SECOND_MS = 1_000;
 const DAY_MS = 24 * HOUR_MS;
+const LAST = { task: 'last', epoch: 1 };
 const BUSY = { leasesActive: LEASES_AHEAD };
 /** A job whose last rows are at work: none waits. */
 const ending = (jobId: string, over: Partial<Demand> = {}): Demand => demand(jobId, { nextRow: ROWS, ...over });
@@ -41,8 +43,8 @@ describe('a lease of a job’s last rows', () => {
     stragglers.began(lease(jobId, { task: `${jobId}-done`, nodeId: 'other', rowFrom: 1_000 }), ending(jobId));
     const before = nowMs;
     nowMs += ROWS * rowMs;
-    stragglers.progressed({ task: `${jobId}-done`, epoch: 1 }, ROWS);
-    stragglers.ended({ task: `${jobId}-done`, epoch: 1 });
+    stragglers.signed({ task: `${jobId}-done`, epoch: 1 }, ROWS);
+    stragglers.ended({ task: `${jobId}-done`, epoch: 1 }, { end: 'committed' });
     nowMs = before;
   };
 
@@ -69,7 +71,7 @@ describe('a lease of a job’s last rows', () => {
   });
 
   it('is handed on once its rows take four times those of other nodes, and asked for once', async () => {
-    stragglers.progressed({ task: 'last', epoch: 1 }, 8);
+    stragglers.signed(LAST, 8);
     expect(await lookAt(STRAGGLER_MS)).toEqual([]);
     expect(await lookAt(8 * STRAGGLER_TIMES * SECOND_MS - 1)).toEqual([]);
     await lookAt(8 * STRAGGLER_TIMES * SECOND_MS + SECOND_MS);
@@ -77,7 +79,7 @@ describe('a lease of a job’s last rows', () => {
   });
 
   it('is extended for what its rest takes elsewhere and no longer, with time to hand it back for whoever is slower', async () => {
-    stragglers.progressed({ task: 'last', epoch: 1 }, 4);
+    stragglers.signed(LAST, 4);
     await lookAt(2 * STRAGGLER_MS);
     expect(ends).toEqual([['last', YIELD_FLOOR_MS + (ROWS - 4) * SECOND_MS]]);
   });
@@ -85,7 +87,7 @@ describe('a lease of a job’s last rows', () => {
   it('is asked for again when nobody could write until when, and not when it came back meanwhile', async () => {
     write = () => Promise.reject(new Error('away'));
     await expect(lookAt(2 * STRAGGLER_MS)).rejects.toThrow('away');
-    write = async () => stragglers.ended({ task: 'last', epoch: 1 });
+    write = async () => stragglers.ended(LAST, { end: 'yielded' });
     await lookAt(2 * STRAGGLER_MS + SECOND_MS);
     await lookAt(10 * STRAGGLER_MS);
     expect([asked.length, ends.length]).toEqual([2, 1]);
@@ -104,7 +106,7 @@ describe('a lease of a job’s last rows', () => {
     write = () => locked;
     const written = lookAt(2 * STRAGGLER_MS);
     expect(asked).toHaveLength(3);
-    for (const task of ['last', 'second', 'third']) stragglers.ended({ task, epoch: 1 });
+    for (const task of ['last', 'second', 'third']) stragglers.ended({ task, epoch: 1 }, { end: 'yielded' });
     unlock();
     await written;
     // None of them is waited for any more, and none counts as asked and deaf.
@@ -121,7 +123,7 @@ describe('a lease of a job’s last rows', () => {
     doneElsewhere('long', 60 * SECOND_MS);
     for (const jobId of ['long', 'alone'])
       stragglers.began(lease(jobId, { task: jobId, nodeId: 'slow' }), ending(jobId));
-    stragglers.ended({ task: 'last', epoch: 1 });
+    stragglers.ended(LAST, { end: 'yielded' });
     expect(await lookAt(STRAGGLER_TIMES * 60 * SECOND_MS - 1)).toEqual([]);
   });
 
@@ -129,7 +131,7 @@ describe('a lease of a job’s last rows', () => {
     open = ['job'];
     expect(await lookAt(DAY_MS / 2)).toEqual([]);
     open = [];
-    stragglers.progressed({ task: 'last', epoch: 1 }, ROWS);
+    stragglers.signed(LAST, ROWS);
     expect(await lookAt(DAY_MS / 2 + SECOND_MS)).toEqual([]);
     stragglers.began(lease('job', { task: 'run', nodeId: 'slow', rowFrom: 500 }), ending('job', { isRun: true }));
     expect(await lookAt(DAY_MS)).toEqual([]);
@@ -156,9 +158,40 @@ describe('a lease of a job’s last rows', () => {
 
   it('is not passed around: rows that were handed on once are left where they are', async () => {
     expect(await lookAt(2 * STRAGGLER_MS)).toHaveLength(1);
-    stragglers.ended({ task: 'last', epoch: 1 });
+    stragglers.ended(LAST, { end: 'yielded' });
     stragglers.began(lease('job', { task: 'rest', nodeId: 'free', rowFrom: 20 }), ending('job'));
     free = [node('slow'), node('third')];
     expect(await lookAt(20 * STRAGGLER_MS)).toHaveLength(1);
+  });
+
+  it('is asked for again of each node that keeps it, but not for ever', async () => {
+    const asks: number[] = [];
+    let part = LAST;
+    for (let i = 1; i <= ATTEMPTS_MAX; i += 1) {
+      asks.push((await lookAt(i * 4 * STRAGGLER_MS)).length);
+      expect(stragglers.lost(part)).toBe(i <= KEPT_MAX);
+      stragglers.ended(part, { end: 'cut' });
+      part = { task: 'last', epoch: 1 + i };
+      stragglers.began(lease('job', { ...part, nodeId: `mute-${i}` }), ending('job'));
+    }
+    expect(asks).toEqual([1, 2, 3, 4, 4, 4, 4, 4]);
+  });
+
+  it('is not passed around when its node signed on, and had no time for the rest', async () => {
+    expect(await lookAt(2 * STRAGGLER_MS)).toHaveLength(1);
+    stragglers.signed(LAST, 1);
+    expect(stragglers.lost(LAST)).toBe(false);
+    stragglers.began(lease('job', { task: 'rest', nodeId: 'mute', rowFrom: 1 }), ending('job'));
+    expect(await lookAt(20 * STRAGGLER_MS)).toHaveLength(1);
+  });
+
+  it('has its time from its beginning, however often its stream breaks; who breaks it for good has nothing to be asked', async () => {
+    stragglers.began(lease('job', { task: 'gone', nodeId: 'gone', rowFrom: 500 }), ending('job'));
+    for (const part of [LAST, { task: 'gone', epoch: 1 }]) stragglers.ended(part, { end: 'cut' });
+    stragglers.resumed(LAST);
+    free = [];
+    await lookAt(10 * STRAGGLER_MS);
+    free = [node('free')];
+    expect(await lookAt(10 * STRAGGLER_MS + SECOND_MS)).toEqual([`last: ${STRAGGLED}`]);
   });
 });

@@ -1,4 +1,5 @@
 import {
+  ATTEMPTS_MAX,
   canBeginNow,
   isStraggler,
   LEASES_AHEAD,
@@ -10,6 +11,7 @@ import {
 } from '@freehold/domain';
 import { leaseKey, type LeaseRef } from '@freehold/protocol';
 import type { GrantedLease, LeaseStore } from './ports/lease-store.ts';
+import type { RowsEnd } from './ports/provider-link.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
 /** Why a node was asked, in words for its owner and for the lease's record. */
@@ -19,6 +21,13 @@ const LOOK_EVERY_MS = 1_000;
 /** Nodes that were asked and have not ended their leases yet; after this long one is taken for deaf and counts no more. */
 const ASKED_MAX = 8;
 const DEAF_MS = 15_000;
+/** A lease whose stream broke is streamed again within seconds while its node is there; after this long it is over, or another's. */
+const CUT_MAX_MS = 60_000;
+/**
+ * Rows that so many nodes kept one after the other are left where they are: each time counts as an attempt, and rows that fail after
+ * too many of them may be long wherever they run.
+ */
+export const KEPT_MAX = ATTEMPTS_MAX / 2;
 /** Of one look: late leases, and nodes with a place. */
 const LATE_MAX = 64;
 const FREE_MAX = 256;
@@ -37,12 +46,17 @@ interface Running {
   readonly lease: GrantedLease;
   readonly demand: Demand;
   readonly sinceMs: number;
+  /** Signed: what its node delivers and never signs for is not done. */
   rowsDone: number;
   lastRowMs: number;
+  /** Since when nothing streams it; null: it is streamed. */
+  cutAtMs: number | null;
 }
 
 interface Asked {
   readonly atMs: number;
+  /** Rows that were signed by then. */
+  readonly rowsDone: number;
   /** The node whose place is meant for the rest. */
   readonly forNode: string;
 }
@@ -50,16 +64,24 @@ interface Asked {
 interface Late {
   readonly lease: GrantedLease;
   readonly ask: Ask;
+  readonly rowsDone: number;
   /** How long its node has to hand it back. */
   readonly withinMs: number;
+}
+
+interface Rows {
+  readonly from: number;
+  readonly to: number;
 }
 
 /** What is known of a job's rows. */
 interface JobPace {
   /** Rows done under ended leases, and how long they took, by node. */
   readonly byNode: Map<string, { rows: number; ms: number }>;
-  /** Rows that were handed on: once each, so that rows which are long wherever they run are not passed around. */
-  handedOn: { readonly from: number; readonly to: number }[];
+  /** Rows whose node was asked and handed them back, or signed on: once each, so that rows which are long wherever they run are not passed around. */
+  readonly handedOn: Rows[];
+  /** Rows that were asked for and taken back: whoever has them next was asked for nothing yet. */
+  readonly kept: Rows[];
 }
 
 /**
@@ -90,29 +112,54 @@ export class Stragglers {
     // A run of segments has the node's trainer to itself, and nobody else's segments tell how long one takes.
     if (demand === undefined || demand.isRun === true) return;
     const sinceMs = this.#ports.clock.nowMs();
-    this.#running.set(leaseKey(lease), { lease, demand, sinceMs, rowsDone: 0, lastRowMs: sinceMs });
+    this.#running.set(leaseKey(lease), { lease, demand, sinceMs, rowsDone: 0, lastRowMs: sinceMs, cutAtMs: null });
   }
 
-  /** So many more of its rows are here. */
-  progressed(lease: LeaseRef, rows: number): void {
+  /** Its stream broke, and there is another: how long its node has it is as before. */
+  resumed(lease: LeaseRef): void {
+    const running = this.#running.get(leaseKey(lease));
+    if (running !== undefined) running.cutAtMs = null;
+  }
+
+  /** Its node signed for so many more of its rows. */
+  signed(lease: LeaseRef, rows: number): void {
     const running = this.#running.get(leaseKey(lease));
     if (running === undefined) return;
     running.rowsDone += rows;
     running.lastRowMs = this.#ports.clock.nowMs();
   }
 
-  ended(lease: LeaseRef): void {
+  /** Its stream is over. After a cut the lease goes on under its clock, and perhaps over another stream. */
+  ended(lease: LeaseRef, { end }: Pick<RowsEnd, 'end'>): void {
+    const running = this.#running.get(leaseKey(lease));
+    if (running === undefined) return;
+    if (end === 'cut') running.cutAtMs = this.#ports.clock.nowMs();
+    else this.#over(running, end === 'yielded' || end === 'refused');
+  }
+
+  /**
+   * It was taken back, or is no more.
+   *
+   * @returns whether its node kept it against a request, and signed nothing since.
+   */
+  lost(lease: LeaseRef): boolean {
+    const running = this.#running.get(leaseKey(lease));
+    return running !== undefined && this.#over(running, false) === 'kept';
+  }
+
+  #over({ lease, rowsDone, lastRowMs, sinceMs }: Running, isHandedBack: boolean): 'kept' | 'ended' {
     const name = leaseKey(lease);
-    const running = this.#running.get(name);
-    this.#running.delete(name);
-    this.#asked.delete(name);
-    if (running === undefined || running.rowsDone === 0) return;
-    const { byNode } = this.#paceOf(running.lease.jobId);
-    const { nodeId } = running.lease;
-    const known = byNode.get(nodeId) ?? { rows: 0, ms: 0 };
-    if (!byNode.has(nodeId) && byNode.size >= NODES_MAX) return;
-    const ms = known.ms + running.lastRowMs - running.sinceMs;
-    byNode.set(nodeId, { rows: known.rows + running.rowsDone, ms });
+    const asked = this.#asked.get(name);
+    this.#forget(name);
+    const isKept = asked !== undefined && !isHandedBack && rowsDone === asked.rowsDone;
+    const { byNode, handedOn, kept } = this.#paceOf(lease.jobId);
+    if (asked !== undefined) (isKept ? kept : handedOn).push({ from: lease.rowFrom, to: lease.rowTo });
+    const { nodeId } = lease;
+    if (rowsDone > 0 && (byNode.has(nodeId) || byNode.size < NODES_MAX)) {
+      const known = byNode.get(nodeId) ?? { rows: 0, ms: 0 };
+      byNode.set(nodeId, { rows: known.rows + rowsDone, ms: known.ms + lastRowMs - sinceMs });
+    }
+    return isKept ? 'kept' : 'ended';
   }
 
   /**
@@ -125,6 +172,7 @@ export class Stragglers {
     const nowMs = this.#ports.clock.nowMs();
     if (nowMs - this.#lookedAtMs < LOOK_EVERY_MS) return;
     this.#lookedAtMs = nowMs;
+    this.#forgetCut(nowMs);
     const asked = this.#ask(nowMs, isOpen, nodes);
     const ends = await Promise.allSettled(asked.map((late) => this.#write(late)));
     const failed = ends.find((end) => end.status === 'rejected');
@@ -147,8 +195,7 @@ export class Stragglers {
       );
       if (seat === undefined || !this.#ports.askToYield(lease, STRAGGLED)) continue;
       promised.set(seat.nodeId, (promised.get(seat.nodeId) ?? 0) + 1);
-      this.#asked.set(leaseKey(lease), { atMs: nowMs, forNode: seat.nodeId });
-      this.#paceOf(lease.jobId).handedOn.push({ from: lease.rowFrom, to: lease.rowTo });
+      this.#asked.set(leaseKey(lease), { atMs: nowMs, rowsDone: one.rowsDone, forNode: seat.nodeId });
       asked.push(one);
     }
     return asked;
@@ -157,11 +204,11 @@ export class Stragglers {
   /** Without it nothing holds the node to its word: the lease is asked for again. */
   async #write({ lease, withinMs }: Late): Promise<void> {
     try {
-      await this.#ports.leases.yieldWithin(lease, withinMs);
+      const { moved } = await this.#ports.leases.yieldWithin(lease, withinMs);
+      // Cut, and over: its stream will not say so.
+      if (!moved && this.#running.get(leaseKey(lease))?.cutAtMs !== null) this.#forget(leaseKey(lease));
     } catch (error) {
       this.#asked.delete(leaseKey(lease));
-      const pace = this.#paceOf(lease.jobId);
-      pace.handedOn = pace.handedOn.filter(({ from }) => from !== lease.rowFrom);
       throw error;
     }
   }
@@ -180,7 +227,7 @@ export class Stragglers {
       // What loading the model was worth when the lease was granted is of no use here: a node has it loaded, or is left alone.
       const { loadGainS: _, ...ask } = demand.ask;
       const withinMs = yieldWithinMs(pace.rows - rowsDone, elsewhereMs);
-      late.push({ lease, ask: { ...ask, deadlineInMs: ask.deadlineInMs - runningMs }, withinMs });
+      late.push({ lease, rowsDone, ask: { ...ask, deadlineInMs: ask.deadlineInMs - runningMs }, withinMs });
     }
     return late;
   }
@@ -197,13 +244,27 @@ export class Stragglers {
   }
 
   #wasHandedOn({ jobId, rowFrom, rowTo }: GrantedLease): boolean {
-    return this.#jobs.get(jobId)?.handedOn.some(({ from, to }) => rowFrom < to && rowTo > from) ?? false;
+    const isOf = ({ from, to }: Rows): boolean => rowFrom < to && rowTo > from;
+    const { handedOn = [], kept = [] } = this.#jobs.get(jobId) ?? {};
+    return handedOn.some(isOf) || kept.filter(isOf).length >= KEPT_MAX;
+  }
+
+  #forgetCut(nowMs: number): void {
+    for (const [name, { cutAtMs }] of this.#running) {
+      if (cutAtMs !== null && nowMs - cutAtMs >= CUT_MAX_MS) this.#forget(name);
+    }
+  }
+
+  #forget(name: string): void {
+    this.#running.delete(name);
+    this.#asked.delete(name);
   }
 
   #paceOf(jobId: string): JobPace {
     const known: JobPace = this.#jobs.get(jobId) ?? {
       byNode: new Map<string, { rows: number; ms: number }>(),
       handedOn: [],
+      kept: [],
     };
     this.#jobs.delete(jobId);
     this.#jobs.set(jobId, known);

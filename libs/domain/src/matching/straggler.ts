@@ -15,6 +15,7 @@ export const YIELD_FLOOR_MS = 30_000;
 
 export interface LeasePace {
   readonly rows: number;
+  /** Signed for: nodes sign every few seconds, and what is only delivered may never be. */
   readonly rowsDone: number;
   /** Since it was granted. */
   readonly runningMs: number;

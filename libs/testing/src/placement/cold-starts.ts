@@ -157,7 +157,7 @@ class PlayedMarket {
       measured: () => undefined,
       hasRoom: () => true,
       // Work is handed back by nobody here: what runs is nothing to make room with.
-      granted: (lease) => placement.ended(lease),
+      granted: (lease) => placement.ended(lease, { end: 'committed' }),
       askToYield: () => false,
       report: (what, error) => {
         throw new Error(what, { cause: error });
