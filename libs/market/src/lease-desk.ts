@@ -13,6 +13,7 @@ import type { KeptTotal } from './ports/settlement-store.ts';
 import type { MemoryListed } from './model-facts.ts';
 import { offerFault } from './refuse-offer.ts';
 import { runLease, type RunLeasePorts } from './run-lease.ts';
+import { Rests } from './rests.ts';
 import { RunningLeases } from './running-leases.ts';
 import { LoadMeter } from './load-meter.ts';
 import { SpeedMeter } from './speed-meter.ts';
@@ -20,6 +21,9 @@ import { SpeedMeter } from './speed-meter.ts';
 /** A node that refused or broke is left alone this long, doubling up to the maximum: no storm of refusals. */
 const REST_MS = 500;
 const REST_MS_MAX = 15_000;
+/** So is one that kept rows against a request: it cost their job a minute, and had the next as well if it is cheap. */
+export const KEPT_REST_MS = 60_000;
+export const KEPT_REST_MS_MAX = 600_000;
 /** A grant as young as this may have reached its node while the node was writing its hello. */
 const GRANT_ON_ITS_WAY_MS = 2_000;
 /** Live connections of a process: more nodes need another scheduler, with shards of its own. */
@@ -65,7 +69,9 @@ export class LeaseDesk implements LinkEvents {
   readonly #running = new RunningLeases();
   /** Nodes that left an audit unanswered, until when. */
   readonly #busy = new Map<string, number>();
-  readonly #rests = new Map<string, { untilMs: number; restMs: number }>();
+  readonly #rests: Rests;
+  /** Nodes that kept what they were asked to hand back. */
+  readonly #keepers: Rests;
   readonly #speeds = new SpeedMeter();
   readonly #loads = new LoadMeter();
   readonly #placement: TaskPlacement;
@@ -80,12 +86,17 @@ export class LeaseDesk implements LinkEvents {
     this.#runningMax = ports.leasesRunningMax ?? LEASES_RUNNING_MAX;
     this.#link = ports.link;
     this.#leases = ports.leases;
+    this.#rests = new Rests(ports.clock, REST_MS, REST_MS_MAX);
+    this.#keepers = new Rests(ports.clock, KEPT_REST_MS, KEPT_REST_MS_MAX);
     this.#placement = new TaskPlacement({
       leases: ports.leases,
       link: ports.link,
       entropy: ports.entropy,
       clock: ports.clock,
-      resting: (nodeId) => this.#isResting(nodeId) || (this.#busy.get(nodeId) ?? 0) > ports.clock.nowMs(),
+      resting: (nodeId) =>
+        this.#rests.isResting(nodeId) ||
+        this.#keepers.isResting(nodeId) ||
+        (this.#busy.get(nodeId) ?? 0) > ports.clock.nowMs(),
       measured: (nodeId, digest) => this.#speeds.rowsPerSecond(nodeId, digest),
       loadS: (nodeId, digest) => this.#loads.seconds(nodeId, digest),
       ...(ports.listed === undefined ? {} : { listed: ports.listed }),
@@ -273,7 +284,7 @@ export class LeaseDesk implements LinkEvents {
       const whyYielded = (): string | null => this.#askedToYield.get(leaseKey(lease)) ?? null;
       const end = await runLease({ ...this.#ports, onRows, onSigned, whyYielded }, lease, signal);
       if (end.end === 'refused' || end.end === 'failed') this.#rest(lease.nodeId);
-      else if (end.end === 'committed') this.#rests.delete(lease.nodeId);
+      else if (end.end === 'committed') this.#didWell(lease.nodeId);
       const speed = this.#speeds.rowsPerSecond(lease.nodeId, lease.digest);
       load.ended(speed);
       if (speed !== undefined) await this.#leases.rememberSpeed(lease.nodeId, lease.digest, speed);
@@ -312,7 +323,7 @@ export class LeaseDesk implements LinkEvents {
     const running = new Set(run.map(leaseKey));
     for (const { nodeId, lease } of held) {
       if (!running.has(leaseKey(lease)) || !this.#placement.owns(nodeId)) continue;
-      if (this.#running.has(leaseKey(lease)) || this.#isResting(nodeId)) continue;
+      if (this.#running.has(leaseKey(lease)) || this.#rests.isResting(nodeId)) continue;
       void this.#takeUp(nodeId, [lease]);
     }
   }
@@ -336,7 +347,7 @@ export class LeaseDesk implements LinkEvents {
 
   /** Stops a lease that is no longer wanted. */
   drop(nodeId: string, lease: LeaseRef, why: string): void {
-    this.#placement.lost(lease);
+    if (this.#placement.lost(lease)) this.#restKeeper(nodeId);
     this.#running.abort(leaseKey(lease));
     this.#link.tell(nodeId, { type: 'drop', lease, why });
   }
@@ -346,9 +357,13 @@ export class LeaseDesk implements LinkEvents {
     const nowMs = this.#ports.clock.nowMs();
     const left = (why: string, untilMs: ReadonlyMap<string, number>): Standstill['rests'] =>
       [...untilMs].flatMap(([nodeId, until]) => (until > nowMs ? [{ nodeId, why, forMs: until - nowMs }] : []));
-    const rests = new Map([...this.#rests].map(([nodeId, { untilMs }]) => [nodeId, untilMs]));
     return {
-      rests: [...left('it refused or broke a lease', rests), ...left('it left an audit unanswered', this.#busy)],
+      // Of one that rests for several reasons the last is shown: by far the longest.
+      rests: [
+        ...left('it refused or broke a lease', this.#rests.ends()),
+        ...left('it left an audit unanswered', this.#busy),
+        ...left('it kept rows that it was asked to hand back', this.#keepers.ends()),
+      ],
       full: this.#hasRoom() ? [] : this.#placement.shards,
       shardCount: this.#placement.shardCount,
       reservations: this.#placement.reservations(),
@@ -367,17 +382,24 @@ export class LeaseDesk implements LinkEvents {
   }
 
   #rest(nodeId: string): void {
-    const before = this.#rests.get(nodeId)?.restMs ?? REST_MS / 2;
-    const restMs = Math.min(REST_MS_MAX, before * 2);
-    this.#rests.set(nodeId, { untilMs: this.#ports.clock.nowMs() + restMs, restMs });
+    this.#rests.rest(nodeId);
     this.#placement.touch(nodeId);
+  }
+
+  /** Whoever else is there is asked first. Leases that were kept at one time are one time. */
+  #restKeeper(nodeId: string): void {
+    if (this.#keepers.isResting(nodeId)) return;
+    this.#keepers.rest(nodeId);
+    this.#placement.touch(nodeId);
+  }
+
+  /** Who does one lease and keeps another rests for the other. */
+  #didWell(nodeId: string): void {
+    this.#rests.forget(nodeId);
+    if (!this.#keepers.isResting(nodeId)) this.#keepers.forget(nodeId);
   }
 
   #hasRoom(): boolean {
     return this.#running.size < this.#runningMax;
-  }
-
-  #isResting(nodeId: string): boolean {
-    return (this.#rests.get(nodeId)?.untilMs ?? 0) > this.#ports.clock.nowMs();
   }
 }

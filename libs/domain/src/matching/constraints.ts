@@ -241,7 +241,7 @@ export const CONSTRAINTS: readonly Constraint[] = [
     name: 'resting',
     reads: 'moment',
     lifted: 'by-waiting',
-    says: () => 'does not rest for some seconds after it refused or broke a lease, or left an audit unanswered',
+    says: () => 'does not rest after it refused, broke or kept a lease, or left an audit unanswered',
     holds: (_ask, node) => (node.rest?.forMs ?? 0) <= 0,
     endsInMs: (_ask, node) => node.rest?.forMs ?? 0,
   },
