@@ -190,6 +190,21 @@ describe('what is asked of the node itself', () => {
     expect(await past(other)).toMatchObject({ considered: 0, withinS: 1 });
     await came(`clock_timestamp() - interval '1 day'`);
     expect(await past(other)).toMatchObject({ considered: 3, withinS: 3_600 });
+    // What was taken back from it: until then the job says who has it.
+    const last = (await submitted({})).id;
+    const lost = await leaseTo(house, last, other);
+    const rows = async (): Promise<unknown> => (await call('GET', `/market/v1/jobs/${last}/explain`))['summary'];
+    expect(await rows()).toMatch(/^None of its rows waits for a node now: \d+ (is|are) with a node\. /);
+    await house.database.query(
+      `UPDATE lease SET progressed_at = progressed_at - interval '45 seconds', yield_by = clock_timestamp() + interval '20 seconds' WHERE task_id = $1`,
+      [lost.task],
+    );
+    expect(await rows()).toMatch(/slowest has signed for none since 4\d s and was asked .* loses them in \d\d s/);
+    await house.leases.giveBack(lost, 'lose', 'kept: it was asked');
+    await acceptRows(house, last, { again: { task: lost.task, epoch: lost.epoch + 1 } });
+    expect(await finalizeBatch(house, last)).toBe('finished');
+    expect(await past(other)).toMatchObject({ considered: 4, won: 0, takenBack: 1 });
+    expect(await past(nodes[0] ?? '')).toMatchObject({ considered: 4, won: 4, takenBack: 0 });
     // What was over an hour ago says nothing of now; of other models nothing is asked.
     await house.database.query(`UPDATE job SET finalizing_at = finalizing_at - interval '61 minutes'`);
     expect(await call('GET', `/market/v1/nodes/${nodes[0]}/explain`)).toMatchObject({ past: { considered: 0 } });

@@ -4,7 +4,7 @@ import type { Offer } from '@freehold/protocol';
 import { explainJob, type ExplainJobPorts, type JobExplanation } from './explain-job.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
 import type { JobView } from './ports/job-store.ts';
-import type { NodeRecord, OpenDemand } from './ports/lease-store.ts';
+import type { NodeRecord, OpenDemand, RowsAtWork } from './ports/lease-store.ts';
 import type { ConnectedNode } from './ports/provider-link.ts';
 import type { Standstill } from './ports/standstills.ts';
 
@@ -31,6 +31,7 @@ async function explained(
   own: OpenDemand | null,
   open: readonly OpenDemand[] = own === null ? [] : [own],
   shown: readonly Standstill[] = [],
+  atWork: RowsAtWork | null = null,
 ): Promise<JobExplanation | null> {
   const model = { digest: 'd', rates: { inputToken: '1' }, rowsPerSecond: 10, slots: 1, caps: {} };
   const connected = Object.entries(nodes).map(([id, { models = { m: true } }]) => {
@@ -55,6 +56,7 @@ async function explained(
       nodeRecords: async () => records,
       demand: async () => open,
       demandOf: async () => (own === null ? [] : [own]),
+      atWork: async () => atWork,
     },
     link: { nodes: () => connected },
     standstills: {
@@ -102,6 +104,20 @@ describe('why a job waits', () => {
     const none = await explained({ a: {} }, null);
     expect(none).toMatchObject({ fitting: 1, waits: false });
     expect(none?.summary).toBe('None of its rows waits for a node now. 1 of 1 nodes fit.');
+  });
+
+  it.each<[string, RowsAtWork['slowest'], string]>([
+    ['all is well', { quietMs: 2_000, leftMs: null }, '8 are with 2 nodes.'],
+    ['one is quiet', { quietMs: 20_000, leftMs: null }, 'since 20 s, and it loses them in 890 s if'],
+    [
+      'one was asked',
+      { quietMs: 40_000, leftMs: 25_000 },
+      'and was asked to hand its rows back: it loses them in 35 s if',
+    ],
+  ])('says who has its rows where none waits, and until when: %s', async (_, slowest, says) => {
+    const why = await explained({ a: {} }, null, [], [], { rows: 8, nodes: 2, slowest });
+    expect(why?.summary).toContain(`None of its rows waits for a node now: 8 are with 2 nodes`);
+    expect(why?.summary).toContain(says);
   });
 
   it('is for several nodes at once: how many are free, which are kept for it, and until when; others see them as kept', async () => {

@@ -1,6 +1,7 @@
 import { AVOID_MS, couldServe, type Ask, type Candidate, type Explanation } from '@freehold/domain';
+import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import type { JobView } from './ports/job-store.ts';
-import type { LeaseStore, OpenDemand } from './ports/lease-store.ts';
+import type { LeaseStore, OpenDemand, RowsAtWork } from './ports/lease-store.ts';
 import { askOf, askOfJob, demandOf, windowOf } from './ask-of.ts';
 import { seenFleet, type CandidatesPorts } from './candidate-of.ts';
 import { DECISION_JOBS_MAX } from './kept-demand.ts';
@@ -15,6 +16,7 @@ export interface ExplainPorts extends CandidatesPorts {
 }
 
 export interface ExplainJobPorts extends ExplainPorts {
+  readonly leases: ExplainPorts['leases'] & Pick<LeaseStore, 'atWork'>;
   /** What a job that was taken is priced by; undefined where nobody knows. */
   readonly priceOf: (job: JobView) => Promise<Priced | undefined>;
 }
@@ -49,7 +51,9 @@ export async function explainJob(
   if (own === undefined) {
     const ask = askOfJob(job, job.model, deadlineInMs);
     const explanation = await explainInSlices(ask, candidates, { windowMs: asked.windowMs }, asked.price);
-    return { ...explanation, waits: false, summary: `None of its rows waits for a node now. ${explanation.summary}` };
+    const rows = saysAtWork(await ports.leases.atWork(job.id));
+    const summary = `None of its rows waits for a node now${rows}. ${explanation.summary}`;
+    return { ...explanation, waits: false, summary };
   }
   const among = own.gang === undefined ? candidates : ofOneScheduler(askOf(own), candidates);
   await pauseOver(candidates);
@@ -58,6 +62,20 @@ export async function explainJob(
   const { says, ...gangs } = gangStanding(own, askOf(own), candidates, shown);
   const summary = [explanation.summary, ...(says === '' ? [] : [says])].join(' ');
   return { ...explanation, ...gangs, summary, waits: true };
+}
+
+/** Who has its rows, and until when at most the slowest keeps them without a sign. */
+function saysAtWork(at: RowsAtWork | null): string {
+  if (at === null || at.rows === 0) return '';
+  const { rows, nodes, slowest } = at;
+  const held = `: ${rows} ${rows === 1 ? 'is' : 'are'} with ${nodes === 1 ? 'a node' : `${nodes} nodes`}`;
+  const { quietMs, leftMs } = slowest;
+  if (leftMs === null && quietMs < LEASE_MS) return held;
+  const inS = (ms: number): number => Math.ceil(ms / 1_000);
+  const quiet = `${held}, of which the slowest has signed for none since ${inS(quietMs)} s`;
+  const left = leftMs ?? Math.max(0, STALL_MS - quietMs);
+  const asked = leftMs === null ? ', and' : ' and was asked to hand its rows back:';
+  return `${quiet}${asked} it loses them in ${inS(left + LEASE_MS)} s if it goes on like this`;
 }
 
 async function explainOpen(

@@ -15,6 +15,8 @@ export interface PastWork {
   readonly paid: readonly Rates[];
   /** Leases of it that the node turned away itself, and why the last of them; null: none. */
   readonly refused: { readonly leases: number; readonly why: string } | null;
+  /** Leases of it that were taken back from the node, with nothing done of them, and why the last of them; null: none. */
+  readonly takenBack: { readonly leases: number; readonly why: string } | null;
 }
 
 /** What of the past was looked at. */
@@ -36,6 +38,8 @@ export interface PastExplanation {
   readonly won: number;
   /** Leases of these jobs that it turned away itself. */
   readonly refused: number;
+  /** Leases of these jobs that were taken back from it. */
+  readonly takenBack: number;
   /** By that, by the first requirement that its offer does not meet, or by what decided among those that met all. */
   readonly lost: NodeExplanation['lost'];
   /** The highest share of its rates that is no more than one of those jobs paid, and within its cap; null when no price would have been. */
@@ -63,8 +67,8 @@ export function explainPast(
     const known = lost.get(why.reason);
     if (known === undefined) lost.set(why.reason, { ...why, jobs: 1 });
     else known.jobs += 1;
-    // What it turned away its price had won.
-    const price = work.refused === null ? priceOf(node, work) : null;
+    // What it turned away or lost its price had won.
+    const price = work.refused === null && work.takenBack === null ? priceOf(node, work) : null;
     if (price !== null && (best === null || price.percentOfAsked > best.percentOfAsked)) best = price;
   }
   const past = {
@@ -73,6 +77,7 @@ export function explainPast(
     considered: works.length,
     won: works.filter(({ isOwn }) => isOwn).length,
     refused: works.reduce((sum, { refused }) => sum + (refused?.leases ?? 0), 0),
+    takenBack: works.reduce((sum, { takenBack }) => sum + (takenBack?.leases ?? 0), 0),
     lost: [...lost.values()].sort((a, b) => b.jobs - a.jobs || (a.reason < b.reason ? -1 : 1)),
     priceThatWouldHaveWon: best,
   };
@@ -82,6 +87,8 @@ export function explainPast(
 function whyLost(node: Candidate, work: PastWork): { readonly reason: string; readonly says: string } {
   if (work.refused !== null)
     return { reason: 'refused', says: `it was given rows of it and turned them away itself: ${work.refused.why}` };
+  if (work.takenBack !== null)
+    return { reason: 'taken-back', says: `it was given rows of it, and they were taken back: ${work.takenBack.why}` };
   const [first] = OF_OFFER.filter((constraint) => !constraint.holds(work.ask, node));
   if (first !== undefined) return { reason: first.name, says: mustBe(first, work.ask, node) };
   return costAt(work.ask, ratesFor(work.ask, node)) > mostPaid(work) ? DEARER : PASSED_OVER;
@@ -116,6 +123,7 @@ function summarise({
   considered,
   won,
   refused,
+  takenBack,
   lost,
   priceThatWouldHaveWon: price,
 }: Omit<PastExplanation, 'summary'>): string {
@@ -126,6 +134,9 @@ function summarise({
     `Of ${hasMore ? 'the last ' : ''}${considered} batches of its models it worked on ${won}.`,
     ...(missed === 0 ? [] : [`It had no part in ${missed}: ${why}.`]),
     ...(refused === 0 ? [] : [`It turned ${refused} ${refused === 1 ? 'lease' : 'leases'} of them away itself.`]),
+    ...(takenBack === 0
+      ? []
+      : [`${takenBack} ${takenBack === 1 ? 'lease of them was' : 'leases of them were'} taken back from it.`]),
     ...(price === null
       ? []
       : [`At ${price.percentOfAsked} % of its rates it would have asked no more than was paid for one.`]),

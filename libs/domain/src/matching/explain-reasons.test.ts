@@ -70,7 +70,7 @@ describe('the price that would have won one', () => {
   });
 
   const paid = (inputToken: bigint): PastWork => ({
-    ...{ ask: ask(), isOwn: false, paid: [{ inputToken }], refused: null },
+    ...{ ask: ask(), isOwn: false, paid: [{ inputToken }], refused: null, takenBack: null },
   });
   const hour = { withinMs: 3_600_000, hasMore: false };
 

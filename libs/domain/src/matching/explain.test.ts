@@ -604,7 +604,7 @@ describe('explainNode', () => {
 
 describe('explainPast', () => {
   const work = (over: Partial<PastWork>): PastWork => ({
-    ...{ ask: ask(), isOwn: false, paid: [], refused: null },
+    ...{ ask: ask(), isOwn: false, paid: [], refused: null, takenBack: null },
     ...over,
   });
   const past = (own: Candidate, works: readonly PastWork[]): PastExplanation =>
@@ -662,5 +662,13 @@ describe('explainPast', () => {
     ]);
     expect(said.summary).toContain('1 because it was given rows of it and turned them away itself: busy');
     expect(said.summary).toContain('It turned 4 leases of them away itself.');
+  });
+
+  it('says what was taken back from it, and not that others asked less', () => {
+    const takenBack = { leases: 2, why: 'kept: it was asked' };
+    const said = past(node('own', {}, 80n), [work({ takenBack, ...paying(40n) })]);
+    expect(said).toMatchObject({ won: 0, takenBack: 2, lost: [{ reason: 'taken-back' }], priceThatWouldHaveWon: null });
+    expect(said.summary).toContain('1 because it was given rows of it, and they were taken back: kept: it was asked.');
+    expect(said.summary).toContain('2 leases of them were taken back from it.');
   });
 });

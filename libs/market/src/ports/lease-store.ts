@@ -66,6 +66,16 @@ export interface PastJob {
   readonly paid: readonly Rates[];
   /** Leases of it that this node turned away, and why the last of them; null: none. */
   readonly refused: { readonly leases: number; readonly why: string } | null;
+  /** Leases of it that this node lost without having signed for any of their rows, and why the last of them; null: none. */
+  readonly takenBack: { readonly leases: number; readonly why: string } | null;
+}
+
+/** Rows of a job that nodes have now and have not signed for. */
+export interface RowsAtWork {
+  readonly rows: number;
+  readonly nodes: number;
+  /** The lease that got no further for the longest, and what is left of its term where its node was asked to hand it back. */
+  readonly slowest: { readonly quietMs: number; readonly leftMs: number | null };
 }
 
 export interface PastWorkFound {
@@ -265,6 +275,8 @@ export abstract class LeaseStore {
   abstract demand(limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
   /** The demand of these jobs; those with nothing waiting are missing. */
   abstract demandOf(jobIds: readonly string[], limitQueuedPerJob: number): Promise<readonly OpenDemand[]>;
+  /** Null: no node has rows of it. */
+  abstract atWork(jobId: string): Promise<RowsAtWork | null>;
   /** Jobs with rows that wait, by their ids, after one. */
   abstract demandPage(
     after: string | null,

@@ -9,6 +9,8 @@ interface PastRow extends JobWishRow {
   readonly paid: readonly Record<string, string>[] | null;
   readonly refused: number;
   readonly refused_why: string | null;
+  readonly lost: number;
+  readonly lost_why: string | null;
 }
 
 /** Tasks of one job that are looked at for what was paid: prices change, but not by much within a job. */
@@ -44,10 +46,12 @@ export async function pastWork(
        SELECT count(*) FILTER (WHERE outcome = 'accepted')::int AS leases,
          json_agg(DISTINCT lease.rates) FILTER (WHERE outcome = 'accepted') AS paid,
          count(*) FILTER (WHERE outcome = 'refused')::int AS refused,
-         (array_agg(lease.why ORDER BY lease.ended_at DESC) FILTER (WHERE outcome = 'refused'))[1] AS refused_why
+         (array_agg(lease.why ORDER BY lease.ended_at DESC) FILTER (WHERE outcome = 'refused'))[1] AS refused_why,
+         count(*) FILTER (WHERE outcome = 'lost')::int AS lost,
+         (array_agg(lease.why ORDER BY lease.ended_at DESC) FILTER (WHERE outcome = 'lost'))[1] AS lost_why
        FROM (SELECT id FROM task WHERE task.job_id = job.id ORDER BY row_from LIMIT ${TASKS_MAX}) AS part
        JOIN lease ON lease.task_id = part.id AND lease.granted_at >= $5
-         AND (lease.outcome = 'accepted' OR (lease.outcome = 'refused' AND lease.node_id = $1))
+         AND (lease.outcome = 'accepted' OR (lease.outcome IN ('refused', 'lost') AND lease.node_id = $1))
      ) AS work
      WHERE work.leases > 0
      ORDER BY finalizing_at DESC`,
@@ -58,6 +62,7 @@ export async function pastWork(
     isOwn: row.is_own,
     paid: (row.paid ?? []).map(unitsFromJson),
     refused: row.refused === 0 ? null : { leases: row.refused, why: row.refused_why ?? 'it did not say why' },
+    takenBack: row.lost === 0 ? null : { leases: row.lost, why: row.lost_why ?? 'nobody wrote why' },
   }));
   return { withinMs: since.known_ms, jobs };
 }

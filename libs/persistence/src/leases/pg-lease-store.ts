@@ -16,6 +16,7 @@ import {
   type OpenDemand,
   type PastWorkFound,
   type Remembered,
+  type RowsAtWork,
   type SeenNode,
   type SweepableLease,
   type WrongAuditor,
@@ -37,6 +38,7 @@ import {
 } from './audits.ts';
 import { expired, forgiveOutage, heartbeatSelf } from './clock.ts';
 import { demand, demandOf, demandPage } from './demand.ts';
+import { atWork } from './at-work.ts';
 import { pastWork } from './past-work.ts';
 import { expireJobs, failPoison } from './endings.ts';
 import { giveBack, type GiveBackEvent, type GivenBack } from './give-back.ts';
@@ -120,6 +122,9 @@ export class PgLeaseStore extends LeaseStore {
   }
   demandPage(after: string | null, limitJobs: number, limitQueuedPerJob: number): Promise<readonly OpenDemand[]> {
     return demandPage(this.#database, after, limitJobs, limitQueuedPerJob);
+  }
+  atWork(jobId: string): Promise<RowsAtWork | null> {
+    return atWork(this.#database, jobId);
   }
   pastWork(nodeId: string, models: readonly string[], withinMs: number, limitJobs: number): Promise<PastWorkFound> {
     return pastWork(this.#database, nodeId, models, withinMs, limitJobs);

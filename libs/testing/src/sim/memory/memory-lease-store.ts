@@ -177,6 +177,10 @@ export class MemoryLeaseStore extends LeaseStore {
     return Promise.reject(new Error('the market in memory explains nothing; explanations are run against PostgreSQL'));
   }
 
+  atWork(): Promise<never> {
+    return this.pastWork();
+  }
+
   #queuedMs(task: string): number {
     return (
       this.#db.taskEvents.where((event) => event.task === task && event.to === 'queued').at(-1)?.atMs ?? this.#db.nowMs
