@@ -1,5 +1,5 @@
 import { expect, it } from '@jest/globals';
-import { GrowingTree, LEASES_AHEAD, NEWCOMER_ROWS } from '@freehold/domain';
+import { GrowingTree, LEASES_AHEAD, NEWCOMER_ROWS, YIELD_FLOOR_MS } from '@freehold/domain';
 import { rowLeafHash } from '@freehold/protocol';
 import { toHex } from './hex.ts';
 import { KEPT_REST_MS, LeaseDesk, type LeaseDeskPorts } from './lease-desk.ts';
@@ -144,6 +144,7 @@ it('a node that kept what it was asked for has new work after others, and again 
     expect(new Set(await world.submit(jobId))).toEqual(new Set(['mute', 'other']));
     world.nowMs += 31_000;
     await world.look();
+    world.nowMs += YIELD_FLOOR_MS;
     for (const { task, nodeId } of world.granted)
       if (!world.ended.has(task)) world.desk.drop(nodeId, { task, epoch: 1 }, 'kept');
     await world.look();

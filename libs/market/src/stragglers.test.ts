@@ -169,12 +169,19 @@ describe('a lease of a job’s last rows', () => {
     let part = LAST;
     for (let i = 1; i <= ATTEMPTS_MAX; i += 1) {
       asks.push((await lookAt(i * 4 * STRAGGLER_MS)).length);
+      nowMs += YIELD_FLOOR_MS;
       expect(stragglers.lost(part)).toBe(i <= KEPT_MAX);
       stragglers.ended(part, { end: 'cut' });
       part = { task: 'last', epoch: 1 + i };
       stragglers.began(lease('job', { ...part, nodeId: `mute-${i}` }), ending('job'));
     }
     expect(asks).toEqual([1, 2, 3, 4, 4, 4, 4, 4]);
+  });
+
+  it('was not kept by who had no time yet to hand it back: its job is over', async () => {
+    await lookAt(2 * STRAGGLER_MS);
+    nowMs += YIELD_FLOOR_MS - 1;
+    expect(stragglers.lost(LAST)).toBe(false);
   });
 
   it('is not passed around when its node signed on, and had no time for the rest', async () => {

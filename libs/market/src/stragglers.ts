@@ -4,6 +4,7 @@ import {
   isStraggler,
   LEASES_AHEAD,
   STRAGGLER_MS,
+  YIELD_FLOOR_MS,
   yieldWithinMs,
   type Ask,
   type Candidate,
@@ -140,14 +141,18 @@ export class Stragglers {
   /**
    * It was taken back, or is no more.
    *
-   * @returns whether its node kept it against a request, and signed nothing since.
+   * @returns whether its node kept it against a request, had its time, and signed nothing since.
    */
   lost(lease: LeaseRef): boolean {
     const running = this.#running.get(leaseKey(lease));
-    return running !== undefined && this.#over(running, false) === 'kept';
+    const askedMs = this.#asked.get(leaseKey(lease))?.atMs ?? Number.POSITIVE_INFINITY;
+    const isKept = running !== undefined && this.#over(running, false);
+    // Sooner it is lost for another reason: its job was cancelled.
+    return isKept && this.#ports.clock.nowMs() - askedMs >= YIELD_FLOOR_MS;
   }
 
-  #over({ lease, rowsDone, lastRowMs, sinceMs }: Running, isHandedBack: boolean): 'kept' | 'ended' {
+  /** @returns whether it was asked for, and nothing came of it. */
+  #over({ lease, rowsDone, lastRowMs, sinceMs }: Running, isHandedBack: boolean): boolean {
     const name = leaseKey(lease);
     const asked = this.#asked.get(name);
     this.#forget(name);
@@ -159,7 +164,7 @@ export class Stragglers {
       const known = byNode.get(nodeId) ?? { rows: 0, ms: 0 };
       byNode.set(nodeId, { rows: known.rows + rowsDone, ms: known.ms + lastRowMs - sinceMs });
     }
-    return isKept ? 'kept' : 'ended';
+    return isKept;
   }
 
   /**
