@@ -1,5 +1,6 @@
 import { ANYWHERE, type Ask, type Demand, type JobKind, type ModelKind } from '@freehold/domain';
 import { nodeNeedsOf, parseDuration, regionsOf, type BatchEndpoint } from '@freehold/protocol';
+import type { ServedKind } from './known-models.ts';
 import type { JobView } from './ports/job-store.ts';
 import type { OpenDemand } from './ports/lease-store.ts';
 
@@ -53,7 +54,11 @@ export function askOfJob(
 
 /** What a model has to do for a job's rows. */
 function modelKindOf({ kind, endpoint }: { readonly kind: JobKind; readonly endpoint: string }): ModelKind {
-  if (kind === 'fine-tune') return 'fine-tune';
+  return kind === 'fine-tune' ? 'fine-tune' : kindServing(endpoint);
+}
+
+/** What a model has to do that answers there. */
+export function kindServing(endpoint: string): ServedKind {
   return endpoint === EMBEDDINGS ? 'embedding' : 'chat';
 }
 

@@ -7,13 +7,17 @@ import { meetsNeeds } from './unmet-need.ts';
 /** A model by name: what the catalogue says of it, and who offers it now. */
 export interface KnownModel {
   readonly name: string;
-  readonly kind: 'chat' | 'embedding';
+  /** What the catalogue says; else what was asked for, where anybody offers that; else what most operators offer. */
+  readonly kind: ServedKind;
   readonly listed: CatalogueModel | null;
-  /** By nodes that are here. Of a model that nobody lists, and that nobody who is here offers, by those that are away: nothing else is known of it. */
+  /** Of its kind alone. By nodes that are here. Of a model that nobody lists, and that nobody who is here offers, by those that are away: nothing else is known of it. */
   readonly offered: readonly OfferedModel[];
   /** By nodes that are away: who may come back to it, and no price. */
   readonly away: readonly OfferedModel[];
+  /** The most that a row can have: what its worst case is counted by. */
   readonly contextTokens: number;
+  /** What its operators serve, by the one in the middle, the lower of two: what a requester may count on, and no stranger raises alone. */
+  readonly usualContext: number;
   readonly ceiling: Rates | null;
 }
 
@@ -27,8 +31,10 @@ export interface OfferedModel extends PriceList {
   readonly model: ServedOffer;
 }
 
+export type ServedKind = 'chat' | 'embedding';
+
 /** A model that answers requests; trainers answer none. */
-type ServedOffer = OfferModel & { readonly kind: 'chat' | 'embedding' };
+type ServedOffer = OfferModel & { readonly kind: ServedKind };
 const serves = (model: OfferModel): model is ServedOffer => model.kind !== 'fine-tune';
 
 /** Everything that can be asked for: listed, offered, or both. Sorted by name. */
@@ -43,8 +49,14 @@ export function knownModels(catalogue: Catalogue, offers: readonly StandingOffer
   return [...by.keys()].sort().flatMap((name) => knownModel(name, catalogue, [...(by.get(name) ?? [])]) ?? []);
 }
 
-export function knownModel(name: string, catalogue: Catalogue, offers: readonly StandingOffer[]): KnownModel | null {
-  return atOnce(knowingModel(name, catalogue, offers));
+/** @param asked What it is asked to do, where that is known. */
+export function knownModel(
+  name: string,
+  catalogue: Catalogue,
+  offers: readonly StandingOffer[],
+  asked: ServedKind | null = null,
+): KnownModel | null {
+  return atOnce(knowingModel(name, catalogue, offers, asked));
 }
 
 /** For who looks at thousands of offers, and does other things between them. */
@@ -52,6 +64,7 @@ export function* knowingModel(
   name: string,
   catalogue: Catalogue,
   offers: readonly StandingOffer[],
+  asked: ServedKind | null,
 ): Steps<KnownModel | null> {
   const listed = catalogue.models.find((model) => model.name === name) ?? null;
   const named = yield* eachInSteps(offers, (offer) =>
@@ -62,13 +75,13 @@ export function* knowingModel(
         .map((model) => ({ offer, model, rates: unitsFromJson(model.rates) })),
     ),
   );
-  const standing = named.flat();
+  const all = named.flat();
+  const kind = listed?.kind ?? (all.some(({ model }) => model.kind === asked) ? asked : kindOfMost(all));
+  if (kind === null) return null;
+  const standing = all.filter(({ model }) => model.kind === kind);
   const here = standing.filter(({ offer }) => isHere(offer));
   const away = here.length === standing.length ? [] : standing.filter(({ offer }) => !isHere(offer));
   const offered = here.length === 0 && listed === null ? away : here;
-  const first = offered[0]?.model;
-  const kind = listed?.kind ?? first?.kind;
-  if (kind === undefined) return null;
   return {
     name,
     kind,
@@ -76,8 +89,31 @@ export function* knowingModel(
     offered,
     away,
     contextTokens: listed?.contextTokens ?? offered.reduce((most, { model }) => Math.max(most, model.contextTokens), 0),
+    usualContext: listed?.contextTokens ?? usualContext(offered),
     ceiling: listed === null ? null : unitsFromJson(listed.ceilings),
   };
+}
+
+/**
+ * Names are anybody's to offer, so that who offers one to do something else must not decide what all others do with it. Operators count,
+ * not nodes: those that are here, and where none is, those that are away. Of kinds that as many offer, the first by its name.
+ */
+function kindOfMost(offered: readonly OfferedModel[]): ServedKind | null {
+  const here = offered.filter(({ offer }) => isHere(offer));
+  const of = here.length > 0 ? here : offered;
+  const operators = (kind: ServedKind): number =>
+    new Set(of.filter(({ model }) => model.kind === kind).map(({ offer }) => offer.payout)).size;
+  if (of.length === 0) return null;
+  return operators('embedding') > operators('chat') ? 'embedding' : 'chat';
+}
+
+/** An operator's own is the longest that it serves. */
+function usualContext(offered: readonly OfferedModel[]): number {
+  const longest = new Map<string, number>();
+  for (const { offer, model } of offered)
+    longest.set(offer.payout, Math.max(longest.get(offer.payout) ?? 0, model.contextTokens));
+  const sorted = [...longest.values()].sort((a, b) => a - b);
+  return sorted[(sorted.length - 1) >> 1] ?? 0;
 }
 
 /** Of those who are here, or may be again before a job of this window is over: what a refusal rests on. */

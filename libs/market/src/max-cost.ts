@@ -12,6 +12,7 @@ import {
   type Usage,
 } from '@freehold/domain';
 import { formatMoney, parseMoney, type BatchEndpoint, type Catalogue } from '@freehold/protocol';
+import { kindServing } from './ask-of.ts';
 import { inSteps } from './in-slices.ts';
 import { knowingModel, knownTrainer, postedAmong, type KnownModel } from './known-models.ts';
 import { lookInto } from './look-into.ts';
@@ -109,7 +110,7 @@ export async function pricedJob(ports: PriceJobPorts, job: JobView): Promise<Pri
     if (base === null || job.worst === null) return undefined;
     return pricedAsTraining(base, { catalogue, offers }, job.worst, maxCost);
   }
-  const model = await inSteps(knowingModel(job.model, catalogue, offers));
+  const model = await inSteps(knowingModel(job.model, catalogue, offers, kindServing(job.endpoint)));
   if (model === null) return undefined;
   const worst = job.worst ?? (await worstInFile(ports.objects, job, model));
   return worst === null ? undefined : pricedAs(model, worst, maxCost);

@@ -10,7 +10,7 @@ import {
 } from '@freehold/protocol';
 import { inputLines } from './input-lines.ts';
 import { inSlices, inSteps } from './in-slices.ts';
-import { knowingModel, offersInTime, type KnownModel, type OfferedModel } from './known-models.ts';
+import { knowingModel, offersInTime, type KnownModel, type OfferedModel, type ServedKind } from './known-models.ts';
 import { pricedAs, pricesFor } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
 import { mayServe, type ServeTerms } from './may-serve.ts';
@@ -57,7 +57,7 @@ export interface Quote {
   readonly model: string;
   /** What nodes serve: the model, or the base under a fine-tune. */
   readonly served: string;
-  readonly kind: 'chat' | 'embedding';
+  readonly kind: ServedKind;
   readonly rows: number;
   /** Lines of the file that validation would refuse; they are not in the price. */
   readonly refusedRows: number;
@@ -83,6 +83,8 @@ export interface Quote {
 
 interface Measured {
   readonly model: string;
+  /** What its first row asks for. */
+  readonly kind: ServedKind;
   readonly rows: number;
   readonly refusedRows: number;
   readonly worst: Usage;
@@ -105,11 +107,11 @@ export async function quoteJob(
   { terms, deadlineInMs, metadata, completionWindow }: BatchTerms,
 ): Promise<Quote | null> {
   const offers = await ports.offers.offers();
-  const find = (of: string): Promise<NamedModel | null> =>
-    namedModel(ports.fineTunes, orgId, of, (known) => inSteps(knowingModel(known, ports.catalogue, offers)));
+  const find = (of: string, asked: ServedKind | null): Promise<NamedModel | null> =>
+    namedModel(ports.fineTunes, orgId, of, (known) => inSteps(knowingModel(known, ports.catalogue, offers, asked)));
   const measured = subject.by === 'file' ? await measureFile(ports, subject.fileId, find) : null;
   const name = subject.by === 'file' ? measured?.model : subject.model;
-  const named = name === undefined ? null : await find(name);
+  const named = name === undefined ? null : await find(name, kindAsked(subject, measured));
   if (named === null) return null;
   const { model } = named;
   const { region, priority, needs } = terms;
@@ -164,6 +166,12 @@ export async function quoteJob(
   };
 }
 
+/** Rows that are only counted say what they are by what they answer; those that answer nothing may be either. */
+function kindAsked(subject: QuoteSubject, measured: Measured | null): ServedKind | null {
+  if (measured !== null) return measured.kind;
+  return subject.by === 'rows' && subject.outputTokens > 0 ? 'chat' : null;
+}
+
 /** Nobody's record is looked at: of a node that has run the model the quote may know no more than what it offers. */
 async function whoMay(
   { catalogue }: Pick<QuoteJobPorts, 'catalogue'>,
@@ -197,29 +205,29 @@ async function liveAtOnce(
 async function measureFile(
   ports: QuoteJobPorts,
   fileId: string,
-  find: (name: string) => Promise<NamedModel | null>,
+  find: (name: string, asked: ServedKind) => Promise<NamedModel | null>,
 ): Promise<Measured | null> {
   let context: number | null = null;
-  let modelName: string | null = null;
+  let first: Pick<Measured, 'model' | 'kind'> | null = null;
   const sum = { rows: 0, refusedRows: 0, worst: {} as Usage, low: {} as Usage, high: {} as Usage };
   for await (const line of inputLines(ports.objects.read(fileObject(fileId)), LINE_BYTES_MAX)) {
     const parsed = line.text === null ? null : parseBatchLine(line.text, null);
-    if (parsed === null || !parsed.ok || (modelName !== null && parsed.value.model !== modelName)) {
+    if (parsed === null || !parsed.ok || (first !== null && parsed.value.model !== first.model)) {
       sum.refusedRows += 1;
       continue;
     }
-    if (modelName === null) {
-      modelName = parsed.value.model;
-      context = (await find(modelName))?.model.contextTokens ?? null;
+    const { work, model } = parsed.value;
+    if (first === null) {
+      first = { model, kind: work.kind };
+      context = (await find(model, work.kind))?.model.contextTokens ?? null;
     }
-    const { work } = parsed.value;
     const worst = worstUsage(work, context);
     sum.rows += 1;
     sum.worst = addUsage(sum.worst, worst);
     sum.low = addUsage(sum.low, likelyUsage(work, worst, BYTES_PER_TOKEN.many, SHORT_ANSWER_DIVISOR));
     sum.high = addUsage(sum.high, likelyUsage(work, worst, BYTES_PER_TOKEN.few, 1n));
   }
-  return modelName === null ? null : { model: modelName, ...sum, counted: sum.worst };
+  return first === null ? null : { ...first, ...sum, counted: sum.worst };
 }
 
 function likelyUsage(work: Work, worst: Usage, bytesPerToken: bigint, answerDivisor: bigint): Usage {
@@ -231,7 +239,7 @@ function likelyUsage(work: Work, worst: Usage, bytesPerToken: bigint, answerDivi
   };
 }
 
-function measureRows(kind: 'chat' | 'embedding', subject: Extract<QuoteSubject, { by: 'rows' }>): Measured {
+function measureRows(kind: ServedKind, subject: Extract<QuoteSubject, { by: 'rows' }>): Measured {
   const rows = BigInt(subject.rows);
   const input = rows * BigInt(subject.inputTokens);
   const output = rows * BigInt(subject.outputTokens);
@@ -242,5 +250,5 @@ function measureRows(kind: 'chat' | 'embedding', subject: Extract<QuoteSubject, 
       : worst;
   const bytes = input * BYTES_PER_TOKEN.usual;
   const counted: Usage = kind === 'chat' ? { inputToken: bytes, outputToken: output } : { embeddingToken: bytes };
-  return { model: subject.model, rows: subject.rows, refusedRows: 0, worst, low, high: worst, counted };
+  return { model: subject.model, kind, rows: subject.rows, refusedRows: 0, worst, low, high: worst, counted };
 }

@@ -87,3 +87,39 @@ it('takes as usual prices only those of nodes that may run it, one of each node'
     true,
   ]);
 });
+
+it('reads a batch for what its endpoint does, though a stranger offers its model to do something else', async () => {
+  const vectors = (node: string, kind: string): Offer => {
+    const model = {
+      name: 'vectors',
+      kind,
+      contextTokens: 64,
+      rates: { embeddingToken: '5', inputToken: '9' },
+      caps: {},
+    };
+    return { ...offer(node, '1'), engines: [{ class: 'c', models: [model] }] } as unknown as Offer; // what is read of it
+  };
+  const batch = {
+    orgId: 'o',
+    endpoint: '/v1/embeddings',
+    verify: 'off',
+    region: null,
+    metadata: {},
+    windowMs: 1,
+  } as const;
+  const ports = {
+    catalogue: { v: 1 as const, models: [] },
+    holdsModel: () => false,
+    fineTunes: { model: () => Promise.resolve(null) },
+  };
+  const offers = [vectors('stranger', 'chat'), vectors('honest', 'embedding')];
+  const reading = new BatchReading(batch, offers, ports, () => Promise.resolve(true));
+  const [url, body] = [batch.endpoint, { model: 'vectors', input: 'hello' }];
+  await reading.read(
+    (async function* () {
+      yield Buffer.from(JSON.stringify({ custom_id: 'a', method: 'POST', url, body }));
+    })(),
+  );
+  expect(reading.faults).toEqual([]);
+  expect(await reading.plan()).toMatchObject({ ok: true, plan: { rateCaps: { embeddingToken: 5n } } });
+});

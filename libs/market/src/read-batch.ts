@@ -14,7 +14,7 @@ import {
 } from '@freehold/protocol';
 import { inputLines, type InputLine } from './input-lines.ts';
 import { inSteps } from './in-slices.ts';
-import { knowingModel, offersInTime, type KnownModel } from './known-models.ts';
+import { knowingModel, offersInTime, type KnownModel, type ServedKind } from './known-models.ts';
 import { pricedAs, pricesFor, type Priced } from './max-cost.ts';
 import { whereaboutsOf } from './may-hold.ts';
 import { namedModel, type NamedModel } from './named-model.ts';
@@ -177,7 +177,7 @@ export class BatchReading {
       );
     }
     this.#seen.set(parsed.value.customId, line.line);
-    if (this.#modelName === null) await this.#find(parsed.value.model);
+    if (this.#modelName === null) await this.#find(parsed.value.model, parsed.value.work.kind);
     if (!this.#isServed(parsed.value, line.line)) return;
     const { work } = parsed.value;
     this.worst = addUsage(this.worst, worstUsage(work, this.named?.model.contextTokens ?? null));
@@ -186,11 +186,11 @@ export class BatchReading {
     this.rows += 1;
   }
 
-  async #find(name: string): Promise<void> {
+  async #find(name: string, asked: ServedKind): Promise<void> {
     const { fineTunes, catalogue } = this.#ports;
     this.#modelName = name;
     this.named = await namedModel(fineTunes, this.#batch.orgId, name, (of) =>
-      inSteps(knowingModel(of, catalogue, this.#offers)),
+      inSteps(knowingModel(of, catalogue, this.#offers, asked)),
     );
   }
 

@@ -6,6 +6,7 @@ import {
   type BatchEndpoint,
   type Catalogue,
 } from '@freehold/protocol';
+import { kindServing } from './ask-of.ts';
 import { inSteps } from './in-slices.ts';
 import { knowingModel } from './known-models.ts';
 import { lookInto } from './look-into.ts';
@@ -67,7 +68,7 @@ export async function refuseUnaffordable(
   let wearsAdapter = false;
   const seen = await lookInto(ports.objects, intended, async (name) => {
     const named = await namedModel(ports.fineTunes, intended.orgId, name, (of) =>
-      inSteps(knowingModel(of, ports.catalogue, offers)),
+      inSteps(knowingModel(of, ports.catalogue, offers, kindServing(intended.endpoint))),
     );
     wearsAdapter = named !== null && named.tuned !== null;
     return named?.model ?? null;

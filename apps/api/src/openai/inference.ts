@@ -133,9 +133,12 @@ export class Inference implements OnApplicationBootstrap, OnApplicationShutdown 
   /** The model by its name; connected nodes and catalogue are at hand, posted offers elsewhere are asked for only then. */
   async model(name: string, kind: 'chat' | 'embedding'): Promise<KnownModel> {
     const live = this.#ports.link.nodes().map((node) => node.offer);
+    const { catalogue } = this.#settings;
+    const connected = knownModel(name, catalogue, live, kind);
     const known =
-      knownModel(name, this.#settings.catalogue, live) ??
-      knownModel(name, this.#settings.catalogue, await this.#offers.offers());
+      connected?.kind === kind
+        ? connected
+        : (knownModel(name, catalogue, await this.#offers.offers(), kind) ?? connected);
     if (known === null) {
       throw new ApiError({
         status: 404,
