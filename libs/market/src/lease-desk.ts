@@ -3,7 +3,13 @@ import { type HeldLease, leaseKey, type LeaseRef, type SignedOffer } from '@free
 import { LEASE_MS, STALL_MS } from '@freehold/protocol';
 import { AUDIT_REST_MS } from './silence.ts';
 import type { GrantedLease, LeaseStore, SeenNode } from './ports/lease-store.ts';
-import { OfferRefused, type LinkEvents, type ProviderLink, type RowsEnd } from './ports/provider-link.ts';
+import {
+  OfferOvertaken,
+  OfferRefused,
+  type LinkEvents,
+  type ProviderLink,
+  type RowsEnd,
+} from './ports/provider-link.ts';
 import type { Entropy, MonotonicClock } from './ports/surroundings.ts';
 import { TaskPlacement } from './place-tasks.ts';
 import { STRAGGLED } from './stragglers.ts';
@@ -167,7 +173,7 @@ export class LeaseDesk implements LinkEvents {
     const known = await this.#leases.rememberNode(node);
     if (known.accepted) return;
     // One that was overtaken on its way is asked to come again; nothing is wrong with it.
-    throw known.code === 'overtaken' ? new Error(known.why) : new OfferRefused(known.why);
+    throw known.code === 'overtaken' ? new OfferOvertaken(known.why) : new OfferRefused(known.why);
   }
 
   /** A node names all it holds when it comes; what it has nothing of needs no clock to run out, which outages make longer. */

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Libp2p, Stream } from '@libp2p/interface';
 import { CONTROL_FRAME_BYTES_MAX, CONTROL_PROTOCOL, CoordinatorMessage, type NodeMessage } from '@freehold/protocol';
 import { generateKeyPair } from '@libp2p/crypto/keys';
-import { OfferRefused } from '@freehold/market';
+import { OfferOvertaken, OfferRefused } from '@freehold/market';
 import { multiaddr } from '@multiformats/multiaddr';
 import { Channel } from './channel.ts';
 import type { Libp2pProviderLink } from './coordinator/libp2p-provider-link.ts';
@@ -215,6 +215,29 @@ describe('a coordinator among strangers', () => {
     events.renewed = usual;
     await eventually('it is disconnected', () => host.getConnections().length === 0);
     expect([seen, link.nodes()]).toEqual([[good.offer.region, 'moved'], []]);
+  });
+
+  it('tells a stranger nothing of what failed here, and notes it', async () => {
+    const key = newKey();
+    const { hello, heartbeat } = events;
+    const failing = (): Promise<never> => Promise.reject(new Error('duplicate key value violates "node_address_key"'));
+    const told = { message: expect.stringContaining('The coordinator failed'), retryAfterMs: expect.any(Number) };
+    events.hello = failing;
+    await expect(goodbyeTo(await helloOf(key), key)).resolves.toMatchObject({ ...told, code: 'HELLO_REFUSED' });
+    events.hello = () => Promise.reject(new OfferOvertaken('Offer 1 is not newer.'));
+    await expect(goodbyeTo(await helloOf(key), key)).resolves.toMatchObject({
+      ...{ code: 'HELLO_REFUSED', message: 'Offer 1 is not newer.' },
+    });
+    Object.assign(events, { hello, heartbeat: failing });
+    const channel = channelOf((await stranger(key)).stream);
+    await channel.send(await helloOf(key));
+    await expect(channel.receive(5_000)).resolves.toMatchObject({ type: 'welcome' });
+    await channel.send({ type: 'heartbeat', leases: [], freeSlots: 0, busyChats: 0, draining: false });
+    await expect(channel.receive(5_000)).resolves.toMatchObject({ ...told, code: 'INTERNAL' });
+    Object.assign(events, { heartbeat });
+    const noted = notes.filter(({ message }) => message?.includes('node_address_key'));
+    expect(noted.map(({ code }) => code)).toEqual(['HELLO_REFUSED', 'INTERNAL']);
+    await expectItWorks();
   });
 
   it('cuts off malformed JSON, messages of no schema, and a first frame that is no hello', async () => {

@@ -97,6 +97,14 @@ export class OfferRefused extends Error {
   }
 }
 
+/** A newer offer of its node came first: nothing is wrong with this one, and its node may come again. */
+export class OfferOvertaken extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'OfferOvertaken';
+  }
+}
+
 export interface LinkEvents {
   /** A hello whose offer's signature, address and expiry hold. Returns the leases that are still the node's. */
   hello(

@@ -1,5 +1,6 @@
-import type { SignatureCheck } from '@freehold/market';
+import { OfferOvertaken, OfferRefused, type SignatureCheck } from '@freehold/market';
 import { PROTOCOL_VERSION, type SignedOffer } from '@freehold/protocol';
+import { faultOf, isViolation } from '../channel.ts';
 import { offerMessage } from '../offer-message.ts';
 
 /** Why a node is sent away, in the words it gets in its goodbye. `retryAfterMs` null: coming back unchanged is no use. */
@@ -10,6 +11,24 @@ export interface TurnedAway {
 }
 
 const UPGRADE_RETRY_MS = 300_000;
+const FAILED_RETRY_MS = 2_000;
+/** What failed here is in our log: a stranger is told nothing of our statements and files. */
+const OUR_FAILURE =
+  'The coordinator failed at this and wrote down why. Nothing is wrong with the node: it comes again.';
+
+/** An offer that has to be mended first, or our own failure at a hello: then the node is asked to come again soon. */
+export function refusalOf(error: unknown): TurnedAway {
+  if (error instanceof OfferRefused) return { code: 'OFFER_REFUSED', message: error.message, retryAfterMs: null };
+  const message = error instanceof OfferOvertaken ? error.message : OUR_FAILURE;
+  return { code: 'HELLO_REFUSED', message, retryAfterMs: FAILED_RETRY_MS };
+}
+
+/** Why a control stream ends: what its node did, or that we failed. */
+export function partingOf(error: unknown): TurnedAway {
+  const code = faultOf(error);
+  const message = code !== null && error instanceof Error ? error.message : OUR_FAILURE;
+  return { code: code ?? 'INTERNAL', message, retryAfterMs: isViolation(error) ? null : FAILED_RETRY_MS };
+}
 
 /** Looks at the version alone, because a message of another version may have another shape. A node n−1 is served by a coordinator n. */
 export function versionFault(message: unknown): TurnedAway | null {

@@ -12,7 +12,7 @@ import { Channel, ChannelError, faultOf, isViolation } from '../channel.ts';
 import { FrameStream } from '../frames.ts';
 import { addressOfPeer } from '../identity.ts';
 import { CellRate, CellRates } from '../rate-limit.ts';
-import { offerFault, versionFault, type TurnedAway } from './admit-node.ts';
+import { offerFault, partingOf, refusalOf, versionFault, type TurnedAway } from './admit-node.ts';
 import { ChatStreams } from './chat-streams.ts';
 import type { LinkLimits } from './limits.ts';
 import type { LinkNote } from './options.ts';
@@ -38,7 +38,6 @@ export interface Household {
 
 /** How long a connection stays open after a goodbye, so that the node can read why. */
 const FAREWELL_MS = 500;
-const HELLO_FAILED_RETRY_MS = 2_000;
 
 /**
  * The life of a control stream: hello (version, key, offer) → welcome → heartbeats and messages → silence, a fault, or a
@@ -138,7 +137,7 @@ export class ControlDoor {
     try {
       resumed = await this.#house.events().hello(hello.offer, hello.leases, hello.vouchers);
     } catch (error) {
-      return await this.#turnAway(control, connection, peer, refusalOf(error));
+      return await this.#turnAway(control, connection, peer, refusalOf(error), textOf(error));
     }
     this.#rememberSeq(peer, hello.offer.offer.seq);
     const chats = new ChatStreams(
@@ -243,7 +242,7 @@ export class ControlDoor {
       event: 'failed',
       peer: session.id,
       code: 'HANDLER',
-      message: error instanceof Error ? error.message : String(error),
+      message: textOf(error),
     });
   }
 
@@ -264,21 +263,24 @@ export class ControlDoor {
       this.#lastSeq.delete(oldest.value);
   }
 
-  async #turnAway(control: ControlChannel, connection: Connection, peer: string, away: TurnedAway): Promise<null> {
-    this.#house.note({ event: 'turned-away', peer, code: away.code, message: away.message });
+  /** @param noted What our log says of it. */
+  async #turnAway(
+    control: ControlChannel,
+    connection: Connection,
+    peer: string,
+    away: TurnedAway,
+    noted = away.message,
+  ): Promise<null> {
+    this.#house.note({ event: 'turned-away', peer, code: away.code, message: noted });
     await this.#farewell(control, connection, away);
     return null;
   }
 
   async #partWith(control: ControlChannel, connection: Connection, peer: string, error: unknown): Promise<void> {
-    const code = faultOf(error) ?? 'INTERNAL';
-    const message = error instanceof Error ? error.message : String(error);
-    this.#house.note({ event: isViolation(error) ? 'cut-off' : 'left', peer, code, message });
-    await this.#farewell(control, connection, {
-      code,
-      message: message.slice(0, 512),
-      retryAfterMs: isViolation(error) ? null : HELLO_FAILED_RETRY_MS,
-    });
+    const parting = partingOf(error);
+    const { code } = parting;
+    this.#house.note({ event: isViolation(error) ? 'cut-off' : 'left', peer, code, message: textOf(error) });
+    await this.#farewell(control, connection, parting);
   }
 
   async #farewell(control: ControlChannel, connection: Connection, away: TurnedAway): Promise<void> {
@@ -300,10 +302,6 @@ export class ControlDoor {
   }
 }
 
-/** An offer that has to be mended first, or our own failure at a hello: then the node is asked to come again soon. */
-function refusalOf(error: unknown): TurnedAway {
-  const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof OfferRefused)
-    return { code: 'OFFER_REFUSED', message: message.slice(0, 512), retryAfterMs: null };
-  return { code: 'HELLO_REFUSED', message: message.slice(0, 512), retryAfterMs: HELLO_FAILED_RETRY_MS };
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

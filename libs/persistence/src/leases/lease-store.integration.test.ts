@@ -36,6 +36,13 @@ describe('nodes', () => {
     expect(await store.rememberNode(world.offer('nodeB', 1, -60))).toMatchObject({ accepted: false, code: 'expired' });
   });
 
+  it('are taken, however many processes a newcomer says hello to at once', async () => {
+    const newcomers = Array.from({ length: 60 }, (_, no) => world.offer(`newcomer${no}`, 1));
+    const hellos = newcomers.flatMap((offer) => Array.from({ length: 5 }, () => store.rememberNode(offer)));
+    const failed = (await Promise.allSettled(hellos)).filter(({ status }) => status === 'rejected');
+    expect(failed).toEqual([]);
+  });
+
   it('are kept with all that they signed, and known by what this version understands of it', async () => {
     // What names a node in earnest: the others here are no peer ids.
     const { offer, signature } = world.offer(`16Uiu2HAm${'X'.repeat(30)}`, 1);

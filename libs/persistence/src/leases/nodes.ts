@@ -1,9 +1,21 @@
 import type { MovedSince, NodeRecord, Remembered, SeenNode } from '@freehold/market';
 import type { SignedOffer } from '@freehold/protocol';
 import type { Sql } from '../database.ts';
+import { isUniqueViolation } from '../database-errors.ts';
 
 /** The caller has checked its signature; here only order, sameness and expiry are judged. */
-export async function rememberNode(sql: Sql, { offer, signature }: SignedOffer): Promise<Remembered> {
+export async function rememberNode(sql: Sql, node: SignedOffer): Promise<Remembered> {
+  try {
+    return await remember(sql, node);
+  } catch (error) {
+    // A newcomer says hello to every process at once. Which of a node's two names the second of them collides by, its id or the address
+    // in it, is chance, and ON CONFLICT minds one.
+    if (!isUniqueViolation(error, 'node_address_key')) throw error;
+    return remember(sql, node);
+  }
+}
+
+async function remember(sql: Sql, { offer, signature }: SignedOffer): Promise<Remembered> {
   const text = JSON.stringify(offer);
   const kept = await sql.query(
     `INSERT INTO node (id, address, payout, offer, offer_signature, offer_seq, offer_expires_at)
