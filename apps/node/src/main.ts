@@ -106,12 +106,15 @@ function refuseWithoutNode(dataDir: string): void {
   );
 }
 
+/** By their names: what throws them is loaded last. Their texts say what to do. */
+const TOLD: readonly string[] = ['InUseError', 'AddressError', 'EngineError'];
+
 main().catch((error: unknown) => {
   const known =
     error instanceof OptionError ||
     error instanceof DamagedFileError ||
     error instanceof UnreadableFileError ||
-    (error instanceof Error && error.name === 'InUseError');
+    (error instanceof Error && TOLD.includes(error.name));
   process.stderr.write(`${known ? error.message : String(error instanceof Error ? error.stack : error)}\n`);
   process.exit(1);
 });

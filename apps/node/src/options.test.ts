@@ -25,6 +25,7 @@ describe('the command line of a node', () => {
 
   it.each<[string, Partial<RawOptions>, string]>([
     ['no coordinator', { coordinator: [] }, '--coordinator'],
+    ['an address of another kind', { coordinator: ['http://x'] }, '--coordinator http://x: expected /ip4/…/tcp/…/p2p/'],
     ['no engine', { engine: [] }, '--engine'],
     ['an engine that is none', { engine: ['ftp://x'] }, 'expected llama-cpp, use-lite'],
     ['a rate of no kind', { rate: ['speed=3'] }, 'kind one of inputToken'],

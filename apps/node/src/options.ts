@@ -77,6 +77,13 @@ export function nodeOptions(raw: RawOptions): NodeOptions {
   if (raw.engine.length === 0)
     throw new OptionError('No engine: give one or more --engine llama-cpp | use-lite | trainer | http://host:port.');
   for (const engine of raw.engine) checkEngine(engine);
+  for (const address of raw.coordinator)
+    checkedText(
+      '--coordinator',
+      address,
+      /^\/.+\/p2p\/[^/]+/,
+      '/ip4/…/tcp/…/p2p/<peer id>, as the coordinator prints it',
+    );
   return {
     coordinators: raw.coordinator,
     dataDir: isAbsolute(raw.data) ? raw.data : resolve(raw.data),

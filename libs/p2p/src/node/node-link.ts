@@ -1,6 +1,6 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import { multiaddr } from '@multiformats/multiaddr';
+import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
 import { AUDIT_PROTOCOL, ROWS_PROTOCOL, STREAM_PROTOCOL, type NodeMessage } from '@freehold/protocol';
 import { createHost } from '../host.ts';
 import { identityOf } from '../identity.ts';
@@ -159,17 +159,35 @@ export class NodeLink {
   }
 }
 
+/** What was given as a coordinator's address is none; the text says what one looks like. */
+export class AddressError extends Error {
+  override readonly name = 'AddressError';
+}
+
+/** @throws {AddressError} */
 function peerOf(address: string): string {
-  const peer = multiaddr(address)
-    .getComponents()
-    .find(({ name }) => name === 'p2p')?.value;
-  if (peer === undefined) {
-    throw new Error(`${address} does not say who is there: end it with /p2p/<peer id>, as the coordinator prints it.`);
-  }
+  const peer = componentsOf(address).find(({ name }) => name === 'p2p')?.value;
+  if (peer === undefined)
+    throw new AddressError(
+      `${address} does not say who is there: end it with /p2p/<peer id>, as the coordinator prints it.`,
+    );
   try {
     return peerIdFromString(peer).toString();
   } catch (error) {
-    throw new Error(`${address} ends in ${peer}, which is no peer id: copy the whole address.`, { cause: error });
+    throw new AddressError(`${address} ends in ${peer}, which is no peer id: copy the whole address.`, {
+      cause: error,
+    });
+  }
+}
+
+function componentsOf(address: string): ReturnType<Multiaddr['getComponents']> {
+  try {
+    return multiaddr(address).getComponents();
+  } catch (error) {
+    throw new AddressError(
+      `${address} is no address of a coordinator: expected /ip4/…/tcp/…/p2p/<peer id>, copied whole as the coordinator prints it.`,
+      { cause: error },
+    );
   }
 }
 
