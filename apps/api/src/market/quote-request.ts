@@ -5,7 +5,7 @@ import { z } from 'zod';
 /** As a batch is submitted. `verify` beside the metadata is short for the one in it. */
 const Terms = {
   completion_window: z.string().max(16).default('24h'),
-  metadata: z.record(z.string(), z.unknown()).optional(),
+  metadata: z.record(z.string(), z.unknown()).nullish(),
   verify: z.enum(VERIFY_LEVELS).optional(),
 };
 const OfFile = z.strictObject({ input_file_id: z.string().min(1).max(64), ...Terms });
@@ -40,7 +40,8 @@ export function parseQuoteRequest(body: unknown): { readonly asked: QuoteRequest
 
 /** What the two ways to say it differ in is refused: a quote is for one batch. */
 function termsOf(asked: QuoteRequest): BatchTerms {
-  const { completion_window: window, metadata = {}, verify } = asked;
+  const { completion_window: window, verify } = asked;
+  const metadata = asked.metadata ?? {};
   const inMetadata = metadata['verify'];
   if (verify !== undefined && inMetadata !== undefined && inMetadata !== verify)
     throw invalidRequest(
