@@ -303,6 +303,7 @@ describe('a batch', () => {
     ['a model nobody has', chatLine('a', 'x', { model: 'gpt-9' }), {}, 'model_not_found'],
     ['a model of the other kind', chatLine('a', 'x', { model: 'use-lite' }), {}, 'model_not_supported'],
     ['more verification than anybody can give', chatLine('a'), { verify: 'quorum' }, 'not_verifiable'],
+    ['more of it where nobody is', chatLine('a'), { verify: 'quorum', region: 'mars' }, 'no_node_fits'],
   ])('fails over %s', async (_what, lines, metadata, code) => {
     const tenant = await house.org();
     const batch = await submit(tenant, lines, { metadata });

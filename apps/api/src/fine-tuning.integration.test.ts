@@ -326,8 +326,11 @@ describe('a quote for a fine-tune', () => {
     expect(await refusalOf({ training_file, model: 'nope' })).toMatchObject({ code: 'model_not_supported' });
     expect(await refusalOf({ training_file: 'file-00000000' })).toMatchObject({ code: 'file_not_found' });
     expect(await refusalOf({ training_file, metadata: { max_cost: '0.0001' } })).toMatchObject({ code: 'cap_too_low' });
-    expect(await refusalOf({ training_file, metadata: { verify: 'quorum' } })).toMatchObject({
+    // Nobody trains here: no level of verification would do, but for who waits for others to come.
+    expect(await refusalOf({ training_file, metadata: { verify: 'quorum' } })).toMatchObject({ code: 'no_node_fits' });
+    expect(await refusalOf({ training_file, metadata: { verify: 'quorum', wait: 'true' } })).toMatchObject({
       code: 'not_verifiable',
+      message: expect.stringContaining('more operators offering the model where it may run would do'),
     });
     expect(await refusalOf({ training_file: await upload(tenant, `${lines}\nno json`) })).toMatchObject({
       code: 'invalid_json_line',

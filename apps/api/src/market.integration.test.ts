@@ -422,6 +422,12 @@ describe('a quote', () => {
     expect(await call('POST', '/market/v1/quotes', { ...rows, verify: 'quorum' })).toMatchObject({
       error: { code: 'not_verifiable', param: 'metadata.verify' },
     });
+    // Where nobody is, that is what is wrong: no level of verification would do.
+    expect(
+      await call('POST', '/market/v1/quotes', { ...rows, metadata: { region: 'mars' }, verify: 'strict' }),
+    ).toMatchObject({
+      error: { code: 'no_node_fits', param: 'metadata.region' },
+    });
     const faults: readonly [unknown, string, string | null, RegExp][] = [
       [
         { rows: 10 },

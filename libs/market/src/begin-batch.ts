@@ -46,7 +46,7 @@ export async function beginBatch(
   });
   await reading.read(once(bytes));
   const planned = reading.faults.length > 0 ? null : await reading.plan();
-  if (planned === null || !planned.ok) return null;
+  if (planned === null || !planned.ok || planned.unverifiable !== null) return null;
   const { plan } = planned;
   const job = { ...batch, kind: 'batch', plan, windowMs } as const;
   if (!(await isPossible(ports.catalogue, offers, job))) return null;

@@ -117,7 +117,6 @@ export async function quoteJob(
   const { region, priority, needs } = terms;
   const check = { level: terms.verify, model: model.name, ...whereaboutsOf({ region, metadata, poolId: null }) };
   const verifiable = await inSteps(verifyingBy(check, offersInTime(model, deadlineInMs), ports.holdsModel));
-  if (!verifiable.possible) throw notVerifiable(verifiable);
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
   const few = tooFewRows(metadata, work.rows);
   if (few !== null) throw invalidRequest(few.code, few.message, few.param);
@@ -125,18 +124,20 @@ export async function quoteJob(
   const wearsAdapter = named.tuned !== null;
   const prices = await inSteps(pricesFor(priced, region, needs, wearsAdapter));
   const cap = prices.cap(terms.maxCost);
-  if (!cap.ok && cap.why === 'cap-too-low')
-    throw invalidRequest(
-      'cap_too_low',
-      `metadata.max_cost ${formatMoney(terms.maxCost ?? 0n)} does not cover the worst case of these ${work.rows} rows: ${formatMoney(cap.needed)} would do.`,
-      'metadata.max_cost',
-    );
   if (cap.ok) {
     const endpoint = model.kind === 'chat' ? '/v1/chat/completions' : '/v1/embeddings';
     const plan = { model: model.name, tuned: named.tuned, rateCaps: cap.rateCaps };
     const job = { kind: 'batch', endpoint, region, verify: terms.verify, metadata, plan } as const;
     await refuseImpossible(ports, offers, { ...job, windowMs: deadlineInMs, completionWindow, priced });
   }
+  // After that: where nobody could run it, no level of verification helps.
+  if (!verifiable.possible) throw notVerifiable(verifiable);
+  if (!cap.ok && cap.why === 'cap-too-low')
+    throw invalidRequest(
+      'cap_too_low',
+      `metadata.max_cost ${formatMoney(terms.maxCost ?? 0n)} does not cover the worst case of these ${work.rows} rows: ${formatMoney(cap.needed)} would do.`,
+      'metadata.max_cost',
+    );
   const serve = { region, rateCaps: cap.ok ? cap.rateCaps : null, wearsAdapter, needs };
   const { here, away } = await whoMay(ports, model, serve, deadlineInMs);
   const rates = here.map((one) => one.rates);

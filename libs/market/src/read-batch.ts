@@ -48,9 +48,17 @@ export type ReadableBatch = Pick<JobView, 'orgId' | 'endpoint' | 'metadata' | 'v
 /** False when the rows are not wanted any more: the batch was cancelled, say. */
 export type WriteRows = (rows: readonly NewRow[]) => Promise<boolean>;
 
+type Fault = Omit<BatchFault, 'line'>;
+
 /** What a batch starts with, or why it cannot. */
 export type Planned =
-  { readonly ok: true; readonly plan: StartPlan } | { readonly ok: false; readonly fault: Omit<BatchFault, 'line'> };
+  | {
+      readonly ok: true;
+      readonly plan: StartPlan;
+      /** Why it cannot where somebody could run it: where nobody could, that is the answer, and no level of verification helps. */
+      readonly unverifiable: Fault | null;
+    }
+  | { readonly ok: false; readonly fault: Fault };
 
 /** What one reading of an input file finds. */
 export class BatchReading {
@@ -111,7 +119,9 @@ export class BatchReading {
         this.#ports.holdsModel,
       ),
     );
-    if (!verifiable.possible) return refused(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
+    const unverifiable = verifiable.possible
+      ? null
+      : { code: NOT_VERIFIABLE, message: verifiable.summary, param: 'metadata.verify' };
     const maxCost = parseMoney(metadata['max_cost'] ?? '');
     const prices = await inSteps(pricesFor(this.priced(), region, nodeNeedsOf(metadata), this.named?.tuned !== null));
     const cap = prices.cap(maxCost);
@@ -123,9 +133,11 @@ export class BatchReading {
       const promptBlocks = this.#beginning.blocks(NO_SALT, [this.#batch.orgId, name, tuned?.adapter ?? '']);
       return {
         ok: true,
+        unverifiable,
         plan: { model: name, tuned, rowCount: rows, cap: amount, rateCaps, counted, worst, promptBlocks },
       };
     }
+    if (unverifiable !== null) return { ok: false, fault: unverifiable };
     if (cap.why === 'no-price')
       return refused(
         'no_price',

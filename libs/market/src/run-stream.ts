@@ -35,9 +35,11 @@ export async function* runStream(
     worst,
     ...(cachedOn === undefined ? {} : { cachedOn }),
   };
-  refuseUnverifiable(ports, request);
+  const unverifiable = whyUnverifiable(ports, request);
   const choice = chooseStreamNodes(ask, ports.link.nodes(), ports.standing, (bound) => below(ports.entropy, bound));
   const [first] = choice.candidates;
+  // Where nobody may do the work at all, no level of verification helps.
+  if (unverifiable !== null && (first !== undefined || unverifiable.workers > 0)) throw notVerifiable(unverifiable);
   if (first === undefined) throw noCapacity(request, choice, [], null);
   const run = new RunningStream(ports, request, choice, signal);
   try {
@@ -54,12 +56,15 @@ export async function* runStream(
 }
 
 /** Before any money is held. A level that takes what there is needs no look: it would cost every chat a walk over all nodes. */
-function refuseUnverifiable(ports: RunStreamPorts, { model, terms, metadata }: StreamRequest): void {
-  if (AUDITORS_NEEDED[terms.verify] === 0) return;
+function whyUnverifiable(
+  ports: RunStreamPorts,
+  { model, terms, metadata }: StreamRequest,
+): ReturnType<typeof verifiableBy> | null {
+  if (AUDITORS_NEEDED[terms.verify] === 0) return null;
   const offers = ports.link.nodes().flatMap(({ id, offer }) => (ports.standing.isBenched(id) ? [] : [offer]));
   const where = whereaboutsOf({ region: terms.region, metadata, poolId: null });
   const found = verifiableBy({ level: terms.verify, model, ...where }, offers, ports.holdsModel);
-  if (!found.possible) throw notVerifiable(found);
+  return found.possible ? null : found;
 }
 
 function below(entropy: Entropy, bound: number): number {

@@ -65,7 +65,8 @@ async function start(
   if (!planned.ok) return failed(jobs, jobId, [{ ...planned.fault, line: null }]);
   const { plan } = planned;
   const impossible = await whyImpossible(ports, offers, { ...job, plan, priced: reading.priced() });
-  if (impossible !== null) return failed(jobs, jobId, [{ ...impossible, line: null }]);
+  const fault = impossible ?? planned.unverifiable;
+  if (fault !== null) return failed(jobs, jobId, [{ ...fault, line: null }]);
   const started = await jobs.start(jobId, plan);
   if (started.started) return 'started';
   if (started.why === 'moved-by-another') return 'not-validating';

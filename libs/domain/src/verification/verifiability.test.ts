@@ -32,6 +32,18 @@ describe('verifiability', () => {
     expect(verifiability('strict', 'm', [stand('a')], false).summary).toMatch(/metadata\.verify 'spot'\.$/);
   });
 
+  it('asks for one that works, too, where none is', () => {
+    const missing = (level: 'strict' | 'quorum', own: boolean): string | undefined =>
+      /\. (\d more .*)$/.exec(verifiability(level, 'm', [], own).summary)?.[1];
+    expect(missing('strict', false)).toBe(
+      "2 more operators offering the model where it may run would do, or 1 more with metadata.verify 'spot'.",
+    );
+    expect(missing('quorum', false)).toMatch(/^3 more operators .*'spot'\.$/);
+    expect(missing('quorum', true)).toMatch(/^2 more operators .*'strict'\.$/);
+    expect(verifiability('quorum', 'm', [stand('a'), stand('b')], true).possible).toBe(true);
+    expect(verifiability('quorum', 'm', [stand('a'), stand('b'), stand('c')], false).possible).toBe(true);
+  });
+
   it('never gets worse when an operator comes, and off and spot are always possible', () => {
     const stands = fc.array(
       fc.record({ payout: fc.constantFrom('a', 'b', 'c', 'd'), works: fc.boolean(), audits: fc.boolean() }),

@@ -44,6 +44,14 @@ export function verifiability(
     workers.size === 0 ? auditors.size + own : 0,
   );
   const missing = Math.max(0, auditorsNeeded - most);
+  // Somebody has to do the work, too.
+  const coming = missing + (workers.size === 0 ? 1 : 0);
+  const there =
+    workers.size === 0
+      ? 'and none is here that may do this work'
+      : `of ${auditors.size} operators that can run '${model}' again ${most - own} would be left`;
+  const would = `${coming} more operator${coming === 1 ? '' : 's'} offering the model${workers.size === 0 ? ' where it may run' : ''} would do`;
+  const instead = `${workers.size === 0 ? '1 more with ' : ''}metadata.verify '${weaker(level, most)}'`;
   return {
     possible: missing === 0,
     auditorsNeeded,
@@ -53,7 +61,7 @@ export function verifiability(
     summary:
       missing === 0
         ? `verify '${level}' can be served: ${most} can check whoever works, ${auditorsNeeded} needed.`
-        : `verify '${level}' needs ${auditorsNeeded} besides the operator that works: of ${auditors.size} operators that can run '${model}' again ${most - own} would be left, and the coordinator's own engine ${ownEngine ? 'counts as one' : 'does not hold it'}. ${missing} more operator${missing === 1 ? '' : 's'} offering the model would do, or metadata.verify '${weaker(level, most)}'.`,
+        : `verify '${level}' needs ${auditorsNeeded} besides the operator that works: ${there}, and the coordinator's own engine ${ownEngine ? 'counts as one' : 'does not hold it'}. ${would}, or ${instead}.`,
   };
 }
 

@@ -82,7 +82,7 @@ export async function quoteFineTune(
   const check = { level: request.terms.verify, model: name, ...where };
   const inTime = offers.filter((offer) => mayReturn(offer, request.deadlineInMs));
   const verifiable = await inSteps(verifyingBy(check, inTime, ports.holdsModel));
-  if (!verifiable.possible) throw notVerifiable(verifiable);
+  if (!verifiable.possible && verifiable.workers > 0) throw notVerifiable(verifiable);
   const { decided, counted } = await countedPlan(ports, request, base, signal);
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
   const priced = pricedAsTraining(base.model, { catalogue: ports.catalogue, offers }, usage, request.terms.maxCost);
@@ -90,7 +90,7 @@ export async function quoteFineTune(
   const { region, needs } = request.terms;
   const prices = await inSteps(pricesFor(priced, region, needs));
   const cap = prices.cap(request.terms.maxCost);
-  if (!cap.ok) throw noCap(cap, base.model, request);
+  if (!cap.ok) throw verifiable.possible ? noCap(cap, base.model, request) : notVerifiable(verifiable);
   const { metadata, terms, deadlineInMs: windowMs } = request;
   const work = { model: name, tuned: null, rateCaps: cap.rateCaps };
   const job = {
@@ -101,6 +101,7 @@ export async function quoteFineTune(
     metadata,
   } as const;
   await refuseImpossible(ports, offers, { ...job, plan: work, windowMs, priced });
+  if (!verifiable.possible) throw notVerifiable(verifiable);
   const trainers = trainersOf(base.model, inTime).filter(meetsNeeds(region, needs));
   const here = trainers.filter(isHere);
   const atCeiling = ceiling === null ? null : { lowest: ceiling, highest: ceiling };

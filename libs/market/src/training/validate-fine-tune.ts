@@ -155,7 +155,8 @@ async function start(
   const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
   const inTime = offers.filter((offer) => mayReturn(offer, windowMs));
   const verifiable = await inSteps(verifyingBy(asked, inTime, ports.holdsModel));
-  if (!verifiable.possible) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
+  const isSeen = verifiable.possible || (cap.ok && verifiable.workers === 0);
+  if (!isSeen) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
   if (!cap.ok && cap.why === 'no-price')
     return failWith(
       'no_price',
@@ -181,6 +182,7 @@ async function start(
   };
   const impossible = await whyImpossible(ports, offers, { ...tune.job, plan, windowMs, priced });
   if (impossible !== null) return failWith(impossible.code, impossible.message, impossible.param);
+  if (!verifiable.possible) return failWith(NOT_VERIFIABLE, verifiable.summary, 'metadata.verify');
   const started = await ports.jobs.start(tune.job.id, plan);
   if (started.started) {
     await noteStart(ports, tune, decided, counted);
