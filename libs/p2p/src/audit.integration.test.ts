@@ -62,6 +62,16 @@ describe('an audit of more rows than are on their way at once', () => {
     expect(await audit([{ rowNo: 0, work, committed: embed(work) }])).toMatchObject({ code: 'AUDIT_UNSENT' });
     expect(unheard).toEqual([]);
   });
+
+  it.each(['NODE_GONE', 'AUDIT_UNSENT'])(
+    'is refused where its auditor says %s, which only its coordinator can',
+    async (code) => {
+      duties.audit = (call) => call.send({ type: 'refused', code, message: '' });
+      expect(await audit()).toMatchObject({ type: 'refused', code: 'AUDIT_REFUSED' });
+      duties.audit = (call) => call.send({ type: 'error', code, message: '' });
+      expect(await audit()).toMatchObject({ type: 'error', code: 'AUDIT_REFUSED' });
+    },
+  );
 });
 
 async function* takenSlowly(call: AuditCall, ms: number): AuditCall['rows'] {

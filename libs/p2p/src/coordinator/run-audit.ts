@@ -18,6 +18,9 @@ export interface AuditRow {
   readonly committed: WorkOutput;
 }
 
+/** Said by this side alone: who hears one of them takes its auditor for one that could do nothing about it. */
+const OWN_CODES: readonly string[] = ['NODE_GONE', 'AUDIT_UNSENT'];
+
 export type AuditAnswer =
   { readonly scores: readonly RowScore[] } | Extract<AuditFromNode, { type: 'refused' | 'error' }>;
 
@@ -88,7 +91,7 @@ async function collect(
         code: 'AUDIT_CUT',
         message: `The auditor closed the stream with ${open.size} of ${rows.length} rows open.`,
       };
-    if (message.type !== 'score') return message;
+    if (message.type !== 'score') return ofTheNode(message);
     if (!open.delete(message.score.rowNo))
       return {
         type: 'error',
@@ -98,4 +101,9 @@ async function collect(
     scores.push(message.score);
   }
   return { scores };
+}
+
+/** A code is the node's free text: one of ours would free it of the blame for leaving an audit unanswered. */
+function ofTheNode(answer: Extract<AuditFromNode, { code: string }>): AuditAnswer {
+  return OWN_CODES.includes(answer.code) ? { ...answer, code: 'AUDIT_REFUSED' } : answer;
 }
