@@ -15,7 +15,7 @@ class House {
   readonly accepted: Acceptance[] = [];
   /** What the store was asked. */
   readonly asked: string[] = [];
-  readonly #found: AuditFinding[] = [];
+  readonly found: AuditFinding[] = [];
   auditors: string[];
   /** What each of them says of the row. */
   score: (id: string) => readonly RowScore[] | null = () => [GOOD as unknown as RowScore]; // of a score only its verdict is read
@@ -69,8 +69,9 @@ class House {
       view: async () => this.#lease,
       nodeRecords: async () => this.#told('record', new Map()),
       delivered: async () => delivered,
-      findings: async () => this.#told('findings', [...this.#found]),
-      saveFindings: async (_: unknown, found: AuditFinding[]) => void this.#found.push(...found),
+      findings: async () => this.#told('findings', [...this.found]),
+      saveFindings: async (_: unknown, found: AuditFinding[]) => this.#save(found),
+      benchAuditors: async () => undefined,
       reject: async () => this.#told('reject', { moved: true, voided: [] }),
       inputs: async () => ({
         inputFile: 'f',
@@ -94,6 +95,13 @@ class House {
       drawSecret: () => new Uint8Array(32),
       feeBps: 500,
     } as unknown as VerifyPorts; // the verdict's part of them
+  }
+
+  /** The first word of an auditor about a row counts. */
+  #save(found: readonly AuditFinding[]): void {
+    const isNew = ({ rowNo, auditor }: AuditFinding): boolean =>
+      !this.found.some((known) => known.rowNo === rowNo && known.auditor === auditor);
+    this.found.push(...found.filter(isNew));
   }
 
   #told<T>(what: string, answer: T): T {
@@ -155,8 +163,27 @@ describe('verification', () => {
     expect([off.asked, off.accepted]).toMatchObject([[], [{ audited: 0, draw: 'none' }]]);
     const spot = new House('spot', ['b']);
     await spot.verify();
-    expect(spot.asked).toEqual(['record', 'findings']);
+    expect(spot.asked).toEqual(['record', 'findings', 'findings']);
   });
+
+  it.each([
+    ['another auditor', 'coordinator', 'coordinator'],
+    ['the same auditor', 'b', 'coordinator'],
+  ] as const)(
+    'weighs what %s told another scheduler while its own audit went on',
+    async (_who, auditor, auditorKind) => {
+      const house = new House('spot', ['b']);
+      house.score = () => {
+        const said = { rowNo: 0, verdict: 'bad', sameClass: true, score: {} } as const;
+        if (house.found.length === 0) house.found.push({ ...said, auditor, auditorKind });
+        return [GOOD as unknown as RowScore]; // of a score only its verdict is read
+      };
+      expect(await house.verify()).toBe(false);
+      expect(house.accepted).toEqual([]);
+      expect(await house.verify()).toBe(true);
+      expect([house.accepted, house.asked.at(-1)]).toEqual([[], 'reject']);
+    },
+  );
 
   it('charges the least there is for a lease that rounds to nothing', async () => {
     const house = new House('spot', ['b']);

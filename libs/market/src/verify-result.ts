@@ -69,6 +69,7 @@ export async function verifyResult(ports: VerifyPorts, ref: LeaseRef, signal: Ab
   const audited = await auditRows(ports, { lease, delivered, drawn: drawn.rows, seed: drawn.seed }, signal);
   if (audited === null) return { done: false, why: 'no auditor answered', retryInMs: 2_000 };
   const { findings, condemned, wrong } = audited;
+  if (condemned.length + wrong.length > 0 && (await isOutdated(ports, lease, audited))) return OUTDATED;
   if (wrong.length > 0) await ports.leases.benchAuditors(wrong, BENCH_MS);
   if (condemned.length > 0) return rejectLease(ports, lease, audited, delivered);
   const needed = AUDITORS_NEEDED[lease.verify];
@@ -77,6 +78,20 @@ export async function verifyResult(ports: VerifyPorts, ref: LeaseRef, signal: Ab
   if (unheard.length > 0)
     return { done: false, why: `${unheard.length} rows wait for ${needed} auditors`, retryInMs: 2_000 };
   return acceptLease(ports, lease, delivered, drawn, audited, signal);
+}
+
+/** What was found meanwhile is weighed at once. */
+const OUTDATED: Verified = { done: false, why: 'another audit of it found something meanwhile', retryInMs: 0 };
+
+/**
+ * Whether another scheduler's audit of the lease, which went on beside ours, found what we did not weigh: nobody is paid over an objection.
+ * A row has only so many opinions, so this is not so for ever.
+ */
+async function isOutdated({ leases }: VerifyPorts, lease: LeaseView, { findings }: Audited): Promise<boolean> {
+  // Of two words of one auditor the first is kept, which may be the other's.
+  const nameOf = ({ rowNo, auditor, verdict }: AuditFinding): string => `${rowNo} ${auditor} ${verdict}`;
+  const weighed = new Set(findings.map(nameOf));
+  return (await leases.findings(lease)).some((finding) => !weighed.has(nameOf(finding)));
 }
 
 interface Drawn {
@@ -169,9 +184,10 @@ async function acceptLease(
   lease: LeaseView,
   delivered: readonly DeliveredRow[],
   drawn: Drawn,
-  { findings, wrong }: Audited,
+  result: Audited,
   signal: AbortSignal,
 ): Promise<Verified> {
+  const { findings, wrong } = result;
   const usage = usageOf(delivered);
   const audited = new Set(findings.filter((finding) => finding.verdict !== 'unsure').map((finding) => finding.rowNo))
     .size;
@@ -179,6 +195,7 @@ async function acceptLease(
   if (root === null) throw new Error(`task ${lease.task} was delivered without a commitment`);
   const countersignature = drawn.height === null ? null : await countersign(ports, lease, root, drawn.height);
   const passed = await passesEvaluation(ports, lease, delivered, signal);
+  if (drawn.rows.length > 0 && (await isOutdated(ports, lease, result))) return OUTDATED;
   const accepted = await ports.leases.accept({
     task: lease.task,
     epoch: lease.epoch,
