@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { ANY_NODE, atOnce, type Ask } from '@freehold/domain';
-import type { Offer } from '@freehold/protocol';
+import { formatMoney, parseMoney, type Offer } from '@freehold/protocol';
 import { maxCostFor, pricedAsTraining, pricedJob, type Priced } from './max-cost.ts';
 import type { JobView } from './ports/job-store.ts';
 
@@ -49,6 +49,29 @@ describe('what a job would have to be allowed to cost', () => {
     // Where all are as dear, it is what is usual there.
     expect(atOnce(maxCostFor({ ...known, maxCost: null })({ ...anywhere, regions: ['us'] }, rates))).toBeUndefined();
     expect(atOnce(maxCostFor({ ...known, ceiling: { inputToken: 1n, outputToken: 1n } })(anywhere, rates))).toBeNull();
+  });
+
+  it('is what admits all that is usual, where lists that mix their rates otherwise cost the same, and the ceiling where that is it', () => {
+    const worst = { inputToken: 1_000_000n, outputToken: 1_000_000n };
+    const lists = [
+      { inputToken: 10n, outputToken: 1n },
+      { inputToken: 1n, outputToken: 10n },
+    ];
+    const posted: Priced['posted'] = function* () {
+      yield;
+      return lists;
+    };
+    const same: Priced = { worst, maxCost: 1n, ceiling: null, posted };
+    for (const rates of lists) {
+      const cost = atOnce(maxCostFor(same)(anywhere, rates)) ?? '';
+      const maxCost = parseMoney(cost);
+      expect(atOnce(maxCostFor({ ...same, maxCost })(anywhere, rates))).toBeUndefined();
+    }
+    const ceiling = { inputToken: 30n, outputToken: 30n };
+    // Nobody who is here asks as much: only the ceiling admits it.
+    const away = { inputToken: 12n, outputToken: 12n };
+    expect(atOnce(maxCostFor({ ...same, ceiling })(anywhere, away))).toBe(formatMoney(60n));
+    expect(atOnce(maxCostFor({ ...same, ceiling })(anywhere, { inputToken: 31n, outputToken: 1n }))).toBeNull();
   });
 
   it('is not known of a file that is gone, broken, or not read in a moment', async () => {

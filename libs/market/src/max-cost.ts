@@ -22,7 +22,7 @@ import type { ObjectStore } from './ports/object-store.ts';
 import type { OfferBook, StandingOffer } from './ports/offer-book.ts';
 import { baseOfTrainer } from './training/trainer-model.ts';
 
-/** Costs tried above the least that would cover the rates asked for: a dearer list that mixes its rates otherwise may come in between. */
+/** Costs of lists tried above the least that would cover the rates asked for: a dearer list that mixes its rates otherwise may come in between. */
 const TRIES_MAX = 16;
 
 /** What decides which rates a job admits, as `capFor` takes it. */

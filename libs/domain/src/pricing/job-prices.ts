@@ -75,13 +75,18 @@ export class JobPrices {
     return lowest === undefined || highest === undefined ? null : { lowest: lowest.rates, highest: highest.rates };
   }
 
-  /** Different costs by posted lists above one, the least first. */
+  /**
+   * Different costs above one at which more is admitted: by lists, the least first, no more than `most`; and at last what admits
+   * whatever can be: lists that mix their rates otherwise may cost the same, and only the first of them counts.
+   */
   costsAbove(cost: Amount, most: number): readonly Amount[] {
     const above = new Set<Amount>();
-    for (let at = countUpTo(this.#posted, cost); at < this.#posted.length && above.size < most; at += 1) {
-      const list = this.#posted[at];
+    for (let at = countUpTo(this.#all, cost); at < this.#all.length && above.size < most; at += 1) {
+      const list = this.#all[at];
       if (list !== undefined) above.add(list.cost);
     }
+    const whole = holdFor(this.#worst, this.#highestRates());
+    if (whole > cost) above.add(whole);
     return [...above];
   }
 

@@ -122,7 +122,7 @@ export async function quoteFineTune(
     posted: here.length === 0 ? null : ends,
     expected: ends === null ? null : { low: holdFor(usage, ends.lowest), high: holdFor(usage, ends.highest) },
     cap: cap.cap,
-    smallestCap: ends === null ? null : holdFor(usage, ends.lowest),
+    smallestCap: prices.least,
     auditors: (await inSteps(verifyingBy(check, offers.filter(isHere), ports.holdsModel))).auditors,
   };
 }
