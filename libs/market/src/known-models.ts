@@ -122,20 +122,34 @@ export function offersInTime({ offered, away }: KnownModel, windowMs: number): r
   return [...offered.map(({ offer }) => offer).filter(isHere), ...returning];
 }
 
+/** Price lists by whether their nodes are here. */
+export interface StandingLists {
+  readonly offered: readonly PriceList[];
+  readonly away: readonly PriceList[];
+}
+
 /**
- * The price lists of those who may do what is asked of their nodes: what others ask is no price for it. Where none may, all of them: the
- * job is refused, or waits, and its cap has to be of some price.
+ * The price lists of those who may do what is asked of their nodes: what others ask is no price for it. Where none of those who are here may,
+ * of those who may and may be back before it is over: a job is not refused, nor its cap set below all who could do it, because somebody
+ * has not come back yet. Where none may, all of them: the job is refused, or waits, and its cap has to be of some price.
  */
 export function* postedAmong(
-  lists: readonly PriceList[],
+  { offered, away }: StandingLists,
   region: string | null,
   needs: NodeNeeds,
+  windowMs: number,
 ): Steps<readonly Rates[]> {
   const meets = meetsNeeds(region, needs);
-  const meeting = yield* eachInSteps(lists, (list) => (meets(list.offer) ? [list] : []));
+  const meeting = yield* eachInSteps(offered, (list) => (meets(list.offer) ? [list] : []));
   const may = meeting.flat();
   yield;
-  return onePerNode(may.length > 0 ? may : lists);
+  if (may.length > 0) return onePerNode(may);
+  const returning = yield* eachInSteps(away, (list) =>
+    mayReturn(list.offer, windowMs) && meets(list.offer) ? [list] : [],
+  );
+  const soon = returning.flat();
+  yield;
+  return onePerNode(soon.length > 0 ? soon : offered);
 }
 
 /** A node's cheapest list. Each has one voice in what is usual: an offer may name a model in many engines, at as many prices. */
@@ -157,14 +171,14 @@ export function trainersOf(base: string, offers: readonly StandingOffer[]): read
 
 /**
  * What training a base costs: the price lists of those who are here and offer it, wherever they stand, and the ceiling of the catalogue;
- * without either, the lists of who is away. As of a model that is served, who is here comes first: nobody who left is a price in a
- * region where nobody stands.
+ * without either, the lists of who is away. As of a model that is served, who is here comes first: nobody who left long ago is a price
+ * in a region where nobody stands.
  */
 export function knownTrainer(
   base: string,
   catalogue: Catalogue,
   offers: readonly StandingOffer[],
-): { readonly lists: readonly PriceList[]; readonly ceiling: Rates | null } {
+): StandingLists & { readonly ceiling: Rates | null } {
   const name = trainerModel(base);
   const lists = offers.flatMap((offer) =>
     offer.engines.flatMap((engine) =>
@@ -176,7 +190,8 @@ export function knownTrainer(
   const listed = catalogue.models.find((model) => model.name === base)?.trainingCeiling;
   const here = lists.filter(({ offer }) => isHere(offer));
   return {
-    lists: here.length === 0 && listed === undefined ? lists : here,
+    offered: here.length === 0 && listed === undefined ? lists : here,
+    away: lists.filter(({ offer }) => !isHere(offer)),
     ceiling: listed === undefined ? null : { trainingToken: BigInt(listed) },
   };
 }

@@ -4,6 +4,7 @@ import { formatMoney, parseMoney, type Offer } from '@freehold/protocol';
 import { maxCostFor, pricedAsTraining, pricedJob, type Priced } from './max-cost.ts';
 import type { JobView } from './ports/job-store.ts';
 
+const HOUR_MS = 3_600_000;
 const CATALOGUE = { v: 1 as const, models: [] };
 const LINE = JSON.stringify({
   custom_id: 'a',
@@ -127,6 +128,7 @@ describe('what a job would have to be allowed to cost', () => {
       { catalogue: CATALOGUE, offers: trainers },
       { trainingToken: 1n },
       null,
+      HOUR_MS,
     );
     expect(atOnce(posted('eu', ANY_NODE, false))).toEqual([{ trainingToken: 10n }]);
     expect(atOnce(posted(null, ANY_NODE, false))).toHaveLength(2);
@@ -136,7 +138,7 @@ describe('what a job would have to be allowed to cost', () => {
     const price = (offers: readonly Offer[]): readonly unknown[] => {
       const usage = { trainingToken: 1n };
       return atOnce(
-        pricedAsTraining('base', { catalogue: CATALOGUE, offers }, usage, null).posted('eu', ANY_NODE, false),
+        pricedAsTraining('base', { catalogue: CATALOGUE, offers }, usage, null, HOUR_MS).posted('eu', ANY_NODE, false),
       );
     };
     const gone = { ...offer('gone', 'eu', 'trainer/base', { trainingToken: '900000' }), awayMs: 1e9 };

@@ -36,9 +36,9 @@ export interface Priced {
 }
 
 /** What rows that are known to the last one are priced by. */
-export function pricedAs(model: KnownModel, worst: Usage, maxCost: Amount | null): Priced {
+export function pricedAs(model: KnownModel, worst: Usage, maxCost: Amount | null, windowMs: number): Priced {
   const posted: Priced['posted'] = (region, needs, wearsAdapter) =>
-    postedAmong((wearsAdapter ? wearingAdapters(model) : model).offered, region, needs);
+    postedAmong(wearsAdapter ? wearingAdapters(model) : model, region, needs, windowMs);
   return { worst, maxCost, ceiling: model.ceiling, posted };
 }
 
@@ -48,9 +48,10 @@ export function pricedAsTraining(
   { catalogue, offers }: { readonly catalogue: Catalogue; readonly offers: readonly StandingOffer[] },
   worst: Usage,
   maxCost: Amount | null,
+  windowMs: number,
 ): Priced {
-  const { lists, ceiling } = knownTrainer(base, catalogue, offers);
-  return { worst, maxCost, ceiling, posted: (region, needs) => postedAmong(lists, region, needs) };
+  const { ceiling, ...lists } = knownTrainer(base, catalogue, offers);
+  return { worst, maxCost, ceiling, posted: (region, needs) => postedAmong(lists, region, needs, windowMs) };
 }
 
 /** What the job costs by the prices of those who may do it, as it is asked for now. */
@@ -103,17 +104,18 @@ export interface PriceJobPorts {
 export async function pricedJob(ports: PriceJobPorts, job: JobView): Promise<Priced | undefined> {
   const { catalogue } = ports;
   const maxCost = parseMoney(job.metadata['max_cost'] ?? '');
+  const windowMs = job.deadlineAtMs - job.createdAtMs;
   if (job.model === null || (job.kind !== 'batch' && job.kind !== 'fine-tune')) return undefined;
   const offers = await ports.offers.offers();
   if (job.kind === 'fine-tune') {
     const base = baseOfTrainer(job.model);
     if (base === null || job.worst === null) return undefined;
-    return pricedAsTraining(base, { catalogue, offers }, job.worst, maxCost);
+    return pricedAsTraining(base, { catalogue, offers }, job.worst, maxCost, windowMs);
   }
   const model = await inSteps(knowingModel(job.model, catalogue, offers, kindServing(job.endpoint)));
   if (model === null) return undefined;
   const worst = job.worst ?? (await worstInFile(ports.objects, job, model));
-  return worst === null ? undefined : pricedAs(model, worst, maxCost);
+  return worst === null ? undefined : pricedAs(model, worst, maxCost, windowMs);
 }
 
 async function worstInFile(

@@ -1,4 +1,4 @@
-import type { KnownModel } from './known-models.ts';
+import type { KnownModel, OfferedModel } from './known-models.ts';
 import type { FineTunedModel, FineTuneStore } from './ports/fine-tune-store.ts';
 
 /** What every name of a fine-tune begins with; no other model's does. */
@@ -31,5 +31,6 @@ export async function namedModel(
 
 /** A base as those offer it who take adapters. */
 export function wearingAdapters(base: KnownModel): KnownModel {
-  return { ...base, offered: base.offered.filter(({ model }) => model.caps.lora) };
+  const takes = ({ model }: OfferedModel): boolean => model.caps.lora;
+  return { ...base, offered: base.offered.filter(takes), away: base.away.filter(takes) };
 }

@@ -120,7 +120,7 @@ export async function quoteJob(
   const work = measured ?? measureRows(model.kind, subject as Extract<QuoteSubject, { by: 'rows' }>);
   const few = tooFewRows(metadata, work.rows);
   if (few !== null) throw invalidRequest(few.code, few.message, few.param);
-  const priced = pricedAs(named.base, work.worst, terms.maxCost);
+  const priced = pricedAs(named.base, work.worst, terms.maxCost, deadlineInMs);
   const wearsAdapter = named.tuned !== null;
   const prices = await inSteps(pricesFor(priced, region, needs, wearsAdapter));
   const cap = prices.cap(terms.maxCost);

@@ -154,7 +154,8 @@ export class BatchReading {
   /** What its rows are priced by, where its lines have no fault. */
   priced(): Priced {
     if (this.named === null) throw new Error('a batch without a fault names a model');
-    return pricedAs(this.named.base, this.worst, parseMoney(this.#batch.metadata['max_cost'] ?? ''));
+    const { metadata, windowMs } = this.#batch;
+    return pricedAs(this.named.base, this.worst, parseMoney(metadata['max_cost'] ?? ''), windowMs);
   }
 
   fault(code: string, message: string, param: string | null, line: number | null): void {

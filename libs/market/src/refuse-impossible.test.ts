@@ -67,7 +67,7 @@ function jobOf(offers: readonly StandingOffer[], metadata: Record<string, string
       metadata,
     },
     plan: { model: 'm', tuned: null, rateCaps },
-    ...{ windowMs: HOUR_MS, completionWindow: '1h', priced: pricedAs(model, WORST, 20_000n) },
+    ...{ windowMs: HOUR_MS, completionWindow: '1h', priced: pricedAs(model, WORST, 20_000n, HOUR_MS) },
   };
 }
 

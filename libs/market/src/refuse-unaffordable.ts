@@ -32,6 +32,8 @@ export interface Intended {
   readonly maxCost: Amount | null;
   readonly region: string | null;
   readonly needs: NodeNeeds;
+  /** How long it may take. */
+  readonly windowMs: number;
 }
 
 /** What is known of a batch while its submitter waits. */
@@ -76,7 +78,7 @@ export async function refuseUnaffordable(
   if (seen === null) return null;
   const { model, worst, rowsRead, rows } = seen;
   const isWhole = rows === rowsRead;
-  const priced = pricedAs(model, worst, intended.maxCost);
+  const priced = pricedAs(model, worst, intended.maxCost, intended.windowMs);
   const prices = await inSteps(pricesFor(priced, intended.region, intended.needs));
   const cap = prices.cap(intended.maxCost);
   const countedRead = prices.counted;

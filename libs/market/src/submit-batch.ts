@@ -74,6 +74,7 @@ async function fileBatch(
       maxCost: request.terms.maxCost,
       region: request.terms.region,
       needs: request.terms.needs,
+      windowMs: request.deadlineInMs,
     });
     const few = work?.isWhole !== true ? null : tooFewRows(request.metadata, work.rows);
     if (few !== null) throw invalidRequest(few.code, few.message, few.param);

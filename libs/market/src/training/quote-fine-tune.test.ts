@@ -54,7 +54,14 @@ it('counts those who may train it where it may be, and shows no price of who lef
   });
   const where = await quoted([here, gone, soon], 'eu');
   expect(where).toMatchObject({ nodesOffering: 0, nodesAway: 1, posted: null });
-  // By nobody's price who is not here: what it holds and what would be accepted are of those who are.
-  const { cap, smallestCap } = await quoted([here], 'us');
+  // Of who may come back in time, what it holds and what would be accepted; who left long ago is no price, there or elsewhere.
+  const { cap, smallestCap } = await quoted([trainer('back', 'eu', '600')], 'eu');
   expect([where.cap, where.smallestCap]).toEqual([cap, smallestCap]);
+});
+
+it('refuses nobody because the one who may train it is away for a moment and asks more than those elsewhere', async () => {
+  const here = trainer('here', 'us', '700');
+  const soon = trainer('soon', 'eu', '900', 60_000);
+  const { cap, nodesAway } = await quoted([here, soon], 'eu');
+  expect([cap, nodesAway]).toEqual([(await quoted([trainer('back', 'eu', '900')], 'eu')).cap, 1]);
 });

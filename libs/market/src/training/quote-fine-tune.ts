@@ -85,11 +85,13 @@ export async function quoteFineTune(
   if (!verifiable.possible && verifiable.workers > 0) throw notVerifiable(verifiable);
   const { decided, counted } = await countedPlan(ports, request, base, signal);
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
-  const priced = pricedAsTraining(base.model, { catalogue: ports.catalogue, offers }, usage, request.terms.maxCost);
+  const market = { catalogue: ports.catalogue, offers };
+  const { maxCost } = request.terms;
+  const priced = pricedAsTraining(base.model, market, usage, maxCost, request.deadlineInMs);
   const { ceiling } = priced;
   const { region, needs } = request.terms;
   const prices = await inSteps(pricesFor(priced, region, needs));
-  const cap = prices.cap(request.terms.maxCost);
+  const cap = prices.cap(maxCost);
   if (!cap.ok) throw verifiable.possible ? noCap(cap, base.model, request) : notVerifiable(verifiable);
   const { metadata, terms, deadlineInMs: windowMs } = request;
   const work = { model: name, tuned: null, rateCaps: cap.rateCaps };

@@ -145,14 +145,14 @@ async function start(
   const usage = { trainingToken: plannedTokens(decided.plan, counted.examples, counted.tokens) };
   const offers = await ports.offers.offers();
   const maxCost = parseMoney(tune.job.metadata['max_cost'] ?? '');
-  const priced = pricedAsTraining(tune.asked.base, { catalogue: ports.catalogue, offers }, usage, maxCost);
+  const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
+  const priced = pricedAsTraining(tune.asked.base, { catalogue: ports.catalogue, offers }, usage, maxCost, windowMs);
   const prices = await inSteps(pricesFor(priced, tune.job.region, nodeNeedsOf(tune.job.metadata)));
   const cap = prices.cap(maxCost);
   const failWith = (code: string, message: string, param: string | null): Promise<'failed' | 'not-validating'> =>
     fail(ports, tune, [{ code, message, param, line: null }]);
   const { verify: level } = tune.job;
   const asked = { level, model: trainerModel(tune.asked.base), ...whereaboutsOf(tune.job) };
-  const windowMs = tune.job.deadlineAtMs - tune.job.createdAtMs;
   const inTime = offers.filter((offer) => mayReturn(offer, windowMs));
   const verifiable = await inSteps(verifyingBy(asked, inTime, ports.holdsModel));
   const isSeen = verifiable.possible || (cap.ok && verifiable.workers === 0);
