@@ -1,7 +1,9 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { holdFor } from './charge.ts';
+import { atOnce } from '../steps.ts';
 import { capFor } from './job-cap.ts';
+import { pricesOf } from './job-prices.ts';
 
 const worst = { inputToken: 1_000_000n, outputToken: 1_000_000n };
 const cheap = { inputToken: 1n, outputToken: 2n };
@@ -35,6 +37,19 @@ describe('capFor', () => {
       cap: 0n,
       rateCaps: { inputToken: 0n, outputToken: 0n },
     });
+  });
+  it('is accepted from the least on, where everybody asks more than the ceiling too, and not one unit below', () => {
+    const ceiling = { inputToken: 3n, outputToken: 3n };
+    for (const [posted, listed] of [
+      [[dear], ceiling],
+      [[cheap, dear], ceiling],
+      [[dear, {}], null],
+    ] as const) {
+      const { least } = atOnce(pricesOf(worst, posted, listed));
+      expect(capFor(worst, least, posted, listed)).toMatchObject({ ok: true });
+      const paid = posted.filter((list) => Object.keys(list).length > 0);
+      expect(capFor(worst, (least ?? 0n) - 1n, paid, listed)).toMatchObject({ ok: false, needed: least });
+    }
   });
   it('admits a kind that is counted and not named at nothing, never at any price', () => {
     const half = { inputToken: 5n };

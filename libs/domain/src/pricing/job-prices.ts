@@ -58,10 +58,9 @@ export class JobPrices {
     return priced === 0 ? null : (this.#posted[free + ((priced - 1) >> 1)]?.cost ?? null);
   }
 
-  /** The least by a posted list that has a price, or by the ceiling where none is posted; null: nothing has one. */
+  /** The least by a list that has a price, or by the ceiling, which may be below all lists; null: nothing has one. */
   get least(): Amount | null {
-    const lists = this.#posted.length === 0 ? this.#all : this.#posted;
-    return lists[countUpTo(lists, 0n)]?.cost ?? null;
+    return this.#all[countUpTo(this.#all, 0n)]?.cost ?? null;
   }
 
   /** See `countedAt`. */
