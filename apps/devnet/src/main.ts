@@ -15,7 +15,7 @@ import { runFineTune, type FineTuneResult } from './main-job/fine-tune.ts';
 import type { Run } from './main-job/finished-run.ts';
 import { runGivenBatches } from './main-job/given-batches.ts';
 import { Narrator } from './progress.ts';
-import { measure } from './measure.ts';
+import { measure, UnsettledError } from './measure.ts';
 import { renderScorecard, scorecardFaults } from './scorecard.ts';
 
 const HOME = fileURLToPath(new URL('../../..', import.meta.url));
@@ -94,18 +94,31 @@ async function runMarket(house: House, flags: RunFlags, narrator: Narrator): Pro
     });
   const run = await runJob(house, flags, narrator, baseURL);
   narrator.say('every row has its terminal record; settling on chain');
-  const card = await measure(house, run, narrator);
-  const faults = scorecardFaults(card, { builtIn: flags.batches.length === 0, rowsIn: run.rowsIn });
-  narrator.print(renderScorecard(card, faults, money));
-  if (!flags.once) await house.fund();
-  if (flags.json) printJson({ ...card, holds: faults.length === 0, faults });
+  const exitCode = await showScorecard(house, run, flags, narrator);
   if (flags.once) {
     await house.close();
     narrator.say('stopped');
   } else {
     narrator.print(invitation(baseURL, house));
   }
-  return faults.length === 0 ? 0 : 1;
+  return exitCode;
+}
+
+/** @returns 0, or 1 where something does not hold. */
+async function showScorecard(house: House, run: Run, flags: RunFlags, narrator: Narrator): Promise<number> {
+  try {
+    const card = await measure(house, run, narrator);
+    const faults = scorecardFaults(card, { builtIn: flags.batches.length === 0, rowsIn: run.rowsIn });
+    narrator.print(renderScorecard(card, faults, money));
+    if (!flags.once) await house.fund();
+    if (flags.json) printJson({ ...card, holds: faults.length === 0, faults });
+    return faults.length === 0 ? 0 : 1;
+  } catch (error) {
+    // Batches of before a restart may wait for days: a market that stays up goes on with them.
+    if (flags.once || !(error instanceof UnsettledError)) throw error;
+    narrator.say(`no scorecard this time: ${error.message}`);
+    return 0;
+  }
 }
 
 async function startCast(house: House, narrator: Narrator): Promise<void> {
@@ -177,6 +190,8 @@ The market stays up. Try it:
     -H 'content-type: application/json' -d '{"model":"freehold-tiny","messages":[{"role":"user","content":"What is 12 plus 30?"}]}'
 
   npm run doctor                 proves the books while it runs
+  npx freehold node up --coordinator ${house.p2p[0] ?? ''} --engine …
+                                 joins a GPU to it (docs/operating/node.md)
   logs and data: ${house.dataDir}
   Ctrl-C stops everything.
 `;

@@ -21,13 +21,14 @@ import { forgedAmong } from './main-job/forged.ts';
 
 /** Vouchers are signed moments after acceptance, audits of streamed requests take a block. */
 const SETTLE_LIMIT_MS = 45_000;
+const SAY_AFTER_MS = 10_000;
 const POLL_MS = 250;
 
 /** Everything the scorecard says, read back from where it is true: the database, the chain, the nodes' own folders. */
 export async function measure(house: House, run: Run, narrator: Narrator): Promise<Scorecard> {
   const market = await reachMarket(house.dataDir, { DATABASE_URL: house.databaseUrl });
   try {
-    await untilSettled(market);
+    await untilSettled(market, narrator);
     const settlement = await house.settle((text) => narrator.say(text));
     const audit = await auditFacts(market.database);
     const money = await jobMoney(market.database);
@@ -67,13 +68,23 @@ export async function measure(house: House, run: Run, narrator: Narrator): Promi
   }
 }
 
-async function untilSettled(market: ReachedMarket): Promise<void> {
-  const until = performance.now() + SETTLE_LIMIT_MS;
+/** Work is open that this run did not begin, or that does not end: it cannot be settled, and goes on. */
+export class UnsettledError extends Error {}
+
+async function untilSettled(market: ReachedMarket, narrator: Narrator): Promise<void> {
+  const from = performance.now();
+  let isSaid = false;
   for (;;) {
     const open = await openWork(market.database);
     if (open.jobs === 0 && open.tasks === 0 && open.vouchersUnsigned === 0) return;
-    if (performance.now() > until)
-      throw new Error(`not settled after ${SETTLE_LIMIT_MS / 1_000} s: ${JSON.stringify(open)}`);
+    const whose = `${open.jobs} jobs (${open.oldest.join(', ')}${open.jobs > open.oldest.length ? ', …' : ''}), ${open.tasks} tasks and ${open.vouchersUnsigned} unsigned vouchers are open`;
+    const waitedMs = performance.now() - from;
+    if (waitedMs > SETTLE_LIMIT_MS)
+      throw new UnsettledError(
+        `not settled after ${SETTLE_LIMIT_MS / 1_000} s: ${whose}. "freehold why JOB" says what each waits for; one that is cancelled, or at its deadline, holds up nothing.`,
+      );
+    if (!isSaid && waitedMs > SAY_AFTER_MS) narrator.say(`waits for what is still open: ${whose}`);
+    isSaid ||= waitedMs > SAY_AFTER_MS;
     await sleep(POLL_MS);
   }
 }

@@ -20,6 +20,7 @@ import {
 } from '@freehold/wiring/devnet';
 import { writeMarketRecord } from '@freehold/wiring/operator';
 import { forget, startServices, unlessAborted, urlsOf, type Services } from './services.ts';
+import { portIn, rememberedPort, rememberPort } from './p2p-ports.ts';
 import { entryOf, startReady, type ReadyChild, type ReadyLine } from './processes.ts';
 
 export interface HouseOptions {
@@ -142,9 +143,14 @@ export class House {
       rpcUrl: this.#options.rpcUrl ?? this.rpcUrl,
       baseURL: this.baseURL,
       contracts: { ...this.chain },
-      p2p: [...this.#coordinators.values()].flatMap((line) => line.p2p ?? []),
+      p2p: [...this.p2p],
     });
     return this.baseURL;
+  }
+
+  /** Where nodes join: of each process, all that it listens at. */
+  get p2p(): readonly string[] {
+    return [...this.#coordinators.values()].flatMap((line) => line.p2p ?? []);
   }
 
   get baseURL(): string {
@@ -160,7 +166,8 @@ export class House {
     name: string = role,
   ): Promise<ReadyChild> {
     const before = this.#coordinators.get(name);
-    const p2pPort = before?.p2p?.map((address) => /\/tcp\/(\d+)/.exec(address)?.[1]).find((port) => port !== undefined);
+    // Nodes know the house by its addresses: they come back to where it was.
+    const p2pPort = portIn(before?.p2p) ?? (await rememberedPort(this.dataDir, name));
     const httpPort = before?.baseURL === undefined ? this.#options.httpPort : Number(new URL(before.baseURL).port);
     const child = await startReady(this.children, {
       name,
@@ -172,7 +179,7 @@ export class House {
         RPC_URL: this.#options.rpcUrl ?? this.rpcUrl,
         DATA_DIR: this.dataDir,
         HTTP_PORT: String(role === 'api' ? httpPort : 0),
-        P2P_PORT: p2pPort ?? '0',
+        P2P_PORT: String(p2pPort ?? 0),
         CHAIN_ID: String(this.chain.chainId),
         ESCROW_ADDRESS: this.chain.escrow,
         TOKEN_ADDRESS: this.chain.token,
@@ -184,6 +191,7 @@ export class House {
       },
     });
     this.#coordinators.set(name, child.ready);
+    rememberPort(this.dataDir, name, portIn(child.ready.p2p));
     return child;
   }
 

@@ -92,13 +92,24 @@ export async function jobMoney(sql: Sql): Promise<JobMoney> {
 }
 
 /** Work that is neither final nor waiting for anybody: null when all is settled inside the market. */
-export async function openWork(
-  sql: Sql,
-): Promise<{ readonly jobs: number; readonly tasks: number; readonly vouchersUnsigned: number }> {
-  const [row] = await sql.query<{ jobs: string; tasks: string; vouchers: string }>(
+export async function openWork(sql: Sql): Promise<{
+  readonly jobs: number;
+  /** The oldest of them. */
+  readonly oldest: readonly string[];
+  readonly tasks: number;
+  readonly vouchersUnsigned: number;
+}> {
+  const [row] = await sql.query<{ jobs: string; oldest: readonly string[]; tasks: string; vouchers: string }>(
     `SELECT (SELECT count(*) FROM job WHERE state NOT IN ('completed', 'failed', 'expired', 'cancelled')) AS jobs,
+            ARRAY(SELECT id FROM job WHERE state NOT IN ('completed', 'failed', 'expired', 'cancelled')
+              ORDER BY created_at, id LIMIT 3) AS oldest,
             (SELECT count(*) FROM task WHERE state NOT IN ('accepted', 'failed', 'cancelled', 'expired')) AS tasks,
             (SELECT count(*) FROM voucher WHERE signature IS NULL) AS vouchers`,
   );
-  return { jobs: Number(row?.jobs ?? 0), tasks: Number(row?.tasks ?? 0), vouchersUnsigned: Number(row?.vouchers ?? 0) };
+  return {
+    jobs: Number(row?.jobs ?? 0),
+    oldest: row?.oldest ?? [],
+    tasks: Number(row?.tasks ?? 0),
+    vouchersUnsigned: Number(row?.vouchers ?? 0),
+  };
 }
