@@ -30,6 +30,7 @@ it('a lease takes inputs that were under way when it said its last word as nobod
     signer: { address: '0x', sign: () => Promise.reject(new Error('nothing was done that could be signed')) },
     starvedMs: 1_000,
     onRows: () => undefined,
+    onSigning: () => undefined,
     bring: () => Promise.resolve(),
     onEnd: () => undefined,
   });
@@ -72,6 +73,7 @@ it('a lease whose line is slow signs what has gone out every few seconds, and ha
     signer: { address: '0x', sign: () => Promise.resolve('0x') },
     starvedMs: 1_000,
     onRows: () => undefined,
+    onSigning: () => undefined,
     bring: () => Promise.resolve(),
     onEnd: () => undefined,
   });

@@ -38,6 +38,8 @@ export interface LeaseSurroundings {
   readonly bring: (peer: string, sha256: string) => Promise<void>;
   /** Told after each batch of rows is on the disk, with how many are done. */
   readonly onRows: (key: string, done: number) => void;
+  /** Rows are about to leave under our signature: all of them, or those until here. */
+  readonly onSigning: (head: LeaseHead, isWhole: boolean) => void;
   readonly onEnd: (run: LeaseRun) => void;
 }
 
@@ -243,6 +245,7 @@ export class LeaseRun {
     const checkpoint = async (last: boolean): Promise<void> => {
       const root = `0x${Buffer.from(tree.root()).toString('hex')}`;
       const signature = await this.#around.signer.sign('LeaseCheckpoint', checkpointMessage(this.head, sent, root));
+      this.#around.onSigning(this.head, last);
       await call.send({ type: 'checkpoint', n: sent, root, signature, last });
       signed = sent;
       this.#signedRows = sent;

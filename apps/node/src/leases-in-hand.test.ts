@@ -35,6 +35,7 @@ async function start(): Promise<void> {
   const coordinators = new Coordinators(() => new TestMarket().signing, { chainId: null, escrow: null });
   const hooks = {
     onRows: () => undefined,
+    onSigning: () => undefined,
     onChange: () => undefined,
     onLeft: () => undefined,
     bring: () => Promise.resolve(),

@@ -27,6 +27,8 @@ const STARVED_MS = 2_000;
 
 export interface LeaseHooks {
   readonly onRows: (key: string, done: number, digest: string) => void;
+  /** Rows are about to leave under our signature: all of a lease, or a part. */
+  readonly onSigning: (head: LeaseHead, isWhole: boolean) => void;
   readonly onChange: () => void;
   /** The lease leaves our hand unaccepted, with so many rows that the coordinator has under our signature. */
   readonly onLeft: (run: LeaseRun, rows: number) => void;
@@ -243,6 +245,7 @@ export class LeasesInHand {
       signer: coordinator.signer,
       starvedMs: this.#hooks.starvedMs ?? STARVED_MS,
       bring: (peer, sha256) => this.#hooks.bring(peer, sha256),
+      onSigning: (head, isWhole) => this.#hooks.onSigning(head, isWhole),
       onRows: (key, done) => this.#hooks.onRows(key, done, seat.model.digest),
       onEnd: (run) => void this.#ended(run),
     };

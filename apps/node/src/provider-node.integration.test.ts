@@ -80,6 +80,9 @@ describe('a node in a market', () => {
     await eventually('the countersignature is kept', () =>
       existsSync(join(dataDir, 'commits', `${grant.task}.1.json`)),
     );
+    // With what was promised when the lease was signed: nothing yet.
+    const note = readFileSync(join(dataDir, 'commits', `${grant.task}.1.json`), 'utf8');
+    expect(JSON.parse(note)).toMatchObject({ type: 'countersigned', totals: {} });
     expect(readdirSync(join(dataDir, 'leases'))).toEqual([`${grant.task}.1`]);
     market.link.tell(peerId, await acceptance(grant.task, { charge: 30n, fee: 1n, cumulative: 29n, total: 29n }));
     await eventually('the node says it is kept', () => market.events.kepts.includes(grant.task));

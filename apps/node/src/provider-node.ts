@@ -16,6 +16,7 @@ import {
 } from '@freehold/wiring/node';
 import { confirmKept } from './confirm-kept.ts';
 import { Coordinators, type Coordinator, type Signing } from './coordinators.ts';
+import type { LeaseHead } from './journal.ts';
 import type { LeaseRun } from './lease-run.ts';
 import { LeasesInHand } from './leases-in-hand.ts';
 import { OfferDesk, OFFER_RENEW_MS, type OfferFacts } from './offer.ts';
@@ -149,6 +150,7 @@ export class ProviderNode implements NodeDuties {
         if (parts.speeds.rows(key, digest, done, performance.now())) measured();
         parts.onRows?.(key, done);
       },
+      onSigning: (head: LeaseHead, isWhole: boolean): void => receipts.signing(head, head.coordinator, isWhole),
       onChange: (): void => changed(),
       bring: (peer: string, sha256: string): Promise<void> => parts.objects.bring(peer, sha256),
       log: parts.log,
@@ -306,7 +308,10 @@ export class ProviderNode implements NodeDuties {
     if (coordinator === null) throw new Error('requests come after the welcome');
     const { lease, rates } = call.request;
     await serveChat(call, coordinator, this.#seatOrRefusal(coordinator, call.request), {
-      answered: (usage) => this.#unsigned.answered(lease.task, coordinator.key, usage, rates),
+      answered: (usage) => {
+        this.#receipts.signing(lease, coordinator.key, true);
+        this.#unsigned.answered(lease.task, coordinator.key, usage, rates);
+      },
       unanswered: () => this.#unsigned.unanswered(lease.task),
     });
   }

@@ -52,6 +52,31 @@ describe('a node that is paid where other nodes are paid, too', () => {
     expect(total()).toBe('30');
   });
 
+  it('takes no old voucher for work that it signed when more was promised, and a late one for work it signed before', async () => {
+    const lease = (n: number) => ({ task: task(n), epoch: 1 });
+    for (const n of [2, 6]) receipts.signing(lease(n), 'c', true);
+    expect(await keep(await accepted(1, 100n, 10n))).toEqual(['kept']);
+    for (const n of [3, 4]) receipts.signing(lease(n), 'c', true);
+    await receipts.keepCommit(lease(4), { word: 'countersigned' });
+    for (const n of [3, 4]) expect(await keep(await accepted(n, 100n, 10n))).toEqual(['VOUCHER_RISE']);
+    expect(await keep(await accepted(2, 90n, 10n, 7))).toEqual(['kept']);
+    // A word without a voucher takes the evidence away, and nothing of what is known.
+    expect(await keep({ ...(await accepted(3, 0n)), voucher: null } as never)).toEqual(['kept']);
+    await receipts.forgetCommit(lease(3));
+    expect(await keep(await accepted(3, 100n, 20n, 7))).toEqual(['VOUCHER_RISE']);
+    // The note says it after a restart, though the lease is signed again, and the coordinator says its word again.
+    receipts = await open();
+    receipts.signing(lease(4), 'other', true);
+    await receipts.keepCommit(lease(4), { word: 'countersigned' });
+    expect(await keep(await accepted(4, 109n, 20n, 7))).toEqual(['VOUCHER_RISE']);
+    expect(await keep(await accepted(4, 110n, 20n, 7))).toEqual(['kept']);
+    const note = JSON.parse(readFileSync(join(dataDir, 'commits', `${task(4)}.1.json`), 'utf8')) as object;
+    expect(note).toEqual({ word: 'countersigned', totals: { [`0x${'b0'.repeat(32)}/3`]: '100' } });
+    // What an older node noted says nothing of totals.
+    await receipts.keepCommit(lease(5), { word: 'countersigned' });
+    expect(await keep(await accepted(5, 100n, 20n))).toEqual(['kept']);
+  });
+
   it('refuses an old one whose order does not cover it beside the others of that order', async () => {
     expect(await keep(await accepted(1, 50n, 10n))).toEqual(['kept']);
     expect(await keep(await accepted(2, 20n, 10n))).toEqual(['VOUCHER_RISE']);

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { SignatureCheck } from '@freehold/market';
@@ -6,19 +6,27 @@ import {
   Address,
   canonicalHash,
   HELLO_TOTALS_MAX,
-  leaseKey,
   receiptClaim,
   receiptDigests,
   receiptHash,
   type LeaseRef,
 } from '@freehold/protocol';
+import { CommitNotes } from './commit-notes.ts';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
 import { readable, readGuarded, UnreadableFileError, type DamageLog } from './kept-json.ts';
 import { readSettled } from './settled-file.ts';
-import { advanced, Amount, Heads, isBehind, riseFault, VoucherView, type Voucher } from './voucher-heads.ts';
+import {
+  advanced,
+  Amount,
+  Heads,
+  isBehind,
+  lateFault,
+  riseFault,
+  totalsNow,
+  VoucherView,
+  type Voucher,
+} from './voucher-heads.ts';
 
-/** Commitments that wait for their verdict at one time; of more, some are written twice. */
-const COMMITTED_MAX = 4_096;
 /** Vouchers that wait for an earlier one which is still on its way. */
 const EARLY_MAX = 1_024;
 /** Vouchers that were no good, kept aside as evidence: of a coordinator that sends more of them, these many say enough. */
@@ -77,12 +85,10 @@ export class Receipts {
   readonly #dataDir: string;
   readonly #folder: string;
   readonly #refused: string;
-  readonly #commits: string;
+  readonly #commits: CommitNotes;
   readonly #headsPath: string;
   #heads: Heads;
   #queue: Promise<unknown> = Promise.resolve();
-  /** Commitments whose evidence this process has written, not to write it twice. */
-  readonly #committed = new Map<string, { readonly text: string; readonly written: Promise<void> }>();
   readonly #early = new Map<string, { accepted: Accepted; terms: Terms }>();
   readonly #log: DamageLog;
   count = 0;
@@ -92,7 +98,7 @@ export class Receipts {
   private constructor(dataDir: string, heads: Heads, count: number, refusedCount: number, log: DamageLog) {
     this.#folder = join(dataDir, 'receipts');
     this.#refused = join(dataDir, 'receipts-refused');
-    this.#commits = join(dataDir, 'commits');
+    this.#commits = new CommitNotes(join(dataDir, 'commits'));
     this.#headsPath = headsPath(dataDir);
     this.#log = log;
     this.#dataDir = dataDir;
@@ -139,30 +145,18 @@ export class Receipts {
       .sort((a, b) => (a.epoch < b.epoch ? -1 : 1));
   }
 
+  /** Work is about to leave under our signature: its voucher has to rise over what is promised by now. */
+  signing(lease: LeaseRef, coordinator: string, isWhole: boolean): void {
+    this.#commits.signing(lease, totalsNow(this.#heads, coordinator), isWhole);
+  }
+
   /** The coordinator's signed word that it has the commitment: evidence, should it fall silent afterwards. */
   async keepCommit(lease: LeaseRef, evidence: Record<string, unknown>): Promise<void> {
-    const key = leaseKey(lease);
-    const text = JSON.stringify(evidence);
-    const before = this.#committed.get(key);
-    // The verdict countersigns again, word for word.
-    if (before?.text === text) return await before.written;
-    // One after the other: two processes of a coordinator may say it at once.
-    const written = (before?.written ?? Promise.resolve())
-      .catch(() => undefined)
-      .then(() => writeDurably(join(this.#commits, `${key}.json`), text));
-    written.catch(() => this.#committed.delete(key));
-    this.#committed.set(key, { text, written });
-    const oldest = this.#committed.keys().next();
-    if (this.#committed.size > COMMITTED_MAX && oldest.done !== true) this.#committed.delete(oldest.value);
-    await written;
+    await this.#commits.keep(lease, evidence);
   }
 
   async forgetCommit(lease: LeaseRef): Promise<void> {
-    const before = this.#committed.get(leaseKey(lease));
-    this.#committed.delete(leaseKey(lease));
-    // Else what is being written would be there afterwards.
-    await before?.written.catch(() => undefined);
-    await rm(join(this.#commits, `${leaseKey(lease)}.json`), { force: true });
+    await this.#commits.forget(lease);
   }
 
   /** Keeps one acceptance; resolves when it is on the disk, together with those that waited for it. */
@@ -265,7 +259,11 @@ export class Receipts {
     const isCounted = file.isDamaged && !isBehind(this.#heads, voucher);
     // An old one must not take the place of a better one.
     const mayBeOld = !file.hasVoucher;
-    const fault = isCounted ? null : riseFault(this.#heads, voucher, net, { ownPayout: terms.ownPayout, mayBeOld });
+    const then = isCounted ? null : await this.#commits.totals({ task: receipt.task, epoch: receipt.epoch });
+    const fault = isCounted
+      ? null
+      : (lateFault(then, voucher, net) ??
+        riseFault(this.#heads, voucher, net, { ownPayout: terms.ownPayout, mayBeOld }));
     if (fault !== null) return fault;
     const signer = await terms.signatures.recover('DelegateVoucher', voucherMessage(voucher), voucher.signature);
     if (signer?.toLowerCase() !== terms.delegate)

@@ -1,4 +1,4 @@
-import { AmountText } from '@freehold/protocol';
+import { AmountText, HELLO_TOTALS_MAX } from '@freehold/protocol';
 import { z } from 'zod';
 
 export const Amount = z.union([AmountText, z.int().min(0).transform(String)]);
@@ -60,6 +60,36 @@ export function riseFault(
   return {
     code: newTotal > total + net ? 'VOUCHER_AHEAD' : 'VOUCHER_RISE',
     message: `${net} was earned: expected total ${total + net} and ${cumulative + net} of order ${voucher.order}; the voucher says ${newTotal} and ${newCumulative}, and the receipts here come to ${earned.total}.`,
+  };
+}
+
+/** The highest totals of a coordinator's last epochs. */
+export function totalsNow(heads: Heads, coordinator: string): Record<string, string> {
+  const own = Object.entries(heads).filter(([, head]) => head.coordinator === coordinator);
+  own.sort(([, a], [, b]) => (BigInt(a.bookEpoch) < BigInt(b.bookEpoch) ? 1 : -1));
+  return Object.fromEntries(own.slice(0, HELLO_TOTALS_MAX).map(([key, { total }]) => [key, total]));
+}
+
+/**
+ * Why a voucher is no good for work that was signed when so much was promised; null when it may be. What is promised rises in the
+ * order in which work comes, so only work that nothing is known of can be older than what is here: its note went with the disk.
+ */
+export function lateFault(
+  then: Readonly<Record<string, string>> | null,
+  voucher: Voucher,
+  net: bigint,
+): { readonly code: 'VOUCHER_RISE'; readonly message: string } | null {
+  if (then === null) return null;
+  const epochs = Object.keys(then).map((key) => BigInt(key.slice(key.lastIndexOf('/') + 1)));
+  // Of so many epochs that not all of them were noted.
+  const isOver = epochs.length >= HELLO_TOTALS_MAX && epochs.every((epoch) => BigInt(voucher.epoch) < epoch);
+  const least = BigInt(then[headKey(voucher)] ?? '0') + net;
+  if (!isOver && BigInt(voucher.total) >= least) return null;
+  return {
+    code: 'VOUCHER_RISE',
+    message: isOver
+      ? `The work was signed ${HELLO_TOTALS_MAX} epochs and more after epoch ${voucher.epoch}: expected a voucher of one of them, or of a later one.`
+      : `${net} was earned after the total was ${least - net}: expected a total of ${least} or more; the voucher says ${voucher.total}.`,
   };
 }
 
