@@ -27,7 +27,10 @@ interface Page {
   readonly last: UnkeptAfter;
   /** Its last tasks. */
   readonly end: ReadonlySet<string>;
-  readonly sentMs: number;
+  /** Its tasks that are not confirmed. */
+  readonly tasks: Set<string>;
+  /** When it was sent, or the node last confirmed anything of it. */
+  heardMs: number;
 }
 
 /** Sends a node what it has not confirmed, oldest first, a page at a time: the next one when it has come to the end of a page. */
@@ -58,8 +61,12 @@ export class VoucherPages {
     await this.#ports.settlement.markKept(nodeId, task);
     const page = this.#pages.get(nodeId);
     if (page === undefined) return;
-    const isLate = this.#ports.clock.nowMs() - page.sentMs >= PAGE_MS;
-    if (isLate || page.end.has(task)) await this.#send(nodeId, page.last);
+    const nowMs = this.#ports.clock.nowMs();
+    const isLate = nowMs - page.heardMs >= PAGE_MS;
+    // A node with a slow disk is in the middle of it: more on top of it would be cut off unsent.
+    const isOfPage = page.tasks.delete(task);
+    if (page.end.has(task) || (isLate && !isOfPage)) await this.#send(nodeId, page.last);
+    else if (isOfPage) page.heardMs = nowMs;
   }
 
   async #unkeep(nodeId: string, totals: readonly KeptTotal[]): Promise<void> {
@@ -74,25 +81,34 @@ export class VoucherPages {
     this.#pages.delete(nodeId);
     const { settlement, link } = this.#ports;
     const unkept = await settlement.unkept(this.#of(nodeId), this.#limits.vouchers, after);
-    let [sent, bytes] = [0, 0];
+    const told: string[] = [];
+    let [looked, bytes] = [0, 0];
     for (const acceptance of unkept) {
       const message = acceptedMessage(acceptance);
-      bytes += Buffer.byteLength(JSON.stringify(message));
-      if (sent > 0 && bytes > this.#limits.bytes) break;
-      // It has gone: it gets them at its next hello.
-      if (!link.tell(nodeId, message)) return sent;
-      sent += 1;
+      const size = Buffer.byteLength(JSON.stringify(message));
+      if (told.length > 0 && bytes + size > this.#limits.bytes) break;
+      if (link.tell(nodeId, message)) {
+        told.push(acceptance.task);
+        bytes += size;
+      } else if (!link.nodes().some(({ id }) => id === nodeId)) {
+        // It has gone: it gets them at its next hello.
+        return told.length;
+      }
+      // One that is larger than a frame never gets there, and holds up none of the others.
+      looked += 1;
     }
-    const last = unkept[sent - 1];
-    const isAll = sent === unkept.length && sent < this.#limits.vouchers;
-    if (isAll || last?.claim === undefined || last.claim === null) return sent;
-    const end = unkept.slice(0, sent).slice(-Math.ceil(sent * END_SHARE));
+    const last = unkept[looked - 1];
+    const isAll = looked === unkept.length && looked < this.#limits.vouchers;
+    if (isAll || last?.claim === undefined || last.claim === null) return told.length;
+    const next = { task: last.task, epoch: last.claim.epoch, total: last.claim.total };
+    if (told.length === 0) return await this.#send(nodeId, next);
     this.#remember(nodeId, {
-      last: { task: last.task, epoch: last.claim.epoch, total: last.claim.total },
-      end: new Set(end.map(({ task }) => task)),
-      sentMs: this.#ports.clock.nowMs(),
+      last: next,
+      end: new Set(told.slice(-Math.ceil(told.length * END_SHARE))),
+      tasks: new Set(told),
+      heardMs: this.#ports.clock.nowMs(),
     });
-    return sent;
+    return told.length;
   }
 
   /** A node takes a voucher from the delegate that it talks to: what another one signed, in another book, is not ours to send. */
