@@ -48,7 +48,10 @@ function deskOfTwo(
     entropy: { bytes: (length: number) => new Uint8Array(length) },
     clock: { nowMs: () => 0 },
     report: (what: string, error: unknown) => given.push(`${what}: ${String(error)}`),
-    resendVouchers: async (_node: string, totals: unknown) => void told.push(`vouchers over ${JSON.stringify(totals)}`),
+    resendVouchers: async (nodeId: string, totals: unknown) => {
+      told.push(`vouchers over ${JSON.stringify(totals)}`);
+      if (nodeId === 'broken') throw new Error('the database went away');
+    },
     ...(leasesRunningMax === undefined ? {} : { leasesRunningMax }),
   };
   const desk = new LeaseDesk(ports as unknown as LeaseDeskPorts); // all that these leases reach
@@ -147,6 +150,26 @@ describe('vouchers that a node has no more', () => {
     desk.hold([{ no: 0, epoch: 2 }], 1);
     await turns();
     expect(told).toEqual(['vouchers over undefined']);
+    await desk.close();
+  });
+
+  it('are sent by who takes over its shard by what it said at its hello, which the one before may not have heard: once', async () => {
+    const { desk, told } = deskOfTwo(false, [], undefined, [node]);
+    await desk.hello(HELLO, [], [{ bookEpoch: '1', total: '5' }]);
+    for (const shards of [[{ no: 0, epoch: 2 }], [], [{ no: 0, epoch: 4 }]]) {
+      desk.hold(shards, 1);
+      await turns();
+    }
+    expect(told).toEqual(['vouchers over [{"bookEpoch":"1","total":"5"}]', 'vouchers over undefined']);
+    await desk.close();
+  });
+
+  it('are sent to every node of a shard that comes, though sending to one of them fails', async () => {
+    const { desk, told, given } = deskOfTwo(false, [], undefined, [{ ...node, id: 'broken' }, node]);
+    desk.hold([{ no: 0, epoch: 2 }], 1);
+    await turns();
+    expect(told).toHaveLength(2);
+    expect(given).toEqual(['sending vouchers again to a node of a new shard: Error: the database went away']);
     await desk.close();
   });
 });

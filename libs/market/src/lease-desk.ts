@@ -22,6 +22,7 @@ import { runLease, type RunLeasePorts } from './run-lease.ts';
 import { Rests } from './rests.ts';
 import { RunningLeases } from './running-leases.ts';
 import { LoadMeter } from './load-meter.ts';
+import { LostVouchers } from './lost-vouchers.ts';
 import { SpeedMeter } from './speed-meter.ts';
 
 /** A node that refused or broke is left alone this long, doubling up to the maximum: no storm of refusals. */
@@ -78,6 +79,7 @@ export class LeaseDesk implements LinkEvents {
   readonly #rests: Rests;
   /** Nodes that kept what they were asked to hand back. */
   readonly #keepers: Rests;
+  readonly #vouchers: LostVouchers;
   readonly #speeds = new SpeedMeter();
   readonly #loads = new LoadMeter();
   readonly #placement: TaskPlacement;
@@ -94,6 +96,7 @@ export class LeaseDesk implements LinkEvents {
     this.#leases = ports.leases;
     this.#rests = new Rests(ports.clock, REST_MS, REST_MS_MAX);
     this.#keepers = new Rests(ports.clock, KEPT_REST_MS, KEPT_REST_MS_MAX);
+    this.#vouchers = new LostVouchers(ports);
     this.#placement = new TaskPlacement({
       leases: ports.leases,
       link: ports.link,
@@ -137,16 +140,7 @@ export class LeaseDesk implements LinkEvents {
     this.#placement.hold(shards, count);
     this.#running.abortAll((nodeId) => !isOurs(nodeId));
     const taken = this.#link.nodes().filter(({ id }) => isOurs(id) && !before.has(id));
-    void this.#resendTo(taken.map(({ id }) => id));
-  }
-
-  /** Nodes whose shard came to us: who sent them their vouchers is gone. One by one, because a shard has thousands. */
-  async #resendTo(nodeIds: readonly string[]): Promise<void> {
-    try {
-      for (const nodeId of nodeIds) await this.#ports.resendVouchers(nodeId);
-    } catch (error) {
-      this.#ports.report('sending vouchers again to the nodes of a new shard', error);
-    }
+    void this.#vouchers.sendAll(taken.map(({ id }) => id));
   }
 
   async hello(
@@ -158,7 +152,8 @@ export class LeaseDesk implements LinkEvents {
     const resumed = await this.#leases.resume(node.offer.node, held, LEASE_MS, this.#ports.stallMs ?? STALL_MS);
     if (this.#placement.owns(node.offer.node)) await this.#takeBackMissing(node.offer.node, held);
     // Not awaited: the link lets a lease of an arriving node wait until its welcome is out.
-    void this.#arrived(node.offer.node, resumed, totals);
+    this.#vouchers.heard(node.offer.node, totals);
+    void this.#arrived(node.offer.node, resumed);
     return resumed;
   }
 
@@ -185,14 +180,9 @@ export class LeaseDesk implements LinkEvents {
   }
 
   /** Of the processes that a node says hello to, the one that has its shard sends what it lost: each voucher once. */
-  async #arrived(nodeId: string, resumed: readonly LeaseRef[], totals: readonly KeptTotal[]): Promise<void> {
+  async #arrived(nodeId: string, resumed: readonly LeaseRef[]): Promise<void> {
     await this.#takeUp(nodeId, resumed);
-    if (!this.#placement.owns(nodeId)) return;
-    try {
-      await this.#ports.resendVouchers(nodeId, totals);
-    } catch (error) {
-      this.#ports.report('sending vouchers again to a returning node', error);
-    }
+    if (this.#placement.owns(nodeId)) await this.#vouchers.send(nodeId);
   }
 
   async #takeUp(nodeId: string, resumed: readonly LeaseRef[]): Promise<void> {
@@ -236,8 +226,9 @@ export class LeaseDesk implements LinkEvents {
     this.#placement.touch(nodeId);
   }
 
-  gone(_nodeId: string): void {
-    // A broken connection proves nothing: the node may still work. Only the lease's clock decides.
+  /** A broken connection proves nothing of leases: the node may still work. Only a lease's clock decides. */
+  gone(nodeId: string): void {
+    this.#vouchers.gone(nodeId);
   }
 
   /** Asks for a placement soon. Many wakes make one decision. */
