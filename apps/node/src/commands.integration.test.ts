@@ -43,3 +43,8 @@ it('up says in a line what is wrong with an address and with a server, and ends'
   expect([misspelt.code, down.code]).toEqual([1, 1]);
   expect(`${misspelt.err}${down.err}`).not.toMatch(/\n\s+at /);
 }, 60_000);
+
+it('lists why among its words, though the market answers it', async () => {
+  const help = await words('--help');
+  expect(help.out).toMatch(/^ {2}freehold node why \[node\]/m);
+}, 60_000);

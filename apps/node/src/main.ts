@@ -19,6 +19,12 @@ import { StatusFile } from './status-file.ts';
 
 const DEFAULT_DATA = '.freehold/node';
 
+/** `freehold` answers it before it comes here, yet it is looked for here. */
+const ASKED_OF_THE_MARKET = `
+Asked of the market, not of this process:
+  freehold node why [node]  What the node got and lost, by reason, and the price
+                          that would have won. "freehold node why --help" says more.`;
+
 const each = (value: string, before: readonly string[]): readonly string[] => [...before, value];
 
 async function main(): Promise<void> {
@@ -67,6 +73,7 @@ async function main(): Promise<void> {
     .option('--data <dir>', '', DEFAULT_DATA)
     .action(async ({ data }: { data: string }) => await drain(resolve(data)));
   addExits(program, DEFAULT_DATA);
+  program.addHelpText('after', ASKED_OF_THE_MARKET);
   await program.parseAsync();
 }
 

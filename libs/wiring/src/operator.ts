@@ -6,6 +6,7 @@ import { openDatabase, PgPayoutGate, PgStatements, type Database } from '@freeho
 import { BullWorkQueue } from '@freehold/queue';
 import { startPostgres, type EmbeddedPostgres } from './embedded/index.ts';
 import { readRequester } from './devnet/requester-file.ts';
+import { codesWithin, networkFault } from './devnet/service-fault.ts';
 import { examineBooks, type Examination } from './examine-books.ts';
 import { readMarketRecord, type MarketRecord } from './market-record.ts';
 
@@ -168,12 +169,43 @@ const ASK_MS = 10_000;
 
 /** One answer of the market's own API; its error's words where it refuses. */
 export async function askMarket(api: ReachedApi, path: string): Promise<unknown> {
+  const { status, text } = await fetchText(api, path).catch((error: unknown) => {
+    throw noAnswer(api.origin, error);
+  });
+  const body = parsed(text);
+  if (body === undefined)
+    throw new Error(
+      `Asked the market's API at ${api.origin}; it answered ${status} with what is no JSON. Check that --url names the API.`,
+    );
+  if (status >= 200 && status < 300) return body;
+  const error = (body as { error?: { message?: string } } | null)?.error;
+  throw new Error(error?.message ?? `${api.origin}${path} answered ${status}.`);
+}
+
+async function fetchText(api: ReachedApi, path: string): Promise<{ readonly status: number; readonly text: string }> {
   const answer = await fetch(`${api.origin}${path}`, {
     headers: { authorization: `Bearer ${api.apiKey}` },
     signal: AbortSignal.timeout(ASK_MS),
   });
-  const body: unknown = await answer.json();
-  if (answer.ok) return body;
-  const error = (body as { error?: { message?: string } }).error;
-  throw new Error(error?.message ?? `${api.origin}${path} answered ${answer.status}.`);
+  return { status: answer.status, text: await answer.text() };
 }
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** `fetch` hides in causes what came. Of a market that was stopped this is the usual answer, so it is said in its words. */
+function noAnswer(origin: string, error: unknown): Error {
+  const fault = networkFault(error, new URL(origin).host);
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const came = fault?.came ?? (cause instanceof Error ? cause.message : String(cause));
+  const advice = codesWithin(error)[0] === 'ECONNREFUSED' ? NOT_RUNNING : `${fault?.advice ?? 'Check the URL'}.`;
+  return new Error(`Asked the market's API at ${origin}; ${came}. ${advice}`, { cause: error });
+}
+
+const NOT_RUNNING =
+  'The market is not running there: start it with "npm start", or name the API of one that is with --url URL.';
