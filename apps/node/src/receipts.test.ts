@@ -47,9 +47,20 @@ describe('a node that is paid where other nodes are paid, too', () => {
     expect(files('receipts-refused')).toEqual([`${task(2)}.json`]);
     // What others earned leaves room for no more of its own than fits beside what it has.
     expect(await keep(await accepted(3, 30n))).toEqual(['kept']);
-    expect(await keep(await accepted(4, 30n))).toEqual(['kept']);
+    expect(await keep(await accepted(4, 30n))).toEqual(['VOUCHER_RISE']);
+    expect(await keep(await accepted(4, 25n))).toEqual(['VOUCHER_RISE']);
+    expect(await keep(await accepted(4, 20n))).toEqual(['kept']);
+    receipts = await open();
     expect(await keep(await accepted(5, 30n))).toEqual(['VOUCHER_RISE']);
     expect(total()).toBe('30');
+  });
+
+  it('refuses one amount for two leases that it signed at one time', async () => {
+    for (const n of [2, 3]) receipts.signing({ task: task(n), epoch: 1 }, 'c', true);
+    expect(await keep(await accepted(1, 100n, 10n))).toEqual(['kept']);
+    expect(await keep(await accepted(2, 120n, 20n))).toEqual(['kept']);
+    expect(await keep(await accepted(3, 120n, 10n, 7))).toEqual(['VOUCHER_RISE']);
+    expect(await keep(await accepted(3, 110n, 10n, 7))).toEqual(['kept']);
   });
 
   it('takes no old voucher for work that it signed when more was promised, and a late one for work it signed before', async () => {
@@ -74,7 +85,7 @@ describe('a node that is paid where other nodes are paid, too', () => {
     expect(note).toEqual({ word: 'countersigned', totals: { [`0x${'b0'.repeat(32)}/3`]: '100' } });
     // What an older node noted says nothing of totals.
     await receipts.keepCommit(lease(5), { word: 'countersigned' });
-    expect(await keep(await accepted(5, 100n, 20n))).toEqual(['kept']);
+    expect(await keep(await accepted(5, 60n, 20n))).toEqual(['kept']);
   });
 
   it('refuses an old one whose order does not cover it beside the others of that order', async () => {

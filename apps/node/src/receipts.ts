@@ -14,6 +14,7 @@ import {
 import { CommitNotes } from './commit-notes.ts';
 import { FOLDER_MODE, readIfThere, writeDurably } from './durable-files.ts';
 import { readable, readGuarded, UnreadableFileError, type DamageLog } from './kept-json.ts';
+import { PromisedParts } from './promised-parts.ts';
 import { readSettled } from './settled-file.ts';
 import {
   advanced,
@@ -86,6 +87,7 @@ export class Receipts {
   readonly #folder: string;
   readonly #refused: string;
   readonly #commits: CommitNotes;
+  readonly #parts = new PromisedParts();
   readonly #headsPath: string;
   #heads: Heads;
   #queue: Promise<unknown> = Promise.resolve();
@@ -223,6 +225,7 @@ export class Receipts {
       });
       if ('code' in judged) return await this.#refuse(task, accepted, terms, judged);
       await writeDurably(path, text);
+      this.#parts.add(task, judged.voucher, judged.net);
       await this.#advance(judged.voucher, judged.net, terms.coordinator);
     }
     if (before === null) this.count += 1;
@@ -263,6 +266,7 @@ export class Receipts {
     const fault = isCounted
       ? null
       : (lateFault(then, voucher, net) ??
+        this.#parts.fault(receipt.task, voucher, net) ??
         riseFault(this.#heads, voucher, net, { ownPayout: terms.ownPayout, mayBeOld }));
     if (fault !== null) return fault;
     const signer = await terms.signatures.recover('DelegateVoucher', voucherMessage(voucher), voucher.signature);
