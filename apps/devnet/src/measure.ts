@@ -77,13 +77,14 @@ async function untilSettled(market: ReachedMarket, narrator: Narrator): Promise<
   for (;;) {
     const open = await openWork(market.database);
     if (open.jobs === 0 && open.tasks === 0 && open.vouchersUnsigned === 0) return;
-    const whose = `${open.jobs} jobs (${open.oldest.join(', ')}${open.jobs > open.oldest.length ? ', …' : ''}), ${open.tasks} tasks and ${open.vouchersUnsigned} unsigned vouchers are open`;
+    const jobs = `${open.oldest.join(', ')}${open.jobs > open.oldest.length ? ` and ${open.jobs - open.oldest.length} more` : ''}`;
+    const whose = `jobs: ${jobs || 'none'}; tasks: ${open.tasks}; unsigned vouchers: ${open.vouchersUnsigned}`;
     const waitedMs = performance.now() - from;
     if (waitedMs > SETTLE_LIMIT_MS)
       throw new UnsettledError(
-        `not settled after ${SETTLE_LIMIT_MS / 1_000} s: ${whose}. "freehold why JOB" says what each waits for; one that is cancelled, or at its deadline, holds up nothing.`,
+        `not settled after ${SETTLE_LIMIT_MS / 1_000} s, still open: ${whose}. "freehold why JOB" says what each waits for; one that is cancelled, or at its deadline, holds up nothing.`,
       );
-    if (!isSaid && waitedMs > SAY_AFTER_MS) narrator.say(`waits for what is still open: ${whose}`);
+    if (!isSaid && waitedMs > SAY_AFTER_MS) narrator.say(`waits for what is still open (${whose})`);
     isSaid ||= waitedMs > SAY_AFTER_MS;
     await sleep(POLL_MS);
   }
