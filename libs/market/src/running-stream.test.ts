@@ -35,6 +35,7 @@ function done(grant: LeaseGrant, text: string, root?: string): StreamEvent {
 /** Requests to one node that answers each of them as it is told. */
 class OneNode {
   nowMs = 0;
+  height = async (): Promise<bigint | null> => null;
   readonly tries = new StreamTries({ nowMs: () => this.nowMs });
 
   /** @returns the words that came, and how it ended. */
@@ -70,7 +71,7 @@ class OneNode {
       jobs: { openStream: async () => ({ opened: true }), failStream: done },
       objects: { append: done },
       leases: { checkpoint: async () => ({ moved: true }) },
-      blocks: { height: async () => null },
+      blocks: { height: () => this.height() },
       signatures: { recover: async () => '0xn' },
       report: () => undefined,
     } as unknown as RunStreamPorts; // all that one answer reaches
@@ -102,6 +103,16 @@ describe('a node that is asked for an answer', () => {
       await new Promise(() => undefined);
     };
     expect(await node.ask(slow, FIRST_WORD_MS)).toBe('a word');
+    expect(node.tries.isResting('n')).toBe(false);
+  });
+
+  it('has said it with a whole answer, however long it takes us to keep that', async () => {
+    const node = new OneNode();
+    node.height = () => new Promise(() => undefined);
+    const answers = async function* (grant: LeaseGrant): AsyncGenerator<StreamEvent> {
+      yield done(grant, 'a word');
+    };
+    await node.ask(answers, FIRST_WORD_MS);
     expect(node.tries.isResting('n')).toBe(false);
   });
 

@@ -101,6 +101,8 @@ export class RunningStream {
       const { output } = event;
       if (output.kind === 'chat' && !output.text.startsWith(text))
         throw this.#forged('The node committed to another text than it sent.');
+      // What is left is ours to do. One that does not hold is a refusal all the same.
+      this.#try?.spoke();
       await this.#commit(event);
       this.#try?.answered();
       if (output.kind === 'chat') this.#keepPrefix(output.text);
