@@ -252,7 +252,7 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       const reaped = await reapLeases({
         leases: this.leases,
         held: () => held,
-        drop: (nodeId, lease, why) => desk.drop(nodeId, lease, why),
+        drop: (nodeId, lease, why, kept) => desk.drop(nodeId, lease, why, kept),
       });
       desk.takeUpCut(held, reaped.run);
       this.#auditors.look();

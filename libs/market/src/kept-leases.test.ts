@@ -146,7 +146,7 @@ it('a node that kept what it was asked for has new work after others, and again 
     await world.look();
     world.nowMs += YIELD_FLOOR_MS;
     for (const { task, nodeId } of world.granted)
-      if (!world.ended.has(task)) world.desk.drop(nodeId, { task, epoch: 1 }, 'kept');
+      if (!world.ended.has(task)) world.desk.drop(nodeId, { task, epoch: 1 }, 'kept', true);
     await world.look();
   };
   const rests = (): readonly number[] => world.desk.standstill().rests.map(({ forMs }) => forMs);
@@ -159,5 +159,20 @@ it('a node that kept what it was asked for has new work after others, and again 
   await keeps('again');
   expect(rests()).toEqual([2 * KEPT_REST_MS]);
   expect(world.faults).toEqual([]);
+  await world.desk.close();
+});
+
+it('a node whose lease is taken for another reason after it was asked has new work at once', async () => {
+  const world = new World();
+  await world.submit('first');
+  world.nowMs += 31_000;
+  await world.look();
+  expect(world.told).toContain('yield mute');
+  // Its job is cancelled in the middle, or its own word that it hands the lease back is still on its way here.
+  world.nowMs += YIELD_FLOOR_MS;
+  for (const { task, nodeId } of world.granted)
+    if (!world.ended.has(task)) world.desk.drop(nodeId, { task, epoch: 1 }, 'not yours any more', false);
+  await world.look();
+  expect(world.desk.standstill().rests).toEqual([]);
   await world.desk.close();
 });

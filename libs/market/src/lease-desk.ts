@@ -342,9 +342,9 @@ export class LeaseDesk implements LinkEvents {
     return nodes.map(({ id: nodeId, lastHeardMs }) => ({ nodeId, agoMs: Math.max(0, nowMs - lastHeardMs) }));
   }
 
-  /** Stops a lease that is no longer wanted. */
-  drop(nodeId: string, lease: LeaseRef, why: string): void {
-    if (this.#placement.lost(lease)) this.#restKeeper(nodeId);
+  /** Stops a lease that is no longer wanted. Only who kept it rests: a job may be cancelled, or its end not heard here yet. */
+  drop(nodeId: string, lease: LeaseRef, why: string, kept: boolean): void {
+    if (this.#placement.lost(lease) && kept) this.#restKeeper(nodeId);
     this.#running.abort(leaseKey(lease));
     this.#link.tell(nodeId, { type: 'drop', lease, why });
   }

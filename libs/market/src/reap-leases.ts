@@ -8,7 +8,8 @@ const RUNNING: ReadonlySet<TaskState> = new Set(['leased', 'running']);
 export interface ReapPorts {
   readonly leases: LeaseStore;
   readonly held: () => readonly { readonly nodeId: string; readonly lease: LeaseRef }[];
-  readonly drop: (nodeId: string, lease: LeaseRef, why: string) => void;
+  /** `kept`: its node was asked to hand it back, had its time for that, and signed nothing since. Nobody but who takes it back knows. */
+  readonly drop: (nodeId: string, lease: LeaseRef, why: string, kept: boolean) => void;
   /** {@link STALL_MS}, where it is not another. */
   readonly stallMs?: number;
 }
@@ -54,7 +55,7 @@ async function isLost(ports: ReapPorts, dead: DeadLease, stallMs: number): Promi
   const event = kept && signedSince ? 'yield' : 'lose';
   const why = reasonOf(dead, stallMs);
   const given = await ports.leases.giveBack(lease, event, why);
-  if (given.moved && (kept || stalled)) ports.drop(nodeId, lease, why);
+  if (given.moved && (kept || stalled)) ports.drop(nodeId, lease, why, kept && !signedSince);
   return given.moved && event === 'lose';
 }
 
@@ -76,5 +77,5 @@ async function dropIfStale(ports: ReapPorts, nodeId: string, lease: LeaseRef): P
   const view = await ports.leases.view(lease);
   const isItsOwn = view !== null && view.nodeId === nodeId && view.taskEpoch === lease.epoch;
   const waits = isItsOwn && (view.state === 'delivered' ? view.committed && !view.cutShort : RUNNING.has(view.state));
-  if (!waits) ports.drop(nodeId, lease, 'not yours any more');
+  if (!waits) ports.drop(nodeId, lease, 'not yours any more', false);
 }

@@ -50,7 +50,7 @@ it('a node that keeps what it was asked to hand back loses it in the same way, a
     reapLeases({
       leases: world.store,
       held: () => [{ nodeId: node, lease }],
-      drop: (_node: string, ref: LeaseRef, why: string) => told.push(`${ref.task}: ${why}`),
+      drop: (_node: string, ref: LeaseRef, why: string, kept: boolean) => told.push(`${ref.task}: ${kept} ${why}`),
     });
   await world.store.yieldWithin(lease, 60_000);
   expect(await tick()).toMatchObject({ extended: 1, lost: 0 });
@@ -60,7 +60,7 @@ it('a node that keeps what it was asked to hand back loses it in the same way, a
   // Two reapers, and one of them twice: it is taken once.
   expect((await Promise.all([tick(), tick(), tick()])).map(({ lost }) => lost)).toEqual([1, 0, 0]);
   const why = 'kept: the node was asked to hand back its last rows, and in its time did neither that nor finish them';
-  expect(told).toEqual([`${lease.task}: ${why}`]);
+  expect(told).toEqual([`${lease.task}: true ${why}`]);
   expect(await world.store.view(lease)).toMatchObject({ state: 'delivered', committed: true, rowTo: 4 });
   const [open] = await world.store.demandOf([job], 5);
   expect(open?.queued).toMatchObject([{ rowFrom: 4, rowTo: 10, attempts: 1, lastNode: node }]);
@@ -76,10 +76,10 @@ it('a node that signs rows after it was asked, and does not end in its time, is 
   await world.store.checkpoint(lease, world.rows(lease, 4, 6), world.at(lease, 6));
   await world.silence(lease);
   const told: string[] = [];
-  const drop = (_node: string, _lease: LeaseRef, why: string) => told.push(why);
+  const drop = (_node: string, _lease: LeaseRef, why: string, kept: boolean) => told.push(`${kept} ${why}`);
   expect(await reapLeases({ leases: world.store, held: () => [], drop })).toMatchObject({ lost: 0 });
   expect(told).toEqual([
-    'too late: the node was asked to hand back its last rows, and was still delivering them when its time was over',
+    'false too late: the node was asked to hand back its last rows, and was still delivering them when its time was over',
   ]);
   const [open] = await world.store.demandOf([job], 5);
   expect(open?.queued).toMatchObject([{ rowFrom: 6, rowTo: 10, attempts: 0, lastNode: node }]);

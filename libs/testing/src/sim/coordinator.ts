@@ -191,7 +191,7 @@ export class SimCoordinator {
         leases: this.#leases,
         held: () => held,
         stallMs: STALL_MS,
-        drop: (nodeId, lease, why) => desk.drop(nodeId, lease, why),
+        drop: (nodeId, lease, why, kept) => desk.drop(nodeId, lease, why, kept),
       });
       desk.takeUpCut(held, run);
       this.#auditors.look();
