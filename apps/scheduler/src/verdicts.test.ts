@@ -1,6 +1,13 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
 import type { Verified } from '@freehold/market';
 import { LONG_MAX, Verdicts, WAITING_MAX, type VerdictParts } from './verdicts.ts';
+
+/** Signals that Node made of this one with others, and remembers as long as it lives. */
+function dependants(signal: AbortSignal): number {
+  const key = Object.getOwnPropertySymbols(signal).find(({ description }) => description === 'kDependantSignals');
+  return key === undefined ? 0 : (Reflect.get(signal, key) as ReadonlySet<unknown>).size;
+}
 
 const PASSED: Verified = { done: true, outcome: 'accepted', settle: '7' };
 const unending = new AbortController().signal;
@@ -61,6 +68,14 @@ describe('a verdict that is there', () => {
     const bench = new Bench(async () => ({ ...PASSED, endedJob: true }));
     await bench.verdicts.reach(ref('a'), unending);
     expect(bench.said).toContain('passed and ended');
+  });
+
+  it('leaves nothing at the signal of its process, which sees each of them', async () => {
+    const bench = new Bench(async () => PASSED);
+    const { signal } = new AbortController();
+    for (const task of ['a', 'b', 'c']) await bench.verdicts.reach(ref(task), signal);
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
+    expect(dependants(signal)).toBe(0);
   });
 
   it('waits for no voucher, and leaves one that went wrong to the queue', async () => {

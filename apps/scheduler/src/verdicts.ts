@@ -44,7 +44,6 @@ interface Run {
 export class Verdicts {
   readonly #parts: VerdictParts;
   readonly #runs = new Map<string, Run>();
-  readonly #closing = new AbortController();
   /** Hands that wait for auditors. */
   #waiting = 0;
   /** The next look at the chain, of all who wait for a block. */
@@ -87,19 +86,19 @@ export class Verdicts {
 
   /** Gives up what goes on without a hand; to be called when no hand is at work any more. */
   async close(): Promise<void> {
-    this.#closing.abort(new Error('the process ends'));
-    await Promise.allSettled([...this.#runs.values()].map(({ ended }) => ended));
+    const runs = [...this.#runs.values()];
+    for (const { stop } of runs) stop.abort(new Error('the process ends'));
+    await Promise.allSettled(runs.map(({ ended }) => ended));
   }
 
   #begin(lease: LeaseRef): Run {
     const key = leaseKey(lease);
     const stop = new AbortController();
-    const signal = AbortSignal.any([stop.signal, this.#closing.signal]);
-    const ended = this.#verify(lease, signal).finally(() => this.#runs.delete(key));
+    const ended = this.#verify(lease, stop.signal).finally(() => this.#runs.delete(key));
     const run = { ended, stop, isLong: false };
     this.#runs.set(key, run);
     ended.catch((error: unknown) => {
-      if (run.isLong && !signal.aborted) this.#parts.report(lease.task, error);
+      if (run.isLong && !stop.signal.aborted) this.#parts.report(lease.task, error);
     });
     return run;
   }
@@ -116,7 +115,11 @@ export class Verdicts {
   /** What a run came to; null where it goes on after the time of its hand, or is given up with it. */
   async #within(run: Run, ms: number, signal: AbortSignal): Promise<Verified | null> {
     const over = new AbortController();
-    const time = sleep(Math.max(0, ms), null, { signal: AbortSignal.any([signal, over.signal]) });
+    // Not by `AbortSignal.any`: a signal that lives as long as the process would keep something of each look.
+    const onAbort = (): void => over.abort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    const time = sleep(Math.max(0, ms), null, { signal: over.signal });
     time.catch(() => undefined);
     try {
       const verified = await Promise.race([run.ended, time]);
@@ -127,6 +130,7 @@ export class Verdicts {
       this.#letGo(run);
       throw signal.reason;
     } finally {
+      signal.removeEventListener('abort', onAbort);
       over.abort();
     }
   }
