@@ -107,7 +107,7 @@ export function explainable({ data, has_more: hasMore }: Listed): {
 }
 
 async function connectedNodes(api: ReachedApi): Promise<ReturnType<typeof explainable>> {
-  const found = explainable((await askMarket(api, '/market/v1/offers')) as unknown as Listed);
+  const found = explainable((await askMarket(api, '/market/v1/offers')) as unknown as Listed); // an answer of our own API
   if (found.nodes.length > 0) return found;
   throw new Error(found.others ?? 'No node is connected. Start one with "freehold node up".');
 }

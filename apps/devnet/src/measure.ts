@@ -68,7 +68,7 @@ export async function measure(house: House, run: Run, narrator: Narrator): Promi
   }
 }
 
-/** Work is open that this run did not begin, or that does not end: it cannot be settled, and goes on. */
+/** Jobs are open that this run did not begin, or that do not end: they cannot be settled, and go on. */
 export class UnsettledError extends Error {}
 
 async function untilSettled(market: ReachedMarket, narrator: Narrator): Promise<void> {
@@ -80,10 +80,14 @@ async function untilSettled(market: ReachedMarket, narrator: Narrator): Promise<
     const jobs = `${open.oldest.join(', ')}${open.jobs > open.oldest.length ? ` and ${open.jobs - open.oldest.length} more` : ''}`;
     const whose = `jobs: ${jobs || 'none'}; tasks: ${open.tasks}; unsigned vouchers: ${open.vouchersUnsigned}`;
     const waitedMs = performance.now() - from;
-    if (waitedMs > SETTLE_LIMIT_MS)
+    if (waitedMs > SETTLE_LIMIT_MS) {
+      const late = `not settled after ${SETTLE_LIMIT_MS / 1_000} s, still open: ${whose}.`;
+      // What no open job explains is a fault of ours.
+      if (open.jobs === 0) throw new Error(late);
       throw new UnsettledError(
-        `not settled after ${SETTLE_LIMIT_MS / 1_000} s, still open: ${whose}. "freehold why JOB" says what each waits for; one that is cancelled, or at its deadline, holds up nothing.`,
+        `${late} "npx freehold why JOB" says what each waits for; one that is cancelled, or at its deadline, holds up nothing.`,
       );
+    }
     if (!isSaid && waitedMs > SAY_AFTER_MS) narrator.say(`waits for what is still open (${whose})`);
     isSaid ||= waitedMs > SAY_AFTER_MS;
     await sleep(POLL_MS);

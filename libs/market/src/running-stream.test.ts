@@ -13,7 +13,7 @@ const WORK = {
   messages: [{ role: 'user', content: 'hi' }],
   maxTokens: 8,
   adapter: null,
-} as unknown as ChatWork;
+} as unknown as ChatWork; // what a running stream passes on
 const NODE = {
   nodeId: 'n',
   address: '0xn',
@@ -21,7 +21,7 @@ const NODE = {
   engineClass: 'e',
   rates: {},
   cost: 0n,
-} as unknown as StreamCandidate;
+} as unknown as StreamCandidate; // what a running stream reads of it
 const delta = (text: string): StreamEvent => ({ type: 'delta', text, tokens: [] });
 
 /** What the node commits to, over its own text. */
