@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { keepNewest } from '@freehold/domain';
 import { AmountText, leaseKey, type LeaseRef } from '@freehold/protocol';
 import { z } from 'zod';
 import { readIfThere, writeDurably } from './durable-files.ts';
@@ -30,8 +31,7 @@ export class CommitNotes {
     const key = leaseKey(lease);
     const before = this.#signed.get(key);
     if (before !== undefined && (before.isWhole || !isWhole)) return;
-    this.#signed.set(key, { totals, isWhole });
-    drop(this.#signed, SIGNED_MAX);
+    keepNewest(this.#signed, key, { totals, isWhole }, SIGNED_MAX);
   }
 
   async keep(lease: LeaseRef, evidence: Record<string, unknown>): Promise<void> {
@@ -48,8 +48,7 @@ export class CommitNotes {
         await writeDurably(this.#path(key), totals === null ? text : JSON.stringify({ ...evidence, totals }));
       });
     written.catch(() => this.#committed.delete(key));
-    this.#committed.set(key, { text, written });
-    drop(this.#committed, COMMITTED_MAX);
+    keepNewest(this.#committed, key, { text, written }, COMMITTED_MAX);
     await written;
   }
 
@@ -85,9 +84,4 @@ export class CommitNotes {
   #path(key: string): string {
     return join(this.#folder, `${key}.json`);
   }
-}
-
-function drop(map: Map<string, unknown>, max: number): void {
-  const oldest = map.keys().next();
-  if (map.size > max && oldest.done !== true) map.delete(oldest.value);
 }

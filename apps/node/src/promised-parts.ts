@@ -1,3 +1,4 @@
+import { keepNewest } from '@freehold/domain';
 import { headKey, type Voucher } from './voucher-heads.ts';
 
 /** Of one epoch: far more than a node signs before it has the vouchers of it. */
@@ -22,9 +23,7 @@ export class PromisedParts {
     const parts = this.#epochs.get(key) ?? [];
     parts.push({ task, ...partOf(voucher, net) });
     if (parts.length > PARTS_MAX) parts.shift();
-    this.#epochs.set(key, parts);
-    const [oldest] = this.#epochs.keys();
-    if (oldest !== undefined && this.#epochs.size > EPOCHS_MAX) this.#epochs.delete(oldest);
+    keepNewest(this.#epochs, key, parts, EPOCHS_MAX);
   }
 
   /** Why a voucher is no good beside the ones that are here; null when it is. */

@@ -1,3 +1,4 @@
+import { keepNewest } from '@freehold/domain';
 import type { KeptTotal } from './ports/settlement-store.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
 
@@ -15,7 +16,7 @@ export interface LostVouchersPorts {
 /** Sends nodes again what they lost: by what they say at a hello that they have, also where somebody else was to hear it. */
 export class LostVouchers {
   readonly #ports: LostVouchersPorts;
-  /** What connected nodes said in their last hello, and when. The first one is the oldest. */
+  /** What connected nodes said in their last hello, and when. */
   readonly #said = new Map<string, { readonly totals: readonly KeptTotal[]; readonly atMs: number }>();
 
   constructor(ports: LostVouchersPorts) {
@@ -24,10 +25,7 @@ export class LostVouchers {
 
   /** Who holds the node's shard acts on it, and may have died before. */
   heard(nodeId: string, totals: readonly KeptTotal[]): void {
-    this.#said.delete(nodeId);
-    this.#said.set(nodeId, { totals, atMs: this.#ports.clock.nowMs() });
-    const [oldest] = this.#said.keys();
-    if (oldest !== undefined && this.#said.size > NODES_MAX) this.#said.delete(oldest);
+    keepNewest(this.#said, nodeId, { totals, atMs: this.#ports.clock.nowMs() }, NODES_MAX);
   }
 
   gone(nodeId: string): void {

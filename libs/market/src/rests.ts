@@ -1,4 +1,8 @@
+import { keepNewest } from '@freehold/domain';
 import type { MonotonicClock } from './ports/surroundings.ts';
+
+/** As many as a process connects to, and some that went: strangers who come with ever new keys are not remembered for ever. */
+export const NODES_MAX = 8_192;
 
 /** Nodes that are left alone for a time, each time for twice as long, up to a maximum. */
 export class Rests {
@@ -16,7 +20,7 @@ export class Rests {
   rest(nodeId: string): void {
     const before = this.#rests.get(nodeId)?.restMs ?? this.#firstMs / 2;
     const restMs = Math.min(this.#mostMs, before * 2);
-    this.#rests.set(nodeId, { untilMs: this.#clock.nowMs() + restMs, restMs });
+    keepNewest(this.#rests, nodeId, { untilMs: this.#clock.nowMs() + restMs, restMs }, NODES_MAX);
   }
 
   isResting(nodeId: string): boolean {

@@ -1,3 +1,4 @@
+import { keepNewest } from '@freehold/domain';
 import { acceptedMessage, type IssueVoucherPorts } from './issue-voucher.ts';
 import type { KeptTotal, UnkeptAfter, VouchersOf } from './ports/settlement-store.ts';
 import type { MonotonicClock } from './ports/surroundings.ts';
@@ -102,23 +103,18 @@ export class VoucherPages {
     if (isAll || last?.claim === undefined || last.claim === null) return told.length;
     const next = { task: last.task, epoch: last.claim.epoch, total: last.claim.total };
     if (told.length === 0) return await this.#send(nodeId, next);
-    this.#remember(nodeId, {
+    const page: Page = {
       last: next,
       end: new Set(told.slice(-Math.ceil(told.length * END_SHARE))),
       tasks: new Set(told),
       heardMs: this.#ports.clock.nowMs(),
-    });
+    };
+    keepNewest(this.#pages, nodeId, page, NODES_MAX);
     return told.length;
   }
 
   /** A node takes a voucher from the delegate that it talks to: what another one signed, in another book, is not ours to send. */
   #of(nodeId: string): VouchersOf {
     return { nodeId, delegate: this.#ports.signer.address };
-  }
-
-  #remember(nodeId: string, page: Page): void {
-    const [oldest] = this.#pages.keys();
-    if (oldest !== undefined && this.#pages.size >= NODES_MAX) this.#pages.delete(oldest);
-    this.#pages.set(nodeId, page);
   }
 }

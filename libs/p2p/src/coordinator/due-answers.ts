@@ -1,3 +1,5 @@
+import { keepNewest } from '@freehold/domain';
+
 /**
  * Vouchers told and not yet answered, for one node: four pages of those that it had lost, beside those of its newest work. An entry
  * takes about a hundred bytes, so all nodes that answer nothing take half a gigabyte together.
@@ -13,9 +15,7 @@ export class DueAnswers {
 
   told(task: string): void {
     const times = this.#times.get(task) ?? 0;
-    const oldest = this.#times.keys().next();
-    if (times === 0 && this.#times.size >= DUE_MAX && oldest.done !== true) this.#times.delete(oldest.value);
-    this.#times.set(task, times + 1);
+    keepNewest(this.#times, task, times + 1, DUE_MAX);
   }
 
   /** Whether an answer about this task was due; then it is no more. */
